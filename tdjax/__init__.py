@@ -1,0 +1,48 @@
+"""TimeDistributed for JAX and Flax: one step function over a `(batch, time, ...)` array.
+
+The strategy that computes it (vmap, map, unroll, fold, blocks) never changes the answer.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from tdjax._errors import StrategyError
+from tdjax._transform import time_distributed
+from tdjax.strategies import Auto, Fold, Vmap
+
+if TYPE_CHECKING:
+    from tdjax import linen, nnx
+    from tdjax.comparison import Comparison, Entry, compare
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Auto",
+    "Comparison",
+    "Entry",
+    "Fold",
+    "StrategyError",
+    "Vmap",
+    "__version__",
+    "compare",
+    "linen",
+    "nnx",
+    "time_distributed",
+]
+
+_LAZY = {"compare": "tdjax.comparison", "Comparison": "tdjax.comparison", "Entry": "tdjax.comparison"}
+
+
+def __getattr__(name: str) -> Any:
+    """Import what is heavy, or needs Flax, only when it is asked for."""
+    if name in ("linen", "nnx"):
+        return importlib.import_module(f"tdjax.{name}")
+    if name in _LAZY:
+        return getattr(importlib.import_module(_LAZY[name]), name)
+    raise AttributeError(f"module 'tdjax' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,122 @@
+"""Which axis of which leaf is time: prefixes of axes, checked once, against real arguments."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from tdjax._errors import describe
+
+Axes = Any
+"""An axis (int), None for "shared by all steps", or a pytree prefix of these."""
+
+_is_none = {"is_leaf": lambda leaf: leaf is None}
+
+
+def is_array(leaf: Any) -> bool:
+    """Say whether a leaf can be mapped: arrays can, Python and NumPy scalars cannot."""
+    if isinstance(leaf, (bool, int, float, complex, str, np.generic)):
+        return False
+    return isinstance(leaf, (jax.Array, np.ndarray)) or hasattr(leaf, "__jax_array__")
+
+
+def check_axes(name: str, axes: Axes) -> None:
+    """Raise TypeError unless every leaf of the prefix is an int or None."""
+    for leaf in jax.tree.leaves(axes, **_is_none):
+        if leaf is not None and (isinstance(leaf, bool) or not isinstance(leaf, int)):
+            raise TypeError(
+                f"{name} holds {leaf!r} ({type(leaf).__name__}); every leaf must be an int (the "
+                f"time axis) or None (no time axis)."
+            )
+
+
+def broadcast_axes(name: str, axes: Axes, tree: Any) -> list[int | None]:
+    """Return one axis for each leaf of `tree`, from a pytree prefix of axes."""
+    flat: list[int | None] = []
+
+    def extend(axis: int | None, subtree: Any) -> None:
+        flat.extend([axis] * len(jax.tree.leaves(subtree)))
+
+    try:
+        jax.tree.map(extend, axes, tree, **_is_none)
+    except (ValueError, TypeError) as error:
+        raise ValueError(
+            f"{name}={axes!r} is not a pytree prefix of what it describes, "
+            f"{jax.tree.structure(tree)}; give one int or None for all, or the same nesting. "
+            f"({str(error).splitlines()[0]})"
+        ) from None
+    return flat
+
+
+def leaf_names(args: tuple, parameters: Sequence[str]) -> list[str]:
+    """Return a name for each leaf of positional arguments: `x`, `params['kernel']`."""
+    names = []
+    for path, _ in jax.tree_util.tree_leaves_with_path(args):
+        index = path[0].idx
+        root = parameters[index] if index < len(parameters) else f"argument {index}"
+        names.append(root + jax.tree_util.keystr(path[1:]))
+    return names
+
+
+def normalize_in_axis(axis: int, leaf: Any, name: str) -> int:
+    """Return the nonnegative time axis of an argument's leaf, or say that its rank is too low."""
+    rank = np.ndim(leaf) if isinstance(leaf, np.ndarray) else len(leaf.shape)
+    if -rank <= axis < rank:
+        return axis % rank
+    raise ValueError(
+        f"{name} is {describe(leaf)}, of rank {rank}: it has no axis {axis} to step over "
+        f"(in_axes={axis}, needs rank {axis + 1 if axis >= 0 else -axis} or more). Give it a time "
+        f"axis, or share it between all steps with None at its place in in_axes."
+    )
+
+
+def normalize_out_axis(axis: int | None, rank: int, name: str) -> int | None:
+    """Return the nonnegative position of time in a stacked output of rank `rank + 1`."""
+    if axis is None:
+        return None
+    if -rank - 1 <= axis <= rank:
+        return axis % (rank + 1)
+    raise ValueError(
+        f"{name} of one step has rank {rank}: time cannot be stacked at axis {axis} "
+        f"(out_axes={axis}). Put time at axis {rank} or less: out_axes=0 stacks a scalar per step."
+    )
+
+
+def time_size(
+    names: Sequence[str], leaves: Sequence[Any], axes: Sequence[int | None], axis_size: int | None
+) -> Any:
+    """Return the number of steps that all mapped leaves agree on.
+
+    Raises:
+        ValueError: sizes differ (all are named), or nothing is mapped and `axis_size` is missing.
+    """
+    sizes = {}
+    for name, leaf, axis in zip(names, leaves, axes, strict=True):
+        if axis is not None:
+            sizes[name] = (leaf.shape[axis], axis, describe(leaf))
+    if not sizes:
+        if axis_size is None:
+            raise ValueError(
+                "no argument has a time axis (in_axes is None everywhere, or there are no arrays): "
+                "say how many steps to take with axis_size=, or map an argument in in_axes."
+            )
+        return axis_size
+    distinct = [size for size, _, _ in sizes.values()]
+    if axis_size is not None:
+        distinct.append(axis_size)
+    if any(size != distinct[0] for size in distinct):
+        lines = [
+            f"  {name} is {what}: {size} steps along axis {axis}"
+            for name, (size, axis, what) in sizes.items()
+        ]
+        if axis_size is not None:
+            lines.append(f"  axis_size is {axis_size}")
+        raise ValueError(
+            "the mapped arguments have different numbers of steps:\n"
+            + "\n".join(lines)
+            + "\nMake them equal, or share an argument with None at its place in in_axes."
+        )
+    return distinct[0]

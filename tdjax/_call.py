@@ -1,0 +1,130 @@
+"""One validated call: what to run a step on, and where its time and rows are."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any, Literal
+
+import jax
+
+from tdjax._axes import Axes, broadcast_axes, normalize_out_axis
+from tdjax._errors import StrategyError
+from tdjax._fingerprint import fingerprint
+from tdjax._symbolic import reshaped
+
+Role = Literal["rows", "step", "shared", "spread"]
+"""What a leaf means to a step.
+
+`rows`: mapped, its step has the batch as leading axis. `step`: mapped, one value for all rows of a
+step (a key, a scale). `shared`: the same for all steps. `spread`: shared, and yet with the batch as
+leading axis (one feature map an image), so that a fold has to repeat it.
+"""
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Call:
+    """The arguments of one call, flat, with the axes and sizes found in them.
+
+    `step` takes the list of leaves as one step sees them and returns the output of the function.
+    """
+
+    title: str
+    step: Callable[[list[Any]], Any]
+    names: tuple[str, ...]
+    leaves: tuple[Any, ...]
+    axes: tuple[int | None, ...]
+    roles: tuple[Role, ...]
+    batch: Any
+    time: Any
+    out_axes: Axes
+    axis_name: Any = None
+    pooled: bool = False
+    mask: Any = None
+    masked_output: Literal["zero", "keep"] = "zero"
+
+    def step_shape(self, index: int) -> tuple:
+        """Return the shape that one step sees of a leaf."""
+        shape, axis = tuple(self.leaves[index].shape), self.axes[index]
+        return shape if axis is None else shape[:axis] + shape[axis + 1 :]
+
+    def with_spread(self) -> Call:
+        """Return the call with every shared leaf that leads with the batch taken to be `spread`."""
+        roles = tuple(
+            "spread" if self._leads_with_batch(index) else role
+            for index, role in enumerate(self.roles)
+        )
+        return dataclasses.replace(self, roles=roles)
+
+    def _leads_with_batch(self, index: int) -> bool:
+        shape = self.leaves[index].shape
+        return self.roles[index] == "shared" and len(shape) > 0 and shape[0] == self.batch
+
+    def layout(self) -> tuple:
+        """Return all that decides, beside the program, how the leaves are taken apart."""
+        out_axes = jax.tree.flatten(self.out_axes, is_leaf=lambda leaf: leaf is None)
+        return (
+            self.axes,
+            self.roles,
+            self.batch,
+            self.time,
+            (tuple(out_axes[0]), out_axes[1]),
+            self.mask is not None and self.masked_output,
+        )
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Program:
+    """One trace of the step: its equations, the arrays it closes over, and its output."""
+
+    rows: Any
+    jaxpr: Any
+    consts: tuple[Any, ...]
+    out_tree: Any
+    out_avals: tuple[Any, ...]
+    key: Any
+    """A hashable that two programs share only if they compute the same; None if unknown."""
+
+    def __call__(self, consts: Any, leaves: Any) -> list[Any]:
+        """Evaluate the equations on what one step, or one block of rows, sees of the leaves."""
+        return jax.core.eval_jaxpr(self.jaxpr, consts, *leaves)
+
+    def out_axes(self, call: Call) -> list[int | None]:
+        """Return where time goes in each output, as a nonnegative axis or None."""
+        outputs = jax.tree.unflatten(self.out_tree, self.out_avals)
+        flat = broadcast_axes("out_axes", call.out_axes, outputs)
+        paths = [path for path, _ in jax.tree_util.tree_leaves_with_path(outputs)]
+        return [
+            normalize_out_axis(axis, len(aval.shape), "the output" + jax.tree_util.keystr(path))
+            for axis, aval, path in zip(flat, self.out_avals, paths, strict=True)
+        ]
+
+
+def trace(call: Call, rows: Any) -> Program:
+    """Trace the step once, on leaves whose batch has `rows` rows (an int or a symbol)."""
+    specs = []
+    for index, (leaf, role) in enumerate(zip(call.leaves, call.roles, strict=True)):
+        shape = call.step_shape(index)
+        if role in ("rows", "spread"):
+            shape = (rows, *shape[1:])
+        specs.append(reshaped(shape, leaf))
+    step = call.step
+    try:
+        closed, outputs = jax.make_jaxpr(lambda *leaves: step(leaves), return_shape=True)(*specs)
+    except NameError as error:
+        if call.axis_name is None or str(call.axis_name) not in str(error):
+            raise
+        raise StrategyError(
+            f"{call.title} uses the axis name {call.axis_name!r}, which only the unchunked "
+            f'strategy "vmap" binds over all steps: a block of steps would reduce over itself. Use '
+            f'strategy="vmap".'
+        ) from error
+    avals, out_tree = jax.tree.flatten(outputs)
+    return Program(
+        rows=rows,
+        jaxpr=closed.jaxpr,
+        consts=tuple(closed.consts),
+        out_tree=out_tree,
+        out_avals=tuple(avals),
+        key=fingerprint(closed),
+    )

@@ -1,0 +1,33 @@
+"""Evaluates one equation of a jaxpr, whichever form of its parameters this JAX binds."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax.extend as jex
+
+
+def bind(eqn: Any, inputs: Sequence[Any], params: dict[str, Any] | None = None) -> list[Any]:
+    """Return the outputs of an equation on other inputs, and with other parameters if given."""
+    bound = eqn.primitive.get_bind_params(eqn.params if params is None else params)
+    # Before jax 0.12 the functions among the parameters came apart, as arguments of their own.
+    functions, bound = bound if isinstance(bound, tuple) else ((), bound)
+    stack = jex.source_info_util.current_name_stack() + eqn.source_info.name_stack
+    with jex.source_info_util.user_context(eqn.source_info.traceback, name_stack=stack):
+        outputs = eqn.primitive.bind(*functions, *inputs, **bound)
+    return list(outputs) if eqn.primitive.multiple_results else [outputs]
+
+
+def visible_params(eqn: Any) -> dict[str, Any]:
+    """Return the parameters that say what an equation computes.
+
+    Left out are custom derivative rules: opaque objects that every trace makes anew.
+    """
+    if not eqn.primitive.name.startswith("custom_"):
+        return eqn.params
+    return {
+        name: value
+        for name, value in eqn.params.items()
+        if hasattr(value, "eqns") or isinstance(value, (bool, int, str))
+    }

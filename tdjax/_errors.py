@@ -1,0 +1,24 @@
+"""The errors that tdjax raises, and how it names an array in them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+
+
+class StrategyError(ValueError):
+    """A right call with a strategy that cannot keep the meaning of the loop.
+
+    The message says what stands in the way and which strategy, option or change of the
+    function gets around it.
+    """
+
+
+def describe(value: Any) -> str:
+    """Return how an error names a value: `float32[8,10,3]` for arrays, else its type."""
+    try:
+        aval = jax.typeof(value)
+        return f"{aval.dtype}[{','.join(str(size) for size in aval.shape)}]"
+    except (TypeError, AttributeError):
+        return type(value).__name__

@@ -1,0 +1,103 @@
+"""A key for a program: equal keys compute the same, whatever traced them.
+
+A function may compute something else at every call (a module put into evaluation, a changed global),
+so nothing may be remembered under a function and its shapes. It may be under what was traced.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.extend as jex
+import numpy as np
+
+from tdjax._equation import visible_params
+
+_SMALL_BYTES = 4096
+
+
+class _Identity:
+    """Compares by identity and keeps its object alive, so that no other can take its address."""
+
+    __slots__ = ("value",)
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
+
+    def __hash__(self) -> int:
+        return id(self.value)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Identity) and self.value is other.value
+
+
+class _Unknown(Exception):
+    pass
+
+
+def fingerprint(closed: Any) -> Any:
+    """Return a hashable key of a closed jaxpr, or None where none can be given.
+
+    The values of the outermost constants do not enter, only their types: they are arguments to
+    whoever runs the program. Custom derivative rules do not enter either: every trace makes new
+    ones, so a program remembered under this key may be run, but not differentiated.
+    """
+    try:
+        return _jaxpr_key(closed.jaxpr, tuple(const.aval for const in closed.jaxpr.constvars))
+    except _Unknown:
+        return None
+
+
+def _jaxpr_key(jaxpr: Any, consts: tuple) -> tuple:
+    numbers: dict[Any, int] = {}
+
+    def define(variable: Any) -> Any:
+        numbers[variable] = len(numbers)
+        return variable.aval
+
+    def use(atom: Any) -> Any:
+        if isinstance(atom, jex.core.Literal):
+            return _value_key(atom.val), atom.aval
+        return numbers[atom]
+
+    inputs = tuple(define(v) for v in (*jaxpr.constvars, *jaxpr.invars))
+    equations = tuple(
+        (
+            eqn.primitive,
+            tuple(use(atom) for atom in eqn.invars),
+            tuple((name, _value_key(value)) for name, value in visible_params(eqn).items()),
+            tuple(define(v) for v in eqn.outvars),
+        )
+        for eqn in jaxpr.eqns
+    )
+    return consts, inputs, equations, tuple(use(atom) for atom in jaxpr.outvars)
+
+
+def _value_key(value: Any) -> Any:
+    if hasattr(value, "eqns"):
+        return _jaxpr_key(getattr(value, "jaxpr", value), _const_keys(value))
+    if isinstance(value, (tuple, list)):
+        return type(value), tuple(_value_key(item) for item in value)
+    if isinstance(value, dict):
+        return tuple((key, _value_key(item)) for key, item in value.items())
+    if isinstance(value, jax.Array):
+        return _Identity(value)
+    if hasattr(value, "__array__"):
+        return _host_array_key(np.asarray(value))
+    try:
+        hash(value)
+    except TypeError:
+        return _Identity(value)
+    return type(value), value
+
+
+def _host_array_key(array: np.ndarray) -> tuple:
+    # A NumPy array can change in place: only its bytes say what it is.
+    if array.nbytes > _SMALL_BYTES:
+        raise _Unknown
+    return array.shape, array.dtype, array.tobytes()
+
+
+def _const_keys(closed: Any) -> tuple:
+    return tuple(_value_key(const) for const in getattr(closed, "consts", ()))

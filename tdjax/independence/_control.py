@@ -1,0 +1,140 @@
+"""Rules for primitives that hold other programs: calls, loops, branches."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from tdjax.independence._analysis import NESTED, Analysis, NestedRule, Step
+from tdjax.independence._kinds import CONST, STEP, Kind, NotProvenError, Rows, join
+
+_Result = tuple[list[Kind], tuple[Step, ...]]
+
+
+def nested(*names: str) -> Callable[[NestedRule], NestedRule]:
+    """Register a rule for the primitives of these names."""
+
+    def register(function: NestedRule) -> NestedRule:
+        for name in names:
+            NESTED[name] = function
+        return function
+
+    return register
+
+
+def _refuse_step_values(kinds: list[Kind]) -> None:
+    if STEP in kinds and any(isinstance(kind, Rows) for kind in kinds):
+        raise NotProvenError("takes a value of one step together with rows of many")
+
+
+def inner_program(eqn: Any) -> Any:
+    """Return the program that a call primitive calls."""
+    for name in ("jaxpr", "call_jaxpr", "fun_jaxpr"):
+        if name in eqn.params:
+            return eqn.params[name]
+    raise NotProvenError("calls a program that cannot be looked into")
+
+
+@nested("jit", "pjit", "closed_call", "core_call", "checkpoint", "remat2", "remat")
+def call(analysis: Analysis, eqn: Any, kinds: list[Kind]) -> _Result:
+    """A call is what it calls."""
+    return analysis.run_closed(inner_program(eqn), kinds)
+
+
+@nested("custom_jvp_call", "custom_vjp_call", "custom_vjp_call_jaxpr")
+def custom_derivative(analysis: Analysis, eqn: Any, kinds: list[Kind]) -> _Result:
+    """The function counts; its derivative rule is taken to be its derivative."""
+    _refuse_step_values(kinds)
+    outputs, _ = analysis.run_closed(inner_program(eqn), kinds)
+    if STEP in kinds and any(isinstance(kind, Rows) for kind in outputs):
+        raise NotProvenError("makes rows from a value of one step")
+    return outputs, ()
+
+
+@nested("scan")
+def scan(analysis: Analysis, eqn: Any, kinds: list[Kind]) -> _Result:
+    """Rows may pass through a loop over another axis; a loop over the rows may not carry anything."""
+    _refuse_step_values(kinds)
+    consts, carry, xs = _split_scan(eqn, kinds)
+    if any(isinstance(kind, Rows) and kind.axis == 0 for kind in xs):
+        return _scan_over_rows(analysis, eqn, consts, carry, xs), ()
+    if analysis.mentioned_in(eqn.params["length"]):
+        raise NotProvenError("loops as many times as there are rows")
+    inside = [kind.at(kind.axis - 1) if isinstance(kind, Rows) else kind for kind in xs]
+
+    def body(carry: list[Kind]) -> list[Kind]:
+        return analysis.run_closed(eqn.params["jaxpr"], [*consts, *carry, *inside])[0]
+
+    carry, outputs = _fixed_point(body, carry)
+    stacked = outputs[len(carry) :]
+    return [
+        *carry,
+        *(kind.at(kind.axis + 1) if isinstance(kind, Rows) else kind for kind in stacked),
+    ], ()
+
+
+def _split_scan(eqn: Any, kinds: list[Kind]) -> tuple[list[Kind], list[Kind], list[Kind]]:
+    if "num_consts" not in eqn.params:
+        raise NotProvenError("has a form of loop that this version of the proof does not know")
+    first = eqn.params["num_consts"]
+    second = first + eqn.params["num_carry"]
+    return kinds[:first], kinds[first:second], kinds[second:]
+
+
+def _scan_over_rows(
+    analysis: Analysis, eqn: Any, consts: list[Kind], carry: list[Kind], xs: list[Kind]
+) -> list[Kind]:
+    rows = set(xs)
+    if carry:
+        raise NotProvenError("carries something from row to row")
+    if len(rows) != 1 or any(kind is not CONST for kind in consts):
+        raise NotProvenError("loops over rows with something else at hand")
+    if analysis.mentioned_in(eqn.params["jaxpr"]):
+        raise NotProvenError("reads the number of rows inside a loop over them")
+    return [rows.pop()] * len(eqn.outvars)
+
+
+def _fixed_point(
+    body: Callable[[list[Kind]], list[Kind]], carry: list[Kind]
+) -> tuple[list[Kind], list[Kind]]:
+    """Return the kinds of a carry that one more turn does not change, and the body's outputs."""
+    while True:
+        outputs = body(carry)
+        after = [join(old, new) for old, new in zip(carry, outputs, strict=False)]
+        if after == carry:
+            return carry, outputs
+        carry = after
+
+
+@nested("while")
+def while_loop(analysis: Analysis, eqn: Any, kinds: list[Kind]) -> _Result:
+    """Rows may go round, if all of them go round as often."""
+    _refuse_step_values(kinds)
+    test_count, body_count = eqn.params["cond_nconsts"], eqn.params["body_nconsts"]
+    test_consts = kinds[:test_count]
+    body_consts = kinds[test_count : test_count + body_count]
+
+    def body(carry: list[Kind]) -> list[Kind]:
+        return analysis.run_closed(eqn.params["body_jaxpr"], [*body_consts, *carry])[0]
+
+    carry, _ = _fixed_point(body, kinds[test_count + body_count :])
+    (again,), _ = analysis.run_closed(eqn.params["cond_jaxpr"], [*test_consts, *carry])
+    if isinstance(again, Rows) or (again is STEP and any(isinstance(k, Rows) for k in carry)):
+        raise NotProvenError("goes round as often as some row or step says")
+    return carry, ()
+
+
+@nested("cond")
+def cond(analysis: Analysis, eqn: Any, kinds: list[Kind]) -> _Result:
+    """All rows take the same branch; the branches must leave them in the same places."""
+    _refuse_step_values(kinds)
+    which, *operands = kinds
+    branches = [analysis.run_closed(branch, operands)[0] for branch in eqn.params["branches"]]
+    outputs = branches[0]
+    for other in branches[1:]:
+        outputs = [join(first, second) for first, second in zip(outputs, other, strict=True)]
+    if which is STEP:
+        if any(isinstance(kind, Rows) for kind in outputs):
+            raise NotProvenError("takes the branch that one step says, with rows of many")
+        outputs = [STEP] * len(outputs)
+    return outputs, ()

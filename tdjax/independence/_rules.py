@@ -1,0 +1,62 @@
+"""The table of rules: for each primitive, where its rows are, given where they were.
+
+A rule takes the equation (of a trace with a symbolic number of rows) and the kinds of its inputs, of
+which at least one has rows, and returns the kinds of its outputs; or raises `NotProvenError` with the
+reason. To teach the proof a primitive, write a rule in the module of its family and register it with
+`@rule("name")`. A primitive without a rule proves nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from tdjax.independence._kinds import CONST, Kind, NotProvenError, Rows
+
+Rule = Callable[[Any, list[Kind]], list[Kind]]
+
+RULES: dict[str, Rule] = {}
+
+
+def rule(*names: str) -> Callable[[Rule], Rule]:
+    """Register a rule for the primitives of these names."""
+
+    def register(function: Rule) -> Rule:
+        for name in names:
+            RULES[name] = function
+        return function
+
+    return register
+
+
+def shape_of(atom: Any) -> tuple:
+    """Return the shape of an equation's input or output."""
+    return tuple(atom.aval.shape)
+
+
+def every_output(eqn: Any, kind: Kind) -> list[Kind]:
+    """Return the same kind for all outputs of an equation."""
+    return [kind] * len(eqn.outvars)
+
+
+def same_rows(kinds: list[Kind]) -> Rows:
+    """Return the one place where all inputs that have rows have them."""
+    rows = {kind for kind in kinds if isinstance(kind, Rows)}
+    if len(rows) > 1:
+        raise NotProvenError("combines values whose rows lie along different axes")
+    (only,) = rows
+    return only
+
+
+def only_first_has_rows(kinds: list[Kind], what: str) -> Rows:
+    """Return the rows of the first input, and demand that the others are shared."""
+    first, *others = kinds
+    if isinstance(first, Rows) and all(kind == CONST for kind in others):
+        return first
+    raise NotProvenError(what)
+
+
+def keep_off(kind: Rows, axes: Any, what: str) -> None:
+    """Demand that an operation along `axes` does not run along the rows."""
+    if kind.axis in tuple(axes):
+        raise NotProvenError(what)

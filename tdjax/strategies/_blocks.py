@@ -1,0 +1,68 @@
+"""Runs a body over blocks of a leading axis: scanned or unrolled, with remat, any remainder."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from tdjax._errors import StrategyError
+from tdjax._symbolic import is_symbolic
+
+Body = Callable[[list[Any]], list[Any]]
+
+
+def in_blocks(
+    body: Body, leaves: list[Any], size: Any, block: int, unroll: bool | int, remat: bool
+) -> list[Any]:
+    """Return what `body` gives for the whole leading axis, computed `block` entries at a time.
+
+    A last block that is not full is filled up with entries that were computed already and are
+    dropped again: copies are safe where zeros need not be, and the body keeps one shape.
+
+    Args:
+        body: takes leaves with a leading axis of `block` entries, returns outputs with the same.
+        leaves: arrays of leading size `size`.
+        size: how many entries there are, at least `block`.
+        block: how many entries the body takes.
+        unroll: True for one copy of the body a block; else the bodies per turn of a loop.
+        remat: recompute the body in the backward pass instead of keeping what it computed.
+    """
+    if is_symbolic(size):
+        raise StrategyError(
+            f"blocks of {block} need a known size, but the size is {size}, a symbol: use the "
+            f'strategy "vmap" or "fold" without chunk_size to export with symbolic sizes.'
+        )
+    if size == block:
+        return (jax.checkpoint(body) if remat else body)(leaves)
+    if unroll is True:
+        return _unrolled(jax.checkpoint(body) if remat else body, leaves, size, block)
+    # Inside a scan nothing can be merged with the forward pass, so the guard against that is waste.
+    body = jax.checkpoint(body, prevent_cse=False) if remat else body
+    return _scanned(body, leaves, size, block, max(1, int(unroll)))
+
+
+def _unrolled(body: Body, leaves: list[Any], size: int, block: int) -> list[Any]:
+    parts = []
+    for start in range(0, size, block):
+        first = min(start, size - block)
+        outputs = body([jax.lax.slice_in_dim(leaf, first, first + block) for leaf in leaves])
+        parts.append([output[start - first :] for output in outputs])
+    return [jnp.concatenate(pieces) for pieces in zip(*parts, strict=True)]
+
+
+def _scanned(body: Body, leaves: list[Any], size: int, block: int, unroll: int) -> list[Any]:
+    count = -(-size // block)
+    missing = count * block - size
+
+    def stack(leaf: Any) -> Any:
+        if missing:
+            leaf = jnp.concatenate([leaf, leaf[:missing]])
+        return leaf.reshape(count, block, *leaf.shape[1:])
+
+    _, outputs = jax.lax.scan(
+        lambda carry, xs: (carry, body(xs)), None, [stack(leaf) for leaf in leaves], unroll=unroll
+    )
+    return [output.reshape(-1, *output.shape[2:])[:size] for output in outputs]

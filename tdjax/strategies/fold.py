@@ -1,0 +1,141 @@
+"""The strategy that merges time into the batch."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import jax
+
+from tdjax._call import Call, Program, trace
+from tdjax._errors import StrategyError
+from tdjax._symbolic import is_symbolic
+from tdjax.independence import CONST, Draft, Kind, Proof, Rows, draft, prove
+from tdjax.strategies._eager import execute
+from tdjax.strategies._folding import Folding
+from tdjax.strategies.base import Strategy, check_chunk_size, check_unroll
+from tdjax.strategies.vmap import Vmap
+
+
+@dataclasses.dataclass(frozen=True)
+class Fold(Strategy):
+    """Merge time into the batch, call the step function on all rows, split the answer again.
+
+    The function sees rows of different steps at once, as under Haiku's and Flax's `BatchApply`. That
+    keeps the meaning of the loop only if output row i depends on input row i alone: tdjax proves it, or
+    raises `StrategyError` with the operation that mixes rows and its source line.
+
+    Args:
+        chunk_size: rows at once; None for all. Blocks whose activations fit the caches are often the
+            fastest of all on a CPU, and bound memory anywhere. It need not divide the rows.
+        unroll: True writes every block out instead of looping over them; an int is the number of
+            blocks a turn of the loop.
+        remat: recompute a block in the backward pass instead of keeping what it computed.
+        assume_independent: fold without a proof, on the caller's word.
+
+    >>> Fold(chunk_size=64)
+    Fold(chunk_size=64, unroll=False, remat=False, assume_independent=False)
+    """
+
+    chunk_size: int | None = None
+    unroll: bool | int = False
+    remat: bool = False
+    assume_independent: bool = False
+
+    def __post_init__(self) -> None:
+        check_chunk_size("Fold", self.chunk_size, "rows")
+        check_unroll("Fold", self.unroll, self.chunk_size)
+
+    __str__ = Strategy.__str__
+
+    def run(self, call: Call) -> Any:
+        """Fold the call, if its rows are proven independent."""
+        if _is_one(call.time) and not call.pooled:
+            return Vmap(remat=self.remat).run(call)  # one step folds to itself
+        if self.assume_independent:
+            return self.run_drafted(call, None)
+        if not (call.pooled and self.chunk_size is None):
+            return self.run_drafted(call, self.draft(call))
+        # The function is meant to see all rows. A proof only serves to fill padding then.
+        drafted = draft(call) if call.mask is not None else None
+        return self.run_drafted(call, drafted if drafted and drafted.proof.independent else None)
+
+    def draft(self, call: Call) -> Draft:
+        """Return the proof for any number of rows, or raise.
+
+        Raises:
+            StrategyError: the rows are not proven to be independent.
+        """
+        drafted = draft(call)
+        if not drafted.proof.independent:
+            self._refuse(call, drafted.proof.reason)
+        return drafted
+
+    def run_drafted(
+        self, call: Call, drafted: Draft | None, fallback: Strategy | None = None
+    ) -> Any:
+        """Run with the symbolic half of the proof done; None to go without a proof.
+
+        The other half can still fail, where the function treats a batch of known size differently;
+        then `fallback` runs, if there is one.
+        """
+        as_given = call
+        if drafted is not None:
+            call = dataclasses.replace(call, roles=drafted.proof.roles)
+        rows = call.batch * call.time
+        block = rows
+        if self.chunk_size is not None and not is_symbolic(rows):
+            block = min(self.chunk_size, rows)
+        program = trace(call, block)
+        if drafted is None:
+            proof = self._without_proof(call, program)
+        else:
+            proof = prove(call, program, drafted)
+            if not proof.independent:
+                if fallback is not None:
+                    return fallback.run(as_given)
+                self._refuse(call, proof.reason)
+        folding = Folding(call, program, proof, rows, block, self.unroll, self.remat)
+        key = program.key and (self, program.key, call.layout(), proof.roles, proof.outputs)
+        operands = list(program.consts), list(call.leaves), call.mask
+        return jax.tree.unflatten(program.out_tree, execute(key, folding, *operands))
+
+    def _refuse(self, call: Call, reason: str) -> None:
+        raise StrategyError(
+            f"{call.title} cannot be folded: its rows are not proven to be independent, because "
+            f"{reason}. Use strategy=\"vmap\" (or \"auto\"), which takes any function; pooled=True if "
+            f"the function is meant to see all steps as one batch; or "
+            f"tdjax.Fold(assume_independent=True) if you know better."
+        )
+
+    def _without_proof(self, call: Call, program: Program) -> Proof:
+        """Return what stands in for a proof: rows where the leading size is theirs."""
+        for name, role in zip(call.names, call.roles, strict=True):
+            if role == "step":
+                raise StrategyError(
+                    f"{name} has one value a step and no batch axis; only a proof says where it "
+                    f'meets the rows of a fold. Use strategy="vmap", or leave out pooled=True and '
+                    f"assume_independent=True."
+                )
+        outputs: list[Kind] = [
+            Rows(0) if aval.shape and aval.shape[0] == program.rows else CONST
+            for aval in program.out_avals
+        ]
+        if call.pooled:
+            _check_pooled(call, program, outputs)
+        return Proof(self.assume_independent, "", call.roles, tuple(outputs))
+
+
+def _check_pooled(call: Call, program: Program, outputs: list[Kind]) -> None:
+    """An output over all steps has no time to stack."""
+    for kind, axis, aval in zip(outputs, program.out_axes(call), program.out_avals, strict=True):
+        if kind is CONST and axis is not None:
+            raise ValueError(
+                f"an output of {call.title} with pooled=True is {aval.dtype}{list(aval.shape)}, "
+                f"which does not lead with the {program.rows} rows of all steps; give None at its "
+                f"place in out_axes to have it as it is."
+            )
+
+
+def _is_one(size: Any) -> bool:
+    return not is_symbolic(size) and size == 1

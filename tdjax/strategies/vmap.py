@@ -1,0 +1,195 @@
+"""The strategy that maps the step function over time."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from tdjax._axes import broadcast_axes, normalize_out_axis
+from tdjax._call import Call, Program, trace
+from tdjax._errors import StrategyError
+from tdjax._symbolic import is_symbolic
+from tdjax.independence import Proof, Rows, prove
+from tdjax.strategies._blocks import in_blocks
+from tdjax.strategies._eager import execute
+from tdjax.strategies._padding import fill, real_steps, zero
+from tdjax.strategies._rows import repeat
+from tdjax.strategies.base import Strategy, check_chunk_size, check_unroll
+
+
+@dataclasses.dataclass(frozen=True)
+class Vmap(Strategy):
+    """`jax.vmap` over the time axis, all steps at once or `chunk_size` of them.
+
+    Without `chunk_size` it is the reference that everything else is compared with. With it, chunks
+    of steps are taken one after the other, which bounds memory: `chunk_size=1` scans over steps as
+    `jax.lax.map` does (the name "map"), and `chunk_size=1, unroll=True` is a Python loop and a stack
+    (the name "unroll"). It takes any function: a step is always seen whole.
+
+    Args:
+        chunk_size: steps at once; None for all. It need not divide the number of steps.
+        unroll: True writes every chunk out instead of looping over them; an int is the number of
+            chunks a turn of the loop.
+        remat: recompute a chunk in the backward pass instead of keeping what it computed.
+
+    >>> Vmap(chunk_size=4, remat=True)
+    Vmap(chunk_size=4, unroll=False, remat=True)
+    """
+
+    chunk_size: int | None = None
+    unroll: bool | int = False
+    remat: bool = False
+
+    def __post_init__(self) -> None:
+        check_chunk_size("Vmap", self.chunk_size, "steps")
+        check_unroll("Vmap", self.unroll, self.chunk_size)
+
+    __str__ = Strategy.__str__
+
+    def run(self, call: Call) -> Any:
+        """Map the step over time."""
+        whole = self.chunk_size is None or (
+            not is_symbolic(call.time) and self.chunk_size >= call.time
+        )
+        zeroed = call.mask is not None and call.masked_output == "zero"
+        if whole and not self.remat and not call.pooled:
+            if not zeroed:
+                return self._plain(call)
+            if call.axis_name is not None:
+                return _zeroed_by_shape(call, self._plain(call))
+        return self._traced(call, zeroed, whole)
+
+    def _plain(self, call: Call) -> Any:
+        def step(*leaves: Any) -> Any:
+            output = call.step(list(leaves))
+            _check_out_axes(call, output)
+            return output
+
+        with jax.named_scope("tdjax.vmap"):
+            return jax.vmap(
+                step,
+                in_axes=call.axes,
+                out_axes=call.out_axes,
+                axis_name=call.axis_name,
+                axis_size=None if any(axis is not None for axis in call.axes) else call.time,
+            )(*call.leaves)
+
+    def _traced(self, call: Call, zeroed: bool, whole: bool) -> Any:
+        program = trace(call, call.batch)
+        proof = prove(call, program) if zeroed or call.pooled else None
+        if call.pooled and not (proof and proof.independent):
+            raise StrategyError(
+                f"{call.title} with pooled=True sees all steps as one batch, and its rows are not "
+                f"independent ({proof.reason if proof else ''}), so that {self} would give another "
+                f'answer. Use strategy="fold".'
+            )
+        out_axes = program.out_axes(call)
+        _check_shared_outputs(call, program, out_axes)
+
+        def compute(consts: list[Any], leaves: list[Any], mask: Any) -> list[Any]:
+            real = real_steps(mask) if zeroed else None
+            if zeroed and proof is not None and proof.independent:
+                consts, leaves = fill(call, real, consts, leaves)
+            outputs = self._over_time(call, program, consts, leaves, out_axes, whole)
+            if not zeroed:
+                return outputs
+            rows = _output_rows(call, program, proof)
+            return [
+                zero(output, axis, where, real)
+                for output, axis, where in zip(outputs, out_axes, rows, strict=True)
+            ]
+
+        key = program.key and (self, program.key, call.layout())
+        outputs = execute(key, compute, list(program.consts), list(call.leaves), call.mask)
+        return jax.tree.unflatten(program.out_tree, outputs)
+
+    def _over_time(
+        self,
+        call: Call,
+        program: Program,
+        consts: list[Any],
+        leaves: list[Any],
+        out_axes: list[int | None],
+        whole: bool,
+    ) -> list[Any]:
+        mapped = [i for i, axis in enumerate(call.axes) if axis is not None]
+        if not mapped:
+            outputs = program(consts, leaves)
+            return [repeat(y, axis, call.time) for y, axis in zip(outputs, out_axes, strict=True)]
+        block = call.time if whole else self.chunk_size
+
+        def one(*steps: Any) -> list[Any]:
+            merged = list(leaves)
+            for index, value in zip(mapped, steps, strict=True):
+                merged[index] = value
+            return program(consts, merged)
+
+        if whole:
+            in_axes = tuple(call.axes[index] for index in mapped)
+            body = jax.vmap(one, in_axes=in_axes, out_axes=out_axes)
+            with jax.named_scope("tdjax.vmap"):
+                return (jax.checkpoint(body) if self.remat else body)(*(leaves[i] for i in mapped))
+
+        def body_of_chunk(steps: list[Any]) -> list[Any]:
+            if block == 1:
+                return [jnp.expand_dims(y, 0) for y in one(*(step[0] for step in steps))]
+            return jax.vmap(one)(*steps)
+
+        moved = [jnp.moveaxis(leaves[index], call.axes[index], 0) for index in mapped]
+        with jax.named_scope("tdjax.map"):
+            outputs = in_blocks(
+                body_of_chunk, moved, call.time, block, self.unroll, self.remat
+            )
+        return [
+            output[0] if axis is None else jnp.moveaxis(output, 0, axis)
+            for output, axis in zip(outputs, out_axes, strict=True)
+        ]
+
+
+def _check_out_axes(call: Call, output: Any) -> None:
+    """Say which output has too low a rank, where jax.vmap would only name the axis."""
+    paths = jax.tree_util.tree_leaves_with_path(output)
+    flat = broadcast_axes("out_axes", call.out_axes, output)
+    for axis, (path, leaf) in zip(flat, paths, strict=True):
+        name = "the output" + jax.tree_util.keystr(path)
+        normalize_out_axis(axis, len(getattr(leaf, "shape", ())), name)
+
+
+def _check_shared_outputs(call: Call, program: Program, out_axes: list[int | None]) -> None:
+    """Let jax.vmap itself say whether an output with out_axes None differs between steps."""
+    if None in out_axes and any(axis is not None for axis in call.axes):
+        jax.eval_shape(
+            jax.vmap(
+                lambda *leaves: program(program.consts, leaves),
+                in_axes=call.axes,
+                out_axes=out_axes,
+            ),
+            *call.leaves,
+        )
+
+
+def _output_rows(call: Call, program: Program, proof: Proof | None) -> list[Rows | None]:
+    """Return where one step's outputs have their rows: as proven, else by the leading size."""
+    if proof is not None and proof.independent:
+        return [kind if isinstance(kind, Rows) else None for kind in proof.outputs]
+    return [
+        Rows(0) if aval.shape and aval.shape[0] == call.batch else None
+        for aval in program.out_avals
+    ]
+
+
+def _zeroed_by_shape(call: Call, output: Any) -> Any:
+    """Zero masked steps of a function that cannot be traced alone: it talks to the other steps."""
+    leaves, tree = jax.tree.flatten(output)
+    axes = broadcast_axes("out_axes", call.out_axes, output)
+    real = real_steps(call.mask)
+    zeroed = []
+    for leaf, axis in zip(leaves, axes, strict=True):
+        where = normalize_out_axis(axis, leaf.ndim - 1, "the output")
+        step = None if where is None else leaf.shape[:where] + leaf.shape[where + 1 :]
+        rows = Rows(0) if step and step[0] == call.batch else None
+        zeroed.append(zero(leaf, where, rows, real))
+    return jax.tree.unflatten(tree, zeroed)
