@@ -42,6 +42,8 @@ class Call:
     pooled: bool = False
     mask: Any = None
     masked_output: Literal["zero", "keep"] = "zero"
+    memory: dict[Any, Any] = dataclasses.field(default_factory=dict)
+    """Belongs to the wrapper: which roles were proven before; a hint, never a proof."""
 
     def step_shape(self, index: int) -> tuple:
         """Return the shape that one step sees of a leaf."""

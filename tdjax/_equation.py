@@ -5,7 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import jax.extend as jex
+
+def is_literal(atom: Any) -> bool:
+    """Say whether an input of an equation is a value rather than a variable."""
+    return hasattr(atom, "val")
+
+
+def source_line(eqn: Any) -> str:
+    """Return the user's line that an equation comes from, or "" if it is not known."""
+    from jax.extend import source_info_util  # jax.extend takes 20 ms to import
+
+    return source_info_util.summarize(eqn.source_info)
 
 
 def bind(eqn: Any, inputs: Sequence[Any], params: dict[str, Any] | None = None) -> list[Any]:
@@ -13,8 +23,10 @@ def bind(eqn: Any, inputs: Sequence[Any], params: dict[str, Any] | None = None) 
     bound = eqn.primitive.get_bind_params(eqn.params if params is None else params)
     # Before jax 0.12 the functions among the parameters came apart, as arguments of their own.
     functions, bound = bound if isinstance(bound, tuple) else ((), bound)
-    stack = jex.source_info_util.current_name_stack() + eqn.source_info.name_stack
-    with jex.source_info_util.user_context(eqn.source_info.traceback, name_stack=stack):
+    from jax.extend import source_info_util
+
+    stack = source_info_util.current_name_stack() + eqn.source_info.name_stack
+    with source_info_util.user_context(eqn.source_info.traceback, name_stack=stack):
         outputs = eqn.primitive.bind(*functions, *inputs, **bound)
     return list(outputs) if eqn.primitive.multiple_results else [outputs]
 
@@ -31,3 +43,11 @@ def visible_params(eqn: Any) -> dict[str, Any]:
         for name, value in eqn.params.items()
         if hasattr(value, "eqns") or isinstance(value, (bool, int, str))
     }
+
+
+def inner_program(eqn: Any) -> Any:
+    """Return the program that a call equation calls."""
+    for name in ("jaxpr", "call_jaxpr", "fun_jaxpr"):
+        if name in eqn.params:
+            return eqn.params[name]
+    raise KeyError(f"{eqn.primitive.name} calls no program")

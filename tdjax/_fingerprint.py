@@ -9,10 +9,9 @@ from __future__ import annotations
 from typing import Any
 
 import jax
-import jax.extend as jex
 import numpy as np
 
-from tdjax._equation import visible_params
+from tdjax._equation import is_literal, visible_params
 
 _SMALL_BYTES = 4096
 
@@ -49,6 +48,14 @@ def fingerprint(closed: Any) -> Any:
         return None
 
 
+def program_key(program: Any) -> Any:
+    """Return a hashable key of a program inside another, its constants included; None if unknown."""
+    try:
+        return _value_key(program)
+    except _Unknown:
+        return None
+
+
 def _jaxpr_key(jaxpr: Any, consts: tuple) -> tuple:
     numbers: dict[Any, int] = {}
 
@@ -57,7 +64,7 @@ def _jaxpr_key(jaxpr: Any, consts: tuple) -> tuple:
         return variable.aval
 
     def use(atom: Any) -> Any:
-        if isinstance(atom, jex.core.Literal):
+        if is_literal(atom):
             return _value_key(atom.val), atom.aval
         return numbers[atom]
 

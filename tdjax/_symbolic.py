@@ -41,14 +41,12 @@ def substitute(size: Any, symbol: Any, value: Any) -> Any:
     """Return the size with the symbol replaced by a value (an int or another size)."""
     if not mentions(size, symbol):
         return size
-    environment = {name: export.symbolic_shape(name, scope=size.scope)[0] for name in _names(size)}
-    environment[str(symbol)] = value
-    result = size._evaluate(environment)
+    if size == symbol:
+        return value
+    others = size.get_vars() - {str(symbol)}
+    environment = {name: export.symbolic_shape(name, scope=size.scope)[0] for name in others}
+    result = size._evaluate({**environment, str(symbol): value})
     return result if is_symbolic(result) else int(result)
-
-
-def _names(size: Any) -> set[str]:
-    return set(size.get_vars())
 
 
 def is_concrete_shape(shape: tuple) -> bool:

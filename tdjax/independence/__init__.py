@@ -1,6 +1,6 @@
 """The proof that output row i of a step function depends on input row i alone."""
 
 from tdjax.independence._kinds import CONST, STEP, Kind, Rows
-from tdjax.independence._proof import Draft, Proof, draft, prove
+from tdjax.independence._proof import Proof, prove
 
-__all__ = ["CONST", "STEP", "Draft", "Kind", "Proof", "Rows", "draft", "prove"]
+__all__ = ["CONST", "STEP", "Kind", "Proof", "Rows", "prove"]

@@ -6,11 +6,11 @@ import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-import jax.extend as jex
-
+from tdjax._equation import is_literal, source_line
 from tdjax._symbolic import mentions
-from tdjax.independence._kinds import CONST, STEP, Kind, NotProvenError, Rows
-from tdjax.independence._rules import RULES, shape_of
+from tdjax.independence._kinds import CONST, STEP, SUM, Kind, NotProvenError, Rows
+from tdjax.independence._rules import RULES, every_output, shape_of
+from tdjax.independence._sums import makes_sum, of_sums
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -33,15 +33,33 @@ class ObstacleError(NotProvenError):
     """The reason why the proof stops, with the operation and its source line."""
 
     def __init__(self, eqn: Any, reason: str) -> None:
-        line = jex.source_info_util.summarize(eqn.source_info)
-        super().__init__(f"`{eqn.primitive.name}` at {line} {reason}")
+        self.line = source_line(eqn)
+        self.operation, self.reason = eqn.primitive.name, reason
+        super().__init__(f"`{eqn.primitive.name}` at {self.line} {reason}")
+
+    def seen_from(self, eqn: Any) -> ObstacleError:
+        """Return the same obstacle with the line of the call around it, if it has none itself."""
+        if self.line:
+            return self
+        outer = ObstacleError(eqn, self.reason)
+        outer.operation = self.operation
+        outer.args = (f"`{self.operation}` at {outer.line} {self.reason}",)
+        return outer
 
 
 @dataclasses.dataclass(frozen=True)
 class Analysis:
-    """The rules at work on one trace; `symbol` is its number of rows."""
+    """The rules at work on one trace.
+
+    Attributes:
+        symbol: the number of rows.
+        sums: whether sums over all rows may appear, as in the gradient of a shared array.
+        within: the functions whose derivative rules are being followed.
+    """
 
     symbol: Any
+    sums: bool = False
+    within: frozenset[Any] = frozenset()
 
     def run(
         self, jaxpr: Any, consts: Sequence[Kind], inputs: Sequence[Kind]
@@ -55,7 +73,7 @@ class Analysis:
         kinds.update(zip(jaxpr.invars, inputs, strict=True))
 
         def read(atom: Any) -> Kind:
-            return CONST if isinstance(atom, jex.core.Literal) else kinds[atom]
+            return CONST if is_literal(atom) else kinds[atom]
 
         steps = []
         for eqn in jaxpr.eqns:
@@ -79,6 +97,10 @@ class Analysis:
             name = eqn.primitive.name
             if name in NESTED:
                 outputs, inner = NESTED[name](self, eqn, kinds)
+            elif self.sums and SUM in kinds:
+                outputs = of_sums(eqn, kinds)
+            elif self.sums and makes_sum(eqn, kinds):
+                outputs = every_output(eqn, SUM)
             elif any(isinstance(kind, Rows) for kind in kinds):
                 if name not in RULES:
                     raise NotProvenError("has no rule that says where it takes the rows")
@@ -87,8 +109,8 @@ class Analysis:
                 outputs = self._without_rows(eqn, kinds)
             self._check(eqn, outputs)
             return Step(eqn, tuple(kinds), tuple(outputs), inner)
-        except ObstacleError:
-            raise
+        except ObstacleError as error:
+            raise error.seen_from(eqn) from None
         except NotProvenError as error:
             raise ObstacleError(eqn, str(error)) from None
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from tdjax._equation import inner_program
 from tdjax.independence._analysis import NESTED, Analysis, NestedRule, Step
+from tdjax.independence._derivatives import check_rules
 from tdjax.independence._kinds import CONST, STEP, Kind, NotProvenError, Rows, join
 
 _Result = tuple[list[Kind], tuple[Step, ...]]
@@ -27,14 +29,6 @@ def _refuse_step_values(kinds: list[Kind]) -> None:
         raise NotProvenError("takes a value of one step together with rows of many")
 
 
-def inner_program(eqn: Any) -> Any:
-    """Return the program that a call primitive calls."""
-    for name in ("jaxpr", "call_jaxpr", "fun_jaxpr"):
-        if name in eqn.params:
-            return eqn.params[name]
-    raise NotProvenError("calls a program that cannot be looked into")
-
-
 @nested("jit", "pjit", "closed_call", "core_call", "checkpoint", "remat2", "remat")
 def call(analysis: Analysis, eqn: Any, kinds: list[Kind]) -> _Result:
     """A call is what it calls."""
@@ -43,9 +37,10 @@ def call(analysis: Analysis, eqn: Any, kinds: list[Kind]) -> _Result:
 
 @nested("custom_jvp_call", "custom_vjp_call", "custom_vjp_call_jaxpr")
 def custom_derivative(analysis: Analysis, eqn: Any, kinds: list[Kind]) -> _Result:
-    """The function counts; its derivative rule is taken to be its derivative."""
+    """Both the function and its derivative rule have to keep rows apart."""
     _refuse_step_values(kinds)
     outputs, _ = analysis.run_closed(inner_program(eqn), kinds)
+    check_rules(analysis, eqn, kinds, outputs)
     if STEP in kinds and any(isinstance(kind, Rows) for kind in outputs):
         raise NotProvenError("makes rows from a value of one step")
     return outputs, ()

@@ -12,9 +12,10 @@ class Whole(enum.Enum):
 
     CONST = "the same for every step"
     STEP = "one value for all rows of a step"
+    SUM = "a sum over all rows"
 
 
-CONST, STEP = Whole.CONST, Whole.STEP
+CONST, STEP, SUM = Whole.CONST, Whole.STEP, Whole.SUM
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,6 +45,6 @@ def join(first: Kind, second: Kind) -> Kind:
     """Return the kind of a value that is one or the other."""
     if first == second:
         return first
-    if isinstance(first, Rows) or isinstance(second, Rows):
+    if isinstance(first, Rows) or isinstance(second, Rows) or SUM in (first, second):
         raise NotProvenError("joins values whose rows lie in different places")
     return STEP

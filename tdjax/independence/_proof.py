@@ -40,59 +40,93 @@ class Proof:
     outputs: tuple[Kind, ...] = ()
     steps: tuple[Step, ...] = ()
     symbol: Any = None
+    untraceable: bool = False
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class Draft:
-    """A proof for a batch of any size, not yet tied to a program of one size."""
-
-    call: Call
-    proof: Proof
-    symbolic: Program | None
-
-    def confirm(self, program: Program) -> Proof:
-        """Return the proof if `program` is the symbolic one with its rows filled in."""
-        if self.symbolic is None:
-            return self.proof
-        comparison = Comparison(self.proof.symbol, program.rows)
-        try:
-            comparison.check(self.symbolic.jaxpr, program.jaxpr)
-            comparison.check_consts(self.symbolic.consts, program.consts)
-        except NotProvenError as error:
-            return Proof(False, str(error), self.proof.roles)
-        return self.proof
+_KEPT = 256
+_proofs: collections.OrderedDict[Any, Proof] = collections.OrderedDict()
 
 
-def draft(call: Call) -> Draft:
+def prove(call: Call, rows: Any) -> tuple[Program | None, Proof]:
+    """Return the step traced on `rows` rows, and the proof that they are independent.
+
+    There are two traces: one with a symbolic number of rows, which the rules follow, and the one that
+    will run, which must be the same program. A proof is remembered under that program, never under
+    the function, which may do something else at its next call.
+
+    Args:
+        call: what is called.
+        rows: the number of rows that will run at once.
+
+    Returns:
+        The trace, None where the proof failed before it was needed; and the proof.
+    """
+    hint = call.memory.get((call.axes, call.roles))
+    program = _trace_as_before(call, rows, hint) if hint else None
+    if program is not None and (proof := _recall(program, hint)):
+        return program, proof
+    symbolic, proof = _draft(call)
+    if symbolic is None:
+        return None, proof
+    if program is None or hint != proof.roles:
+        program = trace(dataclasses.replace(call, roles=proof.roles), rows)
+    known = _recall(program, proof.roles)
+    if known is None:
+        known = _confirm(proof, symbolic, program)
+        _remember(program, proof.roles, known)
+    if known.independent:
+        call.memory[call.axes, call.roles] = known.roles
+    return program, known
+
+
+def _trace_as_before(call: Call, rows: Any, roles: Any) -> Program | None:
+    try:
+        return trace(dataclasses.replace(call, roles=roles), rows)
+    except Exception:  # the function has changed since; the proof will say what is the matter
+        return None
+
+
+def _draft(call: Call) -> tuple[Program | None, Proof]:
     """Trace the step with a symbolic number of rows and follow them through its operations."""
-    first = _attempt(call)
-    if first.symbolic is None and call.with_spread().roles != call.roles:
-        second = _attempt(call.with_spread())
-        if second.proof.independent:
-            return second
-    return first
+    symbolic, proof = _attempt(call)
+    spread = call.with_spread()
+    if proof.untraceable and spread.roles != call.roles:
+        again, second = _attempt(spread)
+        if second.independent:
+            return again, second
+    return symbolic, proof
 
 
-def _attempt(call: Call) -> Draft:
+def _attempt(call: Call) -> tuple[Program | None, Proof]:
     if not set(call.roles) & {"rows", "spread"}:
-        return Draft(call, Proof(False, "no argument has both time and batch", call.roles), None)
+        return None, Proof(False, "no argument has both time and batch", call.roles)
     symbol = fresh_rows([leaf.shape for leaf in call.leaves])
     try:
         symbolic = trace(call, symbol)
     except Exception as error:  # whatever the function raises, it has not been proven
         reason = f"it cannot be traced for a batch of any size: {_first_line(error)}"
-        return Draft(call, Proof(False, reason, call.roles), None)
-    analysis = Analysis(symbol)
+        return None, Proof(False, reason, call.roles, untraceable=True)
     kinds: dict[str, Kind] = {"rows": Rows(0), "spread": Rows(0), "step": STEP, "shared": CONST}
     try:
-        outputs, steps = analysis.run(
+        outputs, steps = Analysis(symbol).run(
             symbolic.jaxpr,
             [CONST] * len(symbolic.consts),
             [kinds[role] for role in call.roles],
         )
     except NotProvenError as error:
-        return Draft(call, Proof(False, str(error), call.roles), None)
-    return Draft(call, Proof(True, "", call.roles, tuple(outputs), steps, symbol), symbolic)
+        return None, Proof(False, str(error), call.roles)
+    return symbolic, Proof(True, "", call.roles, tuple(outputs), steps, symbol)
+
+
+def _confirm(proof: Proof, symbolic: Program, program: Program) -> Proof:
+    """Return the proof if `program` is the symbolic one with its rows filled in."""
+    comparison = Comparison(proof.symbol, program.rows)
+    try:
+        comparison.check(symbolic.jaxpr, program.jaxpr)
+        comparison.check_consts(symbolic.consts, program.consts)
+    except NotProvenError as error:
+        return Proof(False, str(error), proof.roles)
+    return proof
 
 
 def _first_line(error: Exception) -> str:
@@ -100,25 +134,14 @@ def _first_line(error: Exception) -> str:
     return f"{type(error).__name__}: {text[0]}" if text else type(error).__name__
 
 
-_KEPT = 256
-_proofs: collections.OrderedDict[Any, Proof] = collections.OrderedDict()
+def _recall(program: Program, roles: Any) -> Proof | None:
+    key = program.key and (program.key, program.rows, roles)
+    return _proofs.get(key) if key else None
 
 
-def prove(call: Call, program: Program, drafted: Draft | None = None) -> Proof:
-    """Return the proof for a program, or why there is none; remembered by program, not by function.
-
-    Args:
-        call: what is called.
-        program: its trace at the number of rows that will run.
-        drafted: the symbolic half, where it has been done already.
-    """
-    key = program.key and (program.key, program.rows, call.roles, call.batch)
-    if key is not None and key in _proofs:
-        _proofs.move_to_end(key)
-        return _proofs[key]
-    proof = (drafted or draft(call)).confirm(program)
-    if key is not None:
-        _proofs[key] = proof
-        if len(_proofs) > _KEPT:
-            _proofs.popitem(last=False)
-    return proof
+def _remember(program: Program, roles: Any, proof: Proof) -> None:
+    if program.key is None:
+        return
+    _proofs[program.key, program.rows, roles] = proof
+    if len(_proofs) > _KEPT:
+        _proofs.popitem(last=False)

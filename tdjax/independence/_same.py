@@ -9,10 +9,9 @@ from __future__ import annotations
 from typing import Any
 
 import jax
-import jax.extend as jex
 import numpy as np
 
-from tdjax._equation import visible_params
+from tdjax._equation import is_literal, source_line, visible_params
 from tdjax._symbolic import is_symbolic, substitute
 from tdjax.independence._kinds import NotProvenError
 
@@ -22,6 +21,14 @@ class Comparison:
 
     def __init__(self, symbol: Any, value: Any) -> None:
         self.symbol, self.value = symbol, value
+        self._sizes: dict[Any, Any] = {}
+
+    def _fill_in(self, size: Any) -> Any:
+        if not is_symbolic(size):
+            return size
+        if size not in self._sizes:
+            self._sizes[size] = substitute(size, self.symbol, self.value)
+        return self._sizes[size]
 
     def check(self, symbolic: Any, concrete: Any) -> None:
         """Raise NotProvenError at the first difference."""
@@ -66,14 +73,14 @@ class Comparison:
             self._differ(eqn, "other inputs for a batch of any size")
 
     def _same_atom(self, names: dict, ours: Any, theirs: Any) -> bool:
-        if isinstance(ours, jex.core.Literal) or isinstance(theirs, jex.core.Literal):
-            both = isinstance(ours, jex.core.Literal) and isinstance(theirs, jex.core.Literal)
+        if is_literal(ours) or is_literal(theirs):
+            both = is_literal(ours) and is_literal(theirs)
             return both and _same_const(ours.val, theirs.val)
         return names[ours] is theirs
 
     def _same_aval(self, ours: Any, theirs: Any) -> bool:
-        shape = tuple(substitute(size, self.symbol, self.value) for size in ours.shape)
-        return shape == tuple(theirs.shape) and ours.dtype == theirs.dtype
+        shape = tuple(map(self._fill_in, ours.shape))
+        return shape == theirs.shape and ours.dtype == theirs.dtype
 
     def _params(self, left: Any, right: Any) -> None:
         for name, ours in visible_params(left).items():
@@ -82,7 +89,7 @@ class Comparison:
 
     def _same(self, ours: Any, theirs: Any) -> bool:
         if is_symbolic(ours):
-            return bool(substitute(ours, self.symbol, self.value) == theirs)
+            return bool(self._fill_in(ours) == theirs)
         if hasattr(ours, "eqns"):
             self.check(getattr(ours, "jaxpr", ours), getattr(theirs, "jaxpr", theirs))
             self.check_consts(getattr(ours, "consts", ()), getattr(theirs, "consts", ()))
@@ -98,8 +105,7 @@ class Comparison:
     def _differ(self, eqn: Any, what: str) -> None:
         where = "its arguments"
         if eqn is not None:
-            line = jex.source_info_util.summarize(eqn.source_info)
-            where = f"`{eqn.primitive.name}` at {line}"
+            where = f"`{eqn.primitive.name}` at {source_line(eqn)}"
         raise NotProvenError(
             f"the function does something else for a batch whose size it knows: {where} is {what}"
         )

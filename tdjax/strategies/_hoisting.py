@@ -12,15 +12,13 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
-import jax.extend as jex
 import jax.numpy as jnp
 
 from tdjax._call import Call, Program
-from tdjax._equation import bind
+from tdjax._equation import bind, inner_program, is_literal
 from tdjax._symbolic import substitute
 from tdjax.independence import STEP, Proof, Rows
 from tdjax.independence._analysis import Step
-from tdjax.independence._control import inner_program
 from tdjax.strategies._rows import fold_leaf, rows_back, rows_first
 
 _CALLS = ("jit", "pjit", "closed_call", "core_call", "checkpoint", "remat2", "remat")
@@ -36,7 +34,7 @@ def _meets_rows(step: Step) -> bool:
 
 
 def _reader(env: dict[Any, Any]) -> Callable[[Any], Any]:
-    return lambda atom: atom.val if isinstance(atom, jex.core.Literal) else env.get(atom)
+    return lambda atom: atom.val if is_literal(atom) else env.get(atom)
 
 
 class Hoist:

@@ -7,7 +7,7 @@ from typing import Any
 
 from tdjax._call import Call
 from tdjax._symbolic import is_symbolic
-from tdjax.independence import draft
+from tdjax.independence import prove
 from tdjax.strategies.base import Strategy
 from tdjax.strategies.fold import Fold
 from tdjax.strategies.vmap import Vmap
@@ -28,11 +28,11 @@ class Auto(Strategy):
 
     def run(self, call: Call) -> Any:
         """Run the call under the strategy that suits it."""
-        if call.axis_name is not None or (not is_symbolic(call.time) and call.time == 1):
-            return Vmap().run(call) if not call.pooled else Fold().run(call)
-        if call.pooled:
-            return Fold().run(call)
-        drafted = draft(call)
-        if not drafted.proof.independent:
+        if call.axis_name is not None:
             return Vmap().run(call)
-        return Fold().run_drafted(call, drafted, fallback=Vmap())
+        if call.pooled or call.batch is None or (not is_symbolic(call.time) and call.time == 1):
+            return (Fold() if call.pooled else Vmap()).run(call)
+        program, proof = prove(call, call.batch * call.time)
+        if program is None or not proof.independent:
+            return Vmap().run(call)
+        return Fold().run_proven(call, program, proof)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from typing import Any, NoReturn
 
 import jax
 
 from tdjax._call import Call, Program, trace
 from tdjax._errors import StrategyError
 from tdjax._symbolic import is_symbolic
-from tdjax.independence import CONST, Draft, Kind, Proof, Rows, draft, prove
+from tdjax.independence import CONST, Kind, Proof, Rows, prove
 from tdjax.strategies._eager import execute
 from tdjax.strategies._folding import Folding
 from tdjax.strategies.base import Strategy, check_chunk_size, check_unroll
@@ -52,55 +52,34 @@ class Fold(Strategy):
         """Fold the call, if its rows are proven independent."""
         if _is_one(call.time) and not call.pooled:
             return Vmap(remat=self.remat).run(call)  # one step folds to itself
-        if self.assume_independent:
-            return self.run_drafted(call, None)
-        if not (call.pooled and self.chunk_size is None):
-            return self.run_drafted(call, self.draft(call))
-        # The function is meant to see all rows. A proof only serves to fill padding then.
-        drafted = draft(call) if call.mask is not None else None
-        return self.run_drafted(call, drafted if drafted and drafted.proof.independent else None)
-
-    def draft(self, call: Call) -> Draft:
-        """Return the proof for any number of rows, or raise.
-
-        Raises:
-            StrategyError: the rows are not proven to be independent.
-        """
-        drafted = draft(call)
-        if not drafted.proof.independent:
-            self._refuse(call, drafted.proof.reason)
-        return drafted
-
-    def run_drafted(
-        self, call: Call, drafted: Draft | None, fallback: Strategy | None = None
-    ) -> Any:
-        """Run with the symbolic half of the proof done; None to go without a proof.
-
-        The other half can still fail, where the function treats a batch of known size differently;
-        then `fallback` runs, if there is one.
-        """
-        as_given = call
-        if drafted is not None:
-            call = dataclasses.replace(call, roles=drafted.proof.roles)
+        if call.batch is None:
+            self._refuse(call, "no argument has both time and batch")
         rows = call.batch * call.time
         block = rows
         if self.chunk_size is not None and not is_symbolic(rows):
             block = min(self.chunk_size, rows)
-        program = trace(call, block)
-        if drafted is None:
-            proof = self._without_proof(call, program)
-        else:
-            proof = prove(call, program, drafted)
-            if not proof.independent:
-                if fallback is not None:
-                    return fallback.run(as_given)
+        whole = call.pooled and self.chunk_size is None
+        program, proof = None, None
+        # Padding can only be filled with other rows if rows are independent.
+        if not self.assume_independent and (not whole or call.mask is not None):
+            program, proof = prove(call, block)
+            if not proof.independent and not whole:
                 self._refuse(call, proof.reason)
-        folding = Folding(call, program, proof, rows, block, self.unroll, self.remat)
-        key = program.key and (self, program.key, call.layout(), proof.roles, proof.outputs)
+        if program is None or proof is None or not proof.independent:
+            program = program or trace(call, block)
+            proof = self._without_proof(call, program)
+        return self.run_proven(call, program, proof)
+
+    def run_proven(self, call: Call, program: Program, proof: Proof) -> Any:
+        """Run with the step traced on a block of rows, and their independence settled."""
+        call = dataclasses.replace(call, roles=proof.roles)
+        rows = call.batch * call.time
+        folding = Folding(call, program, proof, rows, program.rows, self.unroll, self.remat)
+        key = program.key and (self, program.key, call.layout(), proof.outputs)
         operands = list(program.consts), list(call.leaves), call.mask
         return jax.tree.unflatten(program.out_tree, execute(key, folding, *operands))
 
-    def _refuse(self, call: Call, reason: str) -> None:
+    def _refuse(self, call: Call, reason: str) -> NoReturn:
         raise StrategyError(
             f"{call.title} cannot be folded: its rows are not proven to be independent, because "
             f"{reason}. Use strategy=\"vmap\" (or \"auto\"), which takes any function; pooled=True if "

@@ -78,8 +78,8 @@ class Vmap(Strategy):
             )(*call.leaves)
 
     def _traced(self, call: Call, zeroed: bool, whole: bool) -> Any:
-        program = trace(call, call.batch)
-        proof = prove(call, program) if zeroed or call.pooled else None
+        program, proof = prove(call, call.batch) if zeroed or call.pooled else (None, None)
+        program = program or trace(call, call.batch)
         if call.pooled and not (proof and proof.independent):
             raise StrategyError(
                 f"{call.title} with pooled=True sees all steps as one batch, and its rows are not "

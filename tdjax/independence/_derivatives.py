@@ -1,0 +1,127 @@
+"""Custom derivative rules: what they do to rows, too, must be what the loop does.
+
+A rule written by hand may mix rows where its function does not (a gradient divided by its norm over
+the batch). It is traced for a batch of any size, and followed as the function is.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from tdjax._equation import bind, inner_program, is_literal
+from tdjax._fingerprint import program_key
+from tdjax.independence._analysis import Analysis
+from tdjax.independence._kinds import CONST, SUM, Kind, NotProvenError, Rows
+
+_JAX = os.path.dirname(jax.__file__) + os.sep
+_ANYBODYS_RULES = "custom_derivatives.py"
+
+
+def check_rules(analysis: Analysis, eqn: Any, kinds: list[Kind], outputs: list[Kind]) -> None:
+    """Raise NotProvenError unless the derivative rule of a custom call keeps rows apart."""
+    function = program_key(inner_program(eqn))
+    if _is_jaxs_own(eqn) or function in analysis.within:
+        return
+    within = analysis.within | {function}
+    variables = [i for i, atom in enumerate(eqn.invars) if not is_literal(atom)]
+    active = [i for i in variables if jnp.issubdtype(eqn.invars[i].aval.dtype, jnp.inexact)]
+    if not active or not all(_inexact(atom) for atom in eqn.outvars):
+        return
+    avals = [_struct(eqn.invars[i]) for i in variables]
+    call = _caller(eqn, variables)
+    if eqn.primitive.name == "custom_jvp_call":
+        tangents = [_struct(eqn.invars[i]) for i in active]
+        derived = _traced(_pushforward(call, variables, active), (avals, tangents))
+        given = [kinds[i] for i in (*variables, *active)]
+        _expect(Analysis(analysis.symbol, within=within), derived, given, outputs)
+    else:
+        cotangents = [_struct(atom) for atom in eqn.outvars]
+        derived = _traced(_pullback(call, variables, active), (avals, cotangents))
+        given = [kinds[i] for i in variables] + list(outputs)
+        _expect(Analysis(analysis.symbol, True, within), derived, given, [kinds[i] for i in active])
+
+
+def _is_jaxs_own(eqn: Any) -> bool:
+    """Say whether a rule lies in JAX's own source: those are derivatives, and there are many."""
+    for name in ("jvp_jaxpr_fun", "bwd"):
+        debug_info = getattr(eqn.params.get(name), "debug_info", None)
+        where = getattr(debug_info, "func_src_info", None) or ""
+        if f" at {_JAX}" in where and _ANYBODYS_RULES not in where:
+            return True
+    return False
+
+
+def _inexact(atom: Any) -> bool:
+    return bool(jnp.issubdtype(atom.aval.dtype, jnp.inexact))
+
+
+def _struct(atom: Any) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(atom.aval.shape, atom.aval.dtype)
+
+
+def _caller(eqn: Any, variables: list[int]) -> Callable[[Sequence[Any]], list[Any]]:
+    def call(values: Sequence[Any]) -> list[Any]:
+        inputs = [atom.val if is_literal(atom) else None for atom in eqn.invars]
+        for index, value in zip(variables, values, strict=True):
+            inputs[index] = value
+        return bind(eqn, inputs)
+
+    return call
+
+
+def _with_active(
+    call: Callable[[Sequence[Any]], list[Any]], variables: list[int], active: list[int], values: Any
+) -> tuple[Callable[..., list[Any]], list[Any]]:
+    """Return the call as a function of its differentiable inputs, and those inputs."""
+    where = [variables.index(i) for i in active]
+
+    def of_active(*parts: Any) -> list[Any]:
+        merged = list(values)
+        for index, part in zip(where, parts, strict=True):
+            merged[index] = part
+        return call(merged)
+
+    return of_active, [values[i] for i in where]
+
+
+def _pushforward(call: Any, variables: list[int], active: list[int]) -> Callable[..., Any]:
+    def push(values: Any, tangents: Any) -> Any:
+        of_active, primals = _with_active(call, variables, active, values)
+        return jax.jvp(of_active, primals, list(tangents))[1]
+
+    return push
+
+
+def _pullback(call: Any, variables: list[int], active: list[int]) -> Callable[..., Any]:
+    def pull(values: Any, cotangents: Any) -> Any:
+        of_active, primals = _with_active(call, variables, active, values)
+        return jax.vjp(of_active, *primals)[1](list(cotangents))
+
+    return pull
+
+
+def _traced(function: Callable[..., Any], avals: Any) -> Any:
+    try:
+        return jax.make_jaxpr(function)(*avals)
+    except Exception as error:  # whatever the rule raises, it has not been proven
+        text = str(error).strip().splitlines()
+        raise NotProvenError(
+            "has a derivative rule of its own that cannot be traced for a batch of any size: "
+            f"{type(error).__name__}: {text[0] if text else ''}"
+        ) from None
+
+
+def _expect(analysis: Analysis, derived: Any, given: list[Kind], wanted: list[Kind]) -> None:
+    try:
+        kinds, _ = analysis.run(derived.jaxpr, [CONST] * len(derived.jaxpr.constvars), given)
+    except NotProvenError as error:
+        raise NotProvenError(f"has a derivative rule of its own, in which {error}") from None
+    for kind, want in zip(kinds, wanted, strict=True):
+        fits = kind == want if isinstance(want, Rows) else kind in (want, SUM)
+        if not fits:
+            raise NotProvenError("has a derivative rule of its own that moves the rows")
