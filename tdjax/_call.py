@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from typing import Any, Literal
 
@@ -42,8 +43,6 @@ class Call:
     pooled: bool = False
     mask: Any = None
     masked_output: Literal["zero", "keep"] = "zero"
-    memory: dict[Any, Any] = dataclasses.field(default_factory=dict)
-    """Belongs to the wrapper: which roles were proven before; a hint, never a proof."""
 
     def step_shape(self, index: int) -> tuple:
         """Return the shape that one step sees of a leaf."""
@@ -62,6 +61,11 @@ class Call:
         shape = self.leaves[index].shape
         return self.roles[index] == "shared" and len(shape) > 0 and shape[0] == self.batch
 
+    def described(self) -> Call:
+        """Return the call with descriptions in place of arrays, for what must not keep them."""
+        leaves = tuple(reshaped(leaf.shape, leaf) for leaf in self.leaves)
+        return dataclasses.replace(self, leaves=leaves, step=_forgotten, mask=None)
+
     def layout(self) -> tuple:
         """Return all that decides, beside the program, how the leaves are taken apart."""
         out_axes = jax.tree.flatten(self.out_axes, is_leaf=lambda leaf: leaf is None)
@@ -75,6 +79,10 @@ class Call:
         )
 
 
+def _forgotten(leaves: list[Any]) -> Any:
+    raise AssertionError("a remembered call has no function")
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class Program:
     """One trace of the step: its equations, the arrays it closes over, and its output."""
@@ -84,8 +92,11 @@ class Program:
     consts: tuple[Any, ...]
     out_tree: Any
     out_avals: tuple[Any, ...]
-    key: Any
-    """A hashable that two programs share only if they compute the same; None if unknown."""
+
+    @functools.cached_property
+    def key(self) -> Any:
+        """A hashable that two programs share only if they compute the same; None if unknown."""
+        return fingerprint(self)
 
     def __call__(self, consts: Any, leaves: Any) -> list[Any]:
         """Evaluate the equations on what one step, or one block of rows, sees of the leaves."""
@@ -103,7 +114,7 @@ class Program:
 
 
 def trace(call: Call, rows: Any) -> Program:
-    """Trace the step once, on leaves whose batch has `rows` rows (an int or a symbol)."""
+    """Trace the step once, on leaves whose batch has `rows` rows (an int, or a size to export with)."""
     specs = []
     for index, (leaf, role) in enumerate(zip(call.leaves, call.roles, strict=True)):
         shape = call.step_shape(index)
@@ -128,5 +139,4 @@ def trace(call: Call, rows: Any) -> Program:
         consts=tuple(closed.consts),
         out_tree=out_tree,
         out_avals=tuple(avals),
-        key=fingerprint(closed),
     )

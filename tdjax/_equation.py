@@ -18,9 +18,9 @@ def source_line(eqn: Any) -> str:
     return source_info_util.summarize(eqn.source_info)
 
 
-def bind(eqn: Any, inputs: Sequence[Any], params: dict[str, Any] | None = None) -> list[Any]:
-    """Return the outputs of an equation on other inputs, and with other parameters if given."""
-    bound = eqn.primitive.get_bind_params(eqn.params if params is None else params)
+def bind(eqn: Any, inputs: Sequence[Any]) -> list[Any]:
+    """Return the outputs of an equation on other inputs."""
+    bound = eqn.primitive.get_bind_params(eqn.params)
     # Before jax 0.12 the functions among the parameters came apart, as arguments of their own.
     functions, bound = bound if isinstance(bound, tuple) else ((), bound)
     from jax.extend import source_info_util
@@ -51,3 +51,17 @@ def inner_program(eqn: Any) -> Any:
         if name in eqn.params:
             return eqn.params[name]
     raise KeyError(f"{eqn.primitive.name} calls no program")
+
+
+def has_custom_rules(program: Any) -> bool:
+    """Say whether anything in a program, however deep, has a derivative rule of its own."""
+    return any(
+        eqn.primitive.name.startswith("custom_") or any(map(_holds_rules, eqn.params.values()))
+        for eqn in getattr(program, "jaxpr", program).eqns
+    )
+
+
+def _holds_rules(value: Any) -> bool:
+    if hasattr(value, "eqns"):
+        return has_custom_rules(value)
+    return isinstance(value, (tuple, list)) and any(map(_holds_rules, value))

@@ -128,7 +128,6 @@ class TimeDistributed:
         self.options = options
         self._parameters = _positional_parameters(fun)
         self._takes_mask = _takes_mask(fun)
-        self._memory: dict[Any, Any] = {}
 
     def __get__(self, instance: Any, owner: type | None = None) -> Any:
         """Bind to an instance, so that methods can be decorated."""
@@ -198,7 +197,6 @@ class TimeDistributed:
             pooled=options["pooled"],
             mask=mask,
             masked_output=options["masked_output"],
-            memory=self._memory,
         )
 
 

@@ -1,15 +1,16 @@
-"""Follows the rows through the equations of a trace with a symbolic number of rows."""
+"""Follows the rows through the equations of a program."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from tdjax._equation import is_literal, source_line
-from tdjax._symbolic import mentions
 from tdjax.independence._kinds import CONST, STEP, SUM, Kind, NotProvenError, Rows
+from tdjax.independence._merge import Differs, Merged
 from tdjax.independence._rules import RULES, every_output, shape_of
+from tdjax.independence._sizes import ROWS, Size
 from tdjax.independence._sums import makes_sum, of_sums
 
 
@@ -49,47 +50,38 @@ class ObstacleError(NotProvenError):
 
 @dataclasses.dataclass(frozen=True)
 class Analysis:
-    """The rules at work on one trace.
+    """The rules at work.
 
     Attributes:
-        symbol: the number of rows.
         sums: whether sums over all rows may appear, as in the gradient of a shared array.
         within: the functions whose derivative rules are being followed.
     """
 
-    symbol: Any
     sums: bool = False
     within: frozenset[Any] = frozenset()
 
-    def run(
-        self, jaxpr: Any, consts: Sequence[Kind], inputs: Sequence[Kind]
-    ) -> tuple[list[Kind], tuple[Step, ...]]:
+    def run(self, program: Merged, inputs: Sequence[Kind]) -> tuple[list[Kind], tuple[Step, ...]]:
         """Return the kinds of the outputs, and of everything on the way.
 
         Raises:
             ObstacleError: an equation whose rows may mix, or that has no rule.
         """
-        kinds: dict[Any, Kind] = dict(zip(jaxpr.constvars, consts, strict=True))
-        kinds.update(zip(jaxpr.invars, inputs, strict=True))
+        kinds: dict[Any, Kind] = {atom.variable: CONST for atom in program.constvars}
+        kinds.update(zip((atom.variable for atom in program.invars), inputs, strict=True))
 
         def read(atom: Any) -> Kind:
-            return CONST if is_literal(atom) else kinds[atom]
+            return CONST if is_literal(atom) else kinds[atom.variable]
 
         steps = []
-        for eqn in jaxpr.eqns:
-            step = self._equation(eqn, [read(atom) for atom in eqn.invars])
-            kinds.update(zip(eqn.outvars, step.outputs, strict=True))
-            steps.append(step)
-        return [read(atom) for atom in jaxpr.outvars], tuple(steps)
-
-    def run_closed(self, closed: Any, inputs: Sequence[Kind]) -> tuple[list[Kind], tuple]:
-        """Run on a jaxpr that may carry its constants with it."""
-        jaxpr = getattr(closed, "jaxpr", closed)
-        return self.run(jaxpr, [CONST] * len(jaxpr.constvars), inputs)
-
-    def mentioned_in(self, value: Any) -> bool:
-        """Say whether the number of rows stands anywhere in a parameter or a program."""
-        return any(mentions(size, self.symbol) for size in _sizes(value))
+        try:
+            for eqn in program.equations():
+                step = self._equation(eqn, [read(atom) for atom in eqn.invars])
+                for atom, kind in zip(eqn.outvars, step.outputs, strict=True):
+                    kinds[atom.variable] = kind
+                steps.append(step)
+        except Differs as error:
+            raise ObstacleError(error.eqn, str(error)) from None
+        return [read(atom) for atom in program.outvars], tuple(steps)
 
     def _equation(self, eqn: Any, kinds: list[Kind]) -> Step:
         try:
@@ -119,13 +111,13 @@ class Analysis:
         base: Kind = STEP if STEP in kinds else CONST
         axes = [self._row_axes(shape_of(atom)) for atom in eqn.outvars]
         if not any(axes):
-            if self.mentioned_in(eqn.params):
+            if goes_with_rows(eqn.params):
                 raise NotProvenError("reads the number of rows, which a fold changes")
             return [base] * len(axes)
         return [self._made_rows(eqn, base, found) for found in axes]
 
     def _row_axes(self, shape: tuple) -> list[int]:
-        return [axis for axis, size in enumerate(shape) if mentions(size, self.symbol)]
+        return [axis for axis, size in enumerate(shape) if isinstance(size, Size)]
 
     def _made_rows(self, eqn: Any, base: Kind, axes: list[int]) -> Kind:
         name = eqn.primitive.name
@@ -142,41 +134,28 @@ class Analysis:
         if name not in ("iota", "broadcast_in_dim", "random_bits", "random_split"):
             raise NotProvenError("makes rows from their number alone")
         size = shape_of(eqn.outvars[0])[axis]
-        return Rows(axis, 1, _cofactor(size, self.symbol))
+        return Rows(axis, 1, size.factor)
 
     def _check(self, eqn: Any, kinds: list[Kind]) -> None:
         """Hold every rule to the shapes: rows stand where it says, and nowhere else."""
         for atom, kind in zip(eqn.outvars, kinds, strict=True):
             for axis, size in enumerate(shape_of(atom)):
                 if isinstance(kind, Rows) and axis == kind.axis:
-                    if size != kind.outer * self.symbol * kind.inner:
+                    if size != kind.outer * ROWS * kind.inner:
                         raise NotProvenError("changes the number of rows")
-                elif mentions(size, self.symbol):
+                elif isinstance(size, Size):
                     raise NotProvenError("has rows along more than one axis")
 
 
-def _cofactor(size: Any, symbol: Any) -> Any:
-    quotient, remainder = divmod(size, symbol)
-    if remainder != 0 or mentions(quotient, symbol):
-        raise NotProvenError("makes rows from their number alone")
-    return quotient
-
-
-def _sizes(value: Any) -> Iterator[Any]:
-    """Yield everything inside a parameter that may be a size."""
-    if hasattr(value, "eqns"):
-        jaxpr = getattr(value, "jaxpr", value)
-        for atom in (*jaxpr.constvars, *jaxpr.invars, *jaxpr.outvars):
-            yield from atom.aval.shape
-        for eqn in jaxpr.eqns:
-            yield from _sizes(eqn.params)
-            for atom in eqn.outvars:
-                yield from atom.aval.shape
-    elif isinstance(value, (tuple, list)):
-        for item in value:
-            yield from _sizes(item)
-    elif isinstance(value, dict):
-        for item in value.values():
-            yield from _sizes(item)
-    elif hasattr(value, "get_vars"):
-        yield value
+def goes_with_rows(value: Any) -> bool:
+    """Say whether the number of rows stands anywhere in a parameter or a program."""
+    if isinstance(value, Merged):
+        atoms = (*value.constvars, *value.invars, *(a for eqn in value.eqns for a in eqn.outvars))
+        return any(goes_with_rows(atom.shape) for atom in atoms) or any(
+            goes_with_rows(eqn.params) for eqn in value.eqns
+        )
+    if isinstance(value, dict):
+        return any(map(goes_with_rows, value.values()))
+    if isinstance(value, (tuple, list)):
+        return any(map(goes_with_rows, value))
+    return isinstance(value, Size)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from tdjax._equation import inner_program
-from tdjax.independence._analysis import NESTED, Analysis, NestedRule, Step
+from tdjax.independence._analysis import NESTED, Analysis, NestedRule, Step, goes_with_rows
 from tdjax.independence._derivatives import check_rules
 from tdjax.independence._kinds import CONST, STEP, Kind, NotProvenError, Rows, join
 
@@ -32,14 +32,14 @@ def _refuse_step_values(kinds: list[Kind]) -> None:
 @nested("jit", "pjit", "closed_call", "core_call", "checkpoint", "remat2", "remat")
 def call(analysis: Analysis, eqn: Any, kinds: list[Kind]) -> _Result:
     """A call is what it calls."""
-    return analysis.run_closed(inner_program(eqn), kinds)
+    return analysis.run(inner_program(eqn), kinds)
 
 
 @nested("custom_jvp_call", "custom_vjp_call", "custom_vjp_call_jaxpr")
 def custom_derivative(analysis: Analysis, eqn: Any, kinds: list[Kind]) -> _Result:
     """Both the function and its derivative rule have to keep rows apart."""
     _refuse_step_values(kinds)
-    outputs, _ = analysis.run_closed(inner_program(eqn), kinds)
+    outputs, _ = analysis.run(inner_program(eqn), kinds)
     check_rules(analysis, eqn, kinds, outputs)
     if STEP in kinds and any(isinstance(kind, Rows) for kind in outputs):
         raise NotProvenError("makes rows from a value of one step")
@@ -53,12 +53,12 @@ def scan(analysis: Analysis, eqn: Any, kinds: list[Kind]) -> _Result:
     consts, carry, xs = _split_scan(eqn, kinds)
     if any(isinstance(kind, Rows) and kind.axis == 0 for kind in xs):
         return _scan_over_rows(analysis, eqn, consts, carry, xs), ()
-    if analysis.mentioned_in(eqn.params["length"]):
+    if goes_with_rows(eqn.params["length"]):
         raise NotProvenError("loops as many times as there are rows")
     inside = [kind.at(kind.axis - 1) if isinstance(kind, Rows) else kind for kind in xs]
 
     def body(carry: list[Kind]) -> list[Kind]:
-        return analysis.run_closed(eqn.params["jaxpr"], [*consts, *carry, *inside])[0]
+        return analysis.run(eqn.params["jaxpr"], [*consts, *carry, *inside])[0]
 
     carry, outputs = _fixed_point(body, carry)
     stacked = outputs[len(carry) :]
@@ -84,7 +84,7 @@ def _scan_over_rows(
         raise NotProvenError("carries something from row to row")
     if len(rows) != 1 or any(kind is not CONST for kind in consts):
         raise NotProvenError("loops over rows with something else at hand")
-    if analysis.mentioned_in(eqn.params["jaxpr"]):
+    if goes_with_rows(eqn.params["jaxpr"]):
         raise NotProvenError("reads the number of rows inside a loop over them")
     return [rows.pop()] * len(eqn.outvars)
 
@@ -110,10 +110,10 @@ def while_loop(analysis: Analysis, eqn: Any, kinds: list[Kind]) -> _Result:
     body_consts = kinds[test_count : test_count + body_count]
 
     def body(carry: list[Kind]) -> list[Kind]:
-        return analysis.run_closed(eqn.params["body_jaxpr"], [*body_consts, *carry])[0]
+        return analysis.run(eqn.params["body_jaxpr"], [*body_consts, *carry])[0]
 
     carry, _ = _fixed_point(body, kinds[test_count + body_count :])
-    (again,), _ = analysis.run_closed(eqn.params["cond_jaxpr"], [*test_consts, *carry])
+    (again,), _ = analysis.run(eqn.params["cond_jaxpr"], [*test_consts, *carry])
     if isinstance(again, Rows) or (again is STEP and any(isinstance(k, Rows) for k in carry)):
         raise NotProvenError("goes round as often as some row or step says")
     return carry, ()
@@ -124,7 +124,7 @@ def cond(analysis: Analysis, eqn: Any, kinds: list[Kind]) -> _Result:
     """All rows take the same branch; the branches must leave them in the same places."""
     _refuse_step_values(kinds)
     which, *operands = kinds
-    branches = [analysis.run_closed(branch, operands)[0] for branch in eqn.params["branches"]]
+    branches = [analysis.run(branch, operands)[0] for branch in eqn.params["branches"]]
     outputs = branches[0]
     for other in branches[1:]:
         outputs = [join(first, second) for first, second in zip(outputs, other, strict=True)]

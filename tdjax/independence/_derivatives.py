@@ -1,7 +1,7 @@
 """Custom derivative rules: what they do to rows, too, must be what the loop does.
 
 A rule written by hand may mix rows where its function does not (a gradient divided by its norm over
-the batch). It is traced for a batch of any size, and followed as the function is.
+the batch). It is traced, and followed as the function is.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ import jax.numpy as jnp
 from tdjax._equation import bind, inner_program, is_literal
 from tdjax._fingerprint import program_key
 from tdjax.independence._analysis import Analysis
-from tdjax.independence._kinds import CONST, SUM, Kind, NotProvenError, Rows
+from tdjax.independence._kinds import SUM, Kind, NotProvenError, Rows
+from tdjax.independence._merge import Merged
 
 _JAX = os.path.dirname(jax.__file__) + os.sep
 _ANYBODYS_RULES = "custom_derivatives.py"
@@ -24,26 +25,35 @@ _ANYBODYS_RULES = "custom_derivatives.py"
 
 def check_rules(analysis: Analysis, eqn: Any, kinds: list[Kind], outputs: list[Kind]) -> None:
     """Raise NotProvenError unless the derivative rule of a custom call keeps rows apart."""
-    function = program_key(inner_program(eqn))
-    if _is_jaxs_own(eqn) or function in analysis.within:
+    function = program_key(inner_program(eqn.large))
+    if eqn.small is None or _is_jaxs_own(eqn.large) or function in analysis.within:
         return
     within = analysis.within | {function}
     variables = [i for i, atom in enumerate(eqn.invars) if not is_literal(atom)]
-    active = [i for i in variables if jnp.issubdtype(eqn.invars[i].aval.dtype, jnp.inexact)]
-    if not active or not all(_inexact(atom) for atom in eqn.outvars):
+    active = [i for i in variables if _inexact(eqn.invars[i])]
+    if not active or not all(map(_inexact, eqn.outvars)):
         return
-    avals = [_struct(eqn.invars[i]) for i in variables]
-    call = _caller(eqn, variables)
-    if eqn.primitive.name == "custom_jvp_call":
-        tangents = [_struct(eqn.invars[i]) for i in active]
-        derived = _traced(_pushforward(call, variables, active), (avals, tangents))
-        given = [kinds[i] for i in (*variables, *active)]
-        _expect(Analysis(analysis.symbol, within=within), derived, given, outputs)
+    forward = eqn.primitive.name == "custom_jvp_call"
+    derived = derivative_program(eqn, variables, active, forward)
+    primals, moving = [kinds[i] for i in variables], [kinds[i] for i in active]
+    if forward:
+        _expect(Analysis(within=within), derived, primals + moving, outputs)
     else:
-        cotangents = [_struct(atom) for atom in eqn.outvars]
-        derived = _traced(_pullback(call, variables, active), (avals, cotangents))
-        given = [kinds[i] for i in variables] + list(outputs)
-        _expect(Analysis(analysis.symbol, True, within), derived, given, [kinds[i] for i in active])
+        _expect(Analysis(True, within), derived, primals + list(outputs), moving)
+
+
+def derivative_program(
+    eqn: Any, variables: list[int], active: list[int], forward: bool
+) -> Merged:
+    """Return the derivative of a custom call as a program: of primals, and tangents or cotangents."""
+    traces = []
+    for one in (eqn.small, eqn.large):
+        primals = [_struct(one.invars[i]) for i in variables]
+        moving = [one.invars[i] for i in active] if forward else one.outvars
+        call = _caller(one, variables)
+        rule = (_pushforward if forward else _pullback)(call, variables, active)
+        traces.append(_traced(rule, (primals, [_struct(atom) for atom in moving])))
+    return Merged(*traces, *eqn.sizes)
 
 
 def _is_jaxs_own(eqn: Any) -> bool:
@@ -111,14 +121,14 @@ def _traced(function: Callable[..., Any], avals: Any) -> Any:
     except Exception as error:  # whatever the rule raises, it has not been proven
         text = str(error).strip().splitlines()
         raise NotProvenError(
-            "has a derivative rule of its own that cannot be traced for a batch of any size: "
+            "has a derivative rule of its own that cannot be traced: "
             f"{type(error).__name__}: {text[0] if text else ''}"
         ) from None
 
 
-def _expect(analysis: Analysis, derived: Any, given: list[Kind], wanted: list[Kind]) -> None:
+def _expect(analysis: Analysis, derived: Merged, given: list[Kind], wanted: list[Kind]) -> None:
     try:
-        kinds, _ = analysis.run(derived.jaxpr, [CONST] * len(derived.jaxpr.constvars), given)
+        kinds, _ = analysis.run(derived, given)
     except NotProvenError as error:
         raise NotProvenError(f"has a derivative rule of its own, in which {error}") from None
     for kind, want in zip(kinds, wanted, strict=True):

@@ -1,4 +1,4 @@
-"""Proves a call: symbolic trace, rules, and the same program in the trace that runs."""
+"""Proves a call: two traces read as one program, and rules that follow its rows."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ import collections
 import dataclasses
 from typing import Any
 
+import jax
+
+from tdjax._equation import has_custom_rules
 from tdjax._call import Call, Program, trace
-from tdjax._symbolic import fresh_rows
 from tdjax.independence import (  # noqa: F401 - the imports fill the table of rules
     _contractions,
     _control,
@@ -19,7 +21,7 @@ from tdjax.independence import (  # noqa: F401 - the imports fill the table of r
 )
 from tdjax.independence._analysis import Analysis, Step
 from tdjax.independence._kinds import CONST, STEP, Kind, NotProvenError, Rows
-from tdjax.independence._same import Comparison
+from tdjax.independence._merge import Merged
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -27,106 +29,88 @@ class Proof:
     """What is known about the rows of a step function.
 
     Attributes:
-        independent: output row i depends on input row i alone, whatever the number of rows.
+        independent: output row i depends on input row i alone.
         reason: if not, the operation that stands in the way, with its source line.
         roles: what each leaf means to a step, where the proof had to find that out.
         outputs: for each output, where its rows are.
-        steps: every equation, with where the rows of its inputs and outputs are.
+        steps: every equation, with where the rows of its inputs and outputs are; None if the
+            equations were not followed.
     """
 
     independent: bool
     reason: str
     roles: tuple[str, ...]
     outputs: tuple[Kind, ...] = ()
-    steps: tuple[Step, ...] = ()
-    symbol: Any = None
-    untraceable: bool = False
+    steps: tuple[Step, ...] | None = None
 
 
-_KEPT = 256
-_proofs: collections.OrderedDict[Any, Proof] = collections.OrderedDict()
+@dataclasses.dataclass(frozen=True, eq=False)
+class Proven:
+    """A proof with the programs it is about.
+
+    Attributes:
+        proof: the proof.
+        step: the step traced on its own batch, as the loop runs it.
+        block: the step traced on the rows that are to run at once; None if the proof failed.
+    """
+
+    proof: Proof
+    step: Program
+    block: Program | None
 
 
-def prove(call: Call, rows: Any) -> tuple[Program | None, Proof]:
-    """Return the step traced on `rows` rows, and the proof that they are independent.
+def prove(call: Call, rows: Any, settled: bool = False) -> Proven:
+    """Return the proof that the rows of a call are independent, or why there is none.
 
-    There are two traces: one with a symbolic number of rows, which the rules follow, and the one that
-    will run, which must be the same program. A proof is remembered under that program, never under
-    the function, which may do something else at its next call.
+    `fun` is traced on one step's batch, which is the loop, and on `rows` rows, which is what will run.
+    A proof is remembered under the loop's program, never under the function, which may do something
+    else at its next call.
 
     Args:
         call: what is called.
         rows: the number of rows that will run at once.
-
-    Returns:
-        The trace, None where the proof failed before it was needed; and the proof.
+        settled: be content with an earlier failure for the same loop. Another function may have
+            failed there, which did something else on the rows of a fold: good enough for a choice,
+            not for a refusal.
     """
-    hint = call.memory.get((call.axes, call.roles))
-    program = _trace_as_before(call, rows, hint) if hint else None
-    if program is not None and (proof := _recall(program, hint)):
-        return program, proof
-    symbolic, proof = _draft(call)
-    if symbolic is None:
-        return None, proof
-    if program is None or hint != proof.roles:
-        program = trace(dataclasses.replace(call, roles=proof.roles), rows)
-    known = _recall(program, proof.roles)
-    if known is None:
-        known = _confirm(proof, symbolic, program)
-        _remember(program, proof.roles, known)
-    if known.independent:
-        call.memory[call.axes, call.roles] = known.roles
-    return program, known
-
-
-def _trace_as_before(call: Call, rows: Any, roles: Any) -> Program | None:
-    try:
-        return trace(dataclasses.replace(call, roles=roles), rows)
-    except Exception:  # the function has changed since; the proof will say what is the matter
-        return None
-
-
-def _draft(call: Call) -> tuple[Program | None, Proof]:
-    """Trace the step with a symbolic number of rows and follow them through its operations."""
-    symbolic, proof = _attempt(call)
+    step = trace(call, call.batch)
+    known = _recall(call, step, rows)
+    if known is not None:
+        return known
+    if settled and (reason := _failures.get(_key(call, step, rows))):
+        return _failed(reason, call, step)
+    found = _attempt(call, step, rows)
     spread = call.with_spread()
-    if proof.untraceable and spread.roles != call.roles:
-        again, second = _attempt(spread)
-        if second.independent:
-            return again, second
-    return symbolic, proof
+    if found.block is None and spread.roles != call.roles:
+        # A shared array may lead with the batch: then its rows go with the rows of the fold.
+        again = _attempt(spread, step, rows)
+        found = again if again.proof.independent else found
+    _remember(call, found, rows)
+    return found
 
 
-def _attempt(call: Call) -> tuple[Program | None, Proof]:
+def _attempt(call: Call, step: Program, rows: Any) -> Proven:
     if not set(call.roles) & {"rows", "spread"}:
-        return None, Proof(False, "no argument has both time and batch", call.roles)
-    symbol = fresh_rows([leaf.shape for leaf in call.leaves])
+        return _failed("no argument has both time and batch", call, step)
+    # On as many rows as the batch has, nothing would show which sizes are rows.
+    other = rows if rows != call.batch else call.batch * 2 + 1
     try:
-        symbolic = trace(call, symbol)
+        block = trace(call, other)
     except Exception as error:  # whatever the function raises, it has not been proven
-        reason = f"it cannot be traced for a batch of any size: {_first_line(error)}"
-        return None, Proof(False, reason, call.roles, untraceable=True)
+        reason = f"it cannot be traced on a batch of another size: {_first_line(error)}"
+        return _failed(reason, call, step)
     kinds: dict[str, Kind] = {"rows": Rows(0), "spread": Rows(0), "step": STEP, "shared": CONST}
     try:
-        outputs, steps = Analysis(symbol).run(
-            symbolic.jaxpr,
-            [CONST] * len(symbolic.consts),
-            [kinds[role] for role in call.roles],
-        )
+        merged = Merged(step, block, call.batch, other)
+        outputs, steps = Analysis().run(merged, [kinds[role] for role in call.roles])
     except NotProvenError as error:
-        return None, Proof(False, str(error), call.roles)
-    return symbolic, Proof(True, "", call.roles, tuple(outputs), steps, symbol)
+        return Proven(Proof(False, str(error), call.roles), step, block)
+    proof = Proof(True, "", call.roles, tuple(outputs), steps)
+    return Proven(proof, step, block if other == rows else step)
 
 
-def _confirm(proof: Proof, symbolic: Program, program: Program) -> Proof:
-    """Return the proof if `program` is the symbolic one with its rows filled in."""
-    comparison = Comparison(proof.symbol, program.rows)
-    try:
-        comparison.check(symbolic.jaxpr, program.jaxpr)
-        comparison.check_consts(symbolic.consts, program.consts)
-    except NotProvenError as error:
-        return Proof(False, str(error), proof.roles)
-    return proof
+def _failed(reason: str, call: Call, step: Program) -> Proven:
+    return Proven(Proof(False, reason, call.roles), step, None)
 
 
 def _first_line(error: Exception) -> str:
@@ -134,14 +118,42 @@ def _first_line(error: Exception) -> str:
     return f"{type(error).__name__}: {text[0]}" if text else type(error).__name__
 
 
-def _recall(program: Program, roles: Any) -> Proof | None:
-    key = program.key and (program.key, program.rows, roles)
-    return _proofs.get(key) if key else None
+_KEPT = 256
+_known: collections.OrderedDict[Any, tuple[Proof, Program]] = collections.OrderedDict()
+_failures: collections.OrderedDict[Any, str] = collections.OrderedDict()
 
 
-def _remember(program: Program, roles: Any, proof: Proof) -> None:
-    if program.key is None:
+def _key(call: Call, step: Program, rows: Any) -> Any:
+    return step.key and (step.key, call.roles, call.batch, rows)
+
+
+def _recall(call: Call, step: Program, rows: Any) -> Proven | None:
+    """Return what was proven of the same loop before, with the constants of now.
+
+    A derivative rule does not show in a program's key, so one that has any is only recalled where
+    nothing can be differentiated.
+    """
+    traced = any(isinstance(leaf, jax.core.Tracer) for leaf in (*call.leaves, *step.consts))
+    if traced and has_custom_rules(step):
+        return None
+    entry = _known.get(_key(call, step, rows))
+    if entry is None:
+        return None
+    proof, block = entry
+    return Proven(proof, step, dataclasses.replace(block, consts=step.consts))
+
+
+def _remember(call: Call, found: Proven, rows: Any) -> None:
+    key = _key(call, found.step, rows)
+    if key is None:
         return
-    _proofs[program.key, program.rows, roles] = proof
-    if len(_proofs) > _KEPT:
-        _proofs.popitem(last=False)
+    if not found.proof.independent or found.block is None:
+        _keep(_failures, key, found.proof.reason)
+        return
+    _keep(_known, key, (found.proof, dataclasses.replace(found.block, consts=())))
+
+
+def _keep(entries: collections.OrderedDict[Any, Any], key: Any, value: Any) -> None:
+    entries[key] = value
+    if len(entries) > _KEPT:
+        entries.popitem(last=False)

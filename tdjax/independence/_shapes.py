@@ -14,6 +14,7 @@ from tdjax.independence._rules import (
     same_rows,
     shape_of,
 )
+from tdjax.independence._sizes import ROWS
 
 
 def no_step(kinds: list[Kind]) -> Rows:
@@ -67,19 +68,16 @@ def reshape(eqn: Any, kinds: list[Kind]) -> list[Kind]:
     if eqn.params.get("dimensions") is not None:
         raise NotProvenError("permutes axes while it reshapes")
     shape, target = shape_of(eqn.invars[0]), shape_of(eqn.outvars[0])
+    if rows == Rows(0) and target[:1] == shape[:1]:
+        return [rows]
     before = math.prod(shape[: rows.axis]) * rows.outer
     after = rows.inner * math.prod(shape[rows.axis + 1 :])
-    symbol = _rows_symbol(shape[rows.axis], rows)
     for axis, size in enumerate(target):
         outer, left = _divide(before, math.prod(target[:axis]))
         inner, right = _divide(after, math.prod(target[axis + 1 :]))
-        if not left and not right and size == outer * symbol * inner:
+        if not left and not right and size == outer * ROWS * inner:
             return [Rows(axis, outer, inner)]
     raise NotProvenError(f"reshapes {list(shape)} to {list(target)} across the rows")
-
-
-def _rows_symbol(size: Any, rows: Rows) -> Any:
-    return size // (rows.outer * rows.inner)
 
 
 def _divide(value: Any, by: Any) -> tuple[Any, bool]:

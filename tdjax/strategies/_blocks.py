@@ -45,24 +45,35 @@ def in_blocks(
 
 
 def _unrolled(body: Body, leaves: list[Any], size: int, block: int) -> list[Any]:
-    parts = []
-    for start in range(0, size, block):
-        first = min(start, size - block)
-        outputs = body([jax.lax.slice_in_dim(leaf, first, first + block) for leaf in leaves])
-        parts.append([output[start - first :] for output in outputs])
+    full = _filled(leaves, size, block)
+    parts = [
+        body([jax.lax.slice_in_dim(leaf, start, start + block) for leaf in full])
+        for start in range(0, size, block)
+    ]
+    last = size - (len(parts) - 1) * block
+    parts[-1] = [output[:last] for output in parts[-1]]
     return [jnp.concatenate(pieces) for pieces in zip(*parts, strict=True)]
 
 
 def _scanned(body: Body, leaves: list[Any], size: int, block: int, unroll: int) -> list[Any]:
     count = -(-size // block)
-    missing = count * block - size
+    stacked = [
+        leaf.reshape(count, block, *leaf.shape[1:]) for leaf in _filled(leaves, size, block)
+    ]
+    _, outputs = jax.lax.scan(lambda carry, xs: (carry, body(xs)), None, stacked, unroll=unroll)
+    return [output.reshape(count * block, *output.shape[2:])[:size] for output in outputs]
 
-    def stack(leaf: Any) -> Any:
-        if missing:
-            leaf = jnp.concatenate([leaf, leaf[:missing]])
-        return leaf.reshape(count, block, *leaf.shape[1:])
 
-    _, outputs = jax.lax.scan(
-        lambda carry, xs: (carry, body(xs)), None, [stack(leaf) for leaf in leaves], unroll=unroll
-    )
-    return [output.reshape(-1, *output.shape[2:])[:size] for output in outputs]
+def _filled(leaves: list[Any], size: int, block: int) -> list[Any]:
+    """Return leaves whose leading axis is a whole number of blocks.
+
+    No gradient flows to the copies: where a function is singular, zero times infinity would.
+    """
+    missing = -size % block
+    if not missing:
+        return leaves
+    return [jnp.concatenate([leaf, _cut(leaf[:missing])]) for leaf in leaves]
+
+
+def _cut(leaf: Any) -> Any:
+    return jax.lax.stop_gradient(leaf) if jnp.issubdtype(leaf.dtype, jnp.inexact) else leaf

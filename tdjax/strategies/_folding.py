@@ -78,10 +78,10 @@ class Folding:
             if self.block is self.rows or self.block == self.rows:
                 whole = (jax.checkpoint(evaluate) if self.remat else evaluate)(folded)
                 return [
-                    rows_first(value, kind) if isinstance(kind, Rows) else value
-                    for value, kind in zip(_either(whole, steps), outputs, strict=True)
+                    step if kind is STEP else _leading(value, kind)
+                    for value, step, kind in zip(whole, steps, outputs, strict=True)
                 ]
-            if not self.proof.steps and not all(isinstance(kind, Rows) for kind in outputs):
+            if self.proof.steps is None and not all(isinstance(kind, Rows) for kind in outputs):
                 steps = evaluate([value[: self.block] for value in folded])
             computed = iter(
                 in_blocks(rows_of, folded, self.rows, self.block, self.unroll, self.remat)
@@ -95,7 +95,7 @@ class Folding:
         """Return the outputs that have no rows, and what values of one step give to the rows."""
         outputs = self.proof.outputs
         needed = "step" in self.call.roles or not all(isinstance(kind, Rows) for kind in outputs)
-        if not needed or not self.proof.steps:
+        if not needed or self.proof.steps is None:
             return [None] * len(outputs), []
         hoist = Hoist(self.call, self.proof)
         once = [
@@ -105,8 +105,8 @@ class Folding:
         return hoist.run(self.program.jaxpr, self.proof.steps, consts, once), hoist.found
 
 
-def _either(first: list[Any], second: list[Any]) -> list[Any]:
-    return [b if a is None else a for a, b in zip(first, second, strict=True)]
+def _leading(value: Any, kind: Kind) -> Any:
+    return rows_first(value, kind) if isinstance(kind, Rows) else value
 
 
 def _stack(value: Any, kind: Kind, axis: int | None, call: Call) -> Any:

@@ -16,7 +16,6 @@ import jax.numpy as jnp
 
 from tdjax._call import Call, Program
 from tdjax._equation import bind, inner_program, is_literal
-from tdjax._symbolic import substitute
 from tdjax.independence import STEP, Proof, Rows
 from tdjax.independence._analysis import Step
 from tdjax.strategies._rows import fold_leaf, rows_back, rows_first
@@ -69,32 +68,22 @@ class Hoist:
                 if kind is STEP:
                     self._collect(jnp.broadcast_to(value[:, None], (*value.shape, self.call.batch)))
             return nothing
-        params = self._at_batch(step.eqn.params)
-        for value, kind in zip(
-            self._each_step(eqn, step, values, params), step.outputs, strict=True
-        ):
+        # The loop's own equation makes as many rows as one step has.
+        small = step.eqn.small
+        made = values if small is None else self._each_step(small, step, values)
+        for value, kind in zip(made, step.outputs, strict=True):
             assert isinstance(kind, Rows)
             self._collect(jax.vmap(lambda one, rows=kind: rows_first(one, rows))(value))
         return nothing
 
-    def _each_step(
-        self, eqn: Any, step: Step, values: list[Any], params: dict | None = None
-    ) -> list[Any]:
+    def _each_step(self, eqn: Any, step: Step, values: list[Any]) -> list[Any]:
         if STEP not in step.inputs:
-            return bind(eqn, values, params)
+            return bind(eqn, values)
         axes = [0 if kind is STEP else None for kind in step.inputs]
-        return jax.vmap(lambda *args: bind(eqn, args, params), axes)(*values)
+        return jax.vmap(lambda *args: bind(eqn, args), axes)(*values)
 
     def _collect(self, value: Any) -> None:
         self.found.append(fold_leaf(value, 0, self.call))
-
-    def _at_batch(self, params: Any) -> Any:
-        """Return symbolic parameters with the size of one step's batch filled in."""
-        if isinstance(params, dict):
-            return {name: self._at_batch(value) for name, value in params.items()}
-        if isinstance(params, tuple):
-            return tuple(self._at_batch(value) for value in params)
-        return substitute(params, self.proof.symbol, self.call.batch)
 
 
 class Folded:

@@ -32,7 +32,7 @@ class Auto(Strategy):
             return Vmap().run(call)
         if call.pooled or call.batch is None or (not is_symbolic(call.time) and call.time == 1):
             return (Fold() if call.pooled else Vmap()).run(call)
-        program, proof = prove(call, call.batch * call.time)
-        if program is None or not proof.independent:
-            return Vmap().run(call)
-        return Fold().run_proven(call, program, proof)
+        proven = prove(call, call.batch * call.time, settled=True)
+        if proven.proof.independent:
+            return Fold().run_proven(call, proven)
+        return Vmap().run(call, proven)

@@ -10,7 +10,7 @@ import jax
 from tdjax._call import Call, Program, trace
 from tdjax._errors import StrategyError
 from tdjax._symbolic import is_symbolic
-from tdjax.independence import CONST, Kind, Proof, Rows, prove
+from tdjax.independence import CONST, Kind, Proof, Proven, Rows, prove
 from tdjax.strategies._eager import execute
 from tdjax.strategies._folding import Folding
 from tdjax.strategies.base import Strategy, check_chunk_size, check_unroll
@@ -59,23 +59,32 @@ class Fold(Strategy):
         if self.chunk_size is not None and not is_symbolic(rows):
             block = min(self.chunk_size, rows)
         whole = call.pooled and self.chunk_size is None
-        program, proof = None, None
         # Padding can only be filled with other rows if rows are independent.
         if not self.assume_independent and (not whole or call.mask is not None):
-            program, proof = prove(call, block)
-            if not proof.independent and not whole:
-                self._refuse(call, proof.reason)
-        if program is None or proof is None or not proof.independent:
-            program = program or trace(call, block)
-            proof = self._without_proof(call, program)
-        return self.run_proven(call, program, proof)
+            proven = prove(call, block)
+            if proven.proof.independent:
+                return self.run_proven(call, proven)
+            if not whole:
+                self._refuse(call, proven.proof.reason)
+        program = trace(call, block)
+        return self.run_proven(call, Proven(self._without_proof(call, program), program, program))
 
-    def run_proven(self, call: Call, program: Program, proof: Proof) -> Any:
+    def run_proven(self, call: Call, proven: Proven) -> Any:
         """Run with the step traced on a block of rows, and their independence settled."""
+        proof, program = proven.proof, proven.block
+        assert program is not None
         call = dataclasses.replace(call, roles=proof.roles)
         rows = call.batch * call.time
-        folding = Folding(call, program, proof, rows, program.rows, self.unroll, self.remat)
-        key = program.key and (self, program.key, call.layout(), proof.outputs)
+        folding = Folding(
+            call.described(),
+            dataclasses.replace(program, consts=()),
+            proof,
+            rows,
+            program.rows,
+            self.unroll,
+            self.remat,
+        )
+        key = proven.step.key and (self, proven.step.key, call.layout(), proof.outputs)
         operands = list(program.consts), list(call.leaves), call.mask
         return jax.tree.unflatten(program.out_tree, execute(key, folding, *operands))
 

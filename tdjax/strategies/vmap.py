@@ -12,7 +12,7 @@ from tdjax._axes import broadcast_axes, normalize_out_axis
 from tdjax._call import Call, Program, trace
 from tdjax._errors import StrategyError
 from tdjax._symbolic import is_symbolic
-from tdjax.independence import Proof, Rows, prove
+from tdjax.independence import Proof, Proven, Rows, prove
 from tdjax.strategies._blocks import in_blocks
 from tdjax.strategies._eager import execute
 from tdjax.strategies._padding import fill, real_steps, zero
@@ -49,18 +49,27 @@ class Vmap(Strategy):
 
     __str__ = Strategy.__str__
 
-    def run(self, call: Call) -> Any:
-        """Map the step over time."""
+    def run(self, call: Call, proven: Proven | None = None) -> Any:
+        """Map the step over time; `proven` is what has been found out about its rows already."""
         whole = self.chunk_size is None or (
             not is_symbolic(call.time) and self.chunk_size >= call.time
         )
         zeroed = call.mask is not None and call.masked_output == "zero"
         if whole and not self.remat and not call.pooled:
-            if not zeroed:
+            if not zeroed and proven is None:
                 return self._plain(call)
             if call.axis_name is not None:
                 return _zeroed_by_shape(call, self._plain(call))
-        return self._traced(call, zeroed, whole)
+        if proven is None and (zeroed or call.pooled):
+            proven = prove(call, call.batch)
+        if call.pooled and (proven is None or not proven.proof.independent):
+            raise StrategyError(
+                f"{call.title} with pooled=True sees all steps as one batch, and its rows are not "
+                f"independent ({proven.proof.reason if proven else ''}), so that {self} would give "
+                f'another answer. Use strategy="fold".'
+            )
+        program = trace(call, call.batch) if proven is None else proven.step
+        return self._traced(call, program, proven.proof if proven else None, zeroed, whole)
 
     def _plain(self, call: Call) -> Any:
         def step(*leaves: Any) -> Any:
@@ -77,17 +86,14 @@ class Vmap(Strategy):
                 axis_size=None if any(axis is not None for axis in call.axes) else call.time,
             )(*call.leaves)
 
-    def _traced(self, call: Call, zeroed: bool, whole: bool) -> Any:
-        program, proof = prove(call, call.batch) if zeroed or call.pooled else (None, None)
-        program = program or trace(call, call.batch)
-        if call.pooled and not (proof and proof.independent):
-            raise StrategyError(
-                f"{call.title} with pooled=True sees all steps as one batch, and its rows are not "
-                f"independent ({proof.reason if proof else ''}), so that {self} would give another "
-                f'answer. Use strategy="fold".'
-            )
+    def _traced(
+        self, call: Call, program: Program, proof: Proof | None, zeroed: bool, whole: bool
+    ) -> Any:
         out_axes = program.out_axes(call)
         _check_shared_outputs(call, program, out_axes)
+        operands = list(program.consts), list(call.leaves), call.mask
+        key = program.key and (self, program.key, call.layout())
+        call, program = call.described(), dataclasses.replace(program, consts=())
 
         def compute(consts: list[Any], leaves: list[Any], mask: Any) -> list[Any]:
             real = real_steps(mask) if zeroed else None
@@ -102,9 +108,7 @@ class Vmap(Strategy):
                 for output, axis, where in zip(outputs, out_axes, rows, strict=True)
             ]
 
-        key = program.key and (self, program.key, call.layout())
-        outputs = execute(key, compute, list(program.consts), list(call.leaves), call.mask)
-        return jax.tree.unflatten(program.out_tree, outputs)
+        return jax.tree.unflatten(program.out_tree, execute(key, compute, *operands))
 
     def _over_time(
         self,
