@@ -32,7 +32,11 @@ __all__ = [
     "time_distributed",
 ]
 
-_LAZY = {"compare": "tdjax.comparison", "Comparison": "tdjax.comparison", "Entry": "tdjax.comparison"}
+_LAZY = {
+    "compare": "tdjax.comparison",
+    "Comparison": "tdjax.comparison",
+    "Entry": "tdjax.comparison",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -18,9 +18,7 @@ _is_none = {"is_leaf": lambda leaf: leaf is None}
 
 def is_array(leaf: Any) -> bool:
     """Say whether a leaf can be mapped: arrays can, Python and NumPy scalars cannot."""
-    if isinstance(leaf, (bool, int, float, complex, str, np.generic)):
-        return False
-    return isinstance(leaf, (jax.Array, np.ndarray)) or hasattr(leaf, "__jax_array__")
+    return isinstance(leaf, (jax.Array, np.ndarray))
 
 
 def check_axes(name: str, axes: Axes) -> None:
@@ -63,7 +61,7 @@ def leaf_names(args: tuple, parameters: Sequence[str]) -> list[str]:
 
 def normalize_in_axis(axis: int, leaf: Any, name: str) -> int:
     """Return the nonnegative time axis of an argument's leaf, or say that its rank is too low."""
-    rank = np.ndim(leaf) if isinstance(leaf, np.ndarray) else len(leaf.shape)
+    rank = len(leaf.shape)
     if -rank <= axis < rank:
         return axis % rank
     raise ValueError(

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any, Literal
 
 import jax
+import jax.numpy as jnp
 
 from tdjax._axes import Axes, broadcast_axes, normalize_out_axis
 from tdjax._errors import StrategyError
@@ -44,6 +45,12 @@ class Call:
     mask: Any = None
     masked_output: Literal["zero", "keep"] = "zero"
 
+    def time_axis(self, index: int) -> int:
+        """Return where time is in a mapped leaf."""
+        axis = self.axes[index]
+        assert axis is not None
+        return axis
+
     def step_shape(self, index: int) -> tuple:
         """Return the shape that one step sees of a leaf."""
         shape, axis = tuple(self.leaves[index].shape), self.axes[index]
@@ -56,6 +63,16 @@ class Call:
             for index, role in enumerate(self.roles)
         )
         return dataclasses.replace(self, roles=roles)
+
+    def with_rows_mapped(self) -> Call:
+        """Return the call with every `spread` leaf repeated for each step, as `rows`."""
+        axes, roles, leaves = list(self.axes), list(self.roles), list(self.leaves)
+        for index, role in enumerate(self.roles):
+            if role == "spread":
+                shape = (self.batch, self.time, *leaves[index].shape[1:])
+                leaves[index] = jnp.broadcast_to(jnp.expand_dims(leaves[index], 1), shape)
+                axes[index], roles[index] = 1, "rows"
+        return dataclasses.replace(self, leaves=tuple(leaves), axes=tuple(axes), roles=tuple(roles))
 
     def _leads_with_batch(self, index: int) -> bool:
         shape = self.leaves[index].shape
@@ -114,16 +131,19 @@ class Program:
 
 
 def trace(call: Call, rows: Any) -> Program:
-    """Trace the step once, on leaves whose batch has `rows` rows (an int, or a size to export with)."""
+    """Trace the step once, on leaves whose batch has `rows` rows."""
     specs = []
     for index, (leaf, role) in enumerate(zip(call.leaves, call.roles, strict=True)):
         shape = call.step_shape(index)
         if role in ("rows", "spread"):
             shape = (rows, *shape[1:])
         specs.append(reshaped(shape, leaf))
-    step = call.step
+
+    def one_step(*leaves: Any) -> Any:
+        return call.step(list(leaves))
+
     try:
-        closed, outputs = jax.make_jaxpr(lambda *leaves: step(leaves), return_shape=True)(*specs)
+        closed, outputs = jax.make_jaxpr(one_step, return_shape=True)(*specs)
     except NameError as error:
         if call.axis_name is None or str(call.axis_name) not in str(error):
             raise

@@ -34,10 +34,11 @@ def bind(eqn: Any, inputs: Sequence[Any]) -> list[Any]:
 def visible_params(eqn: Any) -> dict[str, Any]:
     """Return the parameters that say what an equation computes.
 
-    Left out are custom derivative rules: opaque objects that every trace makes anew.
+    Left out are custom derivative rules, opaque objects that every trace makes anew, and what
+    `jax.checkpoint` is to keep in memory.
     """
     if not eqn.primitive.name.startswith("custom_"):
-        return eqn.params
+        return {name: value for name, value in eqn.params.items() if name != "policy"}
     return {
         name: value
         for name, value in eqn.params.items()

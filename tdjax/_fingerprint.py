@@ -1,7 +1,7 @@
 """A key for a program: equal keys compute the same, whatever traced them.
 
-A function may compute something else at every call (a module put into evaluation, a changed global),
-so nothing may be remembered under a function and its shapes. It may be under what was traced.
+A function may compute something else at every call (a module put into evaluation, a changed
+global), so nothing may be remembered under a function and its shapes, but under what was traced.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def fingerprint(closed: Any) -> Any:
 
 
 def program_key(program: Any) -> Any:
-    """Return a hashable key of a program inside another, its constants included; None if unknown."""
+    """Return a hashable key of a program inside another, constants included; None if unknown."""
     try:
         return _value_key(program)
     except _Unknown:

@@ -17,9 +17,9 @@ def resolve_mask(mask: Any, seq_lengths: Any, batch: Any, time: Any) -> Any:
 
     Args:
         mask: bool `(batch, time)` or `(batch, time, ...)`.
-        seq_lengths: int `(batch,)`: the first `seq_lengths[i]` steps of row i are real. Lengths over
-            the time size are an error where their values are known, and count as the time size in
-            a trace.
+        seq_lengths: int `(batch,)`: the first `seq_lengths[i]` steps of row i are real. Lengths
+            over the time size are an error where their values are known, and count as the time
+            size in a trace.
         batch: rows of a step; None if no argument has any.
         time: number of steps.
 

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from tdjax._axes import (
     Axes,
@@ -46,8 +47,8 @@ def time_distributed(
         return tree_map(lambda *y: stack(y, axis=1), *outs)
 
     `fun` sees one step, `(batch, *features)`. Use it as `@time_distributed`, as
-    `@time_distributed(...)` or as `time_distributed(fun, ...)`, on functions and methods. A Flax module
-    is wrapped by `tdjax.linen.TimeDistributed` or `tdjax.nnx.TimeDistributed`.
+    `@time_distributed(...)` or as `time_distributed(fun, ...)`, on functions and methods. A Flax
+    module is wrapped by `tdjax.linen.TimeDistributed` or `tdjax.nnx.TimeDistributed`.
 
     Args:
         fun: the step function; it must be pure. A parameter called `mask` gets its step's mask.
@@ -66,14 +67,15 @@ def time_distributed(
         axis_size: the number of steps, needed when nothing is mapped.
 
     Returns:
-        The wrapped function. It takes the arguments of `fun`, and `mask` (bool `(batch, time)`, True
-        for real steps) or `seq_lengths` (int `(batch,)`). No gradient comes from masked steps.
+        The wrapped function. It takes the arguments of `fun`, and `mask` (bool `(batch, time)`,
+        True for real steps) or `seq_lengths` (int `(batch,)`). No gradient comes from masked steps.
 
     Raises:
         ValueError, TypeError: arguments that do not fit, at the call.
         StrategyError: the strategy cannot keep the meaning for this function.
 
     >>> import jax.numpy as jnp
+import numpy as np
     >>> @time_distributed
     ... def normalize(frame):              # (batch, features)
     ...     return frame / jnp.linalg.norm(frame, axis=-1, keepdims=True)
@@ -94,7 +96,9 @@ def time_distributed(
     if fun is None:
         return functools.partial(time_distributed, **options)
     if not callable(fun):
-        raise TypeError(f"fun is {fun!r} ({type(fun).__name__}); it must be a function of one step.")
+        raise TypeError(
+            f"fun is {fun!r} ({type(fun).__name__}); it must be a function of one step."
+        )
     module = wrap_module(fun, options)
     return TimeDistributed(fun, options) if module is None else module
 
@@ -140,9 +144,7 @@ class TimeDistributed:
         name = getattr(self.__wrapped__, "__qualname__", repr(self.__wrapped__))
         return f"time_distributed({name}, strategy={str(self.options['strategy'])!r})"
 
-    def __call__(
-        self, *args: Any, mask: Any = None, seq_lengths: Any = None, **kwargs: Any
-    ) -> Any:
+    def __call__(self, *args: Any, mask: Any = None, seq_lengths: Any = None, **kwargs: Any) -> Any:
         """Run every step; see `time_distributed`."""
         check_function(self.__wrapped__)
         call = self._bind(args, kwargs, mask, seq_lengths)
@@ -164,8 +166,8 @@ class TimeDistributed:
         leaves = [everything[i] for i in where]
         names = [names[i] for i in where]
         axes = [
-            None if axes[i] is None else normalize_in_axis(axes[i], everything[i], name)
-            for i, name in zip(where, names, strict=True)
+            None if axis is None else normalize_in_axis(axis, leaf, name)
+            for axis, leaf, name in zip([axes[i] for i in where], leaves, names, strict=True)
         ]
         time = time_size(names, leaves, axes, options["axis_size"])
         known = mask if mask is not None else seq_lengths
@@ -238,8 +240,8 @@ def _batch_size(leaves: Sequence[Any], axes: Sequence[int | None], known: Any) -
 
     A leaf whose time is not its first axis is believed first: what stands before time is the batch.
     """
-    if known is not None and getattr(known, "ndim", 0):
-        return known.shape[0]
+    if known is not None and np.ndim(known):
+        return np.shape(known)[0]
     steps = [
         (axis == 0, _is_key(leaf), _step_shape(leaf, axis))
         for leaf, axis in zip(leaves, axes, strict=True)

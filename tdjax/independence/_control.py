@@ -48,7 +48,7 @@ def custom_derivative(analysis: Analysis, eqn: Any, kinds: list[Kind]) -> _Resul
 
 @nested("scan")
 def scan(analysis: Analysis, eqn: Any, kinds: list[Kind]) -> _Result:
-    """Rows may pass through a loop over another axis; a loop over the rows may not carry anything."""
+    """Rows may pass through a loop over another axis; a loop over rows may carry nothing."""
     _refuse_step_values(kinds)
     consts, carry, xs = _split_scan(eqn, kinds)
     if any(isinstance(kind, Rows) and kind.axis == 0 for kind in xs):

@@ -42,10 +42,8 @@ def check_rules(analysis: Analysis, eqn: Any, kinds: list[Kind], outputs: list[K
         _expect(Analysis(True, within), derived, primals + list(outputs), moving)
 
 
-def derivative_program(
-    eqn: Any, variables: list[int], active: list[int], forward: bool
-) -> Merged:
-    """Return the derivative of a custom call as a program: of primals, and tangents or cotangents."""
+def derivative_program(eqn: Any, variables: list[int], active: list[int], forward: bool) -> Merged:
+    """Return the derivative of a custom call as a program of primals and (co)tangents."""
     traces = []
     for one in (eqn.small, eqn.large):
         primals = [_struct(one.invars[i]) for i in variables]

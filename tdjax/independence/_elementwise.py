@@ -7,28 +7,33 @@ from typing import Any
 from tdjax.independence._kinds import STEP, Kind, NotProvenError
 from tdjax.independence._rules import every_output, rule, same_rows, shape_of
 
-
-@rule(
-    *"""
-    abs acos acosh add add_any and asin asinh atan atan2 atanh bessel_i0e bessel_i1e
-    bitcast_convert_type cbrt ceil clamp clz complex conj convert_element_type copy copy_p cos cosh
-    digamma div eq eq_to erf erf_inv erfc exp exp2 expm1 floor ge gt igamma igamma_grad_a igammac
-    imag integer_pow is_finite le le_to lgamma log log1p logistic lt lt_to max min mul name ne neg
-    nextafter not optimization_barrier or polygamma population_count pow pvary
-    real reduce_precision regularized_incomplete_beta rem round rsqrt select_n
-    sharding_constraint shift_left shift_right_arithmetic shift_right_logical sign sin sinh sqrt
-    square stop_gradient sub tan tanh xor zeta
-    """.split()
+# fmt: off
+ELEMENTWISE = (
+    "abs", "acos", "acosh", "add", "add_any", "and", "asin", "asinh", "atan", "atan2", "atanh",
+    "bessel_i0e", "bessel_i1e", "bitcast_convert_type", "cbrt", "ceil", "clamp", "clz",
+    "complex", "conj", "convert_element_type", "copy", "copy_p", "cos", "cosh", "digamma",
+    "div", "eq", "eq_to", "erf", "erf_inv", "erfc", "exp", "exp2", "expm1", "floor", "ge", "gt",
+    "igamma", "igamma_grad_a", "igammac", "imag", "integer_pow", "is_finite", "le", "le_to",
+    "lgamma", "log", "log1p", "logistic", "lt", "lt_to", "max", "min", "mul", "name", "ne",
+    "neg", "nextafter", "not", "optimization_barrier", "or", "polygamma", "population_count",
+    "pow", "pvary", "real", "reduce_precision", "regularized_incomplete_beta", "rem", "round",
+    "rsqrt", "select_n", "sharding_constraint", "shift_left", "shift_right_arithmetic",
+    "shift_right_logical", "sign", "sin", "sinh", "sqrt", "square", "stop_gradient", "sub",
+    "tan", "tanh", "xor", "zeta",
 )
+# fmt: on
+
+
+@rule(*ELEMENTWISE)
 def elementwise(eqn: Any, kinds: list[Kind]) -> list[Kind]:
     """Outputs lie where the inputs lie; scalars go with every row."""
     rows = same_rows(kinds)
     for atom, kind in zip(eqn.invars, kinds, strict=True):
         if kind is STEP and shape_of(atom):
             raise NotProvenError("gives every step its own array, which a fold cannot share out")
-    if eqn.primitive.name == "bitcast_convert_type":
-        if shape_of(eqn.invars[0]) != shape_of(eqn.outvars[0]):
-            raise NotProvenError("changes the shape with the bit width")
+    reshaped = shape_of(eqn.invars[0]) != shape_of(eqn.outvars[0])
+    if eqn.primitive.name == "bitcast_convert_type" and reshaped:
+        raise NotProvenError("changes the shape with the bit width")
     if eqn.primitive.name == "optimization_barrier":
         return list(kinds)
     return every_output(eqn, rows)

@@ -16,9 +16,7 @@ def gather(eqn: Any, kinds: list[Kind]) -> list[Kind]:
     out_rank = len(shape_of(eqn.outvars[0]))
     batch_axes = [axis for axis in range(out_rank) if axis not in numbers.offset_dims]
     if isinstance(operand, Rows) and isinstance(indices, Rows):
-        pairs = zip(
-            numbers.operand_batching_dims, numbers.start_indices_batching_dims, strict=True
-        )
+        pairs = zip(numbers.operand_batching_dims, numbers.start_indices_batching_dims, strict=True)
         if (operand.axis, indices.axis) not in set(pairs) or operand.at(0) != indices.at(0):
             raise NotProvenError("reads rows at places that other rows say")
         return [indices.at(batch_axes[indices.axis])]

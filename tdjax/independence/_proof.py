@@ -8,8 +8,8 @@ from typing import Any
 
 import jax
 
+from tdjax._call import Call, Program, Role, trace
 from tdjax._equation import has_custom_rules
-from tdjax._call import Call, Program, trace
 from tdjax.independence import (  # noqa: F401 - the imports fill the table of rules
     _contractions,
     _control,
@@ -19,7 +19,7 @@ from tdjax.independence import (  # noqa: F401 - the imports fill the table of r
     _reductions,
     _shapes,
 )
-from tdjax.independence._analysis import Analysis, Step
+from tdjax.independence._analysis import Analysis, ObstacleError, Step
 from tdjax.independence._kinds import CONST, STEP, Kind, NotProvenError, Rows
 from tdjax.independence._merge import Merged
 
@@ -39,7 +39,7 @@ class Proof:
 
     independent: bool
     reason: str
-    roles: tuple[str, ...]
+    roles: tuple[Role, ...]
     outputs: tuple[Kind, ...] = ()
     steps: tuple[Step, ...] | None = None
 
@@ -62,9 +62,9 @@ class Proven:
 def prove(call: Call, rows: Any, settled: bool = False) -> Proven:
     """Return the proof that the rows of a call are independent, or why there is none.
 
-    `fun` is traced on one step's batch, which is the loop, and on `rows` rows, which is what will run.
-    A proof is remembered under the loop's program, never under the function, which may do something
-    else at its next call.
+    `fun` is traced on one step's batch, which is the loop, and on `rows` rows, which is what will
+    run. A proof is remembered under the loop's program, never under the function, which may do
+    something else at its next call.
 
     Args:
         call: what is called.
@@ -103,8 +103,10 @@ def _attempt(call: Call, step: Program, rows: Any) -> Proven:
     try:
         merged = Merged(step, block, call.batch, other)
         outputs, steps = Analysis().run(merged, [kinds[role] for role in call.roles])
-    except NotProvenError as error:
+    except ObstacleError as error:
         return Proven(Proof(False, str(error), call.roles), step, block)
+    except NotProvenError as error:
+        return Proven(Proof(False, f"the function {error}", call.roles), step, block)
     proof = Proof(True, "", call.roles, tuple(outputs), steps)
     return Proven(proof, step, block if other == rows else step)
 

@@ -9,10 +9,16 @@ from tdjax.independence._rules import every_output, keep_off, rule, same_rows, s
 
 
 @rule(
-    *"""
-    reduce_sum reduce_max reduce_min reduce_prod reduce_and reduce_or reduce_xor argmax argmin
-    reduce
-    """.split()
+    "reduce_sum",
+    "reduce_max",
+    "reduce_min",
+    "reduce_prod",
+    "reduce_and",
+    "reduce_or",
+    "reduce_xor",
+    "argmax",
+    "argmin",
+    "reduce",
 )
 def reduction(eqn: Any, kinds: list[Kind]) -> list[Kind]:
     """Axes other than the rows may be reduced."""
@@ -97,7 +103,18 @@ def fft(eqn: Any, kinds: list[Kind]) -> list[Kind]:
     return [rows]
 
 
-@rule("cholesky", "lu", "qr", "geqrf", "eig", "eigh", "svd", "schur", "hessenberg", "lu_pivots_to_permutation")
+@rule(
+    "cholesky",
+    "lu",
+    "qr",
+    "geqrf",
+    "eig",
+    "eigh",
+    "svd",
+    "schur",
+    "hessenberg",
+    "lu_pivots_to_permutation",
+)
 def factorization(eqn: Any, kinds: list[Kind]) -> list[Kind]:
     """Each row may hold matrices; the rows themselves are no matrix."""
     rows = same_rows(kinds)

@@ -1,9 +1,9 @@
 """The table of rules: for each primitive, where its rows are, given where they were.
 
-A rule takes the equation (sizes that go with the rows are `Size`s in it) and the kinds of its inputs, of
-which at least one has rows, and returns the kinds of its outputs; or raises `NotProvenError` with the
-reason. To teach the proof a primitive, write a rule in the module of its family and register it with
-`@rule("name")`. A primitive without a rule proves nothing.
+A rule takes the equation (sizes that go with the rows are `Size`s in it) and the kinds of its
+inputs, of which at least one has rows, and returns the kinds of its outputs; or raises
+`NotProvenError` with the reason. To teach the proof a primitive, write a rule in the module of
+its family and register it with `@rule("name")`. A primitive without a rule proves nothing.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Sums over rows, as gradients of shared arrays are.
 
-A sum over all rows is the sum over steps of sums over their rows: what is linear in it stays so. Only
-inside a derivative rule may such a sum appear.
+A sum over all rows is the sum over steps of sums over their rows: what is linear in it stays so.
+Only inside a derivative rule may such a sum appear.
 """
 
 from __future__ import annotations
@@ -33,17 +33,15 @@ _BILINEAR = frozenset(["dot_general", "mul"])
 
 def makes_sum(eqn: Any, kinds: list[Kind]) -> bool:
     """Say whether an equation sums over all rows: by itself, or as a product of rows with rows."""
-    if not kinds or not isinstance(kinds[0], Rows):
+    if not kinds or not isinstance(first := kinds[0], Rows):
         return False
-    first, *others = kinds
     if eqn.primitive.name == "reduce_sum":
         return first.axis in eqn.params["axes"]
-    if eqn.primitive.name != "dot_general" or not isinstance(others[0], Rows):
+    if eqn.primitive.name != "dot_general" or not isinstance(second := kinds[1], Rows):
         return False
     (left, right), _ = eqn.params["dimension_numbers"]
-    return first.at(0) == others[0].at(0) and (first.axis, others[0].axis) in set(
-        zip(left, right, strict=True)
-    )
+    pairs = set(zip(left, right, strict=True))
+    return first.at(0) == second.at(0) and (first.axis, second.axis) in pairs
 
 
 def of_sums(eqn: Any, kinds: list[Kind]) -> list[Kind]:

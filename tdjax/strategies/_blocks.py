@@ -57,9 +57,7 @@ def _unrolled(body: Body, leaves: list[Any], size: int, block: int) -> list[Any]
 
 def _scanned(body: Body, leaves: list[Any], size: int, block: int, unroll: int) -> list[Any]:
     count = -(-size // block)
-    stacked = [
-        leaf.reshape(count, block, *leaf.shape[1:]) for leaf in _filled(leaves, size, block)
-    ]
+    stacked = [leaf.reshape(count, block, *leaf.shape[1:]) for leaf in _filled(leaves, size, block)]
     _, outputs = jax.lax.scan(lambda carry, xs: (carry, body(xs)), None, stacked, unroll=unroll)
     return [output.reshape(count * block, *output.shape[2:])[:size] for output in outputs]
 

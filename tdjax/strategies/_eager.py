@@ -26,9 +26,8 @@ def execute(key: Hashable | None, function: Callable[..., Any], *operands: Any) 
     leaves = jax.tree.leaves(operands)
     if key is None or any(isinstance(leaf, jax.core.Tracer) for leaf in leaves):
         return function(*operands)
-    if key not in _compiled:
-        _compiled[key] = jax.jit(function)
-        if len(_compiled) > _KEPT:
-            _compiled.popitem(last=False)
-    _compiled.move_to_end(key)
-    return _compiled[key](*operands)
+    compiled = _compiled.pop(key, None) or jax.jit(function)
+    _compiled[key] = compiled  # the newest is last
+    if len(_compiled) > _KEPT:
+        _compiled.popitem(last=False)
+    return compiled(*operands)

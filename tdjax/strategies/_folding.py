@@ -55,7 +55,7 @@ class Folding:
     def _on_rows(self, consts: list[Any], leaves: list[Any]) -> list[Any]:
         """Return outputs with their rows, or time, leading."""
         call, outputs = self.call, self.proof.outputs
-        where = [i for i, role in enumerate(call.roles) if role in ("rows", "spread")]
+        where = [i for i, role in enumerate(call.roles) if role == "rows"]
         steps, found = self._once_a_step(consts, leaves)
 
         def evaluate(rows: list[Any]) -> list[Any]:
@@ -74,7 +74,7 @@ class Folding:
             ]
 
         with jax.named_scope("tdjax.fold"):
-            folded = [fold_leaf(leaves[i], call.axes[i], call) for i in where] + found
+            folded = [fold_leaf(leaves[i], call.time_axis(i), call) for i in where] + found
             if self.block is self.rows or self.block == self.rows:
                 whole = (jax.checkpoint(evaluate) if self.remat else evaluate)(folded)
                 return [
@@ -99,8 +99,8 @@ class Folding:
             return [None] * len(outputs), []
         hoist = Hoist(self.call, self.proof)
         once = [
-            jnp.moveaxis(leaf, axis, 0) if role == "step" else leaf
-            for leaf, axis, role in zip(leaves, self.call.axes, self.call.roles, strict=True)
+            jnp.moveaxis(leaf, self.call.time_axis(index), 0) if role == "step" else leaf
+            for index, (leaf, role) in enumerate(zip(leaves, self.call.roles, strict=True))
         ]
         return hoist.run(self.program.jaxpr, self.proof.steps, consts, once), hoist.found
 

@@ -1,9 +1,9 @@
 """Folds a program in which some values belong to one step: a key, a scale, a temperature.
 
-Such a value has no rows, so it cannot be folded. The program is evaluated in two halves. `hoist` runs
-what depends on no row, once a step, up to the places where a step's value meets rows (noise of row
-shape, a scalar times rows), and lays it out by row. `Folded` runs the rest on rows, in any blocks. So
-step t's noise depends on its key alone, whichever strategy runs.
+Such a value has no rows, so it cannot be folded. The program is evaluated in two halves. `Hoist`
+runs what depends on no row, once a step, up to the places where a step's value meets rows (noise of
+row shape, a scalar times rows), and lays it out by row. `Folded` runs the rest on rows, in any
+blocks. So step t's noise depends on its key alone, whichever strategy runs.
 """
 
 from __future__ import annotations
@@ -94,6 +94,7 @@ class Folded:
 
     def __call__(self, consts: Any, leaves: Sequence[Any], found: Sequence[Any]) -> list[Any]:
         """Return the outputs that have rows or are shared by all steps; None for the others."""
+        assert self.proof.steps is not None
         return self._run(self.program.jaxpr, self.proof.steps, consts, leaves, iter(found))
 
     def _run(
@@ -107,9 +108,7 @@ class Folded:
             env.update(zip(eqn.outvars, self._equation(eqn, step, values, found), strict=True))
         return [read(atom) for atom in jaxpr.outvars]
 
-    def _equation(
-        self, eqn: Any, step: Step, values: list[Any], found: Iterator[Any]
-    ) -> list[Any]:
+    def _equation(self, eqn: Any, step: Step, values: list[Any], found: Iterator[Any]) -> list[Any]:
         if STEP not in step.inputs:
             return bind(eqn, values)
         if not _meets_rows(step):
@@ -119,24 +118,16 @@ class Folded:
         if _has_rows(step.inputs):
             rows = next(kind for kind in step.inputs if isinstance(kind, Rows))
             shape = next(
-                value.shape
-                for value, kind in zip(values, step.inputs, strict=True)
-                if kind == rows
+                value.shape for value, kind in zip(values, step.inputs, strict=True) if kind == rows
             )
             spread = [
                 _spread(next(found), rows, shape) if kind is STEP else value
                 for value, kind in zip(values, step.inputs, strict=True)
             ]
             return bind(eqn, spread)
-        return [
-            rows_back(next(found), kind)
-            for kind in step.outputs
-            if isinstance(kind, Rows)
-        ]
+        return [rows_back(next(found), kind) for kind in step.outputs if isinstance(kind, Rows)]
 
-    def _call(
-        self, eqn: Any, step: Step, values: list[Any], found: Iterator[Any]
-    ) -> list[Any]:
+    def _call(self, eqn: Any, step: Step, values: list[Any], found: Iterator[Any]) -> list[Any]:
         inner = inner_program(eqn)
         jaxpr, consts = getattr(inner, "jaxpr", inner), getattr(inner, "consts", ())
         if eqn.primitive.name not in ("checkpoint", "remat2", "remat"):
@@ -172,4 +163,3 @@ def _spread(value: Any, rows: Rows, shape: tuple) -> Any:
     parts = (rows.outer, value.shape[0], rows.inner)
     along = jnp.broadcast_to(value[None, :, None], parts).reshape(-1)
     return jax.lax.broadcast_in_dim(along, shape, (rows.axis,))
-

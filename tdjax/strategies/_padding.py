@@ -53,7 +53,9 @@ def _fill_rows(leaf: Any, axis: Any, real: Any, row: Any, step: Any) -> Any:
     copy = jax.lax.dynamic_slice_in_dim(leaf, step, 1, axis)
     copy = jax.lax.dynamic_slice_in_dim(copy, row, 1, rows_axis)
     keep = real if axis else real.T
-    keep = keep.reshape([size if i in (rows_axis, axis) else 1 for i, size in enumerate(leaf.shape)])
+    keep = keep.reshape(
+        [size if i in (rows_axis, axis) else 1 for i, size in enumerate(leaf.shape)]
+    )
     return jnp.where(keep, leaf, _cut(copy))
 
 

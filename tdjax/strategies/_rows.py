@@ -17,14 +17,8 @@ def time_leads(call: Call) -> bool:
     return axes == {0}
 
 
-def fold_leaf(leaf: Any, axis: int | None, call: Call) -> Any:
-    """Return a leaf `(batch, time, ...)`, time at `axis`, as rows `(batch * time, ...)`.
-
-    A leaf without time (`axis` None) is repeated for every step.
-    """
-    if axis is None:
-        shape = (call.batch, call.time, *leaf.shape[1:])
-        leaf, axis = jnp.broadcast_to(jnp.expand_dims(leaf, 1), shape), 1
+def fold_leaf(leaf: Any, axis: int, call: Call) -> Any:
+    """Return a leaf `(batch, time, ...)`, time at `axis`, as rows `(batch * time, ...)`."""
     batch_axis = 0 if axis else 1
     order = (axis, batch_axis) if time_leads(call) else (batch_axis, axis)
     if order != (0, 1):
@@ -70,7 +64,7 @@ def unfold(value: Any, rows: Rows, time_axis: int, call: Call) -> Any:
 
 
 def repeat(value: Any, time_axis: int | None, time: Any) -> Any:
-    """Return an output that is the same for every step, stacked; as it is if `time_axis` is None."""
+    """Return an output that all steps share, stacked; as it is if `time_axis` is None."""
     if time_axis is None:
         return value
     shape = (*value.shape[:time_axis], time, *value.shape[time_axis:])

@@ -21,13 +21,13 @@ from tdjax.strategies.vmap import Vmap
 class Fold(Strategy):
     """Merge time into the batch, call the step function on all rows, split the answer again.
 
-    The function sees rows of different steps at once, as under Haiku's and Flax's `BatchApply`. That
-    keeps the meaning of the loop only if output row i depends on input row i alone: tdjax proves it, or
-    raises `StrategyError` with the operation that mixes rows and its source line.
+    The function sees rows of different steps at once, as under Haiku's and Flax's `BatchApply`.
+    That keeps the meaning of the loop only if output row i depends on input row i alone: tdjax
+    proves it, or raises `StrategyError` with the operation that mixes rows and its source line.
 
     Args:
-        chunk_size: rows at once; None for all. Blocks whose activations fit the caches are often the
-            fastest of all on a CPU, and bound memory anywhere. It need not divide the rows.
+        chunk_size: rows at once; None for all. Blocks whose activations fit the caches are often
+            the fastest of all on a CPU, and bound memory anywhere. It need not divide the rows.
         unroll: True writes every block out instead of looping over them; an int is the number of
             blocks a turn of the loop.
         remat: recompute a block in the backward pass instead of keeping what it computed.
@@ -55,9 +55,9 @@ class Fold(Strategy):
         if call.batch is None:
             self._refuse(call, "no argument has both time and batch")
         rows = call.batch * call.time
-        block = rows
-        if self.chunk_size is not None and not is_symbolic(rows):
-            block = min(self.chunk_size, rows)
+        block = rows if self.chunk_size is None else self.chunk_size
+        if not is_symbolic(rows):
+            block = min(block, rows)
         whole = call.pooled and self.chunk_size is None
         # Padding can only be filled with other rows if rows are independent.
         if not self.assume_independent and (not whole or call.mask is not None):
@@ -73,7 +73,7 @@ class Fold(Strategy):
         """Run with the step traced on a block of rows, and their independence settled."""
         proof, program = proven.proof, proven.block
         assert program is not None
-        call = dataclasses.replace(call, roles=proof.roles)
+        call = dataclasses.replace(call, roles=proof.roles).with_rows_mapped()
         rows = call.batch * call.time
         folding = Folding(
             call.described(),
@@ -91,7 +91,7 @@ class Fold(Strategy):
     def _refuse(self, call: Call, reason: str) -> NoReturn:
         raise StrategyError(
             f"{call.title} cannot be folded: its rows are not proven to be independent, because "
-            f"{reason}. Use strategy=\"vmap\" (or \"auto\"), which takes any function; pooled=True if "
+            f'{reason}. Use strategy="vmap" (or "auto"), which takes any function; pooled=True if '
             f"the function is meant to see all steps as one batch; or "
             f"tdjax.Fold(assume_independent=True) if you know better."
         )

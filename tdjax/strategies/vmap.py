@@ -26,8 +26,8 @@ class Vmap(Strategy):
 
     Without `chunk_size` it is the reference that everything else is compared with. With it, chunks
     of steps are taken one after the other, which bounds memory: `chunk_size=1` scans over steps as
-    `jax.lax.map` does (the name "map"), and `chunk_size=1, unroll=True` is a Python loop and a stack
-    (the name "unroll"). It takes any function: a step is always seen whole.
+    `jax.lax.map` does (the name "map"), and `chunk_size=1, unroll=True` is a Python loop and a
+    stack (the name "unroll"). It takes any function: a step is always seen whole.
 
     Args:
         chunk_size: steps at once; None for all. It need not divide the number of steps.
@@ -69,6 +69,8 @@ class Vmap(Strategy):
                 f'another answer. Use strategy="fold".'
             )
         program = trace(call, call.batch) if proven is None else proven.step
+        if zeroed and proven is not None and proven.proof.independent:
+            call = dataclasses.replace(call, roles=proven.proof.roles).with_rows_mapped()
         return self._traced(call, program, proven.proof if proven else None, zeroed, whole)
 
     def _plain(self, call: Call) -> Any:
@@ -92,12 +94,13 @@ class Vmap(Strategy):
         out_axes = program.out_axes(call)
         _check_shared_outputs(call, program, out_axes)
         operands = list(program.consts), list(call.leaves), call.mask
-        key = program.key and (self, program.key, call.layout())
+        filled = zeroed and proof is not None and proof.independent
+        key = program.key and (self, program.key, call.layout(), filled)
         call, program = call.described(), dataclasses.replace(program, consts=())
 
         def compute(consts: list[Any], leaves: list[Any], mask: Any) -> list[Any]:
             real = real_steps(mask) if zeroed else None
-            if zeroed and proof is not None and proof.independent:
+            if filled:
                 consts, leaves = fill(call, real, consts, leaves)
             outputs = self._over_time(call, program, consts, leaves, out_axes, whole)
             if not zeroed:
@@ -123,7 +126,7 @@ class Vmap(Strategy):
         if not mapped:
             outputs = program(consts, leaves)
             return [repeat(y, axis, call.time) for y, axis in zip(outputs, out_axes, strict=True)]
-        block = call.time if whole else self.chunk_size
+        block = self.chunk_size or call.time
 
         def one(*steps: Any) -> list[Any]:
             merged = list(leaves)
@@ -142,11 +145,9 @@ class Vmap(Strategy):
                 return [jnp.expand_dims(y, 0) for y in one(*(step[0] for step in steps))]
             return jax.vmap(one)(*steps)
 
-        moved = [jnp.moveaxis(leaves[index], call.axes[index], 0) for index in mapped]
+        moved = [jnp.moveaxis(leaves[index], call.time_axis(index), 0) for index in mapped]
         with jax.named_scope("tdjax.map"):
-            outputs = in_blocks(
-                body_of_chunk, moved, call.time, block, self.unroll, self.remat
-            )
+            outputs = in_blocks(body_of_chunk, moved, call.time, block, self.unroll, self.remat)
         return [
             output[0] if axis is None else jnp.moveaxis(output, 0, axis)
             for output, axis in zip(outputs, out_axes, strict=True)
