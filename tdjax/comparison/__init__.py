@@ -1,0 +1,12 @@
+"""Comparing the ways to distribute a function over time: measured, checked, explained.
+
+`compare` runs one function under several strategies and gives a `Comparison` of `Entry`s.
+Nothing here imports Flax, matplotlib or rich until it is needed.
+"""
+
+from tdjax.comparison.api import compare
+from tdjax.comparison.entry import Entry
+from tdjax.comparison.result import Comparison
+from tdjax.comparison.verdict import Verdict
+
+__all__ = ["Comparison", "Entry", "Verdict", "compare"]

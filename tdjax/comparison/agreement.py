@@ -1,0 +1,76 @@
+"""Does a candidate give the reference's answer?"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+_ON_CPU = {"float64": 1e-9, "float32": 1e-3, "bfloat16": 1e-1, "float16": 2e-2}
+# Accelerators multiply float32 matrices in TF32 or bfloat16 passes unless told not to.
+_ELSEWHERE = {"float64": 1e-6, "float32": 2e-2, "bfloat16": 1e-1, "float16": 2e-2}
+_NARROWER = 0.25
+
+# A gradient that is zero but for rounding (a bias before a softmax) has no scale of its own.
+_SCALE_FLOOR = 1e-3
+
+
+def disagreement(
+    answers: Sequence[np.ndarray], expected: Sequence[np.ndarray], platform: str
+) -> tuple[float | None, str | None]:
+    """Compare a candidate's arrays with the reference's.
+
+    Args:
+        answers: the candidate's arrays.
+        expected: the reference's, in the same order.
+        platform: where they were computed: "cpu", "gpu" or "tpu".
+
+    Returns:
+        The largest difference relative to the largest magnitude in its array (at least a
+        thousandth of the largest in all of them), None where it has no finite value; and
+        a sentence on what is wrong, None where rounding explains it.
+    """
+    largest = max((_magnitude(array) for array in expected), default=0.0)
+    worst = 0.0
+    problem = None
+    for index, (answer, right) in enumerate(zip(answers, expected, strict=True)):
+        error = _error(answer, right, max(_magnitude(right), _SCALE_FLOOR * largest) or 1.0)
+        if not np.isfinite(error):
+            return None, f"array {index} of the answer is not finite where the reference is"
+        if problem is None and error > tolerance(right.dtype, platform):
+            problem = f"array {index} of the answer is off by {error:.1e} of its largest value"
+        worst = max(worst, error)
+    return worst, problem
+
+
+def tolerance(dtype: Any, platform: str) -> float:
+    """Return the relative difference that rounding explains in arrays of this dtype."""
+    if not jnp.issubdtype(dtype, jnp.inexact):
+        return 0.0
+    name = np.dtype(dtype).name
+    name = {"complex64": "float32", "complex128": "float64"}.get(name, name)
+    return (_ON_CPU if platform == "cpu" else _ELSEWHERE).get(name, _NARROWER)
+
+
+def _magnitude(array: np.ndarray) -> float:
+    if not jnp.issubdtype(array.dtype, jnp.inexact) or not array.size:
+        return 0.0
+    wide = np.abs(array.astype(_wide(array)))
+    return float(wide[np.isfinite(wide)].max(initial=0.0))
+
+
+def _error(answer: np.ndarray, right: np.ndarray, scale: float) -> float:
+    if not jnp.issubdtype(right.dtype, jnp.inexact):
+        return float(np.any(answer != right))
+    answer, right = answer.astype(_wide(right)), right.astype(_wide(right))
+    finite = np.isfinite(right)
+    same = np.array_equal(answer[~finite], right[~finite], equal_nan=True)
+    if not same or not np.isfinite(answer[finite]).all():
+        return float("inf")
+    return float(np.abs(answer[finite] - right[finite]).max(initial=0.0)) / scale
+
+
+def _wide(array: np.ndarray) -> type:
+    return np.complex128 if np.iscomplexobj(array) else np.float64

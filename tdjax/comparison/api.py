@@ -1,0 +1,127 @@
+"""`tdjax.compare`: the public edge."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+from tdjax.comparison.progress import Progress, Silent, shown
+from tdjax.comparison.result import Comparison
+from tdjax.comparison.rounds import Effort
+from tdjax.comparison.session import Job, Session, modes
+from tdjax.comparison.subject import subject
+from tdjax.comparison.targets import resolve
+
+DEFAULT_STRATEGIES = ("vmap", "fold", "map", "unroll")
+
+
+def compare(
+    fun: Any,
+    *args: Any,
+    in_axes: Any = 1,
+    out_axes: Any = 1,
+    strategies: Sequence[Any] = DEFAULT_STRATEGIES,
+    targets: Sequence[str] | str | None = None,
+    mode: str = "forward",
+    mask: Any = None,
+    seq_lengths: Any = None,
+    kwargs: dict[str, Any] | None = None,
+    partition: Any = None,
+    rounds: int | None = None,
+    timeout: float = 60.0,
+    workload: str | None = None,
+    progress: Progress | bool | None = None,
+) -> Comparison:
+    """Measure strategies on one function, and check that they give the same answer.
+
+    Every strategy is traced, lowered, compiled and first called apart from the samples. The
+    samples are taken in rounds, every candidate once a round in random order, and compared
+    round by round. A candidate that fails, disagrees with `vmap` or is far slower than the
+    leader becomes a row with its reason; two that compile to the same program are said to
+    be the same.
+
+    Args:
+        fun: what runs on one step: a function, a function wrapped by `time_distributed`, a
+            Linen module (initialised here, with a fixed key) or an NNX module.
+        *args: its arguments with their time axes, `(batch, time, *features)`.
+        in_axes: where they have them, as for `time_distributed`; a wrapped function brings
+            its own.
+        out_axes: where the outputs get theirs.
+        strategies: strategy objects or shorthand names.
+        targets: "cpu", "gpu", "tpu" or several of them; None is JAX's default device.
+        mode: "forward"; "grad": forward and gradient together, by one fixed random cotangent,
+            for every inexact argument and module parameter; or "both", one after the other.
+        mask: bool `(batch, time)`, passed on.
+        seq_lengths: int `(batch,)`, passed on.
+        kwargs: keyword arguments for every step.
+        partition: as for `time_distributed`; the arguments stay where they lie.
+        rounds: how many samples of each candidate; None: as many as a few seconds allow.
+        timeout: seconds that one call may take before its candidate is cut.
+        workload: the name in the table; None takes the function's.
+        progress: True shows how far it is on standard error; or an object with the methods
+            `update(text, fraction)` and `log(text)`.
+
+    Returns:
+        A `Comparison`.
+
+    Raises:
+        ValueError: an unknown strategy, target or mode; nothing to differentiate.
+        TypeError: `fun` is a class or cannot be called.
+        Exception: the function's own error, where it cannot be traced.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> import tdjax
+        >>> x = jnp.ones((4, 8, 16))  # (batch, time, features)
+        >>> result = tdjax.compare(jnp.tanh, x, strategies=("vmap", "fold"), rounds=5)
+        >>> [entry.strategy for entry in result.entries]
+        ['vmap', 'fold']
+    """
+    wanted = modes(mode)
+    chosen = parse_strategies(strategies)
+    check_effort(rounds, timeout)
+    made = subject(
+        fun,
+        args,
+        in_axes=in_axes,
+        out_axes=out_axes,
+        mask=mask,
+        seq_lengths=seq_lengths,
+        kwargs=kwargs,
+        partition=partition,
+        name=workload,
+    )
+    effort = Effort(rounds=rounds, timeout_s=timeout)
+    with _progress(progress) as told:
+        session = Session(resolve(targets), wanted, effort, told)
+        session.run([Job(made.name, lambda: (made, chosen), placed=partition is not None)])
+    return session.comparison()
+
+
+def parse_strategies(strategies: Sequence[Any] | str) -> list[Any]:
+    """Return the strategy objects, each once.
+
+    Raises:
+        ValueError: a name is unknown, or there is none.
+    """
+    from tdjax.strategies import parse
+
+    given = [strategies] if isinstance(strategies, str) else list(strategies)
+    if not given:
+        raise ValueError("strategies: got none, needed at least one, such as 'vmap'.")
+    return list(dict.fromkeys(parse(strategy) for strategy in given))
+
+
+def check_effort(rounds: int | None, timeout: float) -> None:
+    """Raise ValueError unless rounds and timeout are positive."""
+    if rounds is not None and (not isinstance(rounds, int) or rounds < 1):
+        raise ValueError(f"rounds: got {rounds!r}, needed an int of at least 1, or None.")
+    if not timeout > 0:
+        raise ValueError(f"timeout: got {timeout!r}, needed seconds above 0.")
+
+
+def _progress(progress: Progress | bool | None) -> AbstractContextManager[Progress]:
+    if progress is True:
+        return shown()
+    return nullcontext(progress or Silent())

@@ -1,0 +1,125 @@
+"""One candidate of a comparison: one strategy, on one workload, target and mode."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any, NamedTuple
+
+STATUSES = ("ok", "failed", "timeout")
+
+
+class Group(NamedTuple):
+    """What entries must share to be ranked against each other."""
+
+    workload: str
+    target: str
+    evidence: str
+    mode: str
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What is known of one candidate. A number that is not known is None, never a guess.
+
+    Attributes:
+        workload: the name of what was run.
+        target: the device: "cpu", "gpu" or "tpu".
+        evidence: "measured" on an attached device, or "compiled" for one that is not here.
+        mode: "forward", or "grad": forward and gradient together.
+        strategy: the strategy's name, as `str(strategy)` gives it.
+        status: "ok", "failed" or "timeout" (cut, because it is far slower than the leader).
+        error: why the status is not "ok".
+        samples_s: the raw samples, seconds a call; sample i was taken in round i.
+        calls_per_sample: how many calls were timed together for one sample.
+        median_s: the median of the samples, with its 95% interval `median_low_s` to
+            `median_high_s`.
+        ratio: time over the reference's time, paired round by round, with its 95% interval
+            `ratio_low` to `ratio_high`. Less than 1 is faster than the reference.
+        trace_s: seconds to trace the function to a jaxpr.
+        lower_s: seconds to lower the jaxpr to StableHLO.
+        compile_s: seconds in the device's compiler.
+        first_run_s: seconds of the first call of the compiled program.
+        device_s: seconds on the device alone, where a profiler tells them apart.
+        flops: floating point operations, as the compiler counts them.
+        bytes_accessed: bytes read and written, as the compiler counts them.
+        temp_bytes: temporary memory that the program allocates.
+        peak_bytes: peak memory of a process that runs only this candidate.
+        comm_bytes: bytes that collectives move.
+        estimated_cycles: the compiler's own cycle estimate.
+        same_as: the strategy before this one that compiled to the same program, whose
+            samples this entry shares.
+        hlo: counts of `transpose`, `copy`, `gather`, `while` and `collectives` in the
+            optimised program.
+        program: hash of the optimised program, names normalised.
+        max_rel_error: largest difference from the reference's answer, relative to the
+            largest magnitude in that array.
+    """
+
+    workload: str
+    target: str
+    evidence: str
+    mode: str
+    strategy: str
+    status: str
+    error: str | None = None
+    samples_s: tuple[float, ...] = ()
+    calls_per_sample: int | None = None
+    median_s: float | None = None
+    median_low_s: float | None = None
+    median_high_s: float | None = None
+    ratio: float | None = None
+    ratio_low: float | None = None
+    ratio_high: float | None = None
+    trace_s: float | None = None
+    lower_s: float | None = None
+    compile_s: float | None = None
+    first_run_s: float | None = None
+    device_s: float | None = None
+    flops: float | None = None
+    bytes_accessed: float | None = None
+    temp_bytes: int | None = None
+    peak_bytes: int | None = None
+    comm_bytes: int | None = None
+    estimated_cycles: int | None = None
+    same_as: str | None = None
+    hlo: Mapping[str, int] | None = None
+    program: str | None = None
+    max_rel_error: float | None = None
+
+    @property
+    def group(self) -> Group:
+        """The entries that this one may be ranked against."""
+        return Group(self.workload, self.target, self.evidence, self.mode)
+
+    @property
+    def measured(self) -> bool:
+        """Whether it ran to the end: its samples may be ranked."""
+        return self.status == "ok" and bool(self.samples_s)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the fields as JSON values."""
+        return {**asdict(self), "samples_s": list(self.samples_s)}
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Entry:
+        """Return the entry that `to_json` wrote.
+
+        Raises:
+            ValueError: a field is missing, unknown or has an unknown status.
+        """
+        known = {field.name for field in fields(cls)}
+        if set(values) != known:
+            odd = ", ".join(sorted(known.symmetric_difference(values)))
+            raise ValueError(f"an entry whose fields do not fit: {odd}")
+        if values["status"] not in STATUSES:
+            raise ValueError(f"an entry with the unknown status {values['status']!r}")
+        return cls(**{**values, "samples_s": tuple(values["samples_s"])})
+
+
+def grouped(entries: Iterable[Entry]) -> dict[Group, list[Entry]]:
+    """Return the entries by group, both in the order in which they came."""
+    groups: dict[Group, list[Entry]] = {}
+    for entry in entries:
+        groups.setdefault(entry.group, []).append(entry)
+    return groups

@@ -1,0 +1,59 @@
+"""Where a comparison was made: versions, device, flags."""
+
+from __future__ import annotations
+
+import datetime
+import os
+import platform
+from collections.abc import Iterable
+from importlib import metadata
+from pathlib import Path
+
+import jax
+
+from tdjax.comparison.targets import Target
+
+_PACKAGES = ("tdjax", "jax", "jaxlib", "flax", "numpy")
+
+
+def environment(targets: Iterable[Target]) -> dict[str, str | int | None]:
+    """Return what one must know to read the numbers, or to get them again."""
+    return {
+        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "devices": ", ".join(_device(target) for target in targets),
+        "processor": _processor(),
+        "cores": _cores(),
+        "platform": platform.platform(),
+        "python": platform.python_version(),
+        **{package: _version(package) for package in _PACKAGES},
+        "xla_flags": os.environ.get("XLA_FLAGS") or None,
+        "x64": str(jax.config.values["jax_enable_x64"]),
+        "matmul_precision": jax.config.values["jax_default_matmul_precision"],
+    }
+
+
+def _device(target: Target) -> str:
+    many = f" x {target.count}" if target.count > 1 else ""
+    return target.name + many + ("" if target.kind == target.name else f" ({target.kind})")
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _cores() -> int | None:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count()
+
+
+def _processor() -> str | None:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor() or None
+    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(names, platform.machine() or None)

@@ -1,0 +1,105 @@
+"""The stylesheet of the HTML report: light and dark, wide and narrow."""
+
+STYLE = """
+:root {
+  color-scheme: light dark;
+  --page: #f6f7f9; --card: #ffffff; --ink: #1b2330; --soft: #5d6879; --line: #dde2ea;
+  --bar: #a9b8cf; --lead: #0f8a7e; --cut: #d9b4ab; --mark: #1b2330; --reference: #c2572b;
+  --win: #0b6f65; --win-back: #d8f1ed; --tie: #1f5fa8; --tie-back: #dfecfb;
+  --unstable: #8a5a00; --unstable-back: #fbeccb; --none: #a3261d; --none-back: #fbdedb;
+}
+@media (prefers-color-scheme: dark) {
+  :root {
+    --page: #11151c; --card: #1a2029; --ink: #e8ecf2; --soft: #9aa6b8; --line: #2d3644;
+    --bar: #4b5d7a; --lead: #2fb5a6; --cut: #6d4a44; --mark: #f2f5f9; --reference: #f0895d;
+    --win: #6fe0d3; --win-back: #123b37; --tie: #93c2f7; --tie-back: #17304d;
+    --unstable: #f3c768; --unstable-back: #42320d; --none: #ff9d94; --none-back: #4a1a16;
+  }
+}
+* { box-sizing: border-box; }
+body {
+  margin: 0; background: var(--page); color: var(--ink);
+  font: 15px/1.5 system-ui, -apple-system, "Segoe UI", Roboto, sans-serif;
+  font-variant-numeric: tabular-nums;
+}
+main { max-width: 1180px; margin: 0 auto; padding: 36px 24px 64px; }
+h1 { font-size: 28px; line-height: 1.2; margin: 0 0 4px; letter-spacing: -0.01em; }
+h2 { font-size: 20px; margin: 44px 0 0; }
+h3 { font-size: 15px; margin: 0; font-weight: 600; }
+p { margin: 4px 0 0; }
+.soft { color: var(--soft); }
+.card {
+  background: var(--card); border: 1px solid var(--line); border-radius: 12px;
+  padding: 18px 20px; margin-top: 14px;
+}
+.head { display: flex; flex-wrap: wrap; gap: 4px 12px; align-items: baseline; }
+.badge { padding: 1px 9px; border-radius: 99px; font-size: 13px; font-weight: 600; }
+.win { color: var(--win); background: var(--win-back); }
+.tie { color: var(--tie); background: var(--tie-back); }
+.unstable { color: var(--unstable); background: var(--unstable-back); }
+.none { color: var(--none); background: var(--none-back); }
+table { border-collapse: collapse; width: 100%; margin-top: 10px; font-size: 14px; }
+th {
+  text-align: right; font-weight: 500; color: var(--soft); font-size: 12.5px;
+  padding: 4px 10px; border-bottom: 1px solid var(--line); white-space: nowrap;
+}
+td { text-align: right; padding: 5px 10px; white-space: nowrap; vertical-align: middle; }
+tr + tr td { border-top: 1px solid color-mix(in srgb, var(--line) 55%, transparent); }
+th:first-child, td:first-child { text-align: left; padding-left: 0; }
+th:last-child, td:last-child { padding-right: 0; }
+td.left, th.left { text-align: left; white-space: normal; }
+tr.lead td:first-child, tr.lead .median { font-weight: 650; color: var(--lead); }
+tr.off td { color: var(--soft); }
+.name { font-family: ui-monospace, "SF Mono", Menlo, Consolas, monospace; font-size: 13px; }
+td.time { width: 38%; min-width: 170px; padding-left: 14px; }
+.track { position: relative; height: 20px; overflow: hidden; }
+.track > * { position: absolute; }
+.bar { left: 0; top: 4px; height: 12px; border-radius: 0 3px 3px 0; background: var(--bar); }
+.lead .bar { background: var(--lead); }
+.off .bar {
+  background: repeating-linear-gradient(135deg, var(--cut) 0 5px, transparent 5px 9px);
+}
+.over { border-radius: 0; clip-path: polygon(0 0, calc(100% - 8px) 0, 100% 50%,
+  calc(100% - 8px) 100%, 0 100%); }
+.range { top: 9px; height: 2px; background: var(--mark); }
+.range::before, .range::after {
+  content: ""; position: absolute; top: -3px; width: 1.5px; height: 8px; background: var(--mark);
+}
+.range::before { left: 0; } .range::after { right: 0; }
+.dot { top: 1px; width: 1px; height: 18px; background: var(--mark); opacity: 0.22; }
+.rule { top: 0; bottom: 0; width: 0; border-left: 1.5px dashed var(--reference); }
+.why { font-size: 13px; white-space: normal; }
+.key { display: inline-block; border-left: 1.5px dashed var(--reference); height: 11px;
+  margin: 0 3px 0 2px; vertical-align: -1px; }
+details { margin-top: 12px; }
+summary { cursor: pointer; color: var(--soft); font-size: 13.5px; }
+.scroll { overflow-x: auto; }
+dl { display: grid; grid-template-columns: max-content 1fr; gap: 3px 18px; margin: 10px 0 0;
+  font-size: 14px; }
+dt { color: var(--soft); } dd { margin: 0; overflow-wrap: anywhere; }
+@media (max-width: 720px) {
+  main { padding: 22px 14px 40px; }
+  h1 { font-size: 23px; }
+  .card { padding: 14px; }
+  table.rows thead { display: none; }
+  table.rows tr { display: grid; grid-template-columns: 1fr auto auto; gap: 0 12px;
+    padding: 8px 0; }
+  table.rows td { padding: 0; border: 0; white-space: normal; }
+  table.rows tr + tr { border-top: 1px solid var(--line); }
+  table.rows td.time { grid-column: 1 / -1; width: auto; order: 4; }
+  table.rows td.name { order: 1; } table.rows td.median { order: 2; }
+  table.rows td.ratio { order: 3; min-width: 44px; }
+  table.rows td.bounds { display: none; }
+  table.rows td.fact { order: 5; text-align: left; font-size: 12.5px; color: var(--soft); }
+  table.rows td.fact::before { content: attr(data-label) " "; }
+  table.rows td.fact { grid-column: auto; }
+  .verdicts thead, .verdicts td:nth-child(4) { display: none; }
+  .verdicts tr { display: grid; grid-template-columns: 1fr auto; gap: 0 12px; padding: 8px 0; }
+  .verdicts tr + tr { border-top: 1px solid var(--line); }
+  .verdicts td { padding: 0; border: 0; white-space: normal; }
+  .verdicts td:nth-child(5) { grid-area: 1 / 2; }
+  .verdicts td:nth-child(2) { grid-area: 2 / 2; text-align: right; }
+  .verdicts td:nth-child(3) { grid-area: 2 / 1; }
+  dl { grid-template-columns: 1fr; gap: 0; } dd { margin-bottom: 6px; }
+}
+"""

@@ -1,0 +1,141 @@
+"""A finished comparison: its entries and verdicts, to print, to save and to draw."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tdjax.comparison import atomic
+from tdjax.comparison.entry import Entry
+from tdjax.comparison.verdict import Verdict
+
+FORMAT = "tdjax-comparison"
+VERSION = 1
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Strategies compared on one or more workloads.
+
+    Printing it gives a table. `rich.print` gives the same with colours.
+
+    Attributes:
+        entries: one a candidate, grouped by workload, target and mode.
+        verdicts: one a group.
+        reference: the strategy whose answer is right and whose time is 1.00.
+        workloads: a line on each workload: what it is, and its shapes.
+        environment: versions, device, flags and date.
+        interrupted: whether it was ended before it was done.
+    """
+
+    entries: tuple[Entry, ...]
+    verdicts: tuple[Verdict, ...]
+    reference: str
+    workloads: Mapping[str, str]
+    environment: Mapping[str, Any]
+    interrupted: bool = False
+
+    def __str__(self) -> str:
+        from tdjax.comparison.table import plain
+
+        return plain(self)
+
+    def __rich__(self) -> Any:
+        from tdjax.comparison.table import renderable
+
+        return renderable(self)
+
+    def save(self, path: str | os.PathLike[str]) -> Path:
+        """Write it as JSON, whole or not at all.
+
+        Args:
+            path: the file; its folder is made where it is missing.
+
+        Returns:
+            The path.
+
+        Raises:
+            OSError: the file cannot be written.
+        """
+        return atomic.write(path, self.to_json())
+
+    def to_json(self) -> str:
+        """Return the text that `save` writes."""
+        content = {
+            "format": FORMAT,
+            "version": VERSION,
+            "reference": self.reference,
+            "interrupted": self.interrupted,
+            "environment": dict(self.environment),
+            "workloads": dict(self.workloads),
+            "verdicts": [verdict.to_json() for verdict in self.verdicts],
+            "entries": [entry.to_json() for entry in self.entries],
+        }
+        return json.dumps(content, indent=1, allow_nan=False) + "\n"
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Comparison:
+        """Read what `save` wrote.
+
+        Raises:
+            OSError: the file cannot be read.
+            ValueError: it is not a saved comparison, or a newer tdjax wrote it.
+        """
+        text = Path(path).read_bytes()
+        try:
+            content = json.loads(text)
+        except ValueError as error:
+            raise ValueError(f"{path}: not a saved comparison: {error}") from None
+        if not isinstance(content, dict) or content.get("format") != FORMAT:
+            raise ValueError(f"{path}: not a saved comparison: it does not say {FORMAT!r}")
+        version = content.get("version")
+        if not isinstance(version, int) or version > VERSION:
+            raise ValueError(
+                f"{path}: written by a newer tdjax (format {version}; this one reads up to "
+                f"{VERSION}). Upgrade: pip install --upgrade tdjax"
+            )
+        try:
+            return cls(
+                entries=tuple(Entry.from_json(entry) for entry in content["entries"]),
+                verdicts=tuple(Verdict.from_json(verdict) for verdict in content["verdicts"]),
+                reference=content["reference"],
+                workloads=content["workloads"],
+                environment=content["environment"],
+                interrupted=content["interrupted"],
+            )
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise ValueError(f"{path}: a damaged comparison: {error}") from None
+
+    def plot(self, path: str | os.PathLike[str]) -> Path:
+        """Draw it with matplotlib: one panel a workload and mode.
+
+        Args:
+            path: where to; the suffix (.png, .svg, .pdf) says what is written.
+
+        Returns:
+            The path.
+
+        Raises:
+            ImportError: matplotlib is missing; the message says how to install it.
+            OSError: the file cannot be written.
+        """
+        from tdjax.comparison.plot import plot
+
+        return plot(self, path)
+
+    def report(self, path: str | os.PathLike[str]) -> Path:
+        """Write it as one HTML file that needs nothing else, not even a network.
+
+        Returns:
+            The path.
+
+        Raises:
+            OSError: the file cannot be written.
+        """
+        from tdjax.comparison.report import html
+
+        return atomic.write(path, html(self))

@@ -1,0 +1,192 @@
+"""A comparison as a table for a terminal, by rich."""
+
+from __future__ import annotations
+
+import io
+import shutil
+from collections.abc import Sequence
+from typing import Any
+
+from tdjax.comparison import wording
+from tdjax.comparison.entry import Entry, Group, grouped
+from tdjax.comparison.extras import need
+from tdjax.comparison.result import Comparison
+from tdjax.comparison.verdict import Verdict
+
+_MEDIUM = 92
+_WIDE = 124
+_BAR = 20
+_COLOURS = {"win": "bold green", "tie": "bold cyan", "unstable": "bold yellow", "none": "bold red"}
+
+
+def plain(comparison: Comparison, width: int | None = None) -> str:
+    """Return the table as text without colours."""
+    need("rich", "tables")
+    from rich.console import Console
+
+    width = width or shutil.get_terminal_size((100, 24)).columns
+    stream = io.StringIO()
+    console = Console(file=stream, width=width, color_system=None, legacy_windows=False)
+    console.print(renderable(comparison))
+    return "\n".join(line.rstrip() for line in stream.getvalue().splitlines())
+
+
+def renderable(comparison: Comparison) -> Any:
+    """Return what `rich.print` shows; it fits itself to the console's width."""
+    need("rich", "tables")
+    return _Fitted(comparison)
+
+
+class _Fitted:
+    """Chooses its columns when the console's width is known."""
+
+    def __init__(self, comparison: Comparison) -> None:
+        self._comparison = comparison
+
+    def __rich_console__(self, console: Any, options: Any) -> Any:
+        from rich.text import Text
+
+        comparison = self._comparison
+        verdicts = {verdict.group: verdict for verdict in comparison.verdicts}
+        groups = grouped(comparison.entries)
+        yield Text(_headline(comparison), style="dim")
+        for group, entries in groups.items():
+            verdict = verdicts.get(group)
+            yield Text()
+            yield _title(group, comparison)
+            yield _table(entries, verdict, comparison.reference, options.max_width)
+            yield from _notes(entries)
+            if verdict is not None:
+                yield _verdict(verdict)
+        if len(groups) > 1:
+            yield Text()
+            yield _summary(comparison)
+        if comparison.interrupted:
+            yield Text("\ninterrupted: this is what was measured until then", style="bold yellow")
+
+
+def _headline(comparison: Comparison) -> str:
+    known = comparison.environment
+    parts = (
+        known.get("devices"),
+        known.get("processor"),
+        f"{known.get('cores')} cores",
+        f"jax {known.get('jax')}",
+        f"Python {known.get('python')}",
+        known.get("date"),
+    )
+    return ", ".join(str(part) for part in parts if part)
+
+
+def _title(group: Group, comparison: Comparison) -> Any:
+    from rich.text import Text
+
+    what = f", {wording.MODE_TITLES[group.mode]}, {group.evidence} on {group.target}"
+    about = comparison.workloads.get(group.workload)
+    return Text.assemble((group.workload, "bold"), what, (f": {about}" if about else "", "dim"))
+
+
+def _table(entries: Sequence[Entry], verdict: Verdict | None, reference: str, width: int) -> Any:
+    from rich import box
+    from rich.table import Table
+
+    fastest = min((entry.median_s for entry in entries if entry.median_s), default=1.0)
+    unit, scale = wording.time_unit([fastest])
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1), show_edge=False)
+    table.add_column("strategy", no_wrap=True)
+    narrow = width < _MEDIUM
+    headings = [f"median {unit}", "±" if narrow else "95% interval", f"/ {reference}"]
+    headings += [] if narrow else ["95% interval"]
+    for heading in (*headings, "compile s", "temp", "error"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    if width >= _WIDE:
+        table.add_column(f"time / {reference}", no_wrap=True)
+    for entry in entries:
+        cells = _cells(entry, scale, narrow)
+        if width >= _WIDE:
+            cells.append(_bar(entry, entries))
+        leads = verdict is not None and verdict.leads(entry)
+        style = "dim" if entry.status != "ok" else "bold" if leads else None
+        table.add_row(*cells, style=style)
+    return table
+
+
+def _cells(entry: Entry, scale: float, narrow: bool) -> list[str]:
+    ratio = f"{entry.ratio:.2f}" if entry.ratio is not None else wording.UNKNOWN
+    if entry.same_as is not None:
+        ratio = f"= {wording.short(entry.same_as)}"
+    median = entry.status if entry.median_s is None else wording.digits(entry.median_s * scale)
+    if narrow:
+        spread = [_half_width(entry)]
+        apart = []
+    else:
+        spread = [_bounds(entry.median_low_s, entry.median_high_s, scale)]
+        apart = [_bounds(entry.ratio_low, entry.ratio_high, 1.0)]
+        if entry.same_as is not None or entry.ratio_low == entry.ratio_high == 1.0:
+            apart = [""]
+    compile_s = wording.UNKNOWN if entry.compile_s is None else f"{entry.compile_s:.2f}"
+    known = [compile_s, wording.memory(entry.temp_bytes), wording.agreement(entry)]
+    return [wording.short(entry.strategy), median, *spread, ratio, *apart, *known]
+
+
+def _half_width(entry: Entry) -> str:
+    if entry.median_s is None or entry.median_low_s is None or entry.median_high_s is None:
+        return ""
+    return f"{(entry.median_high_s - entry.median_low_s) / 2 / entry.median_s:.0%}"
+
+
+def _bounds(low: float | None, high: float | None, scale: float) -> str:
+    if low is None or high is None:
+        return ""
+    return f"{wording.digits(low * scale)} - {wording.digits(high * scale)}"
+
+
+def _bar(entry: Entry, entries: Sequence[Entry]) -> str:
+    """Return a bar as long as the time; one that does not fit ends in an arrow."""
+    if entry.median_s is None:
+        return ""
+    longest = max((e.median_s for e in entries if e.status == "ok" and e.median_s), default=1.0)
+    length = entry.median_s / longest * _BAR
+    if length > _BAR * 1.001:
+        return "█" * (_BAR - 1) + "▶"
+    whole = int(length)
+    return "█" * whole + " ▏▎▍▌▋▊▉"[int((length - whole) * 8)].strip()
+
+
+def _notes(entries: Sequence[Entry]) -> Any:
+    from rich.text import Text
+
+    for entry in entries:
+        if entry.error is not None:
+            yield Text(f"  {wording.short(entry.strategy)}: {wording.reason(entry)}", style="dim")
+
+
+def _verdict(verdict: Verdict) -> Any:
+    from rich.text import Text
+
+    text = Text.assemble((verdict.kind, _COLOURS[verdict.kind]), f": {wording.short(verdict.text)}")
+    if verdict.advice is not None:
+        text.append(f". {verdict.advice}", style="dim")
+    return text
+
+
+def _summary(comparison: Comparison) -> Any:
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1), show_edge=False)
+    several = len({verdict.target for verdict in comparison.verdicts}) > 1
+    for heading in ("workload", "mode", *(["target"] if several else []), "verdict", "fastest"):
+        table.add_column(heading, no_wrap=heading != "fastest")
+    table.add_column(f"speed / {comparison.reference}", justify="right", no_wrap=True)
+    for verdict in comparison.verdicts:
+        where = [verdict.workload, verdict.mode]
+        table.add_row(
+            *where,
+            *([verdict.target] if several else []),
+            Text(verdict.kind, style=_COLOURS[verdict.kind]),
+            wording.fastest(verdict),
+            "" if verdict.speedup is None else f"{verdict.speedup:.2f}x",
+        )
+    return table

@@ -1,0 +1,190 @@
+"""Win, tie or unstable: what the samples of a group allow one to say."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from tdjax.comparison.entry import Entry, Group, grouped
+from tdjax.comparison.intervals import Interval, paired_ratio
+
+WIN_MARGIN = 1.03
+TIE_WIDTH = 1.10
+MIN_ROUNDS = 5
+CLEAR_WITH_FEW_ROUNDS = 1.5
+NOISY_SPREAD = 0.25
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What can be said of one group of entries.
+
+    Attributes:
+        workload, target, evidence, mode: the group.
+        kind: "win" (one program leads by more than 3%, the interval's near end included),
+            "tie" (the leader and others are within 10%, the interval's far end included),
+            "unstable" (the samples do not tell) or "none" (nothing ran).
+        leader: the strategy with the smallest median.
+        tied: the strategies that cannot be told from the leader: level with it under
+            "tie", and not told apart under "unstable".
+        speedup: the reference's time over the leader's, with `speedup_low` and
+            `speedup_high`; None where the reference was not measured.
+        text: the verdict in a sentence.
+        advice: what would make it firmer; None where nothing is needed.
+    """
+
+    workload: str
+    target: str
+    evidence: str
+    mode: str
+    kind: str
+    leader: str | None
+    tied: tuple[str, ...]
+    speedup: float | None
+    speedup_low: float | None
+    speedup_high: float | None
+    text: str
+    advice: str | None
+
+    @property
+    def group(self) -> Group:
+        """The entries that this is said of."""
+        return Group(self.workload, self.target, self.evidence, self.mode)
+
+    def leads(self, entry: Entry) -> bool:
+        """Whether the entry is a winner or one of those that tie; no one is when unstable."""
+        if self.kind not in ("win", "tie"):
+            return False
+        return bool({entry.strategy, entry.same_as} & {self.leader, *self.tied})
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the fields as JSON values."""
+        return {**asdict(self), "tied": list(self.tied)}
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Verdict:
+        """Return the verdict that `to_json` wrote."""
+        return cls(**{**values, "tied": tuple(values["tied"])})
+
+
+def judge(entries: Iterable[Entry], reference: str = "vmap") -> tuple[Verdict, ...]:
+    """Return a verdict for every group of entries, in their order."""
+    return tuple(_judge(group, rows, reference) for group, rows in grouped(entries).items())
+
+
+def _judge(group: Group, entries: Sequence[Entry], reference: str) -> Verdict:
+    measured = [entry for entry in entries if entry.measured]
+    if not measured:
+        return Verdict(*group, "none", None, (), None, None, None, "nothing ran to the end", None)
+    against = next((entry for entry in measured if entry.strategy == reference), None)
+    leader = min(measured, key=lambda entry: _time(entry, against))
+    if leader.same_as is not None:
+        leader = next((e for e in measured if e.strategy == leader.same_as), leader)
+    rivals = [e for e in measured if e.program != leader.program or e.program is None]
+    rivals = [e for e in rivals if e is not leader and e.same_as is None]
+    standing = {rival.strategy: _standing(rival, leader) for rival in rivals}
+    level = tuple(name for name, where in standing.items() if where == "level")
+    unclear = tuple(name for name, where in standing.items() if where == "unclear")
+    if unclear:
+        kind, tied = "unstable", (*level, *unclear)
+    elif level:
+        kind, tied = "tie", level
+    else:
+        kind, tied = "win", ()
+    speedup = _speedup(leader, against)
+    text = _sentence(kind, leader, tied, rivals, entries, speedup, reference)
+    advice = _advice(leader, rivals) if kind == "unstable" else None
+    return Verdict(*group, kind, leader.strategy, tied, *speedup, text, advice)
+
+
+def _time(entry: Entry, against: Entry | None) -> float:
+    """Return what candidates are ordered by: the paired ratio where there is a reference."""
+    if against is None:
+        return entry.median_s or 0.0
+    return paired_ratio(entry.samples_s, against.samples_s).value
+
+
+def _standing(rival: Entry, leader: Entry) -> str:
+    """Whether the rival is "behind" the leader, "level" with it, or that is "unclear"."""
+    ratio = paired_ratio(rival.samples_s, leader.samples_s)
+    if ratio.low is None or ratio.high is None:
+        return "unclear"
+    rounds = min(len(rival.samples_s), len(leader.samples_s))
+    if ratio.low > (WIN_MARGIN if rounds >= MIN_ROUNDS else CLEAR_WITH_FEW_ROUNDS):
+        return "behind"
+    if rounds >= MIN_ROUNDS and ratio.high < TIE_WIDTH and ratio.low > 1 / TIE_WIDTH:
+        return "level"
+    return "unclear"
+
+
+def _speedup(
+    leader: Entry, against: Entry | None
+) -> tuple[float | None, float | None, float | None]:
+    if against is None:
+        return None, None, None
+    if against is leader or against.same_as == leader.strategy:
+        return 1.0, 1.0, 1.0
+    return paired_ratio(against.samples_s, leader.samples_s)
+
+
+def _sentence(
+    kind: str,
+    leader: Entry,
+    tied: Sequence[str],
+    rivals: Sequence[Entry],
+    entries: Sequence[Entry],
+    speedup: tuple[float | None, float | None, float | None],
+    reference: str,
+) -> str:
+    twins = [e.strategy for e in entries if e.same_as == leader.strategy]
+    lead = " = ".join([leader.strategy, *twins])
+    if not rivals:
+        if twins:
+            return f"{lead}: the compiler made the same program of them"
+        others = [e for e in entries if e is not leader]
+        return f"{lead}: no other candidate ran to the end" if others else f"{lead} ran alone"
+    if kind == "unstable":
+        return f"{_join([lead, *tied])} cannot be told apart yet"
+    by_strategy = {rival.strategy: rival for rival in rivals}
+    if kind == "tie":
+        text = f"{_join([lead, *tied])} are level"
+    else:
+        runner_up = min(rivals, key=lambda entry: entry.median_s or 0.0)
+        behind = paired_ratio(by_strategy[runner_up.strategy].samples_s, leader.samples_s)
+        text = f"{lead} leads; next is {runner_up.strategy}, {_times(behind)} its time"
+    value, low, high = speedup
+    if value is not None and leader.strategy != reference and reference not in (*twins, *tied):
+        text += f"; {_times(Interval(value, low, high))} as fast as {reference}"
+    return text
+
+
+def _times(ratio: Interval) -> str:
+    if ratio.low is None or ratio.high is None:
+        return f"{ratio.value:.3g}x"
+    return f"{ratio.value:.2f}x ({ratio.low:.2f} to {ratio.high:.2f})"
+
+
+def _join(names: Sequence[str]) -> str:
+    return ", ".join(names[:-1]) + f" and {names[-1]}" if len(names) > 1 else names[0]
+
+
+def _advice(leader: Entry, rivals: Sequence[Entry]) -> str:
+    """Say which of the two cures helps: a quieter machine, or more rounds."""
+    spread = max(_spread(entry.samples_s) for entry in (leader, *rivals))
+    if spread > NOISY_SPREAD:
+        return (
+            f"samples of one program vary by {spread:.0%}: "
+            "free the machine of other work, then measure again"
+        )
+    rounds = len(leader.samples_s)
+    return f"ask for more rounds than {rounds}: rounds={max(4 * rounds, 20)}"
+
+
+def _spread(samples: Sequence[float]) -> float:
+    if len(samples) < MIN_ROUNDS:
+        return 0.0
+    low, middle, high = np.quantile(samples, (0.25, 0.5, 0.75))
+    return float((high - low) / middle)

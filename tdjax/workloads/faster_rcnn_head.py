@@ -1,0 +1,54 @@
+"""The RoI head of Faster R-CNN, distributed over the regions of a real photograph."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tdjax.workloads._base import Case, Workload
+
+
+def build(quick: bool) -> Case:
+    """8 regions of 14 x 14 x 1024, at ResNet-50's widths; quick: 3 regions and 1/16 of the widths.
+
+    The feature map and the pooling that lead to the regions are run here, once: the step function
+    is the head alone, which is where the time goes. Its Dense kernels are random here: from zero,
+    where training starts, all answers would be alike, right or wrong.
+    """
+    import jax
+    import jax.numpy as jnp
+
+    from tdjax import time_distributed
+    from tdjax.workloads.faster_rcnn.head import RoIHead
+    from tdjax.workloads.faster_rcnn.photo import load_photo
+    from tdjax.workloads.faster_rcnn.proposals import propose
+    from tdjax.workloads.faster_rcnn.resnet import Backbone, calibrated
+    from tdjax.workloads.faster_rcnn.roi_pooling import pool_roi
+
+    num_rois, width, stages, side = (3, 4, (1, 1, 1), 128) if quick else (8, 64, (3, 4, 6), 600)
+    photo = load_photo(side)
+    _, feature_map = calibrated(Backbone(width, stages), 0, jnp.asarray(photo)[None])
+    boxes = jnp.asarray(propose(photo, num_rois)[0])[None] / 16
+    pooled = jax.jit(time_distributed(pool_roi, in_axes=(None, 1)))(feature_map, boxes)
+    head = RoIHead(width)
+    variables, _ = calibrated(head, 1, pooled[0])
+    params, statistics = variables["params"], variables["batch_stats"]
+    for i, name in enumerate(("dense_class", "dense_regress")):
+        key = jax.random.key(i)
+        params[name] = jax.tree.map(
+            lambda p, k=key: 0.02 * jax.random.normal(k, p.shape), params[name]
+        )
+
+    def faster_rcnn_head(params: Any, x: jax.Array) -> Any:
+        return head.apply({"params": params, "batch_stats": statistics}, x)
+
+    return Case(faster_rcnn_head, (params, pooled), in_axes=(None, 1), time_size=num_rois)
+
+
+WORKLOAD = Workload(
+    name="faster_rcnn_head",
+    title="Faster R-CNN head",
+    description=(
+        "ResNet-50's stage 5, two Dense heads on 8 regions of a photograph, (1, 8, 14, 14, 1024)."
+    ),
+    build=build,
+)

@@ -1,0 +1,58 @@
+"""When two answers are the same."""
+
+import numpy as np
+import pytest
+
+from tdjax.comparison.agreement import disagreement
+
+RIGHT = np.linspace(-2, 2, 12, dtype=np.float32).reshape(3, 4)
+
+
+def off_by(amount):
+    wrong = RIGHT.copy()
+    wrong[1, 2] += amount
+    return wrong
+
+
+def test_rounding_is_no_disagreement():
+    error, problem = disagreement([off_by(1e-5)], [RIGHT], "cpu")
+    assert problem is None
+    assert error == pytest.approx(5e-6, rel=0.1)
+
+
+def test_a_wrong_value_is_named():
+    error, problem = disagreement([RIGHT, off_by(0.1)], [RIGHT, RIGHT], "cpu")
+    assert error == pytest.approx(0.05, rel=0.01)
+    assert "array 1" in problem
+
+
+def test_accelerators_are_allowed_their_matrix_precision():
+    assert disagreement([off_by(0.01)], [RIGHT], "gpu")[1] is None
+    assert disagreement([off_by(0.01)], [RIGHT], "cpu")[1] is not None
+
+
+def test_integers_must_be_equal():
+    whole = np.arange(5)
+    assert disagreement([whole], [whole], "cpu") == (0.0, None)
+    assert disagreement([whole + 1], [whole], "cpu")[1] is not None
+
+
+def test_the_same_nan_is_the_same_answer_and_another_is_not():
+    holed = off_by(np.nan)
+    assert disagreement([holed], [holed], "cpu") == (0.0, None)
+    assert disagreement([holed], [RIGHT], "cpu")[0] is None
+    assert "not finite" in disagreement([holed], [RIGHT], "cpu")[1]
+
+
+def test_an_array_of_rounding_errors_has_no_scale_of_its_own():
+    noise = np.full(4, 1e-7, np.float32)
+    assert disagreement([RIGHT, noise], [RIGHT, -noise], "cpu")[1] is None
+
+
+def test_bfloat16_and_complex():
+    import jax.numpy as jnp
+
+    low = np.asarray(jnp.asarray(RIGHT, jnp.bfloat16))
+    assert disagreement([low], [low], "cpu") == (0.0, None)
+    turned = RIGHT.astype(np.complex64)
+    assert disagreement([turned * 1j], [turned], "cpu")[1] is not None

@@ -1,0 +1,57 @@
+"""Entries, and the statistics on their samples."""
+
+import dataclasses
+import json
+
+import pytest
+
+from tdjax.comparison.entry import Entry, grouped
+from tdjax.comparison.intervals import median_interval, paired_ratio
+
+ENTRY = Entry("net", "cpu", "measured", "grad", "vmap", "ok", samples_s=(0.5, 0.25), flops=3.0)
+
+
+def test_an_entry_survives_json():
+    carried = json.loads(json.dumps(ENTRY.to_json()))
+    assert Entry.from_json(carried) == ENTRY
+
+
+def test_an_entry_has_every_field_of_the_record():
+    names = {field.name for field in dataclasses.fields(Entry)}
+    assert names >= {
+        "workload", "target", "evidence", "mode", "strategy", "status", "error", "samples_s",
+        "median_s", "trace_s", "lower_s", "compile_s", "first_run_s", "device_s", "flops",
+        "bytes_accessed", "temp_bytes", "peak_bytes", "comm_bytes", "estimated_cycles", "same_as",
+        "hlo", "program", "max_rel_error",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("change", [{"status": "fine"}, {"colour": "red"}])
+def test_an_entry_that_does_not_fit_is_refused(change):
+    with pytest.raises(ValueError, match=r"fine|colour"):
+        Entry.from_json({**ENTRY.to_json(), **change})
+
+
+def test_groups_keep_modes_apart_and_their_order():
+    forward = dataclasses.replace(ENTRY, mode="forward")
+    other = dataclasses.replace(ENTRY, strategy="fold")
+    assert list(grouped([ENTRY, forward, other]).values()) == [[ENTRY, other], [forward]]
+
+
+def test_the_median_interval_holds_the_median_and_is_reproducible():
+    samples = [1.0, 1.1, 0.9, 1.05, 9.0, 0.95, 1.02]
+    value, low, high = median_interval(samples)
+    assert value == 1.02
+    assert 0.9 <= low < value < high <= 9.0
+    assert median_interval(samples) == (value, low, high)
+
+
+def test_one_sample_has_no_interval():
+    assert median_interval([2.0]) == (2.0, None, None)
+
+
+def test_ratios_are_paired_by_round():
+    slowing_down = [1.0, 2.0, 4.0, 8.0, 16.0]
+    twice_as_slow = [2 * seconds for seconds in slowing_down]
+    assert paired_ratio(twice_as_slow, slowing_down) == (2.0, 2.0, 2.0)
+    assert paired_ratio([3.0, 6.0], slowing_down) == (3.0, 3.0, 3.0)

@@ -1,0 +1,97 @@
+"""First calls in a process that can be ended, and what is made of them."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from tdjax.comparison.candidate import Candidate
+from tdjax.comparison.first_call import FirstCalls
+from tdjax.comparison.guard import Call, Guard, TooSlow
+from tdjax.comparison.program import build
+
+
+def spin(steps):
+    """A program that loops for long, and cannot be interrupted."""
+
+    def run(arrays, cotangents):
+        looped = jax.lax.fori_loop(0, steps, lambda i, x: jnp.sin(x) + 1e-3, arrays[0])
+        return [jnp.cos(arrays[0]) + 1e-9 * looped]
+
+    return build(run, ARGUMENTS)
+
+
+ARGUMENTS = ([jnp.linspace(0.0, 1.0, 1000)], [])
+FOREVER = 10**9
+
+
+@pytest.fixture(scope="module")
+def guard():
+    with Guard() as shared:
+        yield shared
+
+
+def test_the_worker_gives_the_answer_of_this_process(guard):
+    program = spin(10)
+    call = guard.call(program, ARGUMENTS, deadline=60)
+    np.testing.assert_array_equal(call.outputs[0], program.run(*ARGUMENTS)[0])
+    assert call.seconds > 0
+
+
+def test_a_call_past_its_deadline_is_ended_and_the_guard_goes_on(guard):
+    guard.call(spin(1), ARGUMENTS, deadline=60)
+    process = guard._process
+    with pytest.raises(TooSlow):
+        guard.call(spin(FOREVER), ARGUMENTS, deadline=0.3)
+    assert process.returncode is not None
+    assert guard.call(spin(1), ARGUMENTS, deadline=60).seconds > 0
+
+
+def calls(reference, guard, timeout_s):
+    return FirstCalls(ARGUMENTS, "cpu", guard, timeout_s, reference)
+
+
+def test_an_endless_candidate_is_a_row_without_samples(guard):
+    reference = Candidate("vmap", program=spin(2))
+    endless = Candidate("map", program=spin(FOREVER))
+    first = calls(reference, guard, timeout_s=1.5)
+    first.call(reference)
+    first.call(endless)
+    assert reference.status == "ok" and reference.first_run_s > 0
+    assert endless.status == "timeout"
+    assert endless.error.startswith("cut: its first call was still running after 1.5 s")
+    assert endless.samples == [] and endless.first_run_s is None
+
+
+class Answering:
+    """Stands in for the worker: every call took this long and gave this answer."""
+
+    def __init__(self, seconds, outputs):
+        self.answer = Call(seconds, outputs)
+
+    def call(self, program, arguments, deadline):
+        return self.answer
+
+
+def test_a_far_slower_candidate_is_cut_with_its_one_sample(guard):
+    reference = Candidate("vmap", program=spin(2))
+    first = calls(reference, guard, timeout_s=1e6)
+    first.call(reference)
+    first._guard = Answering(5e4, [np.asarray(reference.program.run(*ARGUMENTS)[0])])
+    slow = Candidate("map", program=spin(3))
+    first.call(slow)
+    assert slow.status == "timeout"
+    assert slow.error.startswith("cut after one call: ") and slow.error.endswith("x the leader")
+    assert slow.samples == [5e4] and slow.max_rel_error == 0.0
+
+
+def test_a_wrong_answer_is_a_failed_row(guard):
+    reference = Candidate("vmap", program=spin(2))
+    wrong = Candidate("fold", program=build(lambda arrays, _: [1.1 * arrays[0]], ARGUMENTS))
+    first = calls(reference, guard, timeout_s=60)
+    first.call(reference)
+    first.call(wrong)
+    assert wrong.status == "failed"
+    assert wrong.error.startswith("disagrees with vmap: array 0 of the answer is off by")
+    assert wrong.max_rel_error > 1e-3
+    assert wrong.samples == []

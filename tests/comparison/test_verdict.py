@@ -1,0 +1,88 @@
+"""Win, tie or unstable, from synthetic samples."""
+
+import numpy as np
+
+from tdjax.comparison.entry import Entry
+from tdjax.comparison.verdict import Verdict, judge
+
+
+def entry(strategy, centre, rounds=15, noise=0.01, **other):
+    random = np.random.default_rng(abs(hash((strategy, rounds))) % 1000)
+    samples = tuple(centre * (1 + noise * random.standard_normal(rounds)))
+    known = {"median_s": float(np.median(samples)), "program": strategy, **other}
+    return Entry("net", "cpu", "measured", "forward", strategy, "ok", samples_s=samples, **known)
+
+
+def verdict(*entries):
+    (only,) = judge(entries)
+    return only
+
+
+def test_a_clear_lead_is_a_win_with_its_speedup():
+    said = verdict(entry("vmap", 1.0), entry("fold", 0.5), entry("map", 0.8))
+    assert (said.kind, said.leader, said.tied) == ("win", "fold", ())
+    assert said.speedup_low < 2.0 < said.speedup_high or abs(said.speedup - 2) < 0.05
+    assert "fold leads; next is map" in said.text
+    assert said.advice is None
+
+
+def test_levels_are_a_tie():
+    said = verdict(entry("vmap", 1.0), entry("fold", 1.005), entry("map", 3.0))
+    assert said.kind == "tie"
+    assert {said.leader, *said.tied} == {"vmap", "fold"}
+
+
+def test_wide_intervals_are_unstable_and_ask_for_a_quiet_machine():
+    said = verdict(entry("vmap", 1.0, noise=0.6), entry("fold", 0.95, noise=0.6))
+    assert said.kind == "unstable"
+    assert "free the machine" in said.advice
+
+
+def test_few_rounds_are_unstable_and_ask_for_more():
+    said = verdict(entry("vmap", 1.0, rounds=3), entry("fold", 0.9, rounds=3))
+    assert said.kind == "unstable"
+    assert "rounds=20" in said.advice
+
+
+def test_few_rounds_are_enough_for_a_candidate_far_behind():
+    said = verdict(entry("vmap", 1.0), entry("map", 5.0, rounds=3))
+    assert said.kind == "win"
+
+
+def test_the_same_program_is_said_to_be_the_same_and_never_ranked():
+    vmap = entry("vmap", 1.0, program="p")
+    fold = entry("fold", 1.0, program="p", same_as="vmap")
+    said = verdict(vmap, fold)
+    assert "vmap = fold: the compiler made the same program" in said.text
+    assert said.tied == ()
+    with_third = verdict(vmap, fold, entry("map", 4.0))
+    assert with_third.kind == "win"
+    assert with_third.text.startswith("vmap = fold leads; next is map")
+
+
+def test_cut_and_failed_candidates_are_not_ranked():
+    cut = Entry("net", "cpu", "measured", "forward", "map", "timeout", samples_s=(0.1,))
+    said = verdict(entry("vmap", 1.0), entry("fold", 0.5), cut)
+    assert said.leader == "fold"
+
+
+def test_nothing_measured_has_a_verdict_that_says_so():
+    failed = Entry("net", "cpu", "measured", "forward", "vmap", "failed", error="no")
+    said = verdict(failed)
+    assert (said.kind, said.leader, said.text) == ("none", None, "nothing ran to the end")
+
+
+def test_modes_and_evidence_are_never_ranked_together():
+    compiled = Entry("net", "cpu", "compiled", "forward", "fold", "ok", samples_s=())
+    grad = Entry("net", "cpu", "measured", "grad", "fold", "ok", samples_s=(1.0,), median_s=1.0)
+    said = judge([entry("vmap", 1.0), compiled, grad])
+    assert [(v.evidence, v.mode) for v in said] == [
+        ("measured", "forward"),
+        ("compiled", "forward"),
+        ("measured", "grad"),
+    ]
+
+
+def test_a_verdict_survives_json():
+    said = verdict(entry("vmap", 1.0), entry("fold", 1.001))
+    assert Verdict.from_json(said.to_json()) == said

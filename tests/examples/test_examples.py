@@ -1,0 +1,47 @@
+"""The examples run as a reader would run them, and leave what they promise."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+
+
+def run(script, *arguments):
+    command = [sys.executable, str(EXAMPLES / script), *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, cwd=EXAMPLES.parent)
+
+
+def test_dense_shows_both_ways():
+    done = run("dense.py")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("(32, 10, 16) -> (32, 10, 64)") == 2
+
+
+def test_faster_rcnn_head_saves_its_picture(tmp_path):
+    out = tmp_path / "new" / "folder"
+    done = run("faster_rcnn_head.py", "--out", out, "--num-rois", 12)
+    assert done.returncode == 0, done.stderr
+    assert (out / "rois.png").read_bytes().startswith(b"\x89PNG")
+    assert [path.name for path in out.iterdir()] == ["rois.png"]
+    for shape in ("(1, 12, 14, 14, 1024)", "(1, 12, 21)", "(1, 12, 80)"):
+        assert shape in done.stdout
+
+
+@pytest.mark.parametrize(
+    "arguments, words",
+    [
+        ((), "--out"),
+        (("--out", "{file}"), "file"),
+        (("--out", "{folder}", "--num-rois", "0"), "at least 1"),
+        (("--out", "{folder}", "--num-rois", "many"), "invalid int"),
+    ],
+)
+def test_faster_rcnn_head_refuses_wrong_usage(tmp_path, arguments, words):
+    (tmp_path / "file").write_text("")
+    places = {"file": tmp_path / "file", "folder": tmp_path / "folder"}
+    done = run("faster_rcnn_head.py", *(argument.format(**places) for argument in arguments))
+    assert done.returncode == 2
+    assert words in done.stderr and "Traceback" not in done.stderr
