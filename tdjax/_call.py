@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from tdjax._axes import Axes, broadcast_axes, normalize_out_axis
+from tdjax._equation import uses_axis
 from tdjax._errors import StrategyError
 from tdjax._fingerprint import fingerprint
 from tdjax._symbolic import reshaped
@@ -142,16 +143,14 @@ def trace(call: Call, rows: Any) -> Program:
     def one_step(*leaves: Any) -> Any:
         return call.step(list(leaves))
 
-    try:
-        closed, outputs = jax.make_jaxpr(one_step, return_shape=True)(*specs)
-    except NameError as error:
-        if call.axis_name is None or str(call.axis_name) not in str(error):
-            raise
+    bound = None if call.axis_name is None else [(call.axis_name, call.time)]
+    closed, outputs = jax.make_jaxpr(one_step, axis_env=bound, return_shape=True)(*specs)
+    if call.axis_name is not None and uses_axis(closed, call.axis_name):
         raise StrategyError(
             f"{call.title} uses the axis name {call.axis_name!r}, which only the unchunked "
             f'strategy "vmap" binds over all steps: a block of steps would reduce over itself. Use '
             f'strategy="vmap".'
-        ) from error
+        )
     avals, out_tree = jax.tree.flatten(outputs)
     return Program(
         rows=rows,

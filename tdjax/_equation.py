@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
+
+
+_CUSTOM_RULES = ("custom_jvp_call", "custom_vjp_call", "custom_vjp_call_jaxpr")
 
 
 def is_literal(atom: Any) -> bool:
@@ -37,7 +40,7 @@ def visible_params(eqn: Any) -> dict[str, Any]:
     Left out are custom derivative rules, opaque objects that every trace makes anew, and what
     `jax.checkpoint` is to keep in memory.
     """
-    if not eqn.primitive.name.startswith("custom_"):
+    if eqn.primitive.name not in _CUSTOM_RULES:
         return {name: value for name, value in eqn.params.items() if name != "policy"}
     return {
         name: value
@@ -56,13 +59,30 @@ def inner_program(eqn: Any) -> Any:
 
 def has_custom_rules(program: Any) -> bool:
     """Say whether anything in a program, however deep, has a derivative rule of its own."""
+    return any(eqn.primitive.name.startswith("custom_") for eqn in all_equations(program))
+
+
+def uses_axis(program: Any, name: Any) -> bool:
+    """Say whether anything in a program, however deep, talks along a named axis."""
     return any(
-        eqn.primitive.name.startswith("custom_") or any(map(_holds_rules, eqn.params.values()))
-        for eqn in getattr(program, "jaxpr", program).eqns
+        _names(value, name)
+        for eqn in all_equations(program)
+        for key, value in eqn.params.items()
+        if key in ("axes", "axis_name", "axis")
     )
 
 
-def _holds_rules(value: Any) -> bool:
-    if hasattr(value, "eqns"):
-        return has_custom_rules(value)
-    return isinstance(value, (tuple, list)) and any(map(_holds_rules, value))
+def all_equations(program: Any) -> Iterator[Any]:
+    """Yield the equations of a program and of the programs inside it."""
+    for eqn in getattr(program, "jaxpr", program).eqns:
+        yield eqn
+        for value in eqn.params.values():
+            for inner in value if isinstance(value, (tuple, list)) else (value,):
+                if hasattr(inner, "eqns"):
+                    yield from all_equations(inner)
+
+
+def _names(value: Any, name: Any) -> bool:
+    if isinstance(value, (tuple, list)):
+        return any(_names(item, name) for item in value)
+    return type(value) is type(name) and bool(value == name)

@@ -21,7 +21,7 @@ from tdjax._axes import (
     time_size,
 )
 from tdjax._call import Call, Role, trace
-from tdjax._flax_guard import check_function, wrap_module
+from tdjax._flax_guard import lift_method, wrap_module
 from tdjax._mask import resolve_mask
 from tdjax._symbolic import is_symbolic
 from tdjax.strategies import Strategy, parse
@@ -75,7 +75,6 @@ def time_distributed(
         StrategyError: the strategy cannot keep the meaning for this function.
 
     >>> import jax.numpy as jnp
-import numpy as np
     >>> @time_distributed
     ... def normalize(frame):              # (batch, features)
     ...     return frame / jnp.linalg.norm(frame, axis=-1, keepdims=True)
@@ -146,7 +145,9 @@ class TimeDistributed:
 
     def __call__(self, *args: Any, mask: Any = None, seq_lengths: Any = None, **kwargs: Any) -> Any:
         """Run every step; see `time_distributed`."""
-        check_function(self.__wrapped__)
+        lifted = lift_method(self.__wrapped__, args, self.options)
+        if lifted is not None:
+            return lifted(mask=mask, seq_lengths=seq_lengths, **kwargs)
         call = self._bind(args, kwargs, mask, seq_lengths)
         if not is_symbolic(call.time) and call.time == 0:
             return _no_steps(call)

@@ -24,6 +24,8 @@ class Step:
     inner: tuple[Step, ...] = ()
 
 
+_MAKES_ROWS = frozenset(["broadcast_in_dim", "iota", "random_bits", "random_split"])
+
 NestedRule = Callable[["Analysis", Any, list[Kind]], "tuple[list[Kind], tuple[Step, ...]]"]
 
 NESTED: dict[str, NestedRule] = {}
@@ -55,10 +57,12 @@ class Analysis:
     Attributes:
         sums: whether sums over all rows may appear, as in the gradient of a shared array.
         within: the functions whose derivative rules are being followed.
+        checked: derivative rules that have been followed already.
     """
 
     sums: bool = False
     within: frozenset[Any] = frozenset()
+    checked: set[Any] = dataclasses.field(default_factory=set)
 
     def run(self, program: Merged, inputs: Sequence[Kind]) -> tuple[list[Kind], tuple[Step, ...]]:
         """Return the kinds of the outputs, and of everything on the way.
@@ -105,6 +109,10 @@ class Analysis:
             raise error.seen_from(eqn) from None
         except NotProvenError as error:
             raise ObstacleError(eqn, str(error)) from None
+        except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+            # Another JAX may call a parameter otherwise: what is not understood proves nothing.
+            reason = f"has a form that its rule does not know ({type(error).__name__}: {error})"
+            raise ObstacleError(eqn, reason) from error
 
     def _without_rows(self, eqn: Any, kinds: list[Kind]) -> list[Kind]:
         """Return the kinds of what is made from values without rows."""
@@ -131,9 +139,10 @@ class Analysis:
                 "draws noise for all rows from one key that all steps share: a fold would give "
                 "every step its own noise (map a key over time to want that)"
             )
-        if name not in ("iota", "broadcast_in_dim", "random_bits", "random_split"):
-            raise NotProvenError("makes rows from their number alone")
         size = shape_of(eqn.outvars[0])[axis]
+        repeats = name == "tile" and size.factor == shape_of(eqn.invars[0])[axis]
+        if not repeats and name not in _MAKES_ROWS:
+            raise NotProvenError("makes rows from their number alone")
         return Rows(axis, 1, size.factor)
 
     def _check(self, eqn: Any, kinds: list[Kind]) -> None:

@@ -46,6 +46,21 @@ def custom_derivative(analysis: Analysis, eqn: Any, kinds: list[Kind]) -> _Resul
     return outputs, ()
 
 
+@nested("custom_linear_solve")
+def linear_solve(analysis: Analysis, eqn: Any, kinds: list[Kind]) -> _Result:
+    """The solver counts, and the products and transposed solver that differentiate it."""
+    _refuse_step_values(kinds)
+    programs, counts = eqn.params["jaxprs"], eqn.params["const_lengths"]
+    right_sides = kinds[sum(counts) :]
+    start = 0
+    for program, count in zip(programs, counts, strict=True):
+        consts = kinds[start : start + count]
+        start += count
+        if program is not None and analysis.run(program, [*consts, *right_sides])[0] != right_sides:
+            raise NotProvenError("solves rows together with something that has none")
+    return right_sides, ()
+
+
 @nested("scan")
 def scan(analysis: Analysis, eqn: Any, kinds: list[Kind]) -> _Result:
     """Rows may pass through a loop over another axis; a loop over rows may carry nothing."""

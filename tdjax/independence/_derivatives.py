@@ -28,6 +28,11 @@ def check_rules(analysis: Analysis, eqn: Any, kinds: list[Kind], outputs: list[K
     function = program_key(inner_program(eqn.large))
     if eqn.small is None or _is_jaxs_own(eqn.large) or function in analysis.within:
         return
+    same = (function, tuple(kinds))
+    if _is_jaxs_own_function(eqn.large):
+        if same in analysis.checked:
+            return
+        analysis.checked.add(same)
     within = analysis.within | {function}
     variables = [i for i, atom in enumerate(eqn.invars) if not is_literal(atom)]
     active = [i for i in variables if _inexact(eqn.invars[i])]
@@ -37,9 +42,9 @@ def check_rules(analysis: Analysis, eqn: Any, kinds: list[Kind], outputs: list[K
     derived = derivative_program(eqn, variables, active, forward)
     primals, moving = [kinds[i] for i in variables], [kinds[i] for i in active]
     if forward:
-        _expect(Analysis(within=within), derived, primals + moving, outputs)
+        _expect(Analysis(False, within, analysis.checked), derived, primals + moving, outputs)
     else:
-        _expect(Analysis(True, within), derived, primals + list(outputs), moving)
+        _expect(Analysis(True, within, analysis.checked), derived, primals + list(outputs), moving)
 
 
 def derivative_program(eqn: Any, variables: list[int], active: list[int], forward: bool) -> Merged:
@@ -62,6 +67,13 @@ def _is_jaxs_own(eqn: Any) -> bool:
         if f" at {_JAX}" in where and _ANYBODYS_RULES not in where:
             return True
     return False
+
+
+def _is_jaxs_own_function(eqn: Any) -> bool:
+    """Say whether the function itself lies in JAX's source, so that one look at its rule will do."""
+    program = inner_program(eqn)
+    debug_info = getattr(getattr(program, "jaxpr", program), "debug_info", None)
+    return f" at {_JAX}" in (getattr(debug_info, "func_src_info", None) or "")
 
 
 def _inexact(atom: Any) -> bool:

@@ -14,8 +14,8 @@ ELEMENTWISE = (
     "complex", "conj", "convert_element_type", "copy", "copy_p", "cos", "cosh", "digamma",
     "div", "eq", "eq_to", "erf", "erf_inv", "erfc", "exp", "exp2", "expm1", "floor", "ge", "gt",
     "igamma", "igamma_grad_a", "igammac", "imag", "integer_pow", "is_finite", "le", "le_to",
-    "lgamma", "log", "log1p", "logistic", "lt", "lt_to", "max", "min", "mul", "name", "ne",
-    "neg", "nextafter", "not", "optimization_barrier", "or", "polygamma", "population_count",
+    "lgamma", "log", "log1p", "log2", "logistic", "lt", "lt_to", "max", "min", "mul", "name", "ne",
+    "neg", "nextafter", "not", "one_minus_square", "optimization_barrier", "device_put", "or", "polygamma", "polynomial", "population_count",
     "pow", "pvary", "real", "reduce_precision", "regularized_incomplete_beta", "rem", "round",
     "rsqrt", "select_n", "sharding_constraint", "shift_left", "shift_right_arithmetic",
     "shift_right_logical", "sign", "sin", "sinh", "sqrt", "square", "stop_gradient", "sub",
@@ -34,6 +34,6 @@ def elementwise(eqn: Any, kinds: list[Kind]) -> list[Kind]:
     reshaped = shape_of(eqn.invars[0]) != shape_of(eqn.outvars[0])
     if eqn.primitive.name == "bitcast_convert_type" and reshaped:
         raise NotProvenError("changes the shape with the bit width")
-    if eqn.primitive.name == "optimization_barrier":
+    if eqn.primitive.name in ("optimization_barrier", "device_put"):
         return list(kinds)
     return every_output(eqn, rows)

@@ -8,7 +8,7 @@ from tdjax.independence._kinds import Kind, NotProvenError
 from tdjax.independence._rules import every_output, rule, same_rows, shape_of
 
 
-@rule("random_bits", "random_split", "random_unwrap", "random_seed", "random_clone")
+@rule("random_bits", "random_split", "random_unwrap", "random_seed", "random_clone", "random_gamma")
 def noise_per_row(eqn: Any, kinds: list[Kind]) -> list[Kind]:
     """Every key gives its own bits, on axes that follow the keys' axes."""
     return every_output(eqn, same_rows(kinds))

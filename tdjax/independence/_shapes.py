@@ -105,6 +105,23 @@ def concatenate(eqn: Any, kinds: list[Kind]) -> list[Kind]:
     return [rows]
 
 
+@rule("stack")
+def stack(eqn: Any, kinds: list[Kind]) -> list[Kind]:
+    """Values of the same rows may be laid side by side along a new axis."""
+    rows = no_step(kinds)
+    if any(kind != rows for kind in kinds):
+        raise NotProvenError("lays rows beside a value that has none")
+    return [rows.at(rows.axis + (eqn.params["axis"] <= rows.axis))]
+
+
+@rule("unstack")
+def unstack(eqn: Any, kinds: list[Kind]) -> list[Kind]:
+    """Axes other than the rows may be taken apart."""
+    rows, axis = same_rows(kinds), eqn.params["axis"]
+    keep_off(rows, (axis,), "takes the rows apart")
+    return every_output(eqn, rows.at(rows.axis - (axis < rows.axis)))
+
+
 @rule("split")
 def split(eqn: Any, kinds: list[Kind]) -> list[Kind]:
     """Axes other than the rows may be split."""

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from tdjax._call import Call, Program
+from tdjax._errors import StrategyError
 from tdjax.independence import STEP, Kind, Proof, Rows
 from tdjax.strategies._blocks import in_blocks
 from tdjax.strategies._hoisting import Folded, Hoist
@@ -31,9 +32,10 @@ class Folding:
     def __post_init__(self) -> None:
         for axis, kind in zip(self.program.out_axes(self.call), self.proof.outputs, strict=True):
             if axis is None and (isinstance(kind, Rows) or kind is STEP):
-                raise ValueError(
-                    f"out_axes is None for an output of {self.call.title} that differs between "
-                    f"steps; give the axis where its steps are to be stacked."
+                raise StrategyError(
+                    f"out_axes is None for an output of {self.call.title} that a fold computes row "
+                    f"by row; give the axis where its steps are to be stacked, or, if it is the "
+                    f'same for every step, use strategy="vmap".'
                 )
 
     def __call__(self, consts: list[Any], leaves: list[Any], mask: Any) -> list[Any]:

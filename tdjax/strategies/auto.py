@@ -7,7 +7,7 @@ from typing import Any
 
 from tdjax._call import Call
 from tdjax._symbolic import is_symbolic
-from tdjax.independence import prove
+from tdjax.independence import CONST, Proven, prove
 from tdjax.strategies.base import Strategy
 from tdjax.strategies.fold import Fold
 from tdjax.strategies.vmap import Vmap
@@ -33,6 +33,14 @@ class Auto(Strategy):
         if call.pooled or call.batch is None or (not is_symbolic(call.time) and call.time == 1):
             return (Fold() if call.pooled else Vmap()).run(call)
         proven = prove(call, call.batch * call.time, settled=True)
-        if proven.proof.independent:
+        if proven.proof.independent and not _shares_rows(call, proven):
             return Fold().run_proven(call, proven)
         return Vmap().run(call, proven)
+
+
+def _shares_rows(call: Call, proven: Proven) -> bool:
+    """Say whether an output that is not to be stacked has rows, which a fold would repeat."""
+    return any(
+        axis is None and kind is not CONST
+        for axis, kind in zip(proven.step.out_axes(call), proven.proof.outputs, strict=True)
+    )
