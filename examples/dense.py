@@ -6,9 +6,9 @@ python examples/dense.py
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
-from tdjax.linen import TimeDistributed
 
 import tdjax
+from tdjax.linen import TimeDistributed
 
 x = jax.random.normal(jax.random.key(0), (32, 10, 16))
 

@@ -15,9 +15,9 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
-from tdjax.linen import TimeDistributed
 
 import tdjax
+from tdjax.linen import TimeDistributed
 from tdjax.workloads.faster_rcnn.detections import detect
 from tdjax.workloads.faster_rcnn.head import (
     AveragePool,

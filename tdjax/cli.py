@@ -134,11 +134,11 @@ def _compare(chosen: argparse.Namespace) -> int:
             raise _Wrong(f"{session.current}: {type(error).__name__}: {error}") from error
     comparison = session.comparison(interrupted)
     if comparison.entries:
-        _present(comparison, folder, chosen.json)
+        _present(comparison, folder, chosen.json, chosen.quick)
     return _INTERRUPTED if interrupted else 0
 
 
-def _present(comparison: Any, folder: Path, as_json: bool) -> None:
+def _present(comparison: Any, folder: Path, as_json: bool, quick: bool) -> None:
     from rich.console import Console
 
     if as_json:
@@ -149,8 +149,22 @@ def _present(comparison: Any, folder: Path, as_json: bool) -> None:
         comparison.save(folder / "comparison.json"),
         comparison.plot(folder / "comparison.png"),
         comparison.report(folder / "comparison.html"),
+        *_pictures(comparison, folder, quick),
     ]
     sys.stderr.write(f"\nsaved: {', '.join(str(path) for path in paths)}\n")
+
+
+def _pictures(comparison: Any, folder: Path, quick: bool) -> list[Path]:
+    """Draw what the workloads that were compared look at, where that can be seen."""
+    from tdjax import workloads
+
+    paths = []
+    for name in {entry.workload: None for entry in comparison.entries}:
+        picture = workloads.get(name).picture if name in workloads.names() else None
+        if picture is not None:
+            paths.append(folder / f"{name}.png")
+            picture(paths[-1], quick)
+    return paths
 
 
 def _jobs(chosen: argparse.Namespace) -> list[Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 __all__ = ["Case", "Workload"]
@@ -37,9 +38,11 @@ class Workload:
       title: A heading for tables and plots.
       description: One sentence with the sizes.
       build: `build(quick)` makes the arrays; `quick=True` makes them as small as they can be.
+      picture: `picture(path, quick)` draws what the workload works on; None where that is noise.
     """
 
     name: str
     title: str
     description: str
     build: Callable[[bool], Case]
+    picture: Callable[[Path, bool], None] | None = None

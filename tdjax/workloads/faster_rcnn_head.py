@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from tdjax.workloads._base import Case, Workload
@@ -24,7 +25,8 @@ def build(quick: bool) -> Case:
     from tdjax.workloads.faster_rcnn.resnet import Backbone, calibrated
     from tdjax.workloads.faster_rcnn.roi_pooling import pool_roi
 
-    num_rois, width, stages, side = (3, 4, (1, 1, 1), 128) if quick else (8, 64, (3, 4, 6), 600)
+    width, stages = (4, (1, 1, 1)) if quick else (64, (3, 4, 6))
+    num_rois, side = _sizes(quick)
     photo = load_photo(side)
     _, feature_map = calibrated(Backbone(width, stages), 0, jnp.asarray(photo)[None])
     boxes = jnp.asarray(propose(photo, num_rois)[0])[None] / 16
@@ -44,6 +46,22 @@ def build(quick: bool) -> Case:
     return Case(faster_rcnn_head, (params, pooled), in_axes=(None, 1), time_size=num_rois)
 
 
+def picture(path: Path, quick: bool) -> None:
+    """Draw the photograph with the regions that the head is distributed over."""
+    from tdjax.workloads.faster_rcnn.photo import load_photo
+    from tdjax.workloads.faster_rcnn.picture import draw_regions
+    from tdjax.workloads.faster_rcnn.proposals import propose
+
+    num_rois, side = _sizes(quick)
+    photo = load_photo(side)
+    draw_regions(path, photo, *propose(photo, num_rois))
+
+
+def _sizes(quick: bool) -> tuple[int, int]:
+    """Return the number of regions, and the shorter side of the photograph in pixels."""
+    return (3, 128) if quick else (8, 600)
+
+
 WORKLOAD = Workload(
     name="faster_rcnn_head",
     title="Faster R-CNN head",
@@ -51,4 +69,5 @@ WORKLOAD = Workload(
         "ResNet-50's stage 5, two Dense heads on 8 regions of a photograph, (1, 8, 14, 14, 1024)."
     ),
     build=build,
+    picture=picture,
 )

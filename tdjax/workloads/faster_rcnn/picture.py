@@ -16,7 +16,7 @@ from tdjax.workloads.faster_rcnn.photo import require_matplotlib
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["draw"]
+__all__ = ["draw", "draw_regions"]
 
 _INK = "#1b1f24"
 _CAPTION = (
@@ -56,6 +56,32 @@ def draw(
     _regions(left, photo, rois, scores)
     _detections(right, photo, rois, detections)
     figure.text(0.5, 0.033, _CAPTION, ha="center", va="center", fontsize=10, color="#57606a")
+    figure.savefig(path)
+
+
+def draw_regions(
+    path: str | Path, photo: NDArray[np.float32], rois: Boxes, scores: NDArray[np.float32]
+) -> None:
+    """Saves a picture of the regions alone, by their edge score.
+
+    Args:
+      path: Where; the ending names the format.
+      photo: RGB in [0, 1], `(height, width, 3)`.
+      rois: `(num_rois, 4)`: x, y, width, height in pixels, best first.
+      scores: `(num_rois,)`, relative to the best.
+
+    Raises:
+      ImportError: matplotlib is not installed.
+    """
+    require_matplotlib("the picture of faster_rcnn_head")
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7.2, 8.8), dpi=110, facecolor="white")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots()
+    figure.subplots_adjust(left=0.02, right=0.98, top=0.94, bottom=0.02)
+    _regions(axes, photo, rois, scores)
     figure.savefig(path)
 
 
