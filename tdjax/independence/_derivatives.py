@@ -70,7 +70,7 @@ def _is_jaxs_own(eqn: Any) -> bool:
 
 
 def _is_jaxs_own_function(eqn: Any) -> bool:
-    """Say whether the function itself lies in JAX's source, so that one look at its rule will do."""
+    """Say whether the function itself is JAX's own, so that one look at its rule will do."""
     program = inner_program(eqn)
     debug_info = getattr(getattr(program, "jaxpr", program), "debug_info", None)
     return f" at {_JAX}" in (getattr(debug_info, "func_src_info", None) or "")

@@ -142,7 +142,8 @@ def _recall(call: Call, step: Program, rows: Any) -> Proven | None:
     if entry is None:
         return None
     proof, block = entry
-    return Proven(proof, step, dataclasses.replace(block, consts=step.consts))
+    block = dataclasses.replace(block, consts=step.consts, out_tree=step.out_tree)
+    return Proven(proof, step, block)
 
 
 def _remember(call: Call, found: Proven, rows: Any) -> None:
