@@ -56,6 +56,14 @@ def inner_program(eqn: Any) -> Any:
     raise KeyError(f"{eqn.primitive.name} calls no program")
 
 
+def scan_counts(eqn: Any) -> tuple[int, int]:
+    """Return how many inputs of a scan are constants, and how many are carried."""
+    if "num_consts" in eqn.params:
+        return eqn.params["num_consts"], eqn.params["num_carry"]
+    consts, carry, _ = eqn.params["ft_in"].unpack()  # since jax 0.12
+    return len(consts), len(carry)
+
+
 def has_custom_rules(program: Any) -> bool:
     """Say whether anything in a program, however deep, has a derivative rule of its own."""
     return any(eqn.primitive.name.startswith("custom_") for eqn in all_equations(program))

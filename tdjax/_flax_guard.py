@@ -88,14 +88,15 @@ def lift_method(fun: Callable[..., Any], args: tuple, options: dict[str, Any]) -
 
 def _check_closure(fun: Callable[..., Any], linen: Any) -> None:
     for value in _reachable(fun):
-        if isinstance(value, linen) and value.scope is not None:
-            if value.scope.mutable not in (False, None) or value.scope.rngs:
-                raise TypeError(
-                    f"{_name(fun)} closes over {type(value).__name__}, a module that is being run: "
-                    f"its steps would leak tracers into it, or share one noise. Wrap the module "
-                    f"instead, tdjax.linen.TimeDistributed(layer)(x), or decorate a method of it "
-                    f"with @tdjax.time_distributed."
-                )
+        if not isinstance(value, linen) or value.scope is None:
+            continue
+        if value.scope.mutable not in (False, None) or value.scope.rngs:
+            raise TypeError(
+                f"{_name(fun)} closes over {type(value).__name__}, a module that is being run: its "
+                f"steps would leak tracers into it, or share one noise. Wrap the module instead, "
+                f"tdjax.linen.TimeDistributed(layer)(x), or decorate a method of it with "
+                f"@tdjax.time_distributed."
+            )
 
 
 def _reachable(fun: Any) -> Iterator[Any]:

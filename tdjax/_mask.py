@@ -63,7 +63,7 @@ def _from_lengths(lengths: Any, batch: Any, time: Any) -> Any:
         )
     if not isinstance(lengths, jax.core.Tracer) and is_concrete_shape((time,)):
         _check_range(np.asarray(lengths), time)
-    return jnp.arange(time) < lengths[:, None]
+    return jnp.arange(time, dtype=np.int32)[None, :] < lengths.astype(np.int32)[:, None]
 
 
 def _check_range(lengths: np.ndarray, time: int) -> None:

@@ -237,20 +237,20 @@ def _is_key(leaf: Any) -> bool:
 
 
 def _batch_size(leaves: Sequence[Any], axes: Sequence[int | None], known: Any) -> Any:
-    """Return the rows of a step: what the mask says, else the leading size of a mapped leaf.
+    """Return the rows of a step: the leading size of a mapped leaf.
 
-    A leaf whose time is not its first axis is believed first: what stands before time is the batch.
+    Where leaves differ, one that agrees with the mask is believed, then one whose time is not its
+    first axis: what stands before time is the batch.
     """
-    if known is not None and np.ndim(known):
-        return np.shape(known)[0]
     steps = [
         (axis == 0, _is_key(leaf), _step_shape(leaf, axis))
         for leaf, axis in zip(leaves, axes, strict=True)
         if axis is not None
     ]
     with_rows = [entry for entry in steps if entry[2]]
-    if not with_rows:
-        return None
+    masked = np.shape(known)[0] if known is not None and np.ndim(known) else None
+    if not with_rows or any(entry[2][0] == masked for entry in with_rows):
+        return masked
     return min(with_rows, key=lambda entry: (entry[0], entry[1], -len(entry[2])))[2][0]
 
 

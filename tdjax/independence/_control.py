@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from tdjax._equation import inner_program
+from tdjax._equation import inner_program, scan_counts
 from tdjax.independence._analysis import NESTED, Analysis, NestedRule, Step, goes_with_rows
 from tdjax.independence._derivatives import check_rules
 from tdjax.independence._kinds import CONST, STEP, Kind, NotProvenError, Rows, join
@@ -84,11 +84,8 @@ def scan(analysis: Analysis, eqn: Any, kinds: list[Kind]) -> _Result:
 
 
 def _split_scan(eqn: Any, kinds: list[Kind]) -> tuple[list[Kind], list[Kind], list[Kind]]:
-    if "num_consts" not in eqn.params:
-        raise NotProvenError("has a form of loop that this version of the proof does not know")
-    first = eqn.params["num_consts"]
-    second = first + eqn.params["num_carry"]
-    return kinds[:first], kinds[first:second], kinds[second:]
+    consts, carry = scan_counts(eqn)
+    return kinds[:consts], kinds[consts : consts + carry], kinds[consts + carry :]
 
 
 def _scan_over_rows(

@@ -63,7 +63,7 @@ def check_unroll(owner: str, unroll: Any, chunk_size: Any) -> None:
         )
     if not isinstance(unroll, bool) and unroll < 1:
         raise ValueError(f"{owner}(unroll={unroll}) must be at least 1 block per turn of the loop.")
-    if unroll is not False and unroll != 1 and chunk_size is None:
+    if (unroll is True or unroll > 1) and chunk_size is None:
         raise ValueError(
             f"{owner}(unroll={unroll!r}) has no blocks to unroll: give chunk_size as well."
         )

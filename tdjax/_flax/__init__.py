@@ -1,0 +1,1 @@
+"""What both Flax wrappers share: a layer as a pure function, run over time."""

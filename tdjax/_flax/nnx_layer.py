@@ -1,0 +1,201 @@
+"""An NNX module as a pure function: split, merged inside the step, split again."""
+
+from __future__ import annotations
+
+import contextlib
+import contextvars
+import functools
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import jax
+from flax import nnx
+
+from tdjax._flax.batch_norm import batch_norm_mask, with_axis
+from tdjax._flax.job import takes_mask
+from tdjax._flax.keys import typed
+from tdjax._flax.layer import Layer, Role, Statistics
+
+Path = tuple[Any, ...]
+
+
+class NnxLayer(Layer):
+    """One call of `function(module, ...)`; see `Layer`.
+
+    Graph nodes among the keyword arguments (`rngs=`) are taken apart and written back as well.
+    """
+
+    def __init__(
+        self,
+        module: nnx.Module,
+        function: Callable[..., Any],
+        kwargs: dict[str, Any],
+        summed: tuple,
+    ) -> None:
+        self._nodes = {"layer": module, **_graph_nodes(kwargs)}
+        self._function = function
+        self._summed = tuple(_variable_type(item) for item in summed)
+        self._types: dict[str, type] = {}
+        self._graph, state = nnx.split(self._nodes)
+        if self._summed:
+            afresh = nnx.merge(self._graph, state)  # sums start from nothing and are added later
+            nnx.pop(afresh, lambda path, value: self._is_summed(value) and _is_attribute(path))
+            self._graph, state = nnx.split(afresh)
+        self._entering = nnx.to_flat_state(state)
+        held = self._leaves(self._entering)
+        self.variables, self.keys = {}, {}
+        for name, value in held.items():
+            if issubclass(self._types[name], nnx.RngKey):
+                self.keys[name] = typed(value)
+            else:
+                self.variables[name] = value
+        self.title = type(module).__name__
+        self.function = functools.partial(function, module)
+        self.takes_mask = takes_mask(self.function)
+        inert = (nnx.Param, nnx.RngState, nnx.Intermediate)
+        self.may_write = any(not issubclass(self._types[name], inert) for name in self.variables)
+        self._leaving: Any = ()
+
+    def _is_summed(self, value: Any) -> bool:
+        return isinstance(value, nnx.Variable) and type(value) in self._summed
+
+    def _leaves(self, flat: Any) -> dict[str, Any]:
+        """Return the arrays of a flat state by name, and remember of which type they are."""
+        leaves = {}
+        for path, variable in flat:
+            for name, leaf in _parts(path, _value(variable))[0]:
+                leaves[name] = leaf
+                self._types[name] = type(variable)
+        return leaves
+
+    def role(self, name: str) -> Role:
+        """Return what a variable means over time."""
+        kind = self._types[name]
+        if issubclass(kind, nnx.BatchStat):
+            return "statistic"
+        if issubclass(kind, nnx.RngState):
+            return "counter"
+        if issubclass(kind, nnx.Perturbation):
+            return "perturbation"
+        sown = issubclass(kind, nnx.Intermediate) or kind in self._summed
+        return "sown" if sown else "state"
+
+    def summed(self, name: str) -> bool:
+        """Say whether the variable is of one of the types to be added up."""
+        return self._types[name] in self._summed
+
+    def __call__(
+        self,
+        variables: dict[str, Any],
+        keys: dict[str, Any],
+        args: tuple,
+        kwargs: dict[str, Any],
+        statistics: Statistics | None,
+    ) -> tuple[Any, dict[str, Any]]:
+        """Merge a copy of the module from these variables and keys, and call it."""
+        known = {**variables, **keys}
+        entering = []
+        for path, variable in self._entering:
+            named, tree = _parts(path, _value(variable))
+            values = [known.get(name, leaf) for name, leaf in named]
+            entering.append((path, variable.replace(jax.tree.unflatten(tree, values))))
+        nodes = nnx.merge(self._graph, nnx.from_flat_state(entering))
+        module = nodes.pop("layer")
+        with _normalising_over(module, statistics):
+            output = self._function(module, *args, **{**kwargs, **nodes})
+        _, state = nnx.split({"layer": module, **nodes})
+        self._leaving = nnx.to_flat_state(state)
+        after = self._leaves(self._leaving)
+        return output, {name: value for name, value in after.items() if name not in keys}
+
+    def publish(self, written: dict[str, Any]) -> None:
+        """Write new values back into the module."""
+        held = nnx.to_flat_state(nnx.state(self._nodes))
+        before = dict(held)
+        now = self._leaves(held)
+        for name in written:
+            if self.summed(name) and name in now:
+                written[name] = written[name] + now[name]
+        leaving = []
+        for path, variable in self._leaving:
+            named, tree = _parts(path, _value(variable))
+            names = [name for name, _ in named]
+            if not any(name in written for name in names):
+                continue
+            value = jax.tree.unflatten(tree, [written.get(name, now.get(name)) for name in names])
+            old = before.get(path)
+            leaving.append((path, type(variable)(value) if old is None else old.replace(value)))
+        if leaving:
+            nnx.update(self._nodes, nnx.from_flat_state(leaving))
+
+
+def _is_attribute(path: Path) -> bool:
+    return "__captures__" not in path
+
+
+def _graph_nodes(kwargs: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in kwargs.items() if isinstance(value, nnx.Pytree)}
+
+
+def _value(variable: Any) -> Any:
+    return variable.get_value()
+
+
+def _parts(path: Path, value: Any) -> tuple[list[tuple[str, Any]], Any]:
+    """Return the arrays of a variable's value, which may be a pytree, with their names."""
+    flat, tree = jax.tree_util.tree_flatten_with_path(value)
+    root = "/".join(str(key) for key in path[1:] if path[0] == "layer") or "/".join(map(str, path))
+    return [(root + jax.tree_util.keystr(inside), leaf) for inside, leaf in flat], tree
+
+
+def _variable_type(item: Any) -> type:
+    if isinstance(item, type) and issubclass(item, nnx.Variable):
+        return item
+    if isinstance(item, str):
+        return nnx.variable_type_from_name(item, allow_register=True)
+    raise TypeError(
+        f"sum_collections holds {item!r}; it must hold types of nnx.Variable or their names."
+    )
+
+
+_mask: contextvars.ContextVar[Any] = contextvars.ContextVar("tdjax_batch_norm_mask", default=None)
+
+
+@contextlib.contextmanager
+def _normalising_over(module: nnx.Module, statistics: Statistics | None) -> Iterator[None]:
+    """Make every `nnx.BatchNorm` inside average over the named axis and count real rows alone."""
+    if statistics is None:
+        yield
+        return
+    layers = [m for _, m in nnx.iter_modules(module) if isinstance(m, nnx.BatchNorm)]
+    before = [(m, m.axis_name, type(m)) for m in layers]
+    token = _mask.set(statistics.mask)
+    try:
+        for layer in layers:
+            if statistics.axis_name is not None:
+                object.__setattr__(
+                    layer, "axis_name", with_axis(layer.axis_name, statistics.axis_name)
+                )
+            if statistics.mask is not None:
+                object.__setattr__(layer, "__class__", _counting(type(layer)))
+        yield
+    finally:
+        _mask.reset(token)
+        for layer, axis_name, kind in before:
+            object.__setattr__(layer, "__class__", kind)
+            layer.axis_name = axis_name
+
+
+@functools.cache
+def _counting(kind: type) -> type:
+    """Return a BatchNorm that counts the rows of the mask that is set while it is called.
+
+    NNX has no way to intercept calls, so the copy that runs changes its class for the call.
+    """
+
+    class BatchNorm(kind):
+        def __call__(self, x: Any, *args: Any, mask: Any = None, **kwargs: Any) -> Any:
+            rows = batch_norm_mask(_mask.get(), x, mask)
+            return super().__call__(x, *args, mask=rows, **kwargs)
+
+    return BatchNorm

@@ -1,0 +1,174 @@
+"""Runs a layer over time: the one core of the Linen and the NNX wrapper."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from tdjax._call import Call
+from tdjax._errors import StrategyError
+from tdjax._flax.carry import run_in_order
+from tdjax._flax.effects import Effects, find_effects
+from tdjax._flax.folded_keys import check_draws, draws
+from tdjax._flax.job import EACH, EQUAL, ROWS, SCALARS, Job, Way, bind_arguments, time_axis
+from tdjax._flax.layer import Layer
+from tdjax._flax.options import Options
+from tdjax._flax.ways import check_state, choose_ways
+from tdjax._symbolic import is_symbolic
+from tdjax._transform import _no_steps
+from tdjax.strategies import Vmap
+from tdjax.strategies._padding import real_steps
+
+
+def run_layer(
+    layer: Layer,
+    options: Options,
+    args: tuple,
+    kwargs: dict[str, Any],
+    mask: Any = None,
+    seq_lengths: Any = None,
+) -> tuple[Any, dict[str, Any]]:
+    """Call a layer on every step.
+
+    Returns:
+        The output, steps stacked, and the new value of every variable that was written.
+
+    Raises:
+        ValueError, TypeError: arguments that do not fit.
+        StrategyError: the strategy cannot keep the meaning for this layer.
+    """
+    bound = bind_arguments(layer.title, layer.function, options, args, mask, seq_lengths)
+    with time_axis() as axis_name:
+        job = Job(layer, options, args, kwargs, bound, axis_name)
+        if not is_symbolic(bound.time) and bound.time == 0:
+            return _no_time(job)
+        effects = _effects(job)
+        if check_state(job, effects):
+            assert effects is not None
+            output, groups = run_in_order(job, effects)
+            return output, _merge(job, groups)
+        *others, last = choose_ways(job, effects)
+        for way in others:
+            try:
+                return _run(job, way, effects)
+            except StrategyError:
+                continue
+        return _run(job, last, effects)
+
+
+def run_outputs(
+    layer: Layer,
+    options: Options,
+    args: tuple,
+    kwargs: dict[str, Any],
+    mask: Any = None,
+    seq_lengths: Any = None,
+) -> Any:
+    """Call a layer on every step for its output alone, with one trace, whatever it writes."""
+    options = dataclasses.replace(options, strategy=Vmap(), rng=options.rng, pooled=options.pooled)
+    bound = bind_arguments(layer.title, layer.function, options, args, mask, seq_lengths)
+    with time_axis() as axis_name:
+        job = Job(layer, options, args, kwargs, bound, axis_name)
+        if not is_symbolic(bound.time) and bound.time == 0:
+            return _no_time(job)[0]
+        way = Way(Vmap(), axis_name=None if options.pooled is False else axis_name)
+        return _drop_writes(job.call(way), way)
+
+
+def _drop_writes(call: Call, way: Way) -> Any:
+    groups: dict[str, dict] = {EQUAL: {}, EACH: {}, ROWS: {}, SCALARS: {}}
+    alone = dataclasses.replace(call, step=lambda leaves: (call.step(leaves)[0], groups))
+    return way.strategy.run(alone)[0]
+
+
+def _no_time(job: Job) -> tuple[Any, dict[str, Any]]:
+    """No step writes any state; what is sown is empty."""
+    call = job.call(Way(Vmap()))
+    step = call.step
+
+    def without_state(leaves: list[Any]) -> Any:
+        output, groups = step(leaves)
+        return output, {**groups, EQUAL: {}, EACH: {}}
+
+    output, groups = _no_steps(dataclasses.replace(call, step=without_state))
+    return output, _merge(job, groups)
+
+
+def _effects(job: Job) -> Effects | None:
+    """Trace one step if the layer could write something that matters, or draw noise for a fold."""
+    options = job.options
+    if not job.layer.may_write and not (options.pooled is True and job.layer.keys):
+        return None
+    each = options.pooled is False
+    call = job.call(Way(Vmap(), axis_name=None if each else job.axis_name))
+    return find_effects(call, job.axis_name)
+
+
+def _run(job: Job, way: Way, effects: Effects | None) -> tuple[Any, dict[str, Any]]:
+    call = job.call(way)
+    strategy = way.strategy
+    if way.one_batch and effects is not None:
+        call = _checked(job, call, effects)
+    if way.axis_name is not None and isinstance(strategy, Vmap) and strategy.remat:
+        call, strategy = _rematerialised(call), Vmap()
+    output, groups = strategy.run(call)
+    return output, _merge(job, groups)
+
+
+def _rematerialised(call: Call) -> Call:
+    """Return the call with its step recomputed in the backward pass, inside the named axis."""
+    step = jax.checkpoint(lambda *leaves: call.step(list(leaves)))
+    return dataclasses.replace(call, step=lambda leaves: step(*leaves))
+
+
+def _checked(job: Job, call: Call, effects: Effects) -> Call:
+    """Return the call of all steps as one batch, with what a batch cannot say refused."""
+    batch, rows = job.bound.batch, job.bound.batch * job.bound.time
+    step = call.step
+
+    def checked(leaves: list[Any]) -> Any:
+        traced = jax.make_jaxpr(lambda *leaves: step(list(leaves)), return_shape=True)
+        closed, (output, groups) = traced(*leaves)
+        if job.layer.keys:
+            noise = list(draws(closed.jaxpr))
+            check_draws(job.layer.title, effects.noise, noise, batch, rows)
+        whole = [*groups[SCALARS], *(n for n, v in groups[ROWS].items() if v.shape[0] != rows)]
+        if whole:
+            raise StrategyError(
+                f"{job.layer.title} sows {', '.join(whole)}, one value for all rows of a step, and "
+                f'sees all steps as one batch here. Use strategy="vmap".'
+            )
+        flat = jax.core.eval_jaxpr(closed.jaxpr, closed.consts, *leaves)
+        return jax.tree.unflatten(jax.tree.structure((output, groups)), flat)
+
+    return dataclasses.replace(call, step=checked)
+
+
+def _merge(job: Job, groups: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """Return one new value for each variable, from what the steps have written."""
+    layer = job.layer
+    merged = {**groups[EQUAL], **groups[ROWS], **groups[SCALARS]}
+    for group, axis in ((ROWS, 1), (SCALARS, 0)):
+        for name, value in groups[group].items():
+            if layer.summed(name):
+                merged[name] = value.sum(axis)
+    for name, value in groups[EACH].items():
+        merged[name] = _mean_over_steps(value, job.mask)
+    if job.mask is not None:
+        any_real = job.mask.any()
+        for name in merged:
+            if layer.role(name) == "statistic" and name in layer.variables:
+                merged[name] = jnp.where(any_real, merged[name], layer.variables[name])
+    return merged
+
+
+def _mean_over_steps(values: Any, mask: Any) -> Any:
+    """Return the mean over the leading axis, over steps with any real row if there is a mask."""
+    if mask is None:
+        return values.mean(0)
+    steps = real_steps(mask).any(axis=0)
+    steps = (steps | ~steps.any()).reshape([-1] + [1] * (values.ndim - 1))
+    return values.mean(0, where=steps)

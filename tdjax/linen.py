@@ -1,0 +1,259 @@
+"""`TimeDistributed` for Flax Linen."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from flax.core import unfreeze
+
+from tdjax._axes import is_array
+from tdjax._call import Call
+from tdjax._flax.job import bind_arguments
+from tdjax._flax.linen_layer import LinenLayer, lift_layer
+from tdjax._flax.options import Options, make_options
+from tdjax._flax.run import run_layer, run_outputs
+from tdjax._transform import time_distributed
+
+
+class TimeDistributed(nn.Module):
+    """Apply a layer to every step of `(batch, time, ...)`, with the same weights.
+
+    The meaning is a loop over steps, whichever strategy computes it. The layer keeps its own
+    variable tree, unchanged: under the name `layer` where this wrapper owns it (top level,
+    `setup`), at the parent's path where it is made inside a parent's `@nn.compact`, as with
+    `nn.remat`. A checkpoint depends neither on the strategy nor on the number of steps.
+
+    Batch normalisation in training pools its statistics over batch and time, with one update a
+    call; in evaluation its rows are independent and every strategy is open to it. What the layer
+    `sow`s, and what `capture_intermediates` finds, comes back as `(batch, time, ...)`, scalars as
+    `(time,)`.
+
+    Attributes:
+        layer: a module, or a function of one step.
+        strategy: a name ("vmap", "map", "unroll", "fold", "auto") or an object such as
+            `tdjax.Fold(chunk_size=64)`. It never changes the answer.
+        rng: "split": every step draws its own noise, the same under every strategy; "shared": one
+            dropout mask for all steps.
+        pooled: None or True: batch statistics over batch and time. False: those of each step, and
+            running values updated by their mean over steps. True also folds a layer that mixes
+            rows.
+        state: None: mutable state must come out equal for all steps; "carry": the steps run in
+            order, each with the state that the one before has left.
+        sum_collections: collections whose sown values are added up over steps.
+        in_axes: where time is in each positional argument, as in `tdjax.time_distributed`.
+        out_axes: where time goes in the outputs.
+        masked_output: what masked steps give: "zero", or "keep" for whatever was computed.
+
+    >>> import jax, jax.numpy as jnp
+    >>> head = TimeDistributed(nn.Dense(64))
+    >>> x = jnp.ones((32, 10, 16))
+    >>> variables = head.init(jax.random.key(0), x)
+    >>> head.apply(variables, x).shape
+    (32, 10, 64)
+    """
+
+    layer: Any
+    strategy: Any = "auto"
+    rng: Any = "split"
+    pooled: bool | None = None
+    state: str | None = None
+    sum_collections: Any = ()
+    in_axes: Any = 1
+    out_axes: Any = 1
+    masked_output: str = "zero"
+
+    def __post_init__(self) -> None:
+        check_layer(self.layer)
+        _options_of(self)
+        super().__post_init__()
+
+    def __call__(
+        self, x: Any, *args: Any, mask: Any = None, seq_lengths: Any = None, **kwargs: Any
+    ) -> Any:
+        """Run every step.
+
+        Args:
+            x: `(batch, time, ...)`, or a pytree of these.
+            args: further arguments, mapped over time as `in_axes` says.
+            mask: bool `(batch, time)`, True for real steps; a layer that takes `mask` gets its
+                step's part of it.
+            seq_lengths: int `(batch,)`, in place of a mask.
+            kwargs: given to the layer as they are (`train=`, `deterministic=`).
+
+        Raises:
+            ValueError, TypeError: arguments that do not fit.
+            StrategyError: the strategy cannot keep the meaning for this layer.
+        """
+        module, function = _method_of(self.layer)
+        if module is None:
+            return _over_function(self.layer, _options_of(self))(
+                x, *args, mask=mask, seq_lengths=seq_lengths, **kwargs
+            )
+        if module.scope is None:
+            raise TypeError(
+                f"layer is a method of {type(module).__name__}, which is part of no module that "
+                f"is being run; make the module a submodule first, or give the module itself."
+            )
+        return distribute(
+            module, function, _options_of(self), (x, *args), kwargs, mask, seq_lengths
+        )
+
+
+def _options_of(wrapper: TimeDistributed) -> Options:
+    return make_options(
+        wrapper.strategy,
+        wrapper.rng,
+        wrapper.pooled,
+        wrapper.state,
+        wrapper.sum_collections,
+        _plain(wrapper.in_axes),
+        _plain(wrapper.out_axes),
+        wrapper.masked_output,
+    )
+
+
+def distribute(
+    module: nn.Module,
+    function: Callable[..., Any],
+    options: Options,
+    args: tuple,
+    kwargs: dict[str, Any],
+    mask: Any = None,
+    seq_lengths: Any = None,
+) -> Any:
+    """Run `function(module, *step, **kwargs)` over time, on a module that is bound."""
+    title = type(module).__name__
+
+    def run(layer: LinenLayer) -> tuple[Any, dict[str, Any]]:
+        layer.function = _without_self(function)
+        if module.is_initializing():
+            bound = bind_arguments(title, layer.function, options, args, mask, seq_lengths)
+            return _initialize(layer, bound, options, args, kwargs)
+        return run_layer(layer, options, args, kwargs, mask, seq_lengths)
+
+    return lift_layer(module, function, title, options.sum_collections, run)
+
+
+def _initialize(
+    layer: LinenLayer, bound: Call, options: Options, args: tuple, kwargs: dict[str, Any]
+) -> tuple[Any, dict[str, Any]]:
+    """Create the variables on a single step; then run all of them for the output alone."""
+    time = 0 if bound.time == 0 else None
+
+    def first(leaf: Any, axis: int | None) -> Any:
+        if axis is None:
+            return leaf
+        if time == 0:
+            return jnp.zeros(leaf.shape[:axis] + leaf.shape[axis + 1 :], leaf.dtype)
+        return jax.lax.index_in_dim(leaf, 0, axis, keepdims=False)
+
+    leaves = iter([first(leaf, axis) for leaf, axis in zip(bound.leaves, bound.axes, strict=True)])
+    flat, tree = jax.tree.flatten(args)
+    step = jax.tree.unflatten(tree, [next(leaves) if is_array(x) else x for x in flat])
+    given = kwargs
+    if bound.mask is not None and layer.takes_mask:
+        given = {**kwargs, "mask": first(bound.mask, 1)}
+    _, created = layer.initialize(step, given, bound.time)
+    output = run_outputs(layer.initialized(created), options, args, kwargs, bound.mask)
+    return output, created
+
+
+class Distributed:
+    """A module that belongs to another one, applied over time; made by `tdjax.time_distributed`."""
+
+    def __init__(self, module: nn.Module, function: Callable[..., Any], options: Options) -> None:
+        self.module, self.function, self.options = module, function, options
+
+    def __repr__(self) -> str:
+        return f"time_distributed({type(self.module).__name__}, {str(self.options.strategy)!r})"
+
+    def __call__(self, *args: Any, mask: Any = None, seq_lengths: Any = None, **kwargs: Any) -> Any:
+        """Run every step; see `tdjax.linen.TimeDistributed`."""
+        return distribute(self.module, self.function, self.options, args, kwargs, mask, seq_lengths)
+
+
+def wrap(module: Any, settings: dict[str, Any]) -> Any:
+    """Return what `tdjax.time_distributed(module)` is: a wrapper, or a call of a module in use."""
+    check_layer(module)
+    if module.scope is None:  # in setup a module has a parent before it has a scope
+        return TimeDistributed(module, **settings)
+    return Distributed(module, type(module).__call__, make_options(**settings))
+
+
+def call_method(
+    module: nn.Module,
+    function: Callable[..., Any],
+    settings: dict[str, Any],
+    args: tuple,
+    **kwargs: Any,
+) -> Any:
+    """Call a method of a module on every step of `args`."""
+    return Distributed(module, function, make_options(**settings))(*args, **kwargs)
+
+
+def check_layer(layer: Any) -> None:
+    """Raise TypeError unless `layer` can be applied over time."""
+    if isinstance(layer, type):
+        raise TypeError(
+            f"layer is the class {layer.__name__}; it must be an instance: "
+            f"TimeDistributed({layer.__name__}(...))."
+        )
+    if not callable(layer):
+        raise TypeError(
+            f"layer is {layer!r} ({type(layer).__name__}); it must be a Linen module or a function "
+            f"of one step."
+        )
+    scope = getattr(layer, "scope", None) if isinstance(layer, nn.Module) else None
+    if scope is not None and scope.path == () and scope.parent is None:
+        raise TypeError(
+            f"layer is {type(layer).__name__} bound to variables with .bind(); give the module "
+            f"itself and pass the variables to TimeDistributed(...).apply."
+        )
+
+
+def _method_of(layer: Any) -> tuple[nn.Module | None, Callable[..., Any]]:
+    """Return the module and the function to call with it; no module for a plain function."""
+    if isinstance(layer, nn.Module):
+        return layer, type(layer).__call__
+    if inspect.ismethod(layer) and isinstance(layer.__self__, nn.Module):
+        return layer.__self__, layer.__func__
+    return None, layer
+
+
+def _over_function(function: Callable[..., Any], options: Options) -> Any:
+    return time_distributed(
+        function,
+        in_axes=options.in_axes,
+        out_axes=options.out_axes,
+        strategy=options.strategy,
+        pooled=options.pooled is True,
+        masked_output=options.masked_output,
+    )
+
+
+def _without_self(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return something with the signature of a method as its caller sees it."""
+
+    def signature_only(*args: Any, **kwargs: Any) -> None:
+        """Never called."""
+
+    try:
+        signature = inspect.signature(function)
+    except (ValueError, TypeError):
+        return signature_only
+    _, *parameters = signature.parameters.values()
+    shown = signature.replace(parameters=parameters)
+    signature_only.__signature__ = shown  # type: ignore[attr-defined]
+    return signature_only
+
+
+def _plain(axes: Any) -> Any:
+    """Undo what Flax does to the containers among a module's attributes."""
+    if isinstance(axes, tuple):
+        return tuple(_plain(value) for value in axes)
+    return unfreeze(axes) if hasattr(axes, "unfreeze") else axes

@@ -1,0 +1,131 @@
+"""`TimeDistributed` for Flax NNX."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+from flax import nnx
+
+from tdjax._axes import Axes
+from tdjax._flax.nnx_layer import NnxLayer
+from tdjax._flax.options import Options, make_options
+from tdjax._flax.run import run_layer
+from tdjax._transform import time_distributed
+
+
+class TimeDistributed(nnx.Module):
+    """Apply a layer to every step of `(batch, time, ...)`, with the same weights.
+
+    The meaning is a loop over steps, whichever strategy computes it. The layer stays as it is, at
+    `.layer`. Batch normalisation in training pools its statistics over batch and time, with one
+    update a call. Streams of randomness advance once a call. What the layer sows comes back as
+    `(batch, time, ...)`, scalars as `(time,)`.
+
+    Args:
+        layer: a module, a method of one, or a function of one step.
+        strategy: a name ("vmap", "map", "unroll", "fold", "auto") or an object such as
+            `tdjax.Fold(chunk_size=64)`. It never changes the answer.
+        rng: "split": every step draws its own noise, the same under every strategy; "shared": one
+            dropout mask for all steps.
+        pooled: None or True: batch statistics over batch and time. False: those of each step, and
+            running values updated by their mean over steps. True also folds a layer that mixes
+            rows.
+        state: None: mutable state must come out equal for all steps; "carry": the steps run in
+            order, each with the state that the one before has left.
+        sum_collections: types of `nnx.Variable`, or their names, whose sown values are added up.
+        in_axes: where time is in each positional argument, as in `tdjax.time_distributed`.
+        out_axes: where time goes in the outputs.
+        masked_output: what masked steps give: "zero", or "keep" for whatever was computed.
+
+    >>> import jax.numpy as jnp
+    >>> head = TimeDistributed(nnx.Linear(16, 64, rngs=nnx.Rngs(0)))
+    >>> head(jnp.ones((32, 10, 16))).shape
+    (32, 10, 64)
+    """
+
+    def __init__(
+        self,
+        layer: Any,
+        *,
+        strategy: Any = "auto",
+        rng: str = "split",
+        pooled: bool | None = None,
+        state: str | None = None,
+        sum_collections: Any = (),
+        in_axes: Axes = 1,
+        out_axes: Axes = 1,
+        masked_output: str = "zero",
+    ) -> None:
+        check_layer(layer)
+        options = make_options(
+            strategy, rng, pooled, state, sum_collections, in_axes, out_axes, masked_output
+        )
+        self.method: str | None = None
+        if inspect.ismethod(layer) and isinstance(layer.__self__, nnx.Module):
+            layer, self.method = layer.__self__, layer.__name__
+        self.layer = layer
+        self.options = nnx.static(options)
+
+    def __call__(
+        self, x: Any, *args: Any, mask: Any = None, seq_lengths: Any = None, **kwargs: Any
+    ) -> Any:
+        """Run every step.
+
+        Args:
+            x: `(batch, time, ...)`, or a pytree of these.
+            args: further arguments, mapped over time as `in_axes` says.
+            mask: bool `(batch, time)`, True for real steps; a layer that takes `mask` gets its
+                step's part of it.
+            seq_lengths: int `(batch,)`, in place of a mask.
+            kwargs: given to the layer as they are (`deterministic=`, `rngs=`).
+
+        Raises:
+            ValueError, TypeError: arguments that do not fit.
+            StrategyError: the strategy cannot keep the meaning for this layer.
+        """
+        options = self.options
+        if not isinstance(self.layer, nnx.Module):
+            run = time_distributed(
+                self.layer,
+                in_axes=options.in_axes,
+                out_axes=options.out_axes,
+                strategy=options.strategy,
+                pooled=options.pooled is True,
+                masked_output=options.masked_output,
+            )
+            return run(x, *args, mask=mask, seq_lengths=seq_lengths, **kwargs)
+        function = getattr(type(self.layer), self.method or "__call__")
+        return distribute(self.layer, function, options, (x, *args), kwargs, mask, seq_lengths)
+
+
+def distribute(
+    module: nnx.Module,
+    function: Callable[..., Any],
+    options: Options,
+    args: tuple,
+    kwargs: dict[str, Any],
+    mask: Any = None,
+    seq_lengths: Any = None,
+) -> Any:
+    """Run `function(module, *step, **kwargs)` over time, and write its state back."""
+    layer = NnxLayer(module, function, kwargs, options.sum_collections)
+    plain = {name: value for name, value in kwargs.items() if not isinstance(value, nnx.Pytree)}
+    output, written = run_layer(layer, options, args, plain, mask, seq_lengths)
+    layer.publish(written)
+    return output
+
+
+def check_layer(layer: Any) -> None:
+    """Raise TypeError unless `layer` can be applied over time."""
+    if isinstance(layer, type):
+        raise TypeError(
+            f"layer is the class {layer.__name__}; it must be an instance: "
+            f"TimeDistributed({layer.__name__}(..., rngs=rngs))."
+        )
+    if not callable(layer):
+        raise TypeError(
+            f"layer is {layer!r} ({type(layer).__name__}); it must be an NNX module or a function "
+            f"of one step."
+        )

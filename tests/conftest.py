@@ -1,0 +1,49 @@
+"""Strict promotion for the tests of the core: the library must not lean on implicit conversions."""
+
+import contextlib
+from pathlib import Path
+
+import jax
+import pytest
+
+HERE = Path(__file__).parent
+CORE = {HERE, HERE / "independence", HERE / "strategies"}
+
+
+@pytest.fixture(autouse=True)
+def strict_promotion(request):
+    """Refuse implicit rank and dtype promotion, except where Flax and plots are at work."""
+    if request.path.parent not in CORE:
+        yield
+        return
+    with jax.numpy_rank_promotion("raise"), jax.numpy_dtype_promotion("strict"):
+        yield
+
+
+@pytest.fixture
+def count_compilations():
+    """Give a context manager whose list holds every compilation inside it."""
+
+    @contextlib.contextmanager
+    def counting():
+        compiled, active = [], [True]
+
+        def listen(event, duration, **details):
+            if active[0] and event == "/jax/core/compile/backend_compile_duration":
+                compiled.append(details)
+
+        jax.monitoring.register_event_duration_secs_listener(listen)
+        try:
+            yield compiled
+        finally:
+            active[0] = False
+
+    return counting
+
+
+@pytest.fixture(scope="module")
+def cheap_compilation():
+    """Spend no time on optimising programs that run once."""
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)

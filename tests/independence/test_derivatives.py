@@ -1,0 +1,137 @@
+"""Derivative rules written by hand are part of the program: a gradient may not change either."""
+
+import jax
+import jax.numpy as jnp
+import pytest
+from cases import array
+from oracle import assert_same, loop
+from probing import refusal
+
+import tdjax
+
+X = array(4, 5, 3)
+STRATEGIES = ["fold", tdjax.Fold(chunk_size=3), "auto", "map"]
+
+
+def custom_jvp(tangent):
+    @jax.custom_jvp
+    def fun(x):
+        return jnp.sin(x)
+
+    fun.defjvp(lambda primals, tangents: (fun(*primals), tangent(*primals, *tangents)))
+    return fun
+
+
+def custom_vjp(backward):
+    @jax.custom_vjp
+    def fun(x):
+        return jnp.sin(x)
+
+    fun.defvjp(lambda x: (jnp.sin(x), x), lambda x, g: (backward(x, g),))
+    return fun
+
+
+MIXING = {
+    "jvp_centres": custom_jvp(lambda x, t: t - t.mean(0, keepdims=True)),
+    "jvp_scales_by_batch": custom_jvp(lambda x, t: t / x.shape[0]),
+    "jvp_primal_mean": custom_jvp(lambda x, t: t * x.sum()),
+    "vjp_clips_by_norm": custom_vjp(lambda x, g: g / jnp.sqrt((g * g).sum())),
+    "vjp_scales_by_batch": custom_vjp(lambda x, g: g / x.shape[0]),
+    "vjp_uses_other_rows": custom_vjp(lambda x, g: g * jnp.flip(x, 0)),
+    "vjp_numbers_rows": custom_vjp(lambda x, g: g * jnp.arange(x.shape[0], dtype=x.dtype)[:, None]),
+    "vjp_asks_for_its_batch": custom_vjp(lambda x, g: g * (2.0 if x.shape[0] == 4 else 1.0)),
+    "jvp_asks_for_its_batch": custom_jvp(lambda x, t: t * (2.0 if x.shape[0] == 4 else 1.0)),
+    "inside_jit": lambda x: jax.jit(MIXING["vjp_clips_by_norm"])(x) * 2,
+    "inside_scan": lambda x: jax.lax.scan(
+        lambda c, _: (MIXING["jvp_centres"](c), ()), x, None, length=2
+    )[0],
+    "inside_remat": lambda x: jax.checkpoint(MIXING["vjp_clips_by_norm"])(x),
+}
+SEPARATE = {
+    "jvp": custom_jvp(lambda x, t: t * jnp.cos(x)),
+    "jvp_of_a_row": custom_jvp(lambda x, t: t - t.mean(-1, keepdims=True)),
+    "vjp_clip": custom_vjp(lambda x, g: jnp.clip(g, -0.1, 0.1)),
+    "vjp_of_a_row": custom_vjp(lambda x, g: g / (1 + jnp.abs(g).sum(-1, keepdims=True))),
+    "relu": jax.nn.relu,
+    "relu6": jax.nn.relu6,
+    "silu": jax.nn.silu,
+    "gelu": jax.nn.gelu,
+    "elu": jax.nn.elu,
+    "logsumexp": lambda x: jax.nn.logsumexp(x, -1),
+    "standardize": lambda x: jax.nn.standardize(x, -1),
+    "softplus": jax.nn.softplus,
+}
+
+
+def gradient(fun, x):
+    return jax.grad(lambda x: jnp.sin(fun(x)).sum())(x)
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES, ids=str)
+@pytest.mark.parametrize("name", MIXING)
+def test_rules_that_mix_rows_keep_their_gradient_or_are_refused(name, strategy):
+    fun = MIXING[name]
+    wrapped = tdjax.time_distributed(fun, strategy=strategy)
+    try:
+        ours = jax.jit(lambda x: gradient(wrapped, x))(X)
+    except tdjax.StrategyError as error:
+        assert isinstance(strategy, tdjax.Fold) or strategy == "fold"
+        assert "derivative" in str(error)
+        return
+    theirs = jax.jit(lambda x: gradient(lambda x: loop(fun, (x,)), x))(X)
+    assert_same(ours, theirs, scale=20)
+
+
+@pytest.mark.parametrize("name", SEPARATE)
+def test_rules_that_keep_rows_apart_are_proven(name):
+    fun = SEPARATE[name]
+    assert refusal(fun, X) is None
+    ours = gradient(tdjax.time_distributed(fun, strategy="fold"), X)
+    assert_same(ours, gradient(lambda x: loop(fun, (x,)), X), scale=20)
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES, ids=str)
+def test_a_rule_for_a_shared_weight_gives_its_gradient(strategy):
+    @jax.custom_vjp
+    def linear(x, weight):
+        return x @ weight
+
+    linear.defvjp(lambda x, w: (x @ w, (x, w)), lambda kept, g: (g @ kept[1].T, kept[0].T @ g))
+    weight = array(3, 2)
+
+    def loss(fun, weight):
+        return jnp.sin(fun(X, weight)).sum()
+
+    wrapped = tdjax.time_distributed(linear, in_axes=(1, None), strategy=strategy)
+    try:
+        ours = jax.grad(lambda w: loss(wrapped, w))(weight)
+    except tdjax.StrategyError:
+        assert strategy not in ("auto", "map")
+        return
+    theirs = jax.grad(lambda w: loss(lambda *args: loop(linear, args, (1, None)), w))(weight)
+    assert_same(ours, theirs, scale=20)
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES, ids=str)
+def test_a_rule_that_averages_a_weights_gradient_is_kept_or_refused(strategy):
+    @jax.custom_vjp
+    def linear(x, weight):
+        return x @ weight
+
+    linear.defvjp(
+        lambda x, w: (x @ w, (x, w)),
+        lambda kept, g: (g @ kept[1].T, kept[0].T @ g / jnp.sqrt((g * g).sum())),
+    )
+    weight = array(3, 2)
+
+    def loss(fun, weight):
+        return jnp.sin(fun(X, weight)).sum()
+
+    wrapped = tdjax.time_distributed(linear, in_axes=(1, None), strategy=strategy)
+    try:
+        ours = jax.grad(lambda w: loss(wrapped, w))(weight)
+    except tdjax.StrategyError:
+        assert strategy not in ("auto", "map")
+        return
+    theirs = jax.grad(lambda w: loss(lambda *args: loop(linear, args, (1, None)), w))(weight)
+    assert_same(ours, theirs, scale=20)

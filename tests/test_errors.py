@@ -1,0 +1,225 @@
+"""Wrong calls: each error's type, what it names, what it got and what it needs."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from cases import array
+
+import tdjax
+from tdjax import Fold, StrategyError, Vmap
+
+X = array(8, 10, 3)
+STRATEGIES = ["vmap", "map", "unroll", "fold", Fold(chunk_size=3), "auto"]
+every_strategy = pytest.mark.parametrize("strategy", STRATEGIES, ids=str)
+
+
+def error(kind, call, *words):
+    """Call, and return the message of the error, after a look for all words in it."""
+    with pytest.raises(kind) as caught:
+        call()
+    assert type(caught.value) is kind
+    message = str(caught.value)
+    for word in words:
+        assert word in message, f"{word!r} is not in {message!r}"
+    return message
+
+
+@every_strategy
+def test_rank_too_low(strategy):
+    def step(x, bias):
+        return x + bias
+
+    fun = tdjax.time_distributed(step, strategy=strategy)
+    error(ValueError, lambda: fun(X, jnp.ones(3)), "bias", "float32[3]", "rank 1", "axis 1", "None")
+    fun = tdjax.time_distributed(step, in_axes=-4, strategy=strategy)
+    error(ValueError, lambda: fun(X, X), "x is float32[8,10,3]", "-4")
+
+
+@every_strategy
+def test_different_numbers_of_steps_are_all_named(strategy):
+    def step(tree, y):
+        return y
+
+    fun = tdjax.time_distributed(step, strategy=strategy)
+    error(
+        ValueError,
+        lambda: fun({"a": X, "b": X[:, :7]}, array(8, 9)),
+        "tree['a'] is float32[8,10,3]: 10 steps",
+        "tree['b'] is float32[8,7,3]: 7 steps",
+        "y is float32[8,9]: 9 steps",
+        "None",
+    )
+
+
+MASKS = {
+    "time_first": (jnp.ones((10, 8), bool), ValueError, ("mask is bool[10,8]", "bool[8,10]")),
+    "one_axis": (jnp.ones(8, bool), ValueError, ("mask is bool[8]", "(batch, time)")),
+    "other_batch": (jnp.ones((7, 10), bool), ValueError, ("bool[7,10]",)),
+    "floats": (jnp.ones((8, 10)), TypeError, ("mask is float32[8,10]", "bool")),
+    "ints": (np.ones((8, 10), np.int32), TypeError, ("mask is int32[8,10]", "astype(bool)")),
+}
+
+
+@every_strategy
+@pytest.mark.parametrize("name", MASKS)
+def test_wrong_masks(name, strategy):
+    mask, kind, words = MASKS[name]
+    fun = tdjax.time_distributed(jnp.sin, strategy=strategy)
+    error(kind, lambda: fun(X, mask=mask), *words)
+
+
+LENGTHS = {
+    "floats": (jnp.ones(8), TypeError, ("seq_lengths is float32[8]", "int")),
+    "bools": (jnp.ones(8, bool), TypeError, ("seq_lengths is bool[8]", "int")),
+    "two_axes": (jnp.ones((8, 10), jnp.int32), ValueError, ("int32[8,10]", "int[8]")),
+    "other_batch": (jnp.ones(7, jnp.int32), ValueError, ("int32[7]", "int[8]")),
+    "too_long": (jnp.full(8, 11), ValueError, ("seq_lengths[0] is 11", "10")),
+    "negative": (jnp.full(8, 2).at[3].set(-1), ValueError, ("seq_lengths[3] is -1", "0")),
+}
+
+
+@pytest.mark.parametrize("name", LENGTHS)
+def test_wrong_lengths(name):
+    lengths, kind, words = LENGTHS[name]
+    fun = tdjax.time_distributed(jnp.sin)
+    error(kind, lambda: fun(X, seq_lengths=lengths), *words)
+
+
+@every_strategy
+def test_mask_and_lengths_together(strategy):
+    fun = tdjax.time_distributed(jnp.sin, strategy=strategy)
+    mask, lengths = jnp.ones((8, 10), bool), jnp.ones(8, jnp.int32)
+    error(ValueError, lambda: fun(X, mask=mask, seq_lengths=lengths), "mask", "seq_lengths", "both")
+
+
+NAMES = ("vmap", "map", "unroll", "fold", "auto")
+OPTIONS = {
+    "unknown_strategy": (ValueError, {"strategy": "scan"}, ("'scan'", *NAMES)),
+    "strategy_class": (TypeError, {"strategy": Fold}, ("Fold", "tdjax.Fold()")),
+    "strategy_number": (TypeError, {"strategy": 3}, ("3", "int", *NAMES)),
+    "strategy_none": (TypeError, {"strategy": None}, ("None", *NAMES)),
+    "in_axes_text": (TypeError, {"in_axes": "1"}, ("in_axes", "'1'", "int")),
+    "in_axes_float": (TypeError, {"in_axes": (1, 2.0)}, ("in_axes", "2.0", "int")),
+    "in_axes_bool": (TypeError, {"in_axes": True}, ("in_axes", "True")),
+    "out_axes_text": (TypeError, {"out_axes": ("a",)}, ("out_axes", "'a'")),
+    "masked_output": (
+        ValueError,
+        {"masked_output": "drop"},
+        ("masked_output", "'drop'", "zero", "keep"),
+    ),
+    "pooled": (TypeError, {"pooled": "yes"}, ("pooled", "'yes'")),
+    "axis_size_negative": (ValueError, {"axis_size": -1}, ("axis_size", "-1")),
+    "axis_size_float": (ValueError, {"axis_size": 2.5}, ("axis_size", "2.5")),
+    "partition": (ValueError, {"partition": jax.sharding.PartitionSpec("data")}, ("partition",)),
+}
+
+
+@pytest.mark.parametrize("name", OPTIONS)
+def test_wrong_options_are_refused_before_any_call(name):
+    kind, options, words = OPTIONS[name]
+    error(kind, lambda: tdjax.time_distributed(jnp.sin, **options), *words)
+    error(kind, lambda: tdjax.time_distributed(**options), *words)
+
+
+@pytest.mark.parametrize("fun", [3, "relu", [1]], ids=repr)
+def test_fun_must_be_callable(fun):
+    error(TypeError, lambda: tdjax.time_distributed(fun), repr(fun), "function")
+
+
+CHUNKS = {
+    "zero": (0, ValueError, ("chunk_size=0", "at least 1")),
+    "negative": (-2, ValueError, ("chunk_size=-2", "at least 1")),
+    "bool": (True, TypeError, ("chunk_size=True", "bool", "int")),
+    "float": (2.0, TypeError, ("chunk_size=2.0", "float", "int")),
+    "text": ("4", TypeError, ("chunk_size='4'", "str", "int")),
+}
+
+
+@pytest.mark.parametrize("strategy", [Vmap, Fold])
+@pytest.mark.parametrize("name", CHUNKS)
+def test_wrong_chunk_sizes(name, strategy):
+    size, kind, words = CHUNKS[name]
+    error(kind, lambda: strategy(chunk_size=size), strategy.__name__, *words)
+
+
+@pytest.mark.parametrize("strategy", [Vmap, Fold])
+def test_wrong_unroll(strategy):
+    error(ValueError, lambda: strategy(unroll=True), "unroll", "chunk_size")
+    error(ValueError, lambda: strategy(chunk_size=2, unroll=0), "unroll=0", "at least 1")
+    error(TypeError, lambda: strategy(chunk_size=2, unroll=1.5), "unroll=1.5", "float")
+
+
+@every_strategy
+def test_in_axes_of_another_length(strategy):
+    fun = tdjax.time_distributed(lambda x, y: x, in_axes=(1, 1, None), strategy=strategy)
+    error(ValueError, lambda: fun(X, X), "in_axes", "3 entries", "2 positional")
+
+
+@every_strategy
+def test_in_axes_of_another_structure(strategy):
+    fun = tdjax.time_distributed(lambda tree: tree["a"], in_axes=({"b": 1},), strategy=strategy)
+    error(ValueError, lambda: fun({"a": X}), "in_axes", "prefix")
+
+
+@every_strategy
+def test_out_axes_too_large_for_the_output(strategy):
+    fun = tdjax.time_distributed(lambda x: {"total": x.sum()}, out_axes=1, strategy=strategy)
+    kinds = (ValueError, StrategyError) if "old" in str(strategy) else (ValueError,)
+    with pytest.raises(kinds) as caught:
+        fun(X)
+    if type(caught.value) is ValueError:
+        message = str(caught.value)
+        assert "['total']" in message and "rank 0" in message and "out_axes=0" in message
+
+
+@every_strategy
+def test_out_axes_too_large_for_a_row(strategy):
+    fun = tdjax.time_distributed(lambda x: (x, x.sum(-1)), out_axes=(1, 3), strategy=strategy)
+    error(ValueError, lambda: fun(X), "[1]", "rank 1", "axis 3")
+
+
+@every_strategy
+def test_out_axes_of_another_structure(strategy):
+    fun = tdjax.time_distributed(lambda x: (x, x), out_axes=(1, 1, 1), strategy=strategy)
+    error(ValueError, lambda: fun(X), "out_axes")
+
+
+@every_strategy
+def test_out_axes_none_for_what_differs_between_steps(strategy):
+    fun = tdjax.time_distributed(lambda x: x * 2, out_axes=None, strategy=strategy)
+    with pytest.raises(ValueError, match="out_axes"):
+        fun(X)
+
+
+@every_strategy
+def test_nothing_mapped_and_no_axis_size(strategy):
+    fun = tdjax.time_distributed(lambda x: x, in_axes=None, strategy=strategy)
+    error(ValueError, lambda: fun(X), "in_axes", "axis_size")
+    error(ValueError, lambda: tdjax.time_distributed(lambda: 1.0, strategy=strategy)(), "axis_size")
+
+
+@pytest.mark.parametrize("strategy", ["fold", Fold(chunk_size=3)], ids=str)
+def test_a_fold_that_would_mix_rows_says_where_and_what_to_do(strategy):
+    def normalized(x):
+        return x - x.mean(axis=0, keepdims=True)
+
+    fun = tdjax.time_distributed(normalized, strategy=strategy)
+    message = error(
+        StrategyError, lambda: fun(X), "normalized", "`reduce_sum`", "test_errors.py", "vmap"
+    )
+    assert "pooled=True" in message and "assume_independent" in message
+    assert issubclass(StrategyError, ValueError)
+
+
+@pytest.mark.parametrize(
+    "strategy", ["fold", Fold(chunk_size=3), Fold(assume_independent=True)], ids=str
+)
+def test_a_fold_without_rows_is_refused(strategy):
+    fun = tdjax.time_distributed(lambda t: t * 2, in_axes=0, out_axes=0, strategy=strategy)
+    error(StrategyError, lambda: fun(jnp.arange(5.0)), "vmap")
+
+
+def test_pooled_output_without_rows_needs_out_axes_none():
+    fun = tdjax.time_distributed(lambda x: x.mean(), pooled=True, strategy="fold", out_axes=0)
+    error(ValueError, lambda: fun(X), "pooled", "float32", "out_axes")
