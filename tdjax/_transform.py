@@ -148,12 +148,12 @@ class TimeDistributed:
         lifted = lift_method(self.__wrapped__, args, self.options)
         if lifted is not None:
             return lifted(mask=mask, seq_lengths=seq_lengths, **kwargs)
-        call = self._bind(args, kwargs, mask, seq_lengths)
+        call = self.bind(args, kwargs, mask, seq_lengths)
         if not is_symbolic(call.time) and call.time == 0:
-            return _no_steps(call)
+            return no_steps(call)
         return self.options["strategy"].run(call)
 
-    def _bind(self, args: tuple, kwargs: dict[str, Any], mask: Any, seq_lengths: Any) -> Call:
+    def bind(self, args: tuple, kwargs: dict[str, Any], mask: Any, seq_lengths: Any) -> Call:
         """Check the arguments of a call and find their time axes, rows and sizes."""
         options = self.options
         everything, tree = jax.tree.flatten(args)
@@ -261,7 +261,7 @@ def _role(leaf: Any, axis: int | None, batch: Any) -> Role:
     return "rows" if shape and batch is not None and shape[0] == batch else "step"
 
 
-def _no_steps(call: Call) -> Any:
+def no_steps(call: Call) -> Any:
     """Return empty outputs, of the shapes that steps would have."""
     program = trace(call, call.batch)
     outputs = [

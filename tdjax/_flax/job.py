@@ -101,7 +101,7 @@ class Job:
                 "axis_size": self.bound.time,
             },
         )
-        return transform._bind((variables, keys, *args), {}, self.mask, None)
+        return transform.bind((variables, keys, *args), {}, self.mask, None)
 
     def _step(self, way: Way) -> Callable[..., Any]:
         layer = self.layer
@@ -230,7 +230,7 @@ def bind_arguments(
         "partition": None,
         "axis_size": None,
     }
-    return TimeDistributed(step, settings)._bind(args, {}, mask, seq_lengths)
+    return TimeDistributed(step, settings).bind(args, {}, mask, seq_lengths)
 
 
 _open_axes: contextvars.ContextVar[int] = contextvars.ContextVar("tdjax_open_axes", default=0)

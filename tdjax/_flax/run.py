@@ -18,7 +18,7 @@ from tdjax._flax.layer import Layer
 from tdjax._flax.options import Options
 from tdjax._flax.ways import check_state, choose_ways
 from tdjax._symbolic import is_symbolic
-from tdjax._transform import _no_steps
+from tdjax._transform import no_steps
 from tdjax.strategies import Vmap
 from tdjax.strategies._padding import real_steps
 
@@ -93,7 +93,7 @@ def _no_time(job: Job) -> tuple[Any, dict[str, Any]]:
         output, groups = step(leaves)
         return output, {**groups, EQUAL: {}, EACH: {}}
 
-    output, groups = _no_steps(dataclasses.replace(call, step=without_state))
+    output, groups = no_steps(dataclasses.replace(call, step=without_state))
     return output, _merge(job, groups)
 
 

@@ -13,9 +13,9 @@ from tdjax.comparison.agreement import disagreement
 from tdjax.comparison.candidate import Candidate
 from tdjax.comparison.guard import CallFailed, Guard, TooSlow
 
-CUT_RATIO = 8.0
+CUT_RATIO = 6.0
 CUT_SECONDS = 0.25
-DEADLINE_RATIO = 8.0
+DEADLINE_RATIO = 6.0
 DEADLINE_SECONDS = 2.0
 
 

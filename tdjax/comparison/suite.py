@@ -16,6 +16,8 @@ from tdjax.comparison.session import Job
 from tdjax.comparison.subject import Subject, subject
 
 _BLOCKS = 8
+_BLOCKS_OF_FEW = 4
+_FEW_ROWS = 32
 _PLAIN = ("vmap", "fold", "map", "unroll")
 
 
@@ -73,15 +75,15 @@ def function(
 def usual(args: Sequence[Any], in_axes: Any, blocks: bool = True) -> list[Any]:
     """Return the strategies to compare when none are named.
 
-    The four plain ones, and folds in 8 blocks of rows, unrolled and scanned.
+    The four plain ones, and folds in 8 blocks of rows, unrolled and scanned; 4 if rows are few.
     """
     from tdjax import Fold
     from tdjax.strategies import parse
 
     chosen = [parse(name) for name in _PLAIN]
     rows = _rows(args, in_axes)
-    if blocks and rows is not None and rows >= _BLOCKS:
-        size = -(-rows // _BLOCKS)
+    if blocks and rows is not None and rows >= _BLOCKS_OF_FEW:
+        size = -(-rows // (_BLOCKS if rows >= _FEW_ROWS else _BLOCKS_OF_FEW))
         chosen += [Fold(chunk_size=size, unroll=True), Fold(chunk_size=size)]
     return chosen
 

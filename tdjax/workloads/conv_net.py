@@ -8,11 +8,11 @@ from tdjax.workloads._base import Case, Workload
 
 
 def build(quick: bool) -> Case:
-    """Three [Conv 3x3x64, BatchNorm, relu] on (4, 16, 28, 28, 64); quick: (2, 3, 6, 6, 4)."""
+    """Three [Conv 3x3x64, BatchNorm, relu] on (2, 16, 28, 28, 64); quick: (2, 3, 6, 6, 4)."""
     import jax
     from flax import linen as nn
 
-    batch, time, side, channels = (2, 3, 6, 4) if quick else (4, 16, 28, 64)
+    batch, time, side, channels = (2, 3, 6, 4) if quick else (2, 16, 28, 64)
 
     class ConvNet(nn.Module):
         @nn.compact
@@ -36,6 +36,6 @@ def build(quick: bool) -> Case:
 WORKLOAD = Workload(
     name="conv_net",
     title="Conv net",
-    description="3 x [Conv 3x3x64, BatchNorm in evaluation, relu] on (4, 16, 28, 28, 64).",
+    description="3 x [Conv 3x3x64, BatchNorm in evaluation, relu] on (2, 16, 28, 28, 64).",
     build=build,
 )
