@@ -93,7 +93,7 @@ class Call:
             self.batch,
             self.time,
             (tuple(out_axes[0]), out_axes[1]),
-            self.mask is not None and self.masked_output,
+            self.mask is not None and (self.masked_output, self.mask.shape),
         )
 
 

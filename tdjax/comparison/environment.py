@@ -11,9 +11,10 @@ from pathlib import Path
 
 import jax
 
+import tdjax
 from tdjax.comparison.targets import Target
 
-_PACKAGES = ("tdjax", "jax", "jaxlib", "flax", "numpy")
+_PACKAGES = ("jax", "jaxlib", "flax", "numpy")
 
 
 def environment(targets: Iterable[Target]) -> dict[str, str | int | None]:
@@ -25,6 +26,7 @@ def environment(targets: Iterable[Target]) -> dict[str, str | int | None]:
         "cores": _cores(),
         "platform": platform.platform(),
         "python": platform.python_version(),
+        "tdjax": tdjax.__version__,
         **{package: _version(package) for package in _PACKAGES},
         "xla_flags": os.environ.get("XLA_FLAGS") or None,
         "x64": str(jax.config.values["jax_enable_x64"]),

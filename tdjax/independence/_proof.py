@@ -10,6 +10,7 @@ import jax
 
 from tdjax._call import Call, Program, Role, trace
 from tdjax._equation import has_custom_rules
+from tdjax._fingerprint import fingerprint
 from tdjax.independence import (  # noqa: F401 - the imports fill the table of rules
     _contractions,
     _control,
@@ -142,6 +143,8 @@ def _recall(call: Call, step: Program, rows: Any) -> Proven | None:
     if entry is None:
         return None
     proof, block = entry
+    if fingerprint(block) != block.key:
+        return None  # it holds a NumPy array that has changed since
     block = dataclasses.replace(block, consts=step.consts, out_tree=step.out_tree)
     return Proven(proof, step, block)
 
@@ -153,7 +156,9 @@ def _remember(call: Call, found: Proven, rows: Any) -> None:
     if not found.proof.independent or found.block is None:
         _keep(_failures, key, found.proof.reason)
         return
-    _keep(_known, key, (found.proof, dataclasses.replace(found.block, consts=())))
+    block = dataclasses.replace(found.block, consts=())
+    if block.key is not None:
+        _keep(_known, key, (found.proof, block))
 
 
 def _keep(entries: collections.OrderedDict[Any, Any], key: Any, value: Any) -> None:
