@@ -11,7 +11,13 @@ import pytest
 from tdjax import Fold, Vmap, time_distributed
 from tdjax._equation import scan_counts
 
-STRATEGIES = ["fold", Fold(chunk_size=3), Fold(chunk_size=3, unroll=True), "map", Vmap(chunk_size=2)]
+STRATEGIES = [
+    "fold",
+    Fold(chunk_size=3),
+    Fold(chunk_size=3, unroll=True),
+    "map",
+    Vmap(chunk_size=2),
+]
 
 
 @pytest.fixture
@@ -49,22 +55,29 @@ def test_arrays_inside_an_inner_jit_are_those_of_the_call(strategy, x):
     np.testing.assert_allclose(scaled(x), 5 * x, rtol=1e-6)
 
 
-@pytest.mark.parametrize("strategy", [*STRATEGIES, "vmap", "auto"], ids=str)
-def test_no_argument_and_no_weight_is_kept_alive(strategy):
+def call_and_leave(strategy):
+    """Make two calls, and return references to their arrays that do not keep them alive."""
     x, weights = jnp.ones((4, 5, 3)), jnp.full((3, 7), 2.0)
     mask = jnp.ones((4, 5), bool)
-    held = [weakref.ref(array) for array in (x, weights, mask)]
-    step = lambda x: jnp.tanh(x @ weights)  # noqa: E731 - a def would be kept by its own frame
-    time_distributed(step, strategy=strategy)(x)
-    time_distributed(step, strategy=strategy)(x, mask=mask)
-    del x, weights, mask, step
+    dense = time_distributed(lambda x: jnp.tanh(x @ weights), strategy=strategy)
+    dense(x)
+    dense(x, mask=mask)
+    return [weakref.ref(array) for array in (x, weights, mask)]
+
+
+@pytest.mark.parametrize("strategy", [*STRATEGIES, "vmap", "auto"], ids=str)
+def test_no_argument_and_no_weight_is_kept_alive(strategy):
+    references = call_and_leave(strategy)
     gc.collect()
-    assert [reference() for reference in held] == [None, None, None]
+    assert [reference() for reference in references] == [None, None, None]
 
 
 def test_scan_says_how_its_inputs_are_meant():
-    def loop(x, weights):
-        return jax.lax.scan(lambda c, y: ((c[0] + y @ weights, c[1] * 2), c[0]), x, jnp.ones((5, 3)))
+    def turn(carry, y, weights):
+        return (carry[0] + y @ weights, carry[1] * 2), carry[0]
+
+    def loop(carry, weights):
+        return jax.lax.scan(lambda c, y: turn(c, y, weights), carry, jnp.ones((5, 3)))
 
     program = jax.make_jaxpr(loop)((jnp.zeros(3), jnp.zeros(())), jnp.ones((3, 3)))
     (eqn,) = (e for e in program.jaxpr.eqns if e.primitive.name == "scan")
