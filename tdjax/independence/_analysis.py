@@ -3,33 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from tdjax._equation import is_literal, source_line
 from tdjax.independence._kinds import CONST, STEP, SUM, Kind, NotProvenError, Rows
-from tdjax.independence._merge import Differs, Merged
-from tdjax.independence._rules import RULES, every_output, shape_of
+from tdjax.independence._merge import Differs, Merged, goes_with_rows
+from tdjax.independence._rules import Step, every_output, shape_of
 from tdjax.independence._sizes import ROWS, Size
 from tdjax.independence._sums import makes_sum, of_sums
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Step:
-    """One equation with the kinds of its inputs and outputs, and what runs inside it."""
-
-    eqn: Any
-    inputs: tuple[Kind, ...]
-    outputs: tuple[Kind, ...]
-    inner: tuple[Step, ...] = ()
-
+from tdjax.independence._table import NESTED, RULES
 
 _MAKES_ROWS = frozenset(["broadcast_in_dim", "iota", "random_bits", "random_split"])
-
-NestedRule = Callable[["Analysis", Any, list[Kind]], "tuple[list[Kind], tuple[Step, ...]]"]
-
-NESTED: dict[str, NestedRule] = {}
-"""Rules for primitives that hold other programs; `_control` fills it."""
 
 
 class ObstacleError(NotProvenError):
@@ -154,17 +139,3 @@ class Analysis:
                         raise NotProvenError("changes the number of rows")
                 elif isinstance(size, Size):
                     raise NotProvenError("has rows along more than one axis")
-
-
-def goes_with_rows(value: Any) -> bool:
-    """Say whether the number of rows stands anywhere in a parameter or a program."""
-    if isinstance(value, Merged):
-        atoms = (*value.constvars, *value.invars, *(a for eqn in value.eqns for a in eqn.outvars))
-        return any(goes_with_rows(atom.shape) for atom in atoms) or any(
-            goes_with_rows(eqn.params) for eqn in value.eqns
-        )
-    if isinstance(value, dict):
-        return any(map(goes_with_rows, value.values()))
-    if isinstance(value, (tuple, list)):
-        return any(map(goes_with_rows, value))
-    return isinstance(value, Size)

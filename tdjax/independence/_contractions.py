@@ -5,10 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from tdjax.independence._kinds import CONST, Kind, NotProvenError, Rows
-from tdjax.independence._rules import rule, shape_of
+from tdjax.independence._rules import shape_of
 
 
-@rule("dot_general")
 def dot_general(eqn: Any, kinds: list[Kind]) -> list[Kind]:
     """Rows may be a batch axis of both sides, or a free axis of one side whose other is shared."""
     contracting, batch = eqn.params["dimension_numbers"]
@@ -40,7 +39,6 @@ def _free_axis(eqn: Any, side: int, axis: int) -> int:
     return len(batch[side]) + before
 
 
-@rule("conv_general_dilated")
 def conv_general_dilated(eqn: Any, kinds: list[Kind]) -> list[Kind]:
     """Rows are the batch of a convolution whose kernel is shared, groups or not."""
     rows, kernel = kinds

@@ -3,25 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tdjax._equation import inner_program, scan_counts
-from tdjax.independence._analysis import NESTED, Analysis, NestedRule, Step, goes_with_rows
 from tdjax.independence._derivatives import check_rules
 from tdjax.independence._kinds import CONST, STEP, Kind, NotProvenError, Rows, join
+from tdjax.independence._merge import goes_with_rows
+from tdjax.independence._rules import Step
+
+if TYPE_CHECKING:
+    from tdjax.independence._analysis import Analysis
 
 _Result = tuple[list[Kind], tuple[Step, ...]]
-
-
-def nested(*names: str) -> Callable[[NestedRule], NestedRule]:
-    """Register a rule for the primitives of these names."""
-
-    def register(function: NestedRule) -> NestedRule:
-        for name in names:
-            NESTED[name] = function
-        return function
-
-    return register
 
 
 def _refuse_step_values(kinds: list[Kind]) -> None:
@@ -29,13 +22,11 @@ def _refuse_step_values(kinds: list[Kind]) -> None:
         raise NotProvenError("takes a value of one step together with rows of many")
 
 
-@nested("jit", "pjit", "closed_call", "core_call", "checkpoint", "remat2", "remat")
 def call(analysis: Analysis, eqn: Any, kinds: list[Kind]) -> _Result:
     """A call is what it calls."""
     return analysis.run(inner_program(eqn), kinds)
 
 
-@nested("custom_jvp_call", "custom_vjp_call", "custom_vjp_call_jaxpr")
 def custom_derivative(analysis: Analysis, eqn: Any, kinds: list[Kind]) -> _Result:
     """Both the function and its derivative rule have to keep rows apart."""
     _refuse_step_values(kinds)
@@ -46,7 +37,6 @@ def custom_derivative(analysis: Analysis, eqn: Any, kinds: list[Kind]) -> _Resul
     return outputs, ()
 
 
-@nested("custom_linear_solve")
 def linear_solve(analysis: Analysis, eqn: Any, kinds: list[Kind]) -> _Result:
     """The solver counts, and the products and transposed solver that differentiate it."""
     _refuse_step_values(kinds)
@@ -61,7 +51,6 @@ def linear_solve(analysis: Analysis, eqn: Any, kinds: list[Kind]) -> _Result:
     return right_sides, ()
 
 
-@nested("scan")
 def scan(analysis: Analysis, eqn: Any, kinds: list[Kind]) -> _Result:
     """Rows may pass through a loop over another axis; a loop over rows may carry nothing."""
     _refuse_step_values(kinds)
@@ -113,7 +102,6 @@ def _fixed_point(
         carry = after
 
 
-@nested("while")
 def while_loop(analysis: Analysis, eqn: Any, kinds: list[Kind]) -> _Result:
     """Rows may go round, if all of them go round as often."""
     _refuse_step_values(kinds)
@@ -131,7 +119,6 @@ def while_loop(analysis: Analysis, eqn: Any, kinds: list[Kind]) -> _Result:
     return carry, ()
 
 
-@nested("cond")
 def cond(analysis: Analysis, eqn: Any, kinds: list[Kind]) -> _Result:
     """All rows take the same branch; the branches must leave them in the same places."""
     _refuse_step_values(kinds)

@@ -6,18 +6,21 @@ the batch). It is traced, and followed as the function is.
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
 
 from tdjax._equation import bind, inner_program, is_literal
 from tdjax._fingerprint import program_key
-from tdjax.independence._analysis import Analysis
 from tdjax.independence._kinds import SUM, Kind, NotProvenError, Rows
 from tdjax.independence._merge import Merged
+
+if TYPE_CHECKING:
+    from tdjax.independence._analysis import Analysis
 
 _JAX = os.path.dirname(jax.__file__) + os.sep
 _ANYBODYS_RULES = "custom_derivatives.py"
@@ -42,9 +45,14 @@ def check_rules(analysis: Analysis, eqn: Any, kinds: list[Kind], outputs: list[K
     derived = derivative_program(eqn, variables, active, forward)
     primals, moving = [kinds[i] for i in variables], [kinds[i] for i in active]
     if forward:
-        _expect(Analysis(False, within, analysis.checked), derived, primals + moving, outputs)
+        _expect(dataclasses.replace(analysis, within=within), derived, primals + moving, outputs)
     else:
-        _expect(Analysis(True, within, analysis.checked), derived, primals + list(outputs), moving)
+        _expect(
+            dataclasses.replace(analysis, sums=True, within=within),
+            derived,
+            primals + list(outputs),
+            moving,
+        )
 
 
 def derivative_program(eqn: Any, variables: list[int], active: list[int], forward: bool) -> Merged:

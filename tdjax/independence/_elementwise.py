@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from tdjax.independence._kinds import STEP, Kind, NotProvenError
-from tdjax.independence._rules import every_output, rule, same_rows, shape_of
+from tdjax.independence._rules import every_output, same_rows, shape_of
 
 # fmt: off
 ELEMENTWISE = (
@@ -24,7 +24,6 @@ ELEMENTWISE = (
 # fmt: on
 
 
-@rule(*ELEMENTWISE)
 def elementwise(eqn: Any, kinds: list[Kind]) -> list[Kind]:
     """Outputs lie where the inputs lie; scalars go with every row."""
     rows = same_rows(kinds)

@@ -5,10 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from tdjax.independence._kinds import CONST, Kind, NotProvenError, Rows
-from tdjax.independence._rules import rule, shape_of
+from tdjax.independence._rules import shape_of
 
 
-@rule("gather")
 def gather(eqn: Any, kinds: list[Kind]) -> list[Kind]:
     """Rows read from themselves, all rows read the same places, or rows read a shared table."""
     operand, indices = kinds
@@ -41,19 +40,6 @@ def _window_axis(axis: int, numbers: Any, sizes: Any, shape: tuple) -> int:
     return [other for other in range(len(shape)) if other not in dropped].index(axis)
 
 
-@rule(
-    "scatter",
-    "scatter-add",
-    "scatter_add",
-    "scatter_sub",
-    "scatter-sub",
-    "scatter_mul",
-    "scatter-mul",
-    "scatter_min",
-    "scatter-min",
-    "scatter_max",
-    "scatter-max",
-)
 def scatter(eqn: Any, kinds: list[Kind]) -> list[Kind]:
     """Rows write into themselves, or all rows write at the same places."""
     operand, indices, updates = kinds

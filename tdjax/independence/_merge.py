@@ -18,7 +18,7 @@ import numpy as np
 
 from tdjax._equation import is_literal, visible_params
 from tdjax.independence._kinds import NotProvenError
-from tdjax.independence._sizes import merge_sizes
+from tdjax.independence._sizes import Size, merge_sizes
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -236,3 +236,17 @@ def same_array(first: Any, second: Any) -> bool:
         return False
     ours, theirs = np.asarray(first), np.asarray(second)
     return ours.dtype == theirs.dtype and ours.tobytes() == theirs.tobytes()
+
+
+def goes_with_rows(value: Any) -> bool:
+    """Say whether the number of rows stands anywhere in a parameter or a program."""
+    if isinstance(value, Merged):
+        atoms = (*value.constvars, *value.invars, *(a for eqn in value.eqns for a in eqn.outvars))
+        return any(goes_with_rows(atom.shape) for atom in atoms) or any(
+            goes_with_rows(eqn.params) for eqn in value.eqns
+        )
+    if isinstance(value, dict):
+        return any(map(goes_with_rows, value.values()))
+    if isinstance(value, (tuple, list)):
+        return any(map(goes_with_rows, value))
+    return isinstance(value, Size)

@@ -11,18 +11,10 @@ import jax
 from tdjax._call import Call, Program, Role, trace
 from tdjax._equation import has_custom_rules
 from tdjax._fingerprint import fingerprint
-from tdjax.independence import (  # noqa: F401 - the imports fill the table of rules
-    _contractions,
-    _control,
-    _elementwise,
-    _indexing,
-    _random,
-    _reductions,
-    _shapes,
-)
-from tdjax.independence._analysis import Analysis, ObstacleError, Step
+from tdjax.independence._analysis import Analysis, ObstacleError
 from tdjax.independence._kinds import CONST, STEP, Kind, NotProvenError, Rows
 from tdjax.independence._merge import Merged
+from tdjax.independence._rules import Step
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -5,25 +5,17 @@ from __future__ import annotations
 from typing import Any
 
 from tdjax.independence._kinds import Kind, NotProvenError
-from tdjax.independence._rules import every_output, rule, same_rows, shape_of
+from tdjax.independence._rules import every_output, same_rows, shape_of
 
 
-@rule("random_bits", "random_split", "random_unwrap", "random_seed", "random_clone", "random_gamma")
 def noise_per_row(eqn: Any, kinds: list[Kind]) -> list[Kind]:
     """Every key gives its own bits, on axes that follow the keys' axes."""
     return every_output(eqn, same_rows(kinds))
 
 
-@rule("random_wrap")
 def wrap(eqn: Any, kinds: list[Kind]) -> list[Kind]:
     """The last axes of the words make a key; the rows must lie before them."""
     rows = same_rows(kinds)
     if rows.axis >= len(shape_of(eqn.outvars[0])):
         raise NotProvenError("takes the rows for the words of a key")
     return [rows]
-
-
-@rule("random_fold_in")
-def fold_in(eqn: Any, kinds: list[Kind]) -> list[Kind]:
-    """Keys and numbers pair by row."""
-    return every_output(eqn, same_rows(kinds))

@@ -5,21 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from tdjax.independence._kinds import CONST, Kind, NotProvenError, Rows
-from tdjax.independence._rules import every_output, keep_off, rule, same_rows, shape_of
+from tdjax.independence._rules import every_output, keep_off, same_rows, shape_of
 
 
-@rule(
-    "reduce_sum",
-    "reduce_max",
-    "reduce_min",
-    "reduce_prod",
-    "reduce_and",
-    "reduce_or",
-    "reduce_xor",
-    "argmax",
-    "argmin",
-    "reduce",
-)
 def reduction(eqn: Any, kinds: list[Kind]) -> list[Kind]:
     """Axes other than the rows may be reduced."""
     rows = same_rows(kinds)
@@ -31,7 +19,6 @@ def reduction(eqn: Any, kinds: list[Kind]) -> list[Kind]:
     return every_output(eqn, rows.at(rows.axis - sum(axis < rows.axis for axis in axes)))
 
 
-@rule("cumsum", "cumprod", "cummax", "cummin", "cumlogsumexp")
 def cumulative(eqn: Any, kinds: list[Kind]) -> list[Kind]:
     """Sums may run along axes other than the rows."""
     rows = same_rows(kinds)
@@ -39,7 +26,6 @@ def cumulative(eqn: Any, kinds: list[Kind]) -> list[Kind]:
     return [rows]
 
 
-@rule("sort")
 def sort(eqn: Any, kinds: list[Kind]) -> list[Kind]:
     """Each row may be sorted in itself."""
     rows = same_rows(kinds)
@@ -49,7 +35,6 @@ def sort(eqn: Any, kinds: list[Kind]) -> list[Kind]:
     return every_output(eqn, rows)
 
 
-@rule("top_k", "approx_top_k")
 def top_k(eqn: Any, kinds: list[Kind]) -> list[Kind]:
     """Each row may give its largest elements."""
     rows = same_rows(kinds)
@@ -59,7 +44,6 @@ def top_k(eqn: Any, kinds: list[Kind]) -> list[Kind]:
     return every_output(eqn, rows)
 
 
-@rule("reduce_window_sum", "reduce_window_max", "reduce_window_min", "reduce_window")
 def reduce_window(eqn: Any, kinds: list[Kind]) -> list[Kind]:
     """Windows may slide along axes other than the rows."""
     rows = same_rows(kinds)
@@ -70,7 +54,6 @@ def reduce_window(eqn: Any, kinds: list[Kind]) -> list[Kind]:
     return every_output(eqn, rows)
 
 
-@rule("select_and_scatter_add", "select_and_gather_add")
 def select_in_window(eqn: Any, kinds: list[Kind]) -> list[Kind]:
     """The gradients of pooling: windows that slide along axes other than the rows."""
     rows = same_rows(kinds)
@@ -94,7 +77,6 @@ def _window_keeps_off(eqn: Any, rows: Rows) -> None:
             raise NotProvenError("slides windows along the rows")
 
 
-@rule("fft")
 def fft(eqn: Any, kinds: list[Kind]) -> list[Kind]:
     """Each row may be transformed in itself."""
     rows = same_rows(kinds)
@@ -103,18 +85,6 @@ def fft(eqn: Any, kinds: list[Kind]) -> list[Kind]:
     return [rows]
 
 
-@rule(
-    "cholesky",
-    "lu",
-    "qr",
-    "geqrf",
-    "eig",
-    "eigh",
-    "svd",
-    "schur",
-    "hessenberg",
-    "lu_pivots_to_permutation",
-)
 def factorization(eqn: Any, kinds: list[Kind]) -> list[Kind]:
     """Each row may hold matrices; the rows themselves are no matrix."""
     rows = same_rows(kinds)
@@ -124,7 +94,6 @@ def factorization(eqn: Any, kinds: list[Kind]) -> list[Kind]:
     return every_output(eqn, rows)
 
 
-@rule("triangular_solve", "householder_product")
 def solve(eqn: Any, kinds: list[Kind]) -> list[Kind]:
     """Each row may hold a system of equations."""
     rows = same_rows(kinds)

@@ -1,32 +1,31 @@
-"""The table of rules: for each primitive, where its rows are, given where they were.
+"""What a rule is, and what rules share.
 
-A rule takes the equation (sizes that go with the rows are `Size`s in it) and the kinds of its
+A rule takes an equation (sizes that go with the rows are `Size`s in it) and the kinds of its
 inputs, of which at least one has rows, and returns the kinds of its outputs; or raises
-`NotProvenError` with the reason. To teach the proof a primitive, write a rule in the module of
-its family and register it with `@rule("name")`. A primitive without a rule proves nothing.
+`NotProvenError` with the reason. A rule for an equation that holds programs takes the analysis
+first, to follow them.
 """
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
 from tdjax.independence._kinds import CONST, Kind, NotProvenError, Rows
 
 Rule = Callable[[Any, list[Kind]], list[Kind]]
+NestedRule = Callable[[Any, Any, list[Kind]], "tuple[list[Kind], tuple[Step, ...]]"]
 
-RULES: dict[str, Rule] = {}
 
+@dataclasses.dataclass(frozen=True, eq=False)
+class Step:
+    """One equation with the kinds of its inputs and outputs, and what runs inside it."""
 
-def rule(*names: str) -> Callable[[Rule], Rule]:
-    """Register a rule for the primitives of these names."""
-
-    def register(function: Rule) -> Rule:
-        for name in names:
-            RULES[name] = function
-        return function
-
-    return register
+    eqn: Any
+    inputs: tuple[Kind, ...]
+    outputs: tuple[Kind, ...]
+    inner: tuple[Step, ...] = ()
 
 
 def shape_of(atom: Any) -> tuple:

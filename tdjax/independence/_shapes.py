@@ -10,7 +10,6 @@ from tdjax.independence._rules import (
     every_output,
     keep_off,
     only_first_has_rows,
-    rule,
     same_rows,
     shape_of,
 )
@@ -25,21 +24,18 @@ def no_step(kinds: list[Kind]) -> Rows:
     return rows
 
 
-@rule("broadcast_in_dim")
 def broadcast_in_dim(eqn: Any, kinds: list[Kind]) -> list[Kind]:
     """The rows go where their axis goes; a second axis of rows is caught afterwards."""
     rows = only_first_has_rows(kinds, "takes its shape from data")
     return [rows.at(eqn.params["broadcast_dimensions"][rows.axis])]
 
 
-@rule("transpose")
 def transpose(eqn: Any, kinds: list[Kind]) -> list[Kind]:
     """The rows go where the permutation takes their axis."""
     rows = same_rows(kinds)
     return [rows.at(eqn.params["permutation"].index(rows.axis))]
 
 
-@rule("squeeze")
 def squeeze(eqn: Any, kinds: list[Kind]) -> list[Kind]:
     """Axes of size 1 vanish before the rows."""
     rows, gone = same_rows(kinds), eqn.params["dimensions"]
@@ -47,7 +43,6 @@ def squeeze(eqn: Any, kinds: list[Kind]) -> list[Kind]:
     return [rows.at(rows.axis - sum(axis < rows.axis for axis in gone))]
 
 
-@rule("expand_dims")
 def expand_dims(eqn: Any, kinds: list[Kind]) -> list[Kind]:
     """Axes of size 1 appear among the others."""
     rows = same_rows(kinds)
@@ -56,7 +51,6 @@ def expand_dims(eqn: Any, kinds: list[Kind]) -> list[Kind]:
     return [rows.at(kept[rows.axis])]
 
 
-@rule("reshape")
 def reshape(eqn: Any, kinds: list[Kind]) -> list[Kind]:
     """Rows may merge with neighbouring axes and split off again.
 
@@ -87,7 +81,6 @@ def _divide(value: Any, by: Any) -> tuple[Any, bool]:
     return quotient, remainder != 0
 
 
-@rule("rev")
 def rev(eqn: Any, kinds: list[Kind]) -> list[Kind]:
     """Axes other than the rows may be reversed."""
     rows = same_rows(kinds)
@@ -95,7 +88,6 @@ def rev(eqn: Any, kinds: list[Kind]) -> list[Kind]:
     return [rows]
 
 
-@rule("concatenate")
 def concatenate(eqn: Any, kinds: list[Kind]) -> list[Kind]:
     """Values of the same rows may be joined along another axis."""
     rows = no_step(kinds)
@@ -105,7 +97,6 @@ def concatenate(eqn: Any, kinds: list[Kind]) -> list[Kind]:
     return [rows]
 
 
-@rule("stack")
 def stack(eqn: Any, kinds: list[Kind]) -> list[Kind]:
     """Values of the same rows may be laid side by side along a new axis."""
     rows = no_step(kinds)
@@ -114,7 +105,6 @@ def stack(eqn: Any, kinds: list[Kind]) -> list[Kind]:
     return [rows.at(rows.axis + (eqn.params["axis"] <= rows.axis))]
 
 
-@rule("unstack")
 def unstack(eqn: Any, kinds: list[Kind]) -> list[Kind]:
     """Axes other than the rows may be taken apart."""
     rows, axis = same_rows(kinds), eqn.params["axis"]
@@ -122,7 +112,6 @@ def unstack(eqn: Any, kinds: list[Kind]) -> list[Kind]:
     return every_output(eqn, rows.at(rows.axis - (axis < rows.axis)))
 
 
-@rule("split")
 def split(eqn: Any, kinds: list[Kind]) -> list[Kind]:
     """Axes other than the rows may be split."""
     rows = same_rows(kinds)
@@ -130,7 +119,6 @@ def split(eqn: Any, kinds: list[Kind]) -> list[Kind]:
     return every_output(eqn, rows)
 
 
-@rule("tile")
 def tile(eqn: Any, kinds: list[Kind]) -> list[Kind]:
     """Axes other than the rows may be repeated."""
     rows = same_rows(kinds)
@@ -139,7 +127,6 @@ def tile(eqn: Any, kinds: list[Kind]) -> list[Kind]:
     return [rows]
 
 
-@rule("slice")
 def slice_(eqn: Any, kinds: list[Kind]) -> list[Kind]:
     """All rows must be kept; other axes may be cut."""
     rows, axis = same_rows(kinds), same_rows(kinds).axis
@@ -151,7 +138,6 @@ def slice_(eqn: Any, kinds: list[Kind]) -> list[Kind]:
     return [rows]
 
 
-@rule("dynamic_slice")
 def dynamic_slice(eqn: Any, kinds: list[Kind]) -> list[Kind]:
     """All rows must be kept; the same piece of other axes may be cut from every row."""
     rows = only_first_has_rows(kinds, "starts a slice at an index that is not shared by all rows")
@@ -160,7 +146,6 @@ def dynamic_slice(eqn: Any, kinds: list[Kind]) -> list[Kind]:
     return [rows]
 
 
-@rule("dynamic_update_slice")
 def dynamic_update_slice(eqn: Any, kinds: list[Kind]) -> list[Kind]:
     """Every row may get its own piece of the update, at the same place."""
     operand, update, *starts = kinds
@@ -173,7 +158,6 @@ def dynamic_update_slice(eqn: Any, kinds: list[Kind]) -> list[Kind]:
     return [operand]
 
 
-@rule("pad")
 def pad(eqn: Any, kinds: list[Kind]) -> list[Kind]:
     """Axes other than the rows may be padded."""
     rows = only_first_has_rows(kinds, "pads with a value that is not shared by all rows")

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 from tdjax._call import Call, Program
 from tdjax._equation import bind, inner_program, is_literal
 from tdjax.independence import STEP, Proof, Rows
-from tdjax.independence._analysis import Step
+from tdjax.independence._rules import Step
 from tdjax.strategies._rows import fold_leaf, rows_back, rows_first
 
 _CALLS = ("jit", "pjit", "closed_call", "core_call", "checkpoint", "remat2", "remat")
