@@ -109,19 +109,10 @@ def _effects(job: Job) -> Effects | None:
 
 def _run(job: Job, way: Way, effects: Effects | None) -> tuple[Any, dict[str, Any]]:
     call = job.call(way)
-    strategy = way.strategy
     if way.one_batch and effects is not None:
         call = _checked(job, call, effects)
-    if way.axis_name is not None and isinstance(strategy, Vmap) and strategy.remat:
-        call, strategy = _rematerialised(call), Vmap()
-    output, groups = strategy.run(call)
+    output, groups = way.strategy.run(call)
     return output, _merge(job, groups)
-
-
-def _rematerialised(call: Call) -> Call:
-    """Return the call with its step recomputed in the backward pass, inside the named axis."""
-    step = jax.checkpoint(lambda *leaves: call.step(list(leaves)))
-    return dataclasses.replace(call, step=lambda leaves: step(*leaves))
 
 
 def _checked(job: Job, call: Call, effects: Effects) -> Call:

@@ -55,7 +55,7 @@ class Vmap(Strategy):
             not is_symbolic(call.time) and self.chunk_size >= call.time
         )
         zeroed = call.mask is not None and call.masked_output == "zero"
-        if whole and not self.remat and not call.pooled:
+        if whole and not call.pooled:
             if not zeroed and proven is None:
                 return self._plain(call)
             if call.axis_name is not None:
@@ -81,7 +81,7 @@ class Vmap(Strategy):
 
         with jax.named_scope("tdjax.vmap"):
             return jax.vmap(
-                step,
+                jax.checkpoint(step) if self.remat else step,
                 in_axes=call.axes,
                 out_axes=call.out_axes,
                 axis_name=call.axis_name,
@@ -136,9 +136,10 @@ class Vmap(Strategy):
 
         if whole:
             in_axes = tuple(call.axes[index] for index in mapped)
-            body = jax.vmap(one, in_axes=in_axes, out_axes=out_axes)
+            body = jax.checkpoint(one) if self.remat else one
             with jax.named_scope("tdjax.vmap"):
-                return (jax.checkpoint(body) if self.remat else body)(*(leaves[i] for i in mapped))
+                mapping = jax.vmap(body, in_axes=in_axes, out_axes=out_axes)
+                return mapping(*(leaves[i] for i in mapped))
 
         def body_of_chunk(steps: list[Any]) -> list[Any]:
             if block == 1:
