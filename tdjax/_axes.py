@@ -98,8 +98,9 @@ def time_size(
     if not sizes:
         if axis_size is None:
             raise ValueError(
-                "no argument has a time axis (in_axes is None everywhere, or there are no arrays): "
-                "say how many steps to take with axis_size=, or map an argument in in_axes."
+                "no positional argument has a time axis (in_axes is None everywhere, or none is an "
+                "array; keyword arguments are never mapped): map one in in_axes, or say how many "
+                "steps to take with axis_size=."
             )
         return axis_size
     distinct = [size for size, _, _ in sizes.values()]

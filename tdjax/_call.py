@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from tdjax._axes import Axes, broadcast_axes, normalize_out_axis
-from tdjax._equation import uses_axis
+from tdjax._equation import uses_axis, without_dead_code
 from tdjax._errors import StrategyError
 from tdjax._fingerprint import fingerprint
 from tdjax._symbolic import reshaped
@@ -45,6 +45,8 @@ class Call:
     pooled: bool = False
     mask: Any = None
     masked_output: Literal["zero", "keep"] = "zero"
+    filled: bool = False
+    """Whether the caller has put real rows in the place of padding already."""
 
     def time_axis(self, index: int) -> int:
         """Return where time is in a mapped leaf."""
@@ -118,7 +120,8 @@ class Program:
 
     def __call__(self, consts: Any, leaves: Any) -> list[Any]:
         """Evaluate the equations on what one step, or one block of rows, sees of the leaves."""
-        return jax.core.eval_jaxpr(self.jaxpr, consts, *leaves)
+        outputs = jax.core.eval_jaxpr(self.jaxpr, consts, *leaves)
+        return [as_array(value, aval) for value, aval in zip(outputs, self.out_avals, strict=True)]
 
     def out_axes(self, call: Call) -> list[int | None]:
         """Return where time goes in each output, as a nonnegative axis or None."""
@@ -129,6 +132,11 @@ class Program:
             normalize_out_axis(axis, len(aval.shape), "the output" + jax.tree_util.keystr(path))
             for axis, aval, path in zip(flat, self.out_avals, paths, strict=True)
         ]
+
+
+def as_array(value: Any, aval: Any) -> Any:
+    """Return an output as an array, which a number that the function returns is not."""
+    return value if hasattr(value, "shape") else jnp.asarray(value, aval.dtype)
 
 
 def trace(call: Call, rows: Any) -> Program:
@@ -154,7 +162,7 @@ def trace(call: Call, rows: Any) -> Program:
     avals, out_tree = jax.tree.flatten(outputs)
     return Program(
         rows=rows,
-        jaxpr=closed.jaxpr,
+        jaxpr=without_dead_code(closed.jaxpr),
         consts=tuple(closed.consts),
         out_tree=out_tree,
         out_avals=tuple(avals),

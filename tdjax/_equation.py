@@ -56,6 +56,17 @@ def inner_program(eqn: Any) -> Any:
     raise KeyError(f"{eqn.primitive.name} calls no program")
 
 
+def without_dead_code(jaxpr: Any) -> Any:
+    """Return a program without the equations that nothing needs: they can mix rows in vain."""
+    needed = {atom for atom in jaxpr.outvars if not is_literal(atom)}
+    live = []
+    for eqn in reversed(jaxpr.eqns):
+        if eqn.effects or not needed.isdisjoint(eqn.outvars):
+            needed.update(atom for atom in eqn.invars if not is_literal(atom))
+            live.append(eqn)
+    return jaxpr if len(live) == len(jaxpr.eqns) else jaxpr.replace(eqns=live[::-1])
+
+
 def scan_counts(eqn: Any) -> tuple[int, int]:
     """Return how many inputs of a scan are constants, and how many are carried."""
     if "num_consts" in eqn.params:

@@ -68,10 +68,12 @@ def time_distributed(
 
     Returns:
         The wrapped function. It takes the arguments of `fun`, and `mask` (bool `(batch, time)`,
-        True for real steps) or `seq_lengths` (int `(batch,)`). No gradient comes from masked steps.
+        True for real steps; with more axes, a step is real if any of its entries is) or
+        `seq_lengths` (int `(batch,)`). Masked steps give 0, and no gradient, unless they are kept
+        or `fun` mixes rows: such a function sees the padding, as it does in the loop.
 
     Raises:
-        ValueError, TypeError: arguments that do not fit, at the call.
+        ValueError, TypeError: options that do not fit, here, or arguments, at the call.
         StrategyError: the strategy cannot keep the meaning for this function.
 
     >>> import jax.numpy as jnp
@@ -109,9 +111,8 @@ def _check_options(options: dict[str, Any]) -> None:
         raise ValueError(
             f'masked_output is {options["masked_output"]!r}; it must be "zero" or "keep".'
         )
-    for name in ("pooled",):
-        if not isinstance(options[name], bool):
-            raise TypeError(f"{name} is {options[name]!r}; it must be True or False.")
+    if not isinstance(options["pooled"], bool):
+        raise TypeError(f"pooled is {options['pooled']!r}; it must be True or False.")
     if options["partition"] is not None:
         raise ValueError(
             f"partition is {options['partition']!r}; running on a mesh is not supported yet: leave "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -93,6 +94,11 @@ class TimeDistributed(nn.Module):
         if module is None:
             return _over_function(self.layer, _options_of(self))(
                 x, *args, mask=mask, seq_lengths=seq_lengths, **kwargs
+            )
+        if self.scope is None:
+            raise TypeError(
+                f"TimeDistributed({type(module).__name__}) has no variables here: call it through "
+                f".init(rngs, x) and .apply(variables, x), or inside another module."
             )
         if module.scope is None:
             raise TypeError(
@@ -202,6 +208,11 @@ def check_layer(layer: Any) -> None:
         raise TypeError(
             f"layer is the class {layer.__name__}; it must be an instance: "
             f"TimeDistributed({layer.__name__}(...))."
+        )
+    if "flax.nnx" in sys.modules and isinstance(layer, sys.modules["flax.nnx"].Module):
+        raise TypeError(
+            f"layer is {type(layer).__name__}, an NNX module: use tdjax.nnx.TimeDistributed. Its "
+            f"weights would not be parameters here."
         )
     if not callable(layer):
         raise TypeError(

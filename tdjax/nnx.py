@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -123,6 +124,11 @@ def check_layer(layer: Any) -> None:
         raise TypeError(
             f"layer is the class {layer.__name__}; it must be an instance: "
             f"TimeDistributed({layer.__name__}(..., rngs=rngs))."
+        )
+    linen = sys.modules.get("flax.linen")
+    if linen is not None and isinstance(layer, linen.Module):
+        raise TypeError(
+            f"layer is {type(layer).__name__}, a Linen module: use tdjax.linen.TimeDistributed."
         )
     if not callable(layer):
         raise TypeError(

@@ -199,7 +199,13 @@ def parameter_names(function: Any) -> tuple[str, ...]:
 
 
 def takes_mask(function: Any) -> bool:
-    """Say whether a layer's call has a parameter called `mask`."""
+    """Say whether a layer's call has a parameter called `mask` that means real steps.
+
+    That of Flax's own layers means something else: which keys attention sees, which elements
+    normalisation counts.
+    """
+    if (getattr(function, "__module__", None) or "").startswith("flax."):
+        return False
     try:
         return "mask" in inspect.signature(function).parameters
     except (ValueError, TypeError):

@@ -68,7 +68,7 @@ def run_outputs(
     seq_lengths: Any = None,
 ) -> Any:
     """Call a layer on every step for its output alone, with one trace, whatever it writes."""
-    options = dataclasses.replace(options, strategy=Vmap(), rng=options.rng, pooled=options.pooled)
+    options = dataclasses.replace(options, strategy=Vmap())
     bound = bind_arguments(layer.title, layer.function, options, args, mask, seq_lengths)
     with time_axis() as axis_name:
         job = Job(layer, options, args, kwargs, bound, axis_name)
@@ -110,7 +110,7 @@ def _effects(job: Job) -> Effects | None:
 def _run(job: Job, way: Way, effects: Effects | None) -> tuple[Any, dict[str, Any]]:
     call = job.call(way)
     if way.one_batch and effects is not None:
-        call = _checked(job, call, effects)
+        call = dataclasses.replace(_checked(job, call, effects), filled=True)
     output, groups = way.strategy.run(call)
     return output, _merge(job, groups)
 

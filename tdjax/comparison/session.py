@@ -90,9 +90,10 @@ class Session:
                 self.current = job.name
                 self._progress.update(f"{job.name}: preparing", done / total)
                 subject, strategies = job.make()
+                modes = self._modes_for(subject)
                 self._workloads[job.name] = subject.description
                 for target in self._targets:
-                    for mode in self._modes:
+                    for mode in modes:
                         left = None
                         if self._deadline_s is not None:
                             spent = time.perf_counter() - start
@@ -136,6 +137,13 @@ class Session:
             f"[{done + 1}/{total}] {where} on {group.target}, {seconds:.1f} s: "
             f"{verdict.kind}: {verdict.text}"
         )
+
+    def _modes_for(self, subject: Subject) -> Sequence[str]:
+        """Return the modes to measure: without "grad" if there is another, and no gradient."""
+        if len(self._modes) == 1 or subject.has_gradient(self._reference):
+            return self._modes
+        self._progress.log(f"{subject.name}: forward only, there is nothing to differentiate")
+        return tuple(mode for mode in self._modes if mode != "grad")
 
     def _share(self, left_s: float | None) -> Effort:
         """Return this group's effort; when time runs out, its rounds take the cut."""

@@ -69,6 +69,11 @@ class Subject:
 
         return forward if mode == "forward" else gradient
 
+    def has_gradient(self, strategy: Any) -> bool:
+        """Say whether any input and any output can be differentiated."""
+        answer, _ = jax.eval_shape(partial(self.call, strategy), self.arrays)
+        return bool(self.differentiated) and any(map(_is_inexact, jax.tree.leaves(answer)))
+
     def cotangents(self, strategy: Any, mode: str) -> Arrays:
         """Return one fixed random array for each inexact output; none in the mode "forward".
 

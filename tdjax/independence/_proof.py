@@ -74,7 +74,7 @@ def prove(call: Call, rows: Any, settled: bool = False) -> Proven:
         return _failed(reason, call, step)
     found = _attempt(call, step, rows)
     spread = call.with_spread()
-    if found.block is None and spread.roles != call.roles:
+    if not found.proof.independent and spread.roles != call.roles:
         # A shared array may lead with the batch: then its rows go with the rows of the fold.
         again = _attempt(spread, step, rows)
         found = again if again.proof.independent else found
@@ -90,7 +90,11 @@ def _attempt(call: Call, step: Program, rows: Any) -> Proven:
     try:
         block = trace(call, other)
     except Exception as error:  # whatever the function raises, it has not been proven
-        reason = f"it cannot be traced on a batch of another size: {_first_line(error)}"
+        reason = (
+            f"it cannot be traced on a batch of another size, {other} rows: {_first_line(error)} "
+            f"(an array with a batch axis must be an argument, with None in in_axes if all steps "
+            f"share it)"
+        )
         return _failed(reason, call, step)
     kinds: dict[str, Kind] = {"rows": Rows(0), "spread": Rows(0), "step": STEP, "shared": CONST}
     try:
@@ -110,7 +114,7 @@ def _failed(reason: str, call: Call, step: Program) -> Proven:
 
 def _first_line(error: Exception) -> str:
     text = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {text[0]}" if text else type(error).__name__
+    return f"{type(error).__name__}: {text[0].rstrip('.')}" if text else type(error).__name__
 
 
 _KEPT = 256

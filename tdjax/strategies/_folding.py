@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from tdjax._call import Call, Program
+from tdjax._call import Call, Program, as_array
 from tdjax._errors import StrategyError
 from tdjax.independence import STEP, Kind, Proof, Rows
 from tdjax.strategies._blocks import in_blocks
@@ -104,11 +104,15 @@ class Folding:
             jnp.moveaxis(leaf, self.call.time_axis(index), 0) if role == "step" else leaf
             for index, (leaf, role) in enumerate(zip(leaves, self.call.roles, strict=True))
         ]
-        return hoist.run(self.program.jaxpr, self.proof.steps, consts, once), hoist.found
+        values = hoist.run(self.program.jaxpr, self.proof.steps, consts, once)
+        return [
+            value if value is None else as_array(value, aval)
+            for value, aval in zip(values, self.program.out_avals, strict=True)
+        ], hoist.found
 
 
 def _leading(value: Any, kind: Kind) -> Any:
-    return rows_first(value, kind) if isinstance(kind, Rows) else value
+    return rows_first(value, kind) if isinstance(kind, Rows) else jnp.asarray(value)
 
 
 def _stack(value: Any, kind: Kind, axis: int | None, call: Call) -> Any:

@@ -58,9 +58,10 @@ class Fold(Strategy):
         block = rows if self.chunk_size is None else self.chunk_size
         if not is_symbolic(rows):
             block = min(block, rows)
-        whole = call.pooled and self.chunk_size is None
+        whole = call.pooled and (self.chunk_size is None or _is_same(block, rows))
         # Padding can only be filled with other rows if rows are independent.
-        if not self.assume_independent and (not whole or call.mask is not None):
+        fills = call.mask is not None and not call.filled
+        if not self.assume_independent and (not whole or fills):
             proven = prove(call, block)
             if proven.proof.independent:
                 return self.run_proven(call, proven)
@@ -89,6 +90,12 @@ class Fold(Strategy):
         return jax.tree.unflatten(program.out_tree, execute(key, folding, *operands))
 
     def _refuse(self, call: Call, reason: str) -> NoReturn:
+        if call.pooled:
+            raise StrategyError(
+                f"{call.title} sees all steps as one batch (pooled=True), which {self} would take "
+                f"apart, and its rows are not proven to be independent, because {reason}. Use "
+                f'strategy="fold".'
+            )
         raise StrategyError(
             f"{call.title} cannot be folded: its rows are not proven to be independent, because "
             f'{reason}. Use strategy="vmap" (or "auto"), which takes any function; pooled=True if '
@@ -126,4 +133,8 @@ def _check_pooled(call: Call, program: Program, outputs: list[Kind]) -> None:
 
 
 def _is_one(size: Any) -> bool:
-    return not is_symbolic(size) and size == 1
+    return _is_same(size, 1)
+
+
+def _is_same(size: Any, other: Any) -> bool:
+    return not is_symbolic(size) and size == other

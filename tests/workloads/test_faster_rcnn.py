@@ -88,6 +88,7 @@ def test_photo_keeps_its_proportions():
 
 @pytest.mark.parametrize("missing", ["matplotlib", "PIL"])
 def test_missing_extra_is_named(monkeypatch, missing):
+    load_photo(128)  # imports both whole: half of matplotlib, left behind, would break other tests
     monkeypatch.setitem(sys.modules, missing, None)
     with pytest.raises(ImportError, match=r'pip install "tdjax\[compare\]"'):
         load_photo()

@@ -1,0 +1,62 @@
+"""What someone who moves over would write first, where it used to go wrong."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+import tdjax
+from tdjax.linen import TimeDistributed
+
+KEY = jax.random.key(0)
+LENGTHS = jnp.array([5, 3, 1])
+
+
+class Trained(nn.Module):
+    """Batch normalization and noise together."""
+
+    @nn.compact
+    def __call__(self, x, train=False):
+        x = nn.BatchNorm(use_running_average=not train)(x)
+        return nn.Dropout(0.5, deterministic=not train)(x)
+
+
+@pytest.mark.parametrize("strategy", ["auto", "fold"])
+def test_batch_norm_and_dropout_train_with_lengths_over_nan_padding(strategy):
+    x = jax.random.normal(KEY, (3, 5, 4))
+    padded = x.at[1, 3:].set(jnp.nan).at[2, 1:].set(jnp.nan)
+    variables = TimeDistributed(Trained()).init(KEY, x)
+    output, updates = TimeDistributed(Trained(), strategy=strategy).apply(
+        variables,
+        padded,
+        train=True,
+        seq_lengths=LENGTHS,
+        mutable=["batch_stats"],
+        rngs={"dropout": KEY},
+    )
+    real = jnp.concatenate([x[0], x[1, :3], x[2, :1]])
+    mean = updates["batch_stats"]["layer"]["BatchNorm_0"]["mean"]
+    np.testing.assert_allclose(mean, 0.01 * real.mean(0), atol=1e-6)
+    assert jnp.isfinite(output).all() and not output[1, 3:].any()
+
+
+def test_the_mask_of_attention_is_not_that_of_time():
+    x = jax.random.normal(KEY, (3, 5, 3, 8))
+    attention = TimeDistributed(nn.MultiHeadDotProductAttention(2))
+    variables = attention.init(KEY, x)
+    masked = attention.apply(variables, x, seq_lengths=LENGTHS)
+    np.testing.assert_allclose(masked[1, :3], attention.apply(variables, x)[1, :3], atol=1e-6)
+
+
+def test_each_wrapper_names_the_other():
+    with pytest.raises(TypeError, match=r"use tdjax\.nnx\.TimeDistributed"):
+        TimeDistributed(nnx.Linear(4, 2, rngs=nnx.Rngs(0)))
+    with pytest.raises(TypeError, match=r"use tdjax\.linen\.TimeDistributed"):
+        tdjax.nnx.TimeDistributed(nn.Dense(3))
+
+
+def test_a_wrapper_without_variables_says_how_to_get_them():
+    with pytest.raises(TypeError, match=r"\.init\(rngs, x\) and \.apply\(variables, x\)"):
+        TimeDistributed(nn.Dense(3))(jnp.ones((3, 5, 4)))
