@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from tdjax._axes import Axes, broadcast_axes, normalize_out_axis
-from tdjax._equation import uses_axis, without_dead_code
+from tdjax._equation import Opened, open_program, uses_axis
 from tdjax._errors import StrategyError
 from tdjax._fingerprint import fingerprint
 from tdjax._symbolic import reshaped
@@ -108,7 +108,7 @@ class Program:
     """One trace of the step: its equations, the arrays it closes over, and its output."""
 
     rows: Any
-    jaxpr: Any
+    jaxpr: Opened
     consts: tuple[Any, ...]
     out_tree: Any
     out_avals: tuple[Any, ...]
@@ -120,7 +120,7 @@ class Program:
 
     def __call__(self, consts: Any, leaves: Any) -> list[Any]:
         """Evaluate the equations on what one step, or one block of rows, sees of the leaves."""
-        outputs = jax.core.eval_jaxpr(self.jaxpr, consts, *leaves)
+        outputs = self.jaxpr(consts, leaves)
         return [as_array(value, aval) for value, aval in zip(outputs, self.out_avals, strict=True)]
 
     def out_axes(self, call: Call) -> list[int | None]:
@@ -162,7 +162,7 @@ def trace(call: Call, rows: Any) -> Program:
     avals, out_tree = jax.tree.flatten(outputs)
     return Program(
         rows=rows,
-        jaxpr=without_dead_code(closed.jaxpr),
+        jaxpr=open_program(closed),
         consts=tuple(closed.consts),
         out_tree=out_tree,
         out_avals=tuple(avals),

@@ -1,9 +1,12 @@
-"""Evaluates one equation of a jaxpr, whichever form of its parameters this JAX binds."""
+"""Reads and evaluates jaxprs, whichever form this JAX gives them: programs and their equations."""
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator, Sequence
 from typing import Any
+
+import jax
 
 _CUSTOM_RULES = ("custom_jvp_call", "custom_vjp_call", "custom_vjp_call_jaxpr")
 
@@ -56,15 +59,34 @@ def inner_program(eqn: Any) -> Any:
     raise KeyError(f"{eqn.primitive.name} calls no program")
 
 
-def without_dead_code(jaxpr: Any) -> Any:
-    """Return a program without the equations that nothing needs: they can mix rows in vain."""
+@dataclasses.dataclass(frozen=True, eq=False)
+class Opened:
+    """A program that does not hold its constants; they are given whenever it runs."""
+
+    constvars: tuple[Any, ...]
+    invars: tuple[Any, ...]
+    outvars: tuple[Any, ...]
+    eqns: tuple[Any, ...]
+    bare: Any
+
+    def __call__(self, consts: Sequence[Any], inputs: Sequence[Any]) -> list[Any]:
+        """Evaluate the equations."""
+        return jax.core.eval_jaxpr(self.bare, consts, *inputs)
+
+
+def open_program(closed: Any) -> Opened:
+    """Return a trace without its constants and without dead code, which can mix rows in vain."""
+    jaxpr = closed.jaxpr
     needed = {atom for atom in jaxpr.outvars if not is_literal(atom)}
     live = []
     for eqn in reversed(jaxpr.eqns):
         if eqn.effects or not needed.isdisjoint(eqn.outvars):
             needed.update(atom for atom in eqn.invars if not is_literal(atom))
             live.append(eqn)
-    return jaxpr if len(live) == len(jaxpr.eqns) else jaxpr.replace(eqns=live[::-1])
+    parts = tuple(jaxpr.constvars), tuple(jaxpr.invars), tuple(jaxpr.outvars), tuple(live[::-1])
+    if getattr(jaxpr, "consts", None):  # since jax 0.12 a jaxpr holds its constants itself
+        jaxpr = jaxpr.replace(consts=[])
+    return Opened(*parts, jaxpr.replace(eqns=live[::-1]))
 
 
 def scan_counts(eqn: Any) -> tuple[int, int]:
