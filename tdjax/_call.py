@@ -47,6 +47,8 @@ class Call:
     masked_output: Literal["zero", "keep"] = "zero"
     filled: bool = False
     """Whether the caller has put real rows in the place of padding already."""
+    traced: Program | None = None
+    """The step on its own batch, where it has been traced already."""
 
     def time_axis(self, index: int) -> int:
         """Return where time is in a mapped leaf."""
@@ -140,7 +142,25 @@ def as_array(value: Any, aval: Any) -> Any:
 
 
 def trace(call: Call, rows: Any) -> Program:
-    """Trace the step once, on leaves whose batch has `rows` rows."""
+    """Trace the step once, on leaves whose batch has `rows` rows.
+
+    Raises:
+        StrategyError: it talks along the time axis, which a single step does not have.
+    """
+    if call.traced is not None and rows is call.batch:
+        return call.traced
+    program, closed = trace_along(call, rows, call.axis_name)
+    if call.axis_name is not None and uses_axis(closed, call.axis_name):
+        raise StrategyError(
+            f"{call.title} uses the axis name {call.axis_name!r}, which only the unchunked "
+            f'strategy "vmap" binds over all steps: a block of steps would reduce over itself. Use '
+            f'strategy="vmap".'
+        )
+    return program
+
+
+def trace_along(call: Call, rows: Any, axis_name: Any) -> tuple[Program, Any]:
+    """Trace the step where `axis_name` stands for time; also return the trace as JAX gives it."""
     specs = []
     for index, (leaf, role) in enumerate(zip(call.leaves, call.roles, strict=True)):
         shape = call.step_shape(index)
@@ -151,19 +171,14 @@ def trace(call: Call, rows: Any) -> Program:
     def one_step(*leaves: Any) -> Any:
         return call.step(list(leaves))
 
-    bound = None if call.axis_name is None else [(call.axis_name, call.time)]
+    bound = None if axis_name is None else [(axis_name, call.time)]
     closed, outputs = jax.make_jaxpr(one_step, axis_env=bound, return_shape=True)(*specs)
-    if call.axis_name is not None and uses_axis(closed, call.axis_name):
-        raise StrategyError(
-            f"{call.title} uses the axis name {call.axis_name!r}, which only the unchunked "
-            f'strategy "vmap" binds over all steps: a block of steps would reduce over itself. Use '
-            f'strategy="vmap".'
-        )
     avals, out_tree = jax.tree.flatten(outputs)
-    return Program(
+    program = Program(
         rows=rows,
         jaxpr=open_program(closed),
         consts=tuple(closed.consts),
         out_tree=out_tree,
         out_avals=tuple(avals),
     )
+    return program, closed

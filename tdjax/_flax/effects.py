@@ -10,9 +10,10 @@ from typing import Any
 import jax
 import jax.extend as jex
 
-from tdjax._call import Call
+from tdjax._call import Call, Program, trace_along
+from tdjax._equation import uses_axis
 from tdjax._flax.folded_keys import draws
-from tdjax._symbolic import reshaped
+from tdjax._flax.job import EQUAL
 
 
 class Depends(enum.IntEnum):
@@ -31,11 +32,15 @@ class Effects:
         written: for each variable that was held before and written, what its new value depends on.
         shapes: their shapes and types after the step.
         noise: the shapes of the noise that it draws, in order.
+        program: the step as it was traced.
+        along_time: whether it talks to the other steps.
     """
 
     written: dict[str, Depends]
     shapes: dict[str, Any]
     noise: list[tuple[str, tuple]]
+    program: Program
+    along_time: bool
 
 
 def find_effects(call: Call, axis_name: str) -> Effects:
@@ -43,22 +48,18 @@ def find_effects(call: Call, axis_name: str) -> Effects:
 
     Inside the step, `axis_name` stands for time.
     """
-    specs = [reshaped(call.step_shape(i), leaf) for i, leaf in enumerate(call.leaves)]
-    traced = jax.make_jaxpr(
-        lambda *leaves: call.step(list(leaves)),
-        axis_env=[(axis_name, call.time)],
-        return_shape=True,
-    )
-    closed, (output, groups) = traced(*specs)
+    program, closed = trace_along(call, call.batch, axis_name)
+    _, groups = jax.tree.unflatten(program.out_tree, program.out_avals)
     inputs = [Depends.NOTHING if axis is None else Depends.ITS_STEP for axis in call.axes]
-    nothing = [Depends.NOTHING] * len(closed.jaxpr.constvars)
-    found = _follow(closed.jaxpr, [*nothing, *inputs], axis_name)
-    positions = jax.tree.unflatten(jax.tree.structure((output, groups)), list(range(len(found))))
-    where = positions[1]["equal"]
+    nothing = [Depends.NOTHING] * len(program.jaxpr.constvars)
+    found = _follow(program.jaxpr, [*nothing, *inputs], axis_name)
+    positions = jax.tree.unflatten(program.out_tree, found)
     return Effects(
-        written={name: found[index] for name, index in where.items()},
-        shapes=groups["equal"],
+        written=positions[1][EQUAL],
+        shapes=groups[EQUAL],
         noise=list(draws(closed.jaxpr)),
+        program=program,
+        along_time=uses_axis(closed, axis_name),
     )
 
 

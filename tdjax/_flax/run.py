@@ -102,17 +102,29 @@ def _effects(job: Job) -> Effects | None:
     options = job.options
     if not job.layer.may_write and not (options.pooled is True and job.layer.keys):
         return None
-    each = options.pooled is False
-    call = job.call(Way(Vmap(), axis_name=None if each else job.axis_name))
-    return find_effects(call, job.axis_name)
+    return find_effects(job.call(_first_look(job)), job.axis_name)
+
+
+def _first_look(job: Job) -> Way:
+    """Return the way in which a step is traced to see what it writes."""
+    return Way(Vmap(), axis_name=None if job.options.pooled is False else job.axis_name)
 
 
 def _run(job: Job, way: Way, effects: Effects | None) -> tuple[Any, dict[str, Any]]:
     call = job.call(way)
+    if effects is not None and _same_step(way, _first_look(job), effects):
+        call = dataclasses.replace(call, traced=effects.program)
     if way.one_batch and effects is not None:
         call = dataclasses.replace(_checked(job, call, effects), filled=True)
     output, groups = way.strategy.run(call)
     return output, _merge(job, groups)
+
+
+def _same_step(way: Way, seen: Way, effects: Effects) -> bool:
+    """Say whether a step that runs this way is, to the letter, the one that has been traced."""
+    if way.masked or way.one_batch or way.each != seen.each:
+        return False
+    return way.axis_name == seen.axis_name or not effects.along_time
 
 
 def _checked(job: Job, call: Call, effects: Effects) -> Call:

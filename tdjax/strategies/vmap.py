@@ -75,7 +75,7 @@ class Vmap(Strategy):
 
     def _plain(self, call: Call) -> Any:
         def step(*leaves: Any) -> Any:
-            output = call.step(list(leaves))
+            output = _step(call, list(leaves))
             _check_out_axes(call, output)
             return output
 
@@ -153,6 +153,13 @@ class Vmap(Strategy):
             output[0] if axis is None else jnp.moveaxis(output, 0, axis)
             for output, axis in zip(outputs, out_axes, strict=True)
         ]
+
+
+def _step(call: Call, leaves: list[Any]) -> Any:
+    """Run the step; one that has been traced is not traced again."""
+    if call.traced is None:
+        return call.step(leaves)
+    return jax.tree.unflatten(call.traced.out_tree, call.traced(call.traced.consts, leaves))
 
 
 def _check_out_axes(call: Call, output: Any) -> None:
