@@ -18,6 +18,7 @@ from tdjax._flax.job import bind_arguments
 from tdjax._flax.linen_layer import LinenLayer, lift_layer
 from tdjax._flax.options import Options, make_options
 from tdjax._flax.run import run_layer, run_outputs
+from tdjax._flax.signature import takes_mask, without_self
 from tdjax._transform import time_distributed
 
 
@@ -136,7 +137,7 @@ def distribute(
     title = type(module).__name__
 
     def run(layer: LinenLayer) -> tuple[Any, dict[str, Any]]:
-        layer.function = _without_self(function)
+        layer.function = without_self(function)
         if module.is_initializing():
             bound = bind_arguments(title, layer.function, options, args, mask, seq_lengths)
             return _initialize(layer, bound, options, args, kwargs)
@@ -162,7 +163,7 @@ def _initialize(
     flat, tree = jax.tree.flatten(args)
     step = jax.tree.unflatten(tree, [next(leaves) if is_array(x) else x for x in flat])
     given = kwargs
-    if bound.mask is not None and layer.takes_mask:
+    if takes_mask(layer.function, bound.mask):
         given = {**kwargs, "mask": first(bound.mask, 1)}
     _, created = layer.initialize(step, given, bound.time)
     output = run_outputs(layer.initialized(created), options, args, kwargs, bound.mask)
@@ -245,22 +246,6 @@ def _over_function(function: Callable[..., Any], options: Options) -> Any:
         pooled=options.pooled is True,
         masked_output=options.masked_output,
     )
-
-
-def _without_self(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Return something with the signature of a method as its caller sees it."""
-
-    def signature_only(*args: Any, **kwargs: Any) -> None:
-        """Never called."""
-
-    try:
-        signature = inspect.signature(function)
-    except (ValueError, TypeError):
-        return signature_only
-    _, *parameters = signature.parameters.values()
-    shown = signature.replace(parameters=parameters)
-    signature_only.__signature__ = shown  # type: ignore[attr-defined]
-    return signature_only
 
 
 def _plain(axes: Any) -> Any:

@@ -12,7 +12,7 @@ from flax import nnx
 from tdjax._axes import Axes
 from tdjax._flax.nnx_layer import NnxLayer
 from tdjax._flax.options import Options, make_options
-from tdjax._flax.run import run_layer
+from tdjax._flax.run import run_layer, run_outputs
 from tdjax._transform import time_distributed
 
 
@@ -113,6 +113,9 @@ def distribute(
     """Run `function(module, *step, **kwargs)` over time, and write its state back."""
     layer = NnxLayer(module, function, kwargs, options.sum_collections)
     plain = {name: value for name, value in kwargs.items() if not isinstance(value, nnx.Pytree)}
+    if hasattr(module, "_nnx_tabulate_id"):
+        # `nnx.tabulate` drops what layers write, and lists every shape that they are called with.
+        return run_outputs(layer, options, args, plain, mask, seq_lengths)
     output, written = run_layer(layer, options, args, plain, mask, seq_lengths)
     layer.publish(written)
     return output

@@ -19,6 +19,7 @@ from tdjax._flax.folded_keys import fold_keys
 from tdjax._flax.keys import step_keys
 from tdjax._flax.layer import Layer, Statistics
 from tdjax._flax.options import Options
+from tdjax._flax.signature import parameter_names, takes_mask
 from tdjax._transform import TimeDistributed
 from tdjax.strategies import Fold, Strategy, Vmap
 from tdjax.strategies._padding import fill, real_steps
@@ -105,17 +106,18 @@ class Job:
 
     def _step(self, way: Way) -> Callable[..., Any]:
         layer = self.layer
-        takes_mask = self.mask is not None and (layer.takes_mask or way.masked)
+        given = takes_mask(layer.function, self.mask)
+        takes = given or way.masked
 
         def run(variables: dict, keys: dict, args: tuple, mask: Any) -> Any:
-            kwargs = {**self.kwargs, "mask": mask} if layer.takes_mask else self.kwargs
+            kwargs = {**self.kwargs, "mask": mask} if given else self.kwargs
             statistics = None
             if way.masked or way.axis_name:
                 statistics = Statistics(way.axis_name, _counted(mask) if way.masked else None)
             output, after = layer(variables, keys, args, kwargs, statistics)
             return output, _sort(layer, variables, after, way)
 
-        if takes_mask:
+        if takes:
 
             def step(variables: dict, keys: dict, *args: Any, mask: Any) -> Any:
                 return run(variables, keys, args, mask)
@@ -124,7 +126,7 @@ class Job:
             def step(variables: dict, keys: dict, *args: Any) -> Any:  # type: ignore[misc]
                 return run(variables, keys, args, None)
 
-        return _named(step, layer, takes_mask)
+        return _named(step, layer, takes)
 
     def _variable_axes(self, variables: dict[str, Any]) -> dict[str, Any]:
         """Perturbations have a value for every step; all other variables are shared."""
@@ -186,30 +188,6 @@ def _named(step: Callable[..., Any], layer: Layer, takes_mask: bool) -> Callable
     step.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     step.__name__ = step.__qualname__ = layer.title
     return step
-
-
-def parameter_names(function: Any) -> tuple[str, ...]:
-    """Return the names of the parameters of a step, without `self`."""
-    try:
-        parameters = inspect.signature(function).parameters.values()
-    except (ValueError, TypeError):
-        return ()
-    kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    return tuple(p.name for p in parameters if p.kind in kinds)
-
-
-def takes_mask(function: Any) -> bool:
-    """Say whether a layer's call has a parameter called `mask` that means real steps.
-
-    That of Flax's own layers means something else: which keys attention sees, which elements
-    normalisation counts.
-    """
-    if (getattr(function, "__module__", None) or "").startswith("flax."):
-        return False
-    try:
-        return "mask" in inspect.signature(function).parameters
-    except (ValueError, TypeError):
-        return False
 
 
 def bind_arguments(

@@ -34,7 +34,6 @@ class Layer(abc.ABC):
     Attributes:
         title: what errors call it.
         function: what is called, for the names of its parameters.
-        takes_mask: whether one of them is `mask`.
         variables: every array that the layer holds.
         keys: a typed key for each of its streams of randomness.
         may_write: whether it could write to any `state` or `statistic`.
@@ -42,7 +41,6 @@ class Layer(abc.ABC):
 
     title: str
     function: Any
-    takes_mask: bool
     variables: dict[str, Any]
     keys: dict[str, Any]
     may_write: bool

@@ -19,9 +19,9 @@ from flax.core.scope import LazyRng
 from flax.linen.transforms import lift_direct_transform
 
 from tdjax._flax.batch_norm import batch_norm_mask, with_axis
-from tdjax._flax.job import takes_mask
 from tdjax._flax.keys import typed
 from tdjax._flax.layer import Layer, Role, Statistics
+from tdjax._flax.shape_checks import check_once
 
 Inside = Callable[["LinenLayer"], tuple[Any, dict[str, Any]]]
 
@@ -43,7 +43,6 @@ def lift_layer(
         def inner(scope_fn: Any, repack_fn: Any, variables: Any, rngs: Any) -> Any:
             layer = LinenLayer(core, scope_fn, repack_fn, variables, rngs, scopes, summed)
             layer.function, layer.title = function, title
-            layer.takes_mask = takes_mask(function)
             output, written = inside(layer)
             return output, layer.published(written)
 
@@ -84,6 +83,7 @@ class LinenLayer(Layer):
         self.may_write = self._may_write()
         self._after: Any = None
         self._initialized = False
+        self._shapes_known: dict[Any, list[tuple]] = {}
 
     def _may_write(self) -> bool:
         held = {self._collection(name) for name in self._names if not self._is_sown(name)}
@@ -127,6 +127,7 @@ class LinenLayer(Layer):
             _restore(scope.rng_counters, counters)  # every trace of the step starts from here
         entering = jax.tree.unflatten(self._tree, [variables[name] for name in self._names])
         inner = self._scope_fn(entering, self._with_keys(keys))
+        check_once(inner, self._shapes_known)
         if self._initialized:
             for scope in jax.tree.leaves(inner):
                 scope.flags = scope.flags.copy({"initializing": False})
@@ -192,7 +193,7 @@ class LinenLayer(Layer):
         layer._summed = self._summed
         layer._counters = self._counters
         layer._initialized = True
-        layer.function, layer.title, layer.takes_mask = self.function, self.title, self.takes_mask
+        layer.function, layer.title = self.function, self.title
         return layer
 
 

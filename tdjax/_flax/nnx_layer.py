@@ -12,9 +12,9 @@ import jax
 from flax import nnx
 
 from tdjax._flax.batch_norm import batch_norm_mask, with_axis
-from tdjax._flax.job import takes_mask
 from tdjax._flax.keys import typed
 from tdjax._flax.layer import Layer, Role, Statistics
+from tdjax._flax.signature import without_self
 
 Path = tuple[Any, ...]
 
@@ -36,7 +36,8 @@ class NnxLayer(Layer):
         self._function = function
         self._summed = tuple(_variable_type(item) for item in summed)
         self._types: dict[str, type] = {}
-        self._graph, state = nnx.split(self._nodes)
+        pure = nnx.with_vars(self._nodes, ref=False, hijax=False, allow_duplicates=True)
+        self._graph, state = nnx.split(pure)
         if self._summed:
             afresh = nnx.merge(self._graph, state)  # sums start from nothing and are added later
             nnx.pop(afresh, lambda path, value: self._is_summed(value) and _is_attribute(path))
@@ -50,8 +51,7 @@ class NnxLayer(Layer):
             else:
                 self.variables[name] = value
         self.title = type(module).__name__
-        self.function = functools.partial(function, module)
-        self.takes_mask = takes_mask(self.function)
+        self.function = without_self(function)
         inert = (nnx.Param, nnx.RngState, nnx.Intermediate)
         self.may_write = any(not issubclass(self._types[name], inert) for name in self.variables)
         self._leaving: Any = ()
@@ -62,10 +62,10 @@ class NnxLayer(Layer):
     def _leaves(self, flat: Any) -> dict[str, Any]:
         """Return the arrays of a flat state by name, and remember of which type they are."""
         leaves = {}
-        for path, variable in flat:
-            for name, leaf in _parts(path, _value(variable))[0]:
+        for path, held in flat:
+            for name, leaf in _parts(path, _raw(held))[0]:
                 leaves[name] = leaf
-                self._types[name] = type(variable)
+                self._types[name] = type(held)
         return leaves
 
     def role(self, name: str) -> Role:
@@ -95,10 +95,10 @@ class NnxLayer(Layer):
         """Merge a copy of the module from these variables and keys, and call it."""
         known = {**variables, **keys}
         entering = []
-        for path, variable in self._entering:
-            named, tree = _parts(path, _value(variable))
+        for path, held in self._entering:
+            named, tree = _parts(path, _raw(held))
             values = [known.get(name, leaf) for name, leaf in named]
-            entering.append((path, variable.replace(jax.tree.unflatten(tree, values))))
+            entering.append((path, _replaced(held, jax.tree.unflatten(tree, values))))
         nodes = nnx.merge(self._graph, nnx.from_flat_state(entering))
         module = nodes.pop("layer")
         with _normalising_over(module, statistics):
@@ -117,14 +117,17 @@ class NnxLayer(Layer):
             if self.summed(name) and name in now:
                 written[name] = written[name] + now[name]
         leaving = []
-        for path, variable in self._leaving:
-            named, tree = _parts(path, _value(variable))
+        for path, made in self._leaving:
+            named, tree = _parts(path, _raw(made))
             names = [name for name, _ in named]
             if not any(name in written for name in names):
                 continue
             value = jax.tree.unflatten(tree, [written.get(name, now.get(name)) for name in names])
-            old = before.get(path)
-            leaving.append((path, type(variable)(value) if old is None else old.replace(value)))
+            old = before.get(path, made)
+            if isinstance(old, nnx.Variable) and old.ref:
+                old.get_raw_value()[...] = value
+            else:
+                leaving.append((path, _replaced(old, value)))
         if leaving:
             nnx.update(self._nodes, nnx.from_flat_state(leaving))
 
@@ -137,8 +140,13 @@ def _graph_nodes(kwargs: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in kwargs.items() if isinstance(value, nnx.Pytree)}
 
 
-def _value(variable: Any) -> Any:
-    return variable.get_value()
+def _raw(held: Any) -> Any:
+    """Return what a variable holds, before its hooks; a module may hold bare arrays as well."""
+    return held.get_raw_value() if isinstance(held, nnx.Variable) else held
+
+
+def _replaced(held: Any, value: Any) -> Any:
+    return held.replace(value) if isinstance(held, nnx.Variable) else value
 
 
 def _parts(path: Path, value: Any) -> tuple[list[tuple[str, Any]], Any]:

@@ -32,10 +32,11 @@ def prove(call: Call, rows: Any, settled: bool = False) -> Proven:
             not for a refusal.
     """
     step = trace(call, call.batch)
-    known = _recall(call, step, rows)
+    memorable = _memorable(call, step)
+    known = _recall(call, step, rows) if memorable else None
     if known is not None:
         return known
-    if settled and (reason := _failures.get(_key(call, step, rows))):
+    if memorable and settled and (reason := _failures.get(_key(call, step, rows))):
         return _failed(reason, call, step)
     found = _attempt(call, step, rows)
     spread = call.with_spread()
@@ -43,7 +44,8 @@ def prove(call: Call, rows: Any, settled: bool = False) -> Proven:
         # A shared array may lead with the batch: then its rows go with the rows of the fold.
         again = _attempt(spread, step, rows)
         found = again if again.proof.independent else found
-    _remember(call, found, rows)
+    if memorable:
+        _remember(call, found, rows)
     return found
 
 
@@ -91,15 +93,18 @@ def _key(call: Call, step: Program, rows: Any) -> Any:
     return step.key and (step.key, call.roles, call.batch, rows)
 
 
-def _recall(call: Call, step: Program, rows: Any) -> Proven | None:
-    """Return what was proven of the same loop before, with the constants of now.
+def _memorable(call: Call, step: Program) -> bool:
+    """Say whether a program's key tells all there is to know of it.
 
-    A derivative rule does not show in a program's key, so one that has any is only recalled where
-    nothing can be differentiated.
+    A derivative rule does not show in the key, so one that has any is only recalled where nothing
+    can be differentiated.
     """
     traced = any(isinstance(leaf, jax.core.Tracer) for leaf in (*call.leaves, *step.consts))
-    if traced and has_custom_rules(step):
-        return None
+    return not (traced and has_custom_rules(step))
+
+
+def _recall(call: Call, step: Program, rows: Any) -> Proven | None:
+    """Return what was proven of the same loop before, with the constants of now."""
     entry = _known.get(_key(call, step, rows))
     if entry is None:
         return None

@@ -60,3 +60,29 @@ def test_each_wrapper_names_the_other():
 def test_a_wrapper_without_variables_says_how_to_get_them():
     with pytest.raises(TypeError, match=r"\.init\(rngs, x\) and \.apply\(variables, x\)"):
         TimeDistributed(nn.Dense(3))(jnp.ones((3, 5, 4)))
+
+
+def attentions():
+    linen = TimeDistributed(nn.MultiHeadDotProductAttention(2))
+    x = jax.random.normal(KEY, (3, 5, 4, 8))
+    variables = linen.init(KEY, x)
+    net = nnx.MultiHeadAttention(2, in_features=8, decode=False, rngs=nnx.Rngs(0))
+    yield lambda x, **given: linen.apply(variables, x, **given), x
+    yield tdjax.nnx.TimeDistributed(net), x
+
+
+@pytest.mark.parametrize("kind", [0, 1], ids=["linen", "nnx"])
+def test_a_mask_with_more_axes_is_the_layers_own(kind):
+    attention, x = list(attentions())[kind]
+    causal = jnp.tril(jnp.ones((4, 4), bool))
+    mask = (
+        jnp.broadcast_to(causal, (3, 5, 1, 4, 4))
+        & (jnp.arange(5) < LENGTHS[:, None])[:, :, None, None, None]
+    )
+    output = attention(x, mask=mask)
+    changed = attention(x.at[:, :, 3].set(1.0), mask=mask)
+    np.testing.assert_allclose(output[:, :, :3], changed[:, :, :3], atol=1e-6)
+    assert (jnp.abs(output[0, :, 3] - changed[0, :, 3]) > 1e-4).any()
+    assert not output[1, 3:].any()
+    unmasked = attention(x, seq_lengths=LENGTHS)
+    assert (jnp.abs(output[0, :, 0] - unmasked[0, :, 0]) > 1e-4).any()
