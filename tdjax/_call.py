@@ -48,7 +48,7 @@ class Call:
     filled: bool = False
     """Whether the caller has put real rows in the place of padding already."""
     traced: Program | None = None
-    """The step on its own batch, where it has been traced already."""
+    """The step on some number of rows, where it has been traced already."""
 
     def time_axis(self, index: int) -> int:
         """Return where time is in a mapped leaf."""
@@ -60,6 +60,10 @@ class Call:
         """Return the shape that one step sees of a leaf."""
         shape, axis = tuple(self.leaves[index].shape), self.axes[index]
         return shape if axis is None else shape[:axis] + shape[axis + 1 :]
+
+    def traced_on(self, rows: Any) -> Program | None:
+        """Return the step as it was traced on so many rows, if it was."""
+        return self.traced if self.traced is not None and self.traced.rows == rows else None
 
     def with_spread(self) -> Call:
         """Return the call with every shared leaf that leads with the batch taken to be `spread`."""
@@ -147,8 +151,9 @@ def trace(call: Call, rows: Any) -> Program:
     Raises:
         StrategyError: it talks along the time axis, which a single step does not have.
     """
-    if call.traced is not None and rows is call.batch:
-        return call.traced
+    known = call.traced_on(rows)
+    if known is not None:
+        return known
     program, closed = trace_along(call, rows, call.axis_name)
     if call.axis_name is not None and uses_axis(closed, call.axis_name):
         raise StrategyError(

@@ -11,6 +11,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from flax.core import unfreeze
+from flax.errors import InvalidRngError
 
 from tdjax._axes import is_array
 from tdjax._call import Call
@@ -143,7 +144,15 @@ def distribute(
             return _initialize(layer, bound, options, args, kwargs)
         return run_layer(layer, options, args, kwargs, mask, seq_lengths)
 
-    return lift_layer(module, function, title, options.sum_collections, run)
+    try:
+        return lift_layer(module, function, title, options.sum_collections, run)
+    except InvalidRngError as error:
+        where = f" at {'/'.join(module.path)}" if module.path else ""
+        error.add_note(
+            f"Raised in tdjax.linen.TimeDistributed of {title}{where}: give .init or .apply a key "
+            f"for this stream, as in rngs={{'dropout': key}}; every step draws from it."
+        )
+        raise
 
 
 def _initialize(

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
+import jax
 from flax import nnx
 
 from tdjax._axes import Axes
@@ -87,6 +88,7 @@ class TimeDistributed(nnx.Module):
             StrategyError: the strategy cannot keep the meaning for this layer.
         """
         options = self.options
+        check_arguments((x, *args))
         if not isinstance(self.layer, nnx.Module):
             run = time_distributed(
                 self.layer,
@@ -119,6 +121,18 @@ def distribute(
     output, written = run_layer(layer, options, args, plain, mask, seq_lengths)
     layer.publish(written)
     return output
+
+
+def check_arguments(args: tuple) -> None:
+    """Raise TypeError for streams of randomness, or other state, among arguments over time."""
+    for index, arg in enumerate(args):
+        for leaf in jax.tree.leaves(arg, is_leaf=lambda leaf: isinstance(leaf, nnx.Variable)):
+            if isinstance(leaf, nnx.Variable) and not isinstance(leaf, nnx.Param):
+                raise TypeError(
+                    f"argument {index} ({type(arg).__name__}) holds state ({type(leaf).__name__}), "
+                    f"which has no steps. Give it by keyword, as in rngs=rngs: every step then "
+                    f"draws its own noise from it, and what is written to it is kept."
+                )
 
 
 def check_layer(layer: Any) -> None:

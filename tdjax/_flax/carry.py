@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from tdjax._axes import broadcast_axes, normalize_out_axis
+from tdjax._axes import broadcast_axes, is_array, normalize_out_axis
 from tdjax._errors import StrategyError, describe
 from tdjax._flax.effects import Effects
 from tdjax._flax.job import EQUAL, Job, Way
@@ -28,12 +28,12 @@ def run_in_order(job: Job, effects: Effects) -> tuple[Any, dict[str, Any]]:
             f"the statistics of each step."
         )
     call = job.call(Way(strategy, each=each, masked=each and job.mask is not None))
-    carried = {
+    arrays = sorted(name for name, value in job.layer.variables.items() if is_array(value))
+    where = {
         name: index
-        for index, name in enumerate(sorted(job.layer.variables))
+        for index, name in enumerate(arrays)  # variables come first among the leaves of the call
         if name in effects.written and job.layer.role(name) == "state"
     }
-    where = _positions(job, call, carried)
     times = {index: axis for index, axis in enumerate(call.axes) if axis is not None}
     xs = [jnp.moveaxis(call.leaves[index], axis, 0) for index, axis in times.items()]
 
@@ -73,12 +73,6 @@ def _in_order(job: Job) -> Vmap:
         f'{job.layer.title} has state="carry", which runs one step after the other, and '
         f'strategy={str(strategy)!r} runs several at once. Use strategy="map", "unroll" or "auto".'
     )
-
-
-def _positions(job: Job, call: Any, carried: dict[str, int]) -> dict[str, int]:
-    """Return where the carried variables stand among the leaves of the call."""
-    positions = {f"variables[{name!r}]": name for name in carried}
-    return {positions[name]: index for index, name in enumerate(call.names) if name in positions}
 
 
 def _initial(job: Job, effects: Effects, name: str) -> Any:

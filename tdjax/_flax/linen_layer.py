@@ -83,6 +83,7 @@ class LinenLayer(Layer):
         self.may_write = self._may_write()
         self._after: Any = None
         self._initialized = False
+        self._last: list[dict] | None = None
         self._shapes_known: dict[Any, list[tuple]] = {}
 
     def _may_write(self) -> bool:
@@ -95,7 +96,7 @@ class LinenLayer(Layer):
         )
 
     def _collection(self, name: str) -> str:
-        return _keys(self._paths[name])[2]
+        return self._paths[name][2].key
 
     def _is_sown(self, name: str) -> bool:
         path = self._paths[name]
@@ -123,8 +124,7 @@ class LinenLayer(Layer):
         statistics: Statistics | None,
     ) -> tuple[Any, dict[str, Any]]:
         """Bind a copy of the module to these variables and keys, and call it."""
-        for scope, counters in zip(self._scopes, self._counters, strict=True):
-            _restore(scope.rng_counters, counters)  # every trace of the step starts from here
+        self._set_counters(self._counters)  # every trace of the step starts from here
         entering = jax.tree.unflatten(self._tree, [variables[name] for name in self._names])
         inner = self._scope_fn(entering, self._with_keys(keys))
         check_once(inner, self._shapes_known)
@@ -138,6 +138,10 @@ class LinenLayer(Layer):
         self._after = [_name(path) for path, _ in flat], tree
         return output, {_name(path): leaf for path, leaf in flat}
 
+    def _set_counters(self, saved: list[dict]) -> None:
+        for scope, counters in zip(self._scopes, saved, strict=True):
+            _restore(scope.rng_counters, counters)
+
     def _with_keys(self, keys: dict[str, Any]) -> Any:
         groups = tuple(
             {
@@ -150,6 +154,8 @@ class LinenLayer(Layer):
 
     def published(self, written: dict[str, Any]) -> Any:
         """Return the variables as Flax takes them back: new values, others as they were."""
+        if self._last is not None:
+            self._set_counters(self._last)
         if self._after is None:
             return tuple(tuple({} for _ in group) for group in self._before)
         names, tree = self._after
@@ -178,6 +184,8 @@ class LinenLayer(Layer):
             for stream, rng in group.items()
         }
         output, created = self(self.variables, keys, args, kwargs, None)
+        # The outputs take no more draws of parameters; `nn.scan` traces twice and counts on.
+        self._last = [_copied(scope.rng_counters) for scope in self._scopes]
         for name, value in created.items():
             if self.role(name) == "perturbation" and name not in self.variables:
                 created[name] = _over_time(value, time)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import contextvars
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import jax
@@ -106,7 +106,22 @@ class NnxLayer(Layer):
         _, state = nnx.split({"layer": module, **nodes})
         self._leaving = nnx.to_flat_state(state)
         after = self._leaves(self._leaving)
+        self._check_made(name for name in after if name not in known)
         return output, {name: value for name, value in after.items() if name not in keys}
+
+    def _check_made(self, names: Iterable[str]) -> None:
+        """Raise ValueError for new state, which no step could hand to another."""
+        for name in names:
+            kind = self._types[name]
+            state = (nnx.Param, nnx.BatchStat, nnx.Cache, nnx.RngState)
+            bare = not issubclass(kind, nnx.Variable)
+            if bare or issubclass(kind, state):
+                raise ValueError(
+                    f"{self.title} makes {name} ({'an array' if bare else kind.__name__}) while it "
+                    f"is called over time; state must be there before. Make it in __init__, or "
+                    f"call the layer on one step first; what every step makes anew is an "
+                    f"nnx.Intermediate."
+                )
 
     def publish(self, written: dict[str, Any]) -> None:
         """Write new values back into the module."""

@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from tdjax._call import Call
+from tdjax._call import Call, trace_along
 from tdjax._errors import StrategyError
 from tdjax._flax.carry import run_in_order
 from tdjax._flax.effects import Effects, find_effects
@@ -115,7 +115,7 @@ def _run(job: Job, way: Way, effects: Effects | None) -> tuple[Any, dict[str, An
     if effects is not None and _same_step(way, _first_look(job), effects):
         call = dataclasses.replace(call, traced=effects.program)
     if way.one_batch and effects is not None:
-        call = dataclasses.replace(_checked(job, call, effects), filled=True)
+        call = _as_one_batch(job, call, effects)
     output, groups = way.strategy.run(call)
     return output, _merge(job, groups)
 
@@ -127,27 +127,20 @@ def _same_step(way: Way, seen: Way, effects: Effects) -> bool:
     return way.axis_name == seen.axis_name or not effects.along_time
 
 
-def _checked(job: Job, call: Call, effects: Effects) -> Call:
-    """Return the call of all steps as one batch, with what a batch cannot say refused."""
+def _as_one_batch(job: Job, call: Call, effects: Effects) -> Call:
+    """Return the call of all steps as one batch, traced, with what a batch cannot say refused."""
     batch, rows = job.bound.batch, job.bound.batch * job.bound.time
-    step = call.step
-
-    def checked(leaves: list[Any]) -> Any:
-        traced = jax.make_jaxpr(lambda *leaves: step(list(leaves)), return_shape=True)
-        closed, (output, groups) = traced(*leaves)
-        if job.layer.keys:
-            noise = list(draws(closed.jaxpr))
-            check_draws(job.layer.title, effects.noise, noise, batch, rows)
-        whole = [*groups[SCALARS], *(n for n, v in groups[ROWS].items() if v.shape[0] != rows)]
-        if whole:
-            raise StrategyError(
-                f"{job.layer.title} sows {', '.join(whole)}, one value for all rows of a step, and "
-                f'sees all steps as one batch here. Use strategy="vmap".'
-            )
-        flat = jax.core.eval_jaxpr(closed.jaxpr, closed.consts, *leaves)
-        return jax.tree.unflatten(jax.tree.structure((output, groups)), flat)
-
-    return dataclasses.replace(call, step=checked)
+    program, closed = trace_along(call, rows, None)
+    if job.layer.keys:
+        check_draws(job.layer.title, effects.noise, list(draws(closed.jaxpr)), batch, rows)
+    _, groups = jax.tree.unflatten(program.out_tree, program.out_avals)
+    whole = [*groups[SCALARS], *(n for n, v in groups[ROWS].items() if v.shape[0] != rows)]
+    if whole:
+        raise StrategyError(
+            f"{job.layer.title} sows {', '.join(whole)}, one value for all rows of a step, and "
+            f'sees all steps as one batch here. Use strategy="vmap".'
+        )
+    return dataclasses.replace(call, filled=True, traced=program)
 
 
 def _merge(job: Job, groups: dict[str, dict[str, Any]]) -> dict[str, Any]:

@@ -85,8 +85,12 @@ class Fold(Strategy):
             self.unroll,
             self.remat,
         )
-        key = proven.step.key and (self, proven.step.key, call.layout(), proof.outputs)
         operands = list(program.consts), list(call.leaves), call.mask
+
+        def key() -> Any:
+            step = proven.step.key
+            return step and (self, step, call.layout(), proof.outputs)
+
         return jax.tree.unflatten(program.out_tree, execute(key, folding, *operands))
 
     def _refuse(self, call: Call, reason: str) -> NoReturn:

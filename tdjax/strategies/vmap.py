@@ -95,8 +95,11 @@ class Vmap(Strategy):
         _check_shared_outputs(call, program, out_axes)
         operands = list(program.consts), list(call.leaves), call.mask
         filled = zeroed and proof is not None and proof.independent
-        key = program.key and (self, program.key, call.layout(), filled)
+        layout, opened = call.layout(), program
         call, program = call.described(), dataclasses.replace(program, consts=())
+
+        def key() -> Any:
+            return opened.key and (self, opened.key, layout, filled)
 
         def compute(consts: list[Any], leaves: list[Any], mask: Any) -> list[Any]:
             real = real_steps(mask) if zeroed else None
@@ -157,9 +160,10 @@ class Vmap(Strategy):
 
 def _step(call: Call, leaves: list[Any]) -> Any:
     """Run the step; one that has been traced is not traced again."""
-    if call.traced is None:
+    traced = call.traced_on(call.batch)
+    if traced is None:
         return call.step(leaves)
-    return jax.tree.unflatten(call.traced.out_tree, call.traced(call.traced.consts, leaves))
+    return jax.tree.unflatten(traced.out_tree, traced(traced.consts, leaves))
 
 
 def _check_out_axes(call: Call, output: Any) -> None:
