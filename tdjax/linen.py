@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 import sys
 from collections.abc import Callable
@@ -10,7 +11,6 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from flax.core import unfreeze
 from flax.errors import InvalidRngError
 
 from tdjax._axes import is_array
@@ -72,6 +72,8 @@ class TimeDistributed(nn.Module):
 
     def __post_init__(self) -> None:
         check_layer(self.layer)
+        for name in ("in_axes", "out_axes"):
+            object.__setattr__(self, name, _kept(getattr(self, name)))
         _options_of(self)
         super().__post_init__()
 
@@ -119,8 +121,8 @@ def _options_of(wrapper: TimeDistributed) -> Options:
         wrapper.pooled,
         wrapper.state,
         wrapper.sum_collections,
-        _plain(wrapper.in_axes),
-        _plain(wrapper.out_axes),
+        _given(wrapper.in_axes),
+        _given(wrapper.out_axes),
         wrapper.masked_output,
     )
 
@@ -149,8 +151,8 @@ def distribute(
     except InvalidRngError as error:
         where = f" at {'/'.join(module.path)}" if module.path else ""
         error.add_note(
-            f"Raised in tdjax.linen.TimeDistributed of {title}{where}: give .init or .apply a key "
-            f"for this stream, as in rngs={{'dropout': key}}; every step draws from it."
+            f"In tdjax.linen.TimeDistributed of {title}{where}: keys are given by name, as in "
+            f".apply(variables, x, rngs={{'dropout': key}}), and every step draws from them."
         )
         raise
 
@@ -257,8 +259,31 @@ def _over_function(function: Callable[..., Any], options: Options) -> Any:
     )
 
 
-def _plain(axes: Any) -> Any:
-    """Undo what Flax does to the containers among a module's attributes."""
-    if isinstance(axes, tuple):
-        return tuple(_plain(value) for value in axes)
-    return unfreeze(axes) if hasattr(axes, "unfreeze") else axes
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Kept:
+    """Axes in the containers they came in: of attributes, Flax makes tuples and frozen ones."""
+
+    axes: Any
+
+    def _key(self) -> Any:
+        leaves, tree = jax.tree.flatten(self.axes, is_leaf=lambda axis: axis is None)
+        return tuple(leaves), tree
+
+    def __eq__(self, other: Any) -> bool:
+        return isinstance(other, _Kept) and self._key() == other._key()
+
+    def __hash__(self) -> int:
+        return hash(self._key())
+
+    def __repr__(self) -> str:
+        return repr(self.axes)
+
+
+def _kept(axes: Any) -> Any:
+    flat = axes if isinstance(axes, tuple) else (axes,)
+    plain = all(axis is None or isinstance(axis, (int, _Kept)) for axis in flat)
+    return axes if plain else _Kept(axes)
+
+
+def _given(axes: Any) -> Any:
+    return axes.axes if isinstance(axes, _Kept) else axes
