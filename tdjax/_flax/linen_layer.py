@@ -8,6 +8,7 @@ partitioning metadata, `nn.remat` around or inside. All that is not public in Fl
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -211,13 +212,10 @@ def _over_time(value: Any, time: Any) -> Any:
     return jnp.broadcast_to(jnp.expand_dims(value, axis), shape)
 
 
-def _keys(path: tuple) -> list[str]:
-    return [jax.tree_util.keystr((key,), simple=True) for key in path]
-
-
+@functools.lru_cache(maxsize=4096)
 def _name(path: tuple) -> str:
     """Return `batch_stats/BatchNorm_0/mean`, led by the number of its scope if not the first."""
-    _, scope, *rest = _keys(path)
+    _, scope, *rest = (jax.tree_util.keystr((key,), simple=True) for key in path)
     return "/".join(rest if scope == "0" else [f"({scope})", *rest])
 
 
