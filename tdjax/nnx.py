@@ -47,6 +47,8 @@ class TimeDistributed(nnx.Module):
     (32, 10, 64)
     """
 
+    method: str | None = None
+
     def __init__(
         self,
         layer: Any,
@@ -64,7 +66,6 @@ class TimeDistributed(nnx.Module):
         options = make_options(
             strategy, rng, pooled, state, sum_collections, in_axes, out_axes, masked_output
         )
-        self.method: str | None = None
         if inspect.ismethod(layer) and isinstance(layer.__self__, nnx.Module):
             layer, self.method = layer.__self__, layer.__name__
         self.layer = layer

@@ -36,8 +36,10 @@ class NnxLayer(Layer):
         self._function = function
         self._summed = tuple(_variable_type(item) for item in summed)
         self._types: dict[str, type] = {}
-        pure = nnx.with_vars(self._nodes, ref=False, hijax=False, allow_duplicates=True)
-        self._graph, state = nnx.split(pure)
+        self._graph, state = nnx.split(self._nodes)
+        if any(_is_reference(held) for _, held in nnx.to_flat_state(state)):
+            values = nnx.with_vars(self._nodes, ref=False, hijax=False, allow_duplicates=True)
+            self._graph, state = nnx.split(values)
         if self._summed:
             afresh = nnx.merge(self._graph, state)  # sums start from nothing and are added later
             nnx.pop(afresh, lambda path, value: self._is_summed(value) and _is_attribute(path))
@@ -153,6 +155,11 @@ def _is_attribute(path: Path) -> bool:
 
 def _graph_nodes(kwargs: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in kwargs.items() if isinstance(value, nnx.Pytree)}
+
+
+def _is_reference(held: Any) -> bool:
+    """Say whether a variable is a mutable array of JAX itself, or a type of its own."""
+    return isinstance(held, nnx.Variable) and (held.ref or held.hijax)
 
 
 def _raw(held: Any) -> Any:
