@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterator
 from typing import Any, Literal
 
 import jax
@@ -65,13 +66,21 @@ class Call:
         """Return the step as it was traced on so many rows, if it was."""
         return self.traced if self.traced is not None and self.traced.rows == rows else None
 
-    def with_spread(self) -> Call:
-        """Return the call with every shared leaf that leads with the batch taken to be `spread`."""
-        roles = tuple(
-            "spread" if self._leads_with_batch(index) else role
-            for index, role in enumerate(self.roles)
-        )
-        return dataclasses.replace(self, roles=roles)
+    def with_spread(self) -> Iterator[Call]:
+        """Yield the call with shared leaves that lead with the batch taken to be `spread`.
+
+        First all of them, then those of one argument alone: sizes of weights may be equal to that
+        of the batch by chance.
+        """
+        owners = [re.split(r"[\[.]", name)[0] for name in self.names]
+        found = {owners[i]: None for i in range(len(self.roles)) if self._leads_with_batch(i)}
+        trials = [set(found), *({owner} for owner in found)] if len(found) > 1 else [set(found)]
+        for owned in trials if found else []:
+            roles = tuple(
+                "spread" if owners[index] in owned and self._leads_with_batch(index) else role
+                for index, role in enumerate(self.roles)
+            )
+            yield dataclasses.replace(self, roles=roles)
 
     def with_rows_mapped(self) -> Call:
         """Return the call with every `spread` leaf repeated for each step, as `rows`."""

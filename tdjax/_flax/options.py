@@ -9,7 +9,7 @@ from tdjax._axes import Axes, check_axes
 from tdjax.strategies import Strategy, parse
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class Options:
     """What both wrappers take beside the layer; see `tdjax.linen.TimeDistributed`."""
 
@@ -21,6 +21,16 @@ class Options:
     in_axes: Axes = 1
     out_axes: Axes = 1
     masked_output: Literal["zero", "keep"] = "zero"
+
+    def __repr__(self) -> str:
+        """Show the strategy, and what else differs from its default."""
+        strategy = str(self.strategy)
+        shown = [f"strategy={strategy if '(' in strategy else repr(strategy)}"]
+        for field in dataclasses.fields(self)[1:]:
+            value = getattr(self, field.name)
+            if value != field.default:
+                shown.append(f"{field.name}={value!r}")
+        return f"Options({', '.join(shown)})"
 
 
 def make_options(

@@ -38,10 +38,11 @@ def takes_mask(function: Any, mask: Any) -> bool:
     """Say whether a layer is given its step's part of the mask.
 
     It is if its call has a parameter called `mask`. That of Flax's own layers means something else
-    than real rows (which keys attention sees, which elements normalisation counts), so that they
-    are given a mask only if it has more axes than batch and time.
+    than real rows (which keys attention sees, which elements normalisation counts), and that of a
+    wrapper inside this one its own time, so that they are given a mask only if it has more axes
+    than batch and time.
     """
-    if mask is None or (mask.ndim == 2 and function.__module__.startswith("flax.")):
+    if mask is None or (mask.ndim == 2 and function.__module__.startswith(("flax.", "tdjax."))):
         return False
     try:
         return "mask" in inspect.signature(function).parameters

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tdjax.independence._kinds import STEP, Kind, NotProvenError
+from tdjax.independence._kinds import STEP, Kind, NotProvenError, Rows
 from tdjax.independence._rules import every_output, same_rows, shape_of
 
 # fmt: off
@@ -24,11 +24,16 @@ ELEMENTWISE = (
 # fmt: on
 
 
+def _goes_with_every_row(shape: tuple, rows: Rows) -> bool:
+    """Say whether an array is one value along the rows, as attention's dropout is."""
+    return rows == Rows(rows.axis) and shape[rows.axis] == 1
+
+
 def elementwise(eqn: Any, kinds: list[Kind]) -> list[Kind]:
     """Outputs lie where the inputs lie; scalars go with every row."""
     rows = same_rows(kinds)
     for atom, kind in zip(eqn.invars, kinds, strict=True):
-        if kind is STEP and shape_of(atom):
+        if kind is STEP and shape_of(atom) and not _goes_with_every_row(shape_of(atom), rows):
             raise NotProvenError("gives every step its own array, which a fold cannot share out")
     reshaped = shape_of(eqn.invars[0]) != shape_of(eqn.outvars[0])
     if eqn.primitive.name == "bitcast_convert_type" and reshaped:

@@ -39,11 +39,10 @@ def prove(call: Call, rows: Any, settled: bool = False) -> Proven:
     if memorable and settled and (reason := _failures.get(_key(call, step, rows))):
         return _failed(reason, call, step)
     found = _attempt(call, step, rows)
-    spread = call.with_spread()
-    if not found.proof.independent and spread.roles != call.roles:
+    if not found.proof.independent:
         # A shared array may lead with the batch: then its rows go with the rows of the fold.
-        again = _attempt(spread, step, rows)
-        found = again if again.proof.independent else found
+        attempts = (_attempt(spread, step, rows) for spread in call.with_spread())
+        found = next((again for again in attempts if again.proof.independent), found)
     if memorable:
         _remember(call, found, rows)
     return found

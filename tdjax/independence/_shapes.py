@@ -59,9 +59,10 @@ def reshape(eqn: Any, kinds: list[Kind]) -> list[Kind]:
     the rows must agree.
     """
     rows = only_first_has_rows(kinds, "takes its shape from data")
-    if eqn.params.get("dimensions") is not None:
-        raise NotProvenError("permutes axes while it reshapes")
     shape, target = shape_of(eqn.invars[0]), shape_of(eqn.outvars[0])
+    order = eqn.params.get("dimensions")
+    if order is not None:  # a transposition comes first
+        shape, rows = tuple(shape[axis] for axis in order), rows.at(order.index(rows.axis))
     if rows == Rows(0) and target[:1] == shape[:1]:
         return [rows]
     before = math.prod(shape[: rows.axis]) * rows.outer

@@ -66,7 +66,7 @@ class Hoist:
         if _has_rows(step.inputs):
             for value, kind in zip(values, step.inputs, strict=True):
                 if kind is STEP:
-                    self._collect(jnp.broadcast_to(value[:, None], (*value.shape, self.call.batch)))
+                    self._collect(_for_every_row(value, _rows_of(step), self.call.batch))
             return nothing
         # The loop's own equation makes as many rows as one step has.
         small = step.eqn.small
@@ -116,7 +116,7 @@ class Folded:
         if eqn.primitive.name in _CALLS:
             return self._call(eqn, step, values, found)
         if _has_rows(step.inputs):
-            rows = next(kind for kind in step.inputs if isinstance(kind, Rows))
+            rows = _rows_of(step)
             shape = next(
                 value.shape for value, kind in zip(values, step.inputs, strict=True) if kind == rows
             )
@@ -158,8 +158,21 @@ def count_found(steps: Sequence[Step]) -> int:
     return total
 
 
+def _rows_of(step: Step) -> Rows:
+    """Return where the rows are that an equation takes."""
+    return next(kind for kind in step.inputs if isinstance(kind, Rows))
+
+
+def _for_every_row(value: Any, rows: Rows, batch: Any) -> Any:
+    """Return values `(time, ...)` of size 1 along the rows, or numbers, as `(time, batch, ...)`."""
+    value = value[:, None] if value.ndim == 1 else jnp.moveaxis(value, rows.axis + 1, 1)
+    return jnp.broadcast_to(value, (value.shape[0], batch, *value.shape[2:]))
+
+
 def _spread(value: Any, rows: Rows, shape: tuple) -> Any:
-    """Return one number a row as an array of the shape of the rows it goes with."""
+    """Return what goes with each row as an array that meets the rows where they lie."""
+    if value.ndim > 1:
+        return jnp.moveaxis(value, 0, rows.axis)
     parts = (rows.outer, value.shape[0], rows.inner)
     along = jnp.broadcast_to(value[None, :, None], parts).reshape(-1)
     return jax.lax.broadcast_in_dim(along, shape, (rows.axis,))

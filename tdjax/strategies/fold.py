@@ -117,8 +117,8 @@ class Fold(Strategy):
                     f"assume_independent=True."
                 )
         outputs: list[Kind] = [
-            Rows(0) if aval.shape and aval.shape[0] == program.rows else CONST
-            for aval in program.out_avals
+            Rows(0) if axis is not None and aval.shape and aval.shape[0] == program.rows else CONST
+            for axis, aval in zip(program.out_axes(call), program.out_avals, strict=True)
         ]
         if call.pooled:
             _check_pooled(call, program, outputs)
