@@ -7,6 +7,7 @@ lifted is refused.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import inspect
 import sys
@@ -61,14 +62,21 @@ def _settings(fun: Any, options: dict[str, Any]) -> dict[str, Any]:
 
 
 def lift_method(fun: Callable[..., Any], args: tuple, options: dict[str, Any]) -> Any:
-    """Return a call to make instead, if `fun` is a method of a Linen module that is being run.
+    """Return a call to make instead, if `fun` is a method of a module that is being run.
 
-    Flax calls a decorated method with the module as first argument; a method taken from a module
-    has it as `__self__`.
+    Linen calls a decorated method with the module as first argument; a method taken from a module,
+    as a decorated one of an NNX module is, has it as `__self__`.
 
     Raises:
         TypeError: the function closes over a module whose variables or noise it could reach.
     """
+    if inspect.ismethod(fun) and isinstance(fun.__self__, _nnx_module()):
+        from tdjax import nnx as nnx_wrappers
+
+        settings = _settings(fun, options)
+        return functools.partial(
+            nnx_wrappers.call_method, fun.__self__, fun.__func__, settings, args
+        )
     linen = _linen_module()
     if not linen:
         return None
@@ -86,17 +94,49 @@ def lift_method(fun: Callable[..., Any], args: tuple, options: dict[str, Any]) -
     return functools.partial(wrappers.call_method, module, function, _settings(fun, options), args)
 
 
+@contextlib.contextmanager
+def no_module_in_use(fun: Callable[..., Any]) -> Iterator[None]:
+    """Refuse calls of Linen modules that were bound outside the steps of `fun`.
+
+    A module can be reached in ways that no look at `fun` reveals: a function it calls, a list, or
+    `nn.Dense(3)` written inside a function that is itself inside a compact method.
+
+    Raises:
+        TypeError: such a module is called, and has variables or noise that the steps could reach.
+    """
+    if not _linen_module():
+        yield
+        return
+    import flax.linen as nn
+    from flax.core.tracers import current_trace
+
+    outside = current_trace()
+
+    def intercept(call: Any, args: tuple, kwargs: dict[str, Any], context: Any) -> Any:
+        scope = context.module.scope
+        if scope is not None and scope.root.trace_level == outside:
+            _check_in_use(fun, context.module)
+        return call(*args, **kwargs)
+
+    with nn.intercept_methods(intercept):
+        yield
+
+
 def _check_closure(fun: Callable[..., Any], linen: Any) -> None:
     for value in _reachable(fun):
         if not isinstance(value, linen) or value.scope is None:
             continue
-        if value.scope.mutable not in (False, None) or value.scope.rngs:
-            raise TypeError(
-                f"{_name(fun)} closes over {type(value).__name__}, a module that is being run: its "
-                f"steps would leak tracers into it, or share one noise. Wrap the module instead, "
-                f"tdjax.linen.TimeDistributed(layer)(x), or decorate a method of it with "
-                f"@tdjax.time_distributed."
-            )
+        _check_in_use(fun, value)
+
+
+def _check_in_use(fun: Callable[..., Any], module: Any) -> None:
+    if module.scope.mutable not in (False, None) or module.scope.rngs:
+        raise TypeError(
+            f"{_name(fun)} closes over {type(module).__name__}, a module that is being run: its "
+            f"steps would leak tracers into it, or share one noise. Wrap the module instead, "
+            f"tdjax.linen.TimeDistributed(layer)(x), or decorate a method of it with "
+            f"@tdjax.time_distributed."
+        )
 
 
 def _reachable(fun: Any) -> Iterator[Any]:

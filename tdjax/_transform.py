@@ -21,7 +21,7 @@ from tdjax._axes import (
     time_size,
 )
 from tdjax._call import Call, Role, trace
-from tdjax._flax_guard import lift_method, wrap_module
+from tdjax._flax_guard import lift_method, no_module_in_use, wrap_module
 from tdjax._mask import resolve_mask
 from tdjax._symbolic import is_symbolic
 from tdjax.strategies import Strategy, parse
@@ -150,9 +150,10 @@ class TimeDistributed:
         if lifted is not None:
             return lifted(mask=mask, seq_lengths=seq_lengths, **kwargs)
         call = self.bind(args, kwargs, mask, seq_lengths)
-        if not is_symbolic(call.time) and call.time == 0:
-            return no_steps(call)
-        return self.options["strategy"].run(call)
+        with no_module_in_use(self.__wrapped__):
+            if not is_symbolic(call.time) and call.time == 0:
+                return no_steps(call)
+            return self.options["strategy"].run(call)
 
     def bind(self, args: tuple, kwargs: dict[str, Any], mask: Any, seq_lengths: Any) -> Call:
         """Check the arguments of a call and find their time axes, rows and sizes."""

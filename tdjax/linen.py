@@ -5,12 +5,14 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import sys
+import textwrap
 from collections.abc import Callable
 from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from flax.core import Scope
 from flax.errors import InvalidRngError
 
 from tdjax._axes import is_array
@@ -76,6 +78,14 @@ class TimeDistributed(nn.Module):
             object.__setattr__(self, name, _kept(getattr(self, name)))
         _options_of(self)
         super().__post_init__()
+
+    def __repr__(self) -> str:
+        """Show the layer, the strategy, and the settings that are not the default ones."""
+        options = _options_of(self)
+        attributes = {"layer": repr(self.layer), **options.shown()}
+        lines = ["# attributes", *(f"{name} = {text}" for name, text in attributes.items())]
+        body = textwrap.indent("\n".join(lines), "    ")
+        return f"TimeDistributed(\n{body}\n)"
 
     def __call__(
         self, x: Any, *args: Any, mask: Any = None, seq_lengths: Any = None, **kwargs: Any
@@ -232,7 +242,8 @@ def check_layer(layer: Any) -> None:
             f"of one step."
         )
     scope = getattr(layer, "scope", None) if isinstance(layer, nn.Module) else None
-    if scope is not None and scope.path == () and scope.parent is None:
+    alone = scope is not None and scope.path == () and scope.parent is None
+    if alone and isinstance(layer.parent, Scope):  # with `nn.share_scope` it is a module
         raise TypeError(
             f"layer is {type(layer).__name__} bound to variables with .bind(); give the module "
             f"itself and pass the variables to TimeDistributed(...).apply."

@@ -136,6 +136,19 @@ def check_arguments(args: tuple) -> None:
                 )
 
 
+def call_method(
+    module: nnx.Module,
+    function: Callable[..., Any],
+    settings: dict[str, Any],
+    args: tuple,
+    mask: Any = None,
+    seq_lengths: Any = None,
+    **kwargs: Any,
+) -> Any:
+    """Call a method of a module on every step of `args`."""
+    return distribute(module, function, make_options(**settings), args, kwargs, mask, seq_lengths)
+
+
 def check_layer(layer: Any) -> None:
     """Raise TypeError unless `layer` can be applied over time."""
     if isinstance(layer, type):

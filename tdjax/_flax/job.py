@@ -19,6 +19,7 @@ from tdjax._flax.folded_keys import fold_keys
 from tdjax._flax.keys import step_keys
 from tdjax._flax.layer import Layer, Statistics
 from tdjax._flax.options import Options
+from tdjax._flax.scalars import is_scalar, scalars_inside
 from tdjax._flax.signature import parameter_names, takes_mask
 from tdjax._transform import TimeDistributed
 from tdjax.strategies import Fold, Strategy, Vmap
@@ -114,8 +115,9 @@ class Job:
             statistics = None
             if way.masked or way.axis_name:
                 statistics = Statistics(way.axis_name, _counted(mask) if way.masked else None)
-            output, after = layer(variables, keys, args, kwargs, statistics)
-            return output, _sort(layer, variables, after, way)
+            with scalars_inside() as scalars:
+                output, after = layer(variables, keys, args, kwargs, statistics)
+            return output, _sort(layer, variables, after, way, scalars)
 
         if takes:
 
@@ -160,7 +162,9 @@ def _counted(mask: Any) -> Any:
     return real | ~real.any()
 
 
-def _sort(layer: Layer, before: dict[str, Any], after: dict[str, Any], way: Way) -> dict[str, dict]:
+def _sort(
+    layer: Layer, before: dict[str, Any], after: dict[str, Any], way: Way, scalars: list
+) -> dict[str, dict]:
     """Group what a step has written by how it comes back from all steps."""
     groups: dict[str, dict] = {group: {} for group in _OUT_AXES}
     for name, value in after.items():
@@ -172,7 +176,8 @@ def _sort(layer: Layer, before: dict[str, Any], after: dict[str, Any], way: Way)
         elif role in ("state", "counter") and name in before:
             group = EQUAL
         else:
-            group = ROWS if jnp.ndim(value) else SCALARS
+            scalar = not jnp.ndim(value) or is_scalar(layer, name, value, scalars)
+            group = SCALARS if scalar else ROWS
         groups[group][name] = value
     return groups
 

@@ -63,3 +63,7 @@ class Layer(abc.ABC):
     @abc.abstractmethod
     def summed(self, name: str) -> bool:
         """Say whether a sown value is to be added up over the steps."""
+
+    def place(self, name: str) -> Any:
+        """Return where a variable stands in the whole model, if that is known."""
+        return None

@@ -116,6 +116,12 @@ class LinenLayer(Layer):
         """Say whether the variable is in one of the collections to be added up."""
         return self._collection(name) in self._summed
 
+    def place(self, name: str) -> tuple:
+        """Return the collection, the path of the scope and the path inside it."""
+        _, scope, *rest = self._paths[name]
+        collection, *inside = (jax.tree_util.keystr((key,), simple=True) for key in rest)
+        return (collection, *self._scopes[scope.idx].path, *inside)
+
     def __call__(
         self,
         variables: dict[str, Any],

@@ -22,15 +22,18 @@ class Options:
     out_axes: Axes = 1
     masked_output: Literal["zero", "keep"] = "zero"
 
-    def __repr__(self) -> str:
-        """Show the strategy, and what else differs from its default."""
+    def shown(self) -> dict[str, str]:
+        """Return the strategy, and what else differs from its default, as they are written."""
         strategy = str(self.strategy)
-        shown = [f"strategy={strategy if '(' in strategy else repr(strategy)}"]
+        texts = {"strategy": strategy if strategy.endswith(")") else repr(strategy)}
         for field in dataclasses.fields(self)[1:]:
             value = getattr(self, field.name)
             if value != field.default:
-                shown.append(f"{field.name}={value!r}")
-        return f"Options({', '.join(shown)})"
+                texts[field.name] = repr(value)
+        return texts
+
+    def __repr__(self) -> str:
+        return f"Options({', '.join(f'{name}={text}' for name, text in self.shown().items())})"
 
 
 def make_options(

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextvars
 import dataclasses
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from tdjax._call import Call, trace_along
+from tdjax._call import Call, trace, trace_along
 from tdjax._errors import StrategyError
 from tdjax._flax.carry import run_in_order
 from tdjax._flax.effects import Effects, find_effects
@@ -16,11 +17,17 @@ from tdjax._flax.folded_keys import check_draws, draws
 from tdjax._flax.job import EACH, EQUAL, ROWS, SCALARS, Job, Way, bind_arguments, time_axis
 from tdjax._flax.layer import Layer
 from tdjax._flax.options import Options
+from tdjax._flax.scalars import report_scalars
 from tdjax._flax.ways import check_state, choose_ways
 from tdjax._symbolic import is_symbolic
 from tdjax._transform import no_steps
-from tdjax.strategies import Vmap
+from tdjax.independence import prove
+from tdjax.strategies import Fold, Vmap
 from tdjax.strategies._padding import real_steps
+
+_outputs_alone: contextvars.ContextVar[bool] = contextvars.ContextVar(
+    "tdjax_outputs_alone", default=False
+)
 
 
 def run_layer(
@@ -40,6 +47,8 @@ def run_layer(
         ValueError, TypeError: arguments that do not fit.
         StrategyError: the strategy cannot keep the meaning for this layer.
     """
+    if _outputs_alone.get():
+        return run_outputs(layer, options, args, kwargs, mask, seq_lengths), {}
     bound = bind_arguments(layer.title, layer.function, options, args, mask, seq_lengths)
     with time_axis() as axis_name:
         job = Job(layer, options, args, kwargs, bound, axis_name)
@@ -56,7 +65,16 @@ def run_layer(
                 return _run(job, way, effects)
             except StrategyError:
                 continue
-        return _run(job, last, effects)
+        try:
+            return _run(job, last, effects)
+        except StrategyError as error:
+            names = _mixing(job, last)
+            if not names:
+                raise
+            raise StrategyError(
+                f"{error} The output alone could be folded: rows meet in what {layer.title} sows, "
+                f"{', '.join(names)}; a collection that is not mutable is not collected."
+            ) from None
 
 
 def run_outputs(
@@ -67,7 +85,10 @@ def run_outputs(
     mask: Any = None,
     seq_lengths: Any = None,
 ) -> Any:
-    """Call a layer on every step for its output alone, with one trace, whatever it writes."""
+    """Call a layer on every step for its output alone, with one trace, whatever it writes.
+
+    That holds for wrappers inside it, too: what they would write goes nowhere.
+    """
     options = dataclasses.replace(options, strategy=Vmap())
     bound = bind_arguments(layer.title, layer.function, options, args, mask, seq_lengths)
     with time_axis() as axis_name:
@@ -75,13 +96,37 @@ def run_outputs(
         if not is_symbolic(bound.time) and bound.time == 0:
             return _no_time(job)[0]
         way = Way(Vmap(), axis_name=None if options.pooled is False else axis_name)
-        return _drop_writes(job.call(way), way)
+        token = _outputs_alone.set(True)
+        try:
+            return _drop_writes(job.call(way), way)
+        finally:
+            _outputs_alone.reset(token)
 
 
 def _drop_writes(call: Call, way: Way) -> Any:
     groups: dict[str, dict] = {EQUAL: {}, EACH: {}, ROWS: {}, SCALARS: {}}
     alone = dataclasses.replace(call, step=lambda leaves: (call.step(leaves)[0], groups))
     return way.strategy.run(alone)[0]
+
+
+def _mixing(job: Job, way: Way) -> list[str]:
+    """Return which sown values stand in the way of a fold; none if it is the output itself."""
+    if not isinstance(way.strategy, Fold) or way.pooled or job.bound.batch is None:
+        return []
+    call = job.call(way)
+
+    def proven(name: str | None) -> bool:
+        def step(leaves: list[Any]) -> Any:
+            output, groups = call.step(leaves)
+            return {**groups[ROWS], **groups[SCALARS]}[name] if name else output
+
+        alone = dataclasses.replace(call, step=step, out_axes=None, traced=None)
+        return prove(alone, call.batch * 2 + 1).proof.independent
+
+    program = trace(call, call.batch)
+    _, groups = jax.tree.unflatten(program.out_tree, program.out_avals)
+    sown = [*groups[ROWS], *groups[SCALARS]]
+    return [name for name in sown if not proven(name)] if sown and proven(None) else []
 
 
 def _no_time(job: Job) -> tuple[Any, dict[str, Any]]:
@@ -151,6 +196,7 @@ def _merge(job: Job, groups: dict[str, dict[str, Any]]) -> dict[str, Any]:
         for name, value in groups[group].items():
             if layer.summed(name):
                 merged[name] = value.sum(axis)
+    report_scalars(layer, {name: merged[name] for name in groups[SCALARS]})
     for name, value in groups[EACH].items():
         merged[name] = _mean_over_steps(value, job.mask)
     if job.mask is not None:

@@ -9,6 +9,7 @@ import jax
 from flax import nnx
 from flax.core import lift
 from flax.core.scope import LazyRng, Scope
+from flax.core.tracers import current_trace
 from flax.linen.transforms import lift_direct_transform
 
 
@@ -59,3 +60,17 @@ def test_captures_are_kept_where_summed_types_expect_them():
 
     nnx.capture(Probe(), nnx.Intermediate)(1.0)
     assert seen == [True]
+
+
+def test_a_scope_knows_under_which_trace_it_was_made():
+    outside, seen = current_trace(), []
+    scope = Scope({}).push("layer")
+
+    def step(x):
+        seen.append((current_trace(), scope.root.trace_level, Scope({}).root.trace_level))
+        return x
+
+    for transform in (jax.make_jaxpr, jax.vmap, jax.jit):
+        transform(step)(jax.numpy.ones(2))
+    for inside, made_outside, made_inside in seen:
+        assert made_outside == outside != inside == made_inside
