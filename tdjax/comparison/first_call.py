@@ -49,7 +49,7 @@ class FirstCalls:
     def call(self, candidate: Candidate) -> None:
         """Call a candidate once; drop it if it fails, is wrong or is far slower."""
         assert candidate.program is not None
-        risky = candidate.program.loops and self._platform == "cpu"
+        risky = candidate.program.facts.loops and self._platform == "cpu"
         if risky and not self._call_elsewhere(candidate):
             return
         start = time.perf_counter()

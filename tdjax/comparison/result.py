@@ -14,7 +14,9 @@ from tdjax.comparison.entry import Entry
 from tdjax.comparison.verdict import Verdict
 
 FORMAT = "tdjax-comparison"
-VERSION = 1
+VERSION = 2
+# What entries of earlier formats did not have.
+_SINCE: Mapping[int, Mapping[str, Any]] = {1: {"movements": None}, 2: {}}
 
 
 @dataclass(frozen=True)
@@ -93,14 +95,16 @@ class Comparison:
         if not isinstance(content, dict) or content.get("format") != FORMAT:
             raise ValueError(f"{path}: not a saved comparison: it does not say {FORMAT!r}")
         version = content.get("version")
-        if not isinstance(version, int) or version > VERSION:
+        if not isinstance(version, int) or version not in _SINCE:
             raise ValueError(
                 f"{path}: written by a newer tdjax (format {version}; this one reads up to "
                 f"{VERSION}). Upgrade: pip install --upgrade tdjax"
             )
         try:
             return cls(
-                entries=tuple(Entry.from_json(entry) for entry in content["entries"]),
+                entries=tuple(
+                    Entry.from_json({**_SINCE[version], **entry}) for entry in content["entries"]
+                ),
                 verdicts=tuple(Verdict.from_json(verdict) for verdict in content["verdicts"]),
                 reference=content["reference"],
                 workloads=content["workloads"],
