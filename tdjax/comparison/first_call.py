@@ -11,7 +11,8 @@ import numpy as np
 
 from tdjax.comparison.agreement import disagreement
 from tdjax.comparison.candidate import Candidate
-from tdjax.comparison.guard import CallFailed, Guard, TooSlow
+from tdjax.comparison.child import TooSlow
+from tdjax.comparison.guard import CallFailed, Guard
 
 CUT_RATIO = 6.0
 CUT_SECONDS = 0.25

@@ -85,6 +85,16 @@ class Subject:
         Raises:
             ValueError: in the mode "grad", nothing can be differentiated.
         """
+        shapes = self.cotangent_shapes(strategy, mode)
+        random = np.random.default_rng(0)
+        return [jnp.asarray(_normal(random, s.shape, s.dtype), s.dtype) for s in shapes]
+
+    def cotangent_shapes(self, strategy: Any, mode: str) -> Arrays:
+        """Return the shapes of `cotangents`.
+
+        Raises:
+            ValueError: in the mode "grad", nothing can be differentiated.
+        """
         answer, _ = jax.eval_shape(partial(self.call, strategy), self.arrays)
         if mode == "forward":
             return []
@@ -95,8 +105,7 @@ class Subject:
                 f"{len(self.differentiated)} such arguments and {len(shapes)} such outputs. "
                 f'Compare it with mode="forward".'
             )
-        random = np.random.default_rng(0)
-        return [jnp.asarray(_normal(random, s.shape, s.dtype), s.dtype) for s in shapes]
+        return shapes
 
 
 def subject(

@@ -10,7 +10,7 @@ from tdjax.comparison.hlo.cost import Counter
 from tdjax.comparison.hlo.memory import own_bytes
 from tdjax.comparison.hlo.module import Computation, Instruction, Module
 from tdjax.comparison.hlo.opcodes import COLLECTIVES, IDLE_CALLS, MOVEMENT
-from tdjax.comparison.hlo.place import Place, place_near
+from tdjax.comparison.hlo.place import Place, place, place_near
 from tdjax.comparison.hlo.trips import trip_count
 
 KINDS = ("transpose", "copy", "gather", "scatter", "loop", "collective", "custom call")
@@ -64,12 +64,35 @@ def movements(module: Module, steps: Steps | None = None) -> tuple[Movement, ...
         steps: batch and time size, to name the axes that move.
     """
     reader = _Reader(module, steps)
+    served = _contractions(module)
     found: dict[tuple[str, str, Place], Movement] = {}
     for each in reader.computation(module.entry, 1):
-        key = (each.kind, each.what, each.place)
+        where = each.place
+        if where.op in _REARRANGING:
+            where = replace(where, op=served.get(replace(where, op=None), where.op))
+        key = (each.kind, each.what, where)
+        each = replace(each, place=where)
         before = found.get(key)
         found[key] = each if before is None else _joined(before, each)
     return tuple(sorted(found.values(), key=lambda m: -(m.bytes or 0)))
+
+
+# A layer's line holds the operation itself and what brings its operands into shape; vmap adds to
+# the latter, under the same name.
+_REARRANGING = ("broadcast_in_dim", "reshape", "squeeze", "transpose")
+_CONTRACTIONS = ("conv_general_dilated", "dot_general")
+
+
+def _contractions(module: Module) -> dict[Place, str]:
+    """Return the convolution or product of every place that has just one kind of them."""
+    found: dict[Place, set[str]] = {}
+    for computation in module.computations.values():
+        for instruction in computation.instructions.values():
+            if any(name in instruction.text for name in _CONTRACTIONS):
+                where = place(instruction, module)
+                if where.op in _CONTRACTIONS:
+                    found.setdefault(replace(where, op=None), set()).add(where.op)
+    return {where: next(iter(ops)) for where, ops in found.items() if len(ops) == 1}
 
 
 def _joined(one: Movement, other: Movement) -> Movement:

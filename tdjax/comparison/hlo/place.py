@@ -40,7 +40,8 @@ class Place:
         layer: the path of the layer, without the outermost module: "encoder/Conv_0".
         source: the line of the user's code that called it: "net.py:12".
         backward: whether it belongs to a gradient.
-        around: whether a strategy added it around the steps; the step has no such operation.
+        around: whether a strategy added it around the steps; the step has no such operation,
+            layer or line.
     """
 
     op: str | None = None
@@ -60,19 +61,21 @@ def place(instruction: Instruction, module: Module) -> Place:
     if "/" not in name:
         return Place(op="input")
     *outer, last = name.split("/")
-    own = _after_strategy(outer)
-    layers = [] if own is None else [part for part in map(_unwrapped, own) if _is_layer(part)]
+    own, inside = _after_strategy(outer)
+    layers = [part for part in map(_unwrapped, own) if _is_layer(part)]
     op = _unwrapped(last)
     stack = module.stacks.get(int(fields.get("stack_frame_id", 0)), ())
     if "source_file" in fields:
         stack = ((fields["source_file"], int(fields.get("source_line", 0))),)
-    source, passed_strategy = _source(stack)
+    source, by_strategy = _source(stack)
+    backward = "transpose(" in name
+    if not layers and source is None and (inside or by_strategy):
+        return Place(backward=backward, around=True)
     return Place(
         op=op.removeprefix("jit(").rstrip(")"),
         layer="/".join(layers[1:] or layers) or None,
         source=source,
-        backward="transpose(" in name,
-        around=not layers and source is None and (own is not None or passed_strategy),
+        backward=backward,
     )
 
 
@@ -107,15 +110,16 @@ def _operands(instruction: Instruction, computation: Computation) -> tuple[Instr
     return computation.operands(instruction)
 
 
-def _after_strategy(parts: Iterable[str]) -> list[str] | None:
-    """Return what follows the innermost strategy's scope; all of it where there is none."""
+def _after_strategy(parts: Iterable[str]) -> tuple[list[str], bool]:
+    """Return what follows the innermost strategy's scope, and whether there is one."""
     found: list[str] = []
+    inside = False
     for part in parts:
         if _unwrapped(part).startswith(_STRATEGY):
-            found = []
+            found, inside = [], True
         else:
             found.append(part)
-    return found
+    return found, inside
 
 
 def _unwrapped(part: str) -> str:
