@@ -26,7 +26,7 @@ class Entry:
 
     Attributes:
         workload: the name of what was run.
-        target: the device: "cpu", "gpu" or "tpu".
+        target: the device: "cpu", "gpu" or "tpu"; "tpu:v5e", "gpu:h100", ... if it is not here.
         evidence: "measured" on an attached device, or "compiled" for one that is not here.
         mode: "forward", or "grad": forward and gradient together.
         strategy: the strategy's name, as `str(strategy)` gives it.

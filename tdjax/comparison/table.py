@@ -177,11 +177,12 @@ def _verdict(verdict: Verdict) -> Any:
 
 
 def _why(entries: Sequence[Entry], verdict: Verdict, reference: str) -> Any:
+    from rich.padding import Padding
     from rich.text import Text
 
     # The first sentence sums up figures that the table has.
     for sentence in of_verdict(entries, verdict, reference, 1 + _REASONS)[1:]:
-        yield Text(f"  {sentence}", style="dim")
+        yield Padding(Text(sentence, style="dim"), (0, 0, 0, 2))
 
 
 def _summaries(comparison: Comparison) -> Any:

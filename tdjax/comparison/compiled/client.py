@@ -7,12 +7,17 @@ from pathlib import Path
 
 from tdjax.comparison.child import Child, ChildDied
 from tdjax.comparison.compiled.catalog import Device
+from tdjax.comparison.compiled.travel import Parcel
 
 _START_TIMEOUT = 120.0
 
 
 class CompileFailed(Exception):
     """The compiler refused the program, or its process died; the message is its last line."""
+
+
+class Closed(Exception):
+    """The client was closed before the program was compiled."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +42,7 @@ class Client:
         self._device = device
         self._child: Child | None = None
         self._refusal: str | None = None
+        self._closed = False
 
     def __enter__(self) -> Client:
         return self
@@ -44,21 +50,23 @@ class Client:
     def __exit__(self, *exception: object) -> None:
         self.close()
 
-    def compile(self, program: bytes, deadline: float) -> Compiled:
-        """Compile an exported program.
+    def compile(self, parcel: Parcel, deadline: float) -> Compiled:
+        """Compile a lowered program.
 
         Args:
-            program: as `travel.pack` makes it.
+            parcel: as `travel.pack` makes it.
             deadline: seconds that the compiler may take, its start not counted.
 
         Raises:
             TooSlow: the deadline passed; the process is ended.
             CompileFailed: the program was refused, or the process died.
+            Closed: `close` was called.
         """
         try:
-            answer = self._started().ask(("compile", program), deadline)
+            answer = self._started().ask(("compile", (parcel.program, parcel.mesh)), deadline)
         except ChildDied as error:
-            self._child = None
+            if self._closed:
+                raise Closed from None
             raise CompileFailed(f"its compiler {error}") from None
         if answer[0] == "failed":
             raise CompileFailed(_first_line(answer[1]))
@@ -66,11 +74,13 @@ class Client:
 
     def close(self) -> None:
         """End the process, whatever it is doing; no other one is started."""
-        self._refusal = self._refusal or "its compiler was ended"
+        self._closed = True
         if self._child is not None:
             self._child.close()
 
     def _started(self) -> Child:
+        if self._closed:
+            raise Closed
         if self._refusal is not None:
             raise CompileFailed(self._refusal)
         if self._child is not None and not self._child.ended:
@@ -85,7 +95,7 @@ class Client:
         answer = self._child.ask(("device", dict(self._device.topology)), _START_TIMEOUT)
         if answer[0] == "failed":
             self._refusal = _first_line(answer[1])
-            self.close()
+            self._child.close()
             raise CompileFailed(self._refusal)
         return self._child
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from tdjax.comparison.child import TooSlow
 from tdjax.comparison.compiled.catalog import Device
-from tdjax.comparison.compiled.client import Client, CompileFailed
+from tdjax.comparison.compiled.client import Client, Closed, CompileFailed
 from tdjax.comparison.compiled.group import CompiledCandidate, CompiledGroup
 
 # A compiler takes a gigabyte, and more than a core for some of its time.
@@ -115,10 +115,12 @@ def _compile(
     assert candidate.lowered.parcel is not None
     deadline = min(timeout_s, left)
     try:
-        compiled = client.compile(candidate.lowered.parcel.program, deadline)
+        compiled = client.compile(candidate.lowered.parcel, deadline)
     except TooSlow:
         candidate.drop("timeout", f"cut: its compiler was still running after {deadline:.3g} s")
     except CompileFailed as error:
         candidate.drop("failed", str(error))
+    except Closed:
+        return  # It still waits: whoever closed the compiler says why.
     else:
         candidate.accept(compiled, group.steps)

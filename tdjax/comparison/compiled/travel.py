@@ -9,6 +9,7 @@ from typing import Any
 
 import jax
 from jax import export
+from jax.sharding import NamedSharding
 
 
 @dataclass(frozen=True)
@@ -19,10 +20,13 @@ class Parcel:
         program: the serialised export. It keeps the names of the operations and the Python
             lines that they come from.
         trace_s, lower_s: seconds of each stage.
+        mesh: names and sizes of the axes of the mesh that its arrays are spread over, with
+            their types; None where they are on one device.
         operations: how many equations were lowered: how long compiling may take.
     """
 
     program: bytes
+    mesh: tuple[tuple[str, int, str], ...] | None
     trace_s: float
     lower_s: float
     operations: int
@@ -42,14 +46,23 @@ def pack(function: Callable[..., Any], arguments: Sequence[Any], platform: str) 
     program = bytes(exported.serialize())
     lowered_at = time.perf_counter()
     operations = _operations(traced.jaxpr)
-    return Parcel(program, traced_at - start, lowered_at - traced_at, operations)
+    mesh = next(filter(None, map(_mesh, jax.tree.leaves(shapes))), None)
+    return Parcel(program, mesh, traced_at - start, lowered_at - traced_at, operations)
 
 
 def _shape(array: Any) -> jax.ShapeDtypeStruct:
-    spread = isinstance(array, jax.Array) and len(array.sharding.device_set) > 1
-    sharding = array.sharding if spread else None
+    placed = getattr(array, "sharding", None)
+    sharding = placed if placed is not None and placed.num_devices > 1 else None
     weak = getattr(array, "weak_type", False)
     return jax.ShapeDtypeStruct(array.shape, array.dtype, sharding=sharding, weak_type=weak)
+
+
+def _mesh(shape: jax.ShapeDtypeStruct) -> tuple[tuple[str, int, str], ...] | None:
+    if not isinstance(shape.sharding, NamedSharding):
+        return None
+    mesh = shape.sharding.mesh
+    types = [kind.name for kind in mesh.axis_types]
+    return tuple(zip(mesh.axis_names, mesh.axis_sizes, types, strict=True))
 
 
 def _operations(program: Any) -> int:

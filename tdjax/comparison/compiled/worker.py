@@ -1,7 +1,7 @@
 """The process that compiles for one device, whose compiler may print, hang or die.
 
 Reads pickled requests from standard input, answers on standard output: `("device", options)`
-makes the topology, `("compile", program)` compiles an exported program for it. It needs JAX
+makes the topology, `("compile", (program, mesh))` compiles an exported program for it. It needs JAX
 alone, so that nothing else is imported with it.
 """
 
@@ -31,7 +31,8 @@ def main() -> None:
                 devices = _devices(payload)
                 answer: Any = "ready", len(devices)
             else:
-                answer = "done", *_compile(payload, devices)
+                program, axes = payload
+                answer = "done", *_compile(program, axes, devices)
         except Exception as error:
             answer = "failed", f"{type(error).__name__}: {error}"
         pickle.dump(answer, answers)
@@ -44,12 +45,12 @@ def _devices(options: Any) -> Any:
     return topologies.get_topology_desc(**options).devices
 
 
-def _compile(program: bytes, devices: Any) -> tuple[float, str, int | None]:
+def _compile(program: bytes, axes: Any, devices: Any) -> tuple[float, str, int | None]:
     """Return seconds, optimised text and temporary memory of a program."""
     import jax
     import numpy as np
     from jax import export
-    from jax.sharding import Mesh, SingleDeviceSharding
+    from jax.sharding import AxisType, Mesh, SingleDeviceSharding
 
     exported = export.deserialize(bytearray(program))
     if exported.nr_devices > len(devices):
@@ -57,10 +58,12 @@ def _compile(program: bytes, devices: Any) -> tuple[float, str, int | None]:
             f"the arrays lie on {exported.nr_devices} devices and the topology has {len(devices)}"
         )
     shardings: Sequence[Any]
-    if exported.nr_devices == 1:
+    if axes is None:
         shardings = [SingleDeviceSharding(devices[0])] * len(exported.in_avals)
     else:
-        mesh = Mesh(np.array(devices[: exported.nr_devices]), ("devices",))
+        names, sizes, types = zip(*axes, strict=True)
+        chosen = np.array(devices[: exported.nr_devices]).reshape(sizes)
+        mesh = Mesh(chosen, names, axis_types=tuple(AxisType[name] for name in types))
         shardings = exported.in_shardings_jax(mesh)
     shapes = [
         jax.ShapeDtypeStruct(aval.shape, aval.dtype, sharding=sharding, weak_type=aval.weak_type)

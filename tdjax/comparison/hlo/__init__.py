@@ -9,7 +9,7 @@ from tdjax.comparison.hlo.module import Module
 from tdjax.comparison.hlo.movement import Movement, Steps, movements
 from tdjax.comparison.hlo.names import canonical, fingerprint
 from tdjax.comparison.hlo.parse import parse
-from tdjax.comparison.hlo.place import Place
+from tdjax.comparison.hlo.place import Place, place
 
 __all__ = [
     "Costs",
@@ -25,4 +25,5 @@ __all__ = [
     "movements",
     "operations",
     "parse",
+    "place",
 ]
