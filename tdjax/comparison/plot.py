@@ -11,7 +11,7 @@ from typing import Any
 from tdjax.comparison import atomic, wording
 from tdjax.comparison.entry import Entry, Group, grouped
 from tdjax.comparison.extras import need
-from tdjax.comparison.metric import TIME, figure, metric_of, shown
+from tdjax.comparison.metric import CYCLES, TIME, figure, metric_of, shown
 from tdjax.comparison.result import Comparison
 from tdjax.comparison.verdict import Verdict
 
@@ -102,8 +102,8 @@ def _panel(
     title = f"{group.workload}, {wording.MODE_TITLES[group.mode]}"
     if group.target != "cpu":
         title += f", {group.target}"
-    if metric != TIME:
-        title += f": {metric.replace('_', ' ')}"
+    if metric != TIME and figures:
+        title += ": estimated cycles" if metric == CYCLES else ": bytes"
     axes.set_title(title, loc="left", fontsize=11, fontweight="bold", color=_INK)
     if verdict is not None:
         axes.set_title(verdict.kind, loc="right", fontsize=9.5, color=_SOFT)

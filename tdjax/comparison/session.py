@@ -174,7 +174,8 @@ class Session:
 
         def finish(group: CompiledGroup) -> None:
             if left[id(group)] == 0:
-                self._finish(group.group, group.entries, time.perf_counter() - start)
+                seconds = sum(entry.compile_s or 0.0 for entry in group.entries)
+                self._finish(group.group, group.entries, seconds)
 
         def finished(group: CompiledGroup, candidate: CompiledCandidate) -> None:
             left[id(group)] -= 1

@@ -6,6 +6,7 @@ optimised programs do not show.
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
@@ -97,6 +98,9 @@ class _Difference:
     def __init__(self, place: Place, first: Sequence[Movement], second: Sequence[Movement]) -> None:
         self._place = place
         self._sides = first, second
+        if any(movement.bytes is None for side in self._sides for movement in side):
+            self.size = math.inf  # Not known, so not to be left out as small.
+            return
         sizes = [sum(movement.bytes or 0 for movement in side) for side in self._sides]
         # Equal amounts in another order are a difference too, though a small one.
         self.size = max(abs(sizes[0] - sizes[1]), 0.1 * max(sizes))

@@ -17,6 +17,8 @@ from tdjax.comparison.compiled.group import CompiledCandidate, CompiledGroup
 # A compiler takes a gigabyte, and more than a core for some of its time.
 _FEWEST_AT_ONCE = 2
 
+_NO_TIME = "not compiled: this comparison's time was used up"
+
 Finished = Callable[[CompiledGroup, CompiledCandidate], None]
 _Task = tuple[CompiledGroup, CompiledCandidate]
 _Done = queue.Queue[_Task | BaseException]
@@ -30,7 +32,8 @@ def compile_groups(
 ) -> None:
     """Compile every candidate that waits; those that fail or take too long keep their reason.
 
-    Small programs come first, so that a limit of time leaves out as few as it can.
+    Every group's smallest program comes first, then every group's next: a limit of time leaves
+    out large ones, unrolled over all steps as a rule, and no group as a whole.
 
     Args:
         groups: what to compile.
@@ -50,15 +53,20 @@ def compile_groups(
 
 
 def _tasks(groups: Sequence[CompiledGroup]) -> dict[Device, list[_Task]]:
-    found: dict[Device, list[_Task]] = {}
+    found: dict[Device, list[tuple[int, int, _Task]]] = {}
     for group in groups:
-        waiting = [(group, candidate) for candidate in group.candidates if candidate.waiting]
-        found.setdefault(group.device, []).extend(waiting)
-    return {device: sorted(tasks, key=_size) for device, tasks in found.items() if tasks}
+        waiting = [candidate for candidate in group.candidates if candidate.waiting]
+        for place, candidate in enumerate(sorted(waiting, key=_size)):
+            task = place, _size(candidate), (group, candidate)
+            found.setdefault(group.device, []).append(task)
+    return {
+        device: [task for *_, task in sorted(tasks, key=lambda each: each[:2])]
+        for device, tasks in found.items()
+    }
 
 
-def _size(task: _Task) -> int:
-    parcel = task[1].lowered.parcel
+def _size(candidate: CompiledCandidate) -> int:
+    parcel = candidate.lowered.parcel
     return 0 if parcel is None else parcel.operations
 
 
@@ -110,14 +118,15 @@ def _compile(
 ) -> None:
     left = end - time.monotonic()
     if left <= 0:
-        candidate.drop("timeout", "not compiled: the time for this comparison was used up")
+        candidate.drop("timeout", _NO_TIME)
         return
     assert candidate.lowered.parcel is not None
     deadline = min(timeout_s, left)
     try:
         compiled = client.compile(candidate.lowered.parcel, deadline)
     except TooSlow:
-        candidate.drop("timeout", f"cut: its compiler was still running after {deadline:.3g} s")
+        cut = f"cut: its compiler was still running after {deadline:.3g} s"
+        candidate.drop("timeout", cut if left > timeout_s else _NO_TIME)
     except CompileFailed as error:
         candidate.drop("failed", str(error))
     except Closed:

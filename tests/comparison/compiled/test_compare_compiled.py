@@ -133,9 +133,9 @@ def test_a_program_that_takes_too_long_is_a_row_and_the_others_go_on():
     assert "its compiler was still running after 0.001 s" in cut.entries[0].error
     assert cut.verdicts[0].text == "nothing was compiled"
     late = session(Limits(measuring=60, all=0), LONG)
-    assert {e.error for e in late.entries} == {
-        "not compiled: the time for this comparison was used up"
-    }
+    assert all(
+        entry.error == "not compiled: this comparison's time was used up" for entry in late.entries
+    )
     assert all(entry.lower_s > 0 for entry in late.entries)
 
 
