@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
+import os
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -21,6 +23,20 @@ def source_line(eqn: Any) -> str:
     from jax.extend import source_info_util  # jax.extend takes 20 ms to import
 
     return source_info_util.summarize(eqn.source_info)
+
+
+@functools.cache
+def hide_own_frames() -> None:
+    """Keep this package's calls out of the stacks that JAX keeps with every operation.
+
+    They are cut at ten frames: without this, nothing would be left of the user's own lines. Those
+    of strategies stay: what they add around the steps is theirs.
+    """
+    from jax.extend import source_info_util
+
+    package = os.path.dirname(__file__)
+    for part in ("_", "independence", "linen.py", "nnx.py"):
+        source_info_util.register_exclusion(os.path.join(package, part))
 
 
 def bind(eqn: Any, inputs: Sequence[Any]) -> list[Any]:

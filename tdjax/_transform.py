@@ -21,6 +21,7 @@ from tdjax._axes import (
     time_size,
 )
 from tdjax._call import Call, Role, trace
+from tdjax._equation import hide_own_frames
 from tdjax._flax_guard import lift_method, no_module_in_use, wrap_module
 from tdjax._mask import resolve_mask
 from tdjax._symbolic import is_symbolic
@@ -157,6 +158,7 @@ class TimeDistributed:
 
     def bind(self, args: tuple, kwargs: dict[str, Any], mask: Any, seq_lengths: Any) -> Call:
         """Check the arguments of a call and find their time axes, rows and sizes."""
+        hide_own_frames()
         options = self.options
         everything, tree = jax.tree.flatten(args)
         names = leaf_names(args, self._parameters)

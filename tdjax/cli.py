@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-_DEADLINE_S = 150.0
+_MEASURING_S = 150.0
+_ALL_S = 330.0
 _USAGE = 2
 _INTERRUPTED = 130
 
@@ -34,8 +35,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         The exit code: 0; 2 for a call that cannot be answered, after one line that begins
         with `error:`; 130 after Ctrl-C.
     """
+    from tdjax.comparison.hardware import leave_out_absent
+
     try:
         chosen = _parser().parse_args(arguments)
+        leave_out_absent()
         return chosen.command(chosen)
     except _Wrong as error:
         return _fail(error)
@@ -87,7 +91,11 @@ def _add_compare(commands: Any) -> None:
     add("--in-axes", default="1", type=_axes, metavar="1,none", help="time axis per argument")
     add("--out-axes", default="1", type=_axis, help="time axis of the output")
     add("--strategies", metavar="vmap,fold", help="strategies (default: those and blocks of rows)")
-    add("--targets", metavar="cpu,gpu", help="attached devices (default: JAX's own choice)")
+    add(
+        "--targets",
+        metavar="cpu,tpu:v5e",
+        help="devices of `tdjax targets` (default: the attached one that JAX chooses)",
+    )
     add("--mode", choices=("forward", "grad", "both"), default="both", help="default: both")
     add("--rounds", type=int, help="samples of each candidate (default: as time allows)")
     add("--timeout", type=float, default=60.0, help="seconds that one call may take")
@@ -107,7 +115,7 @@ def _compare(chosen: argparse.Namespace) -> int:
     from tdjax.comparison import atomic
     from tdjax.comparison.extras import need
     from tdjax.comparison.progress import shown
-    from tdjax.comparison.session import Session, modes
+    from tdjax.comparison.session import Limits, Session, modes
     from tdjax.comparison.targets import resolve
 
     try:
@@ -123,8 +131,8 @@ def _compare(chosen: argparse.Namespace) -> int:
         raise _Wrong(f"--out {chosen.out}: cannot write there: {error.strerror}") from None
     interrupted = False
     with shown() as progress:
-        deadline_s = None if chosen.rounds else _DEADLINE_S
-        session = Session(targets, modes(chosen.mode), effort, progress, deadline_s)
+        limits = None if chosen.rounds else Limits(_MEASURING_S, _ALL_S)
+        session = Session(targets, modes(chosen.mode), effort, progress, limits)
         try:
             session.run(jobs)
         except KeyboardInterrupt:
@@ -261,6 +269,7 @@ def _show(chosen: argparse.Namespace) -> int:
 
 
 def _targets(chosen: argparse.Namespace) -> int:
+    from tdjax.comparison.compiled import catalog
     from tdjax.comparison.targets import ATTACHABLE, attached
 
     here = attached()
@@ -269,4 +278,11 @@ def _targets(chosen: argparse.Namespace) -> int:
     absent = [name for name in ATTACHABLE if name not in {target.name for target in here}]
     if absent:
         sys.stdout.write(f"not attached: {', '.join(absent)}\n")
+    for compiler in (catalog.TPU, catalog.CUDA):
+        names = ", ".join(name for name, by in catalog.names().items() if by == compiler)
+        if compiler.installed:
+            sys.stdout.write(f"compiled, without the device, by {compiler.title}: {names}\n")
+        else:
+            sys.stdout.write(f"after {compiler.install}: {names}\n")
+    sys.stdout.write("with a topology of your own: tpu:v5e:2x4, gpu:h100:8\n")
     return 0

@@ -55,6 +55,8 @@ def folder(tmp_path, monkeypatch):
         ("compare dense --shape 2,3", "--shape is for"),
         ("compare dense --strategies vmap,folded", "folded"),
         ("compare dense --targets cpu,abacus", "'abacus' is unknown; known are cpu, gpu, tpu"),
+        ("compare dense --targets tpu:v99", "'tpu:v99' is unknown.*tpu:v5e"),
+        ("compare dense --targets tpu:v5e:3x3", "whole hosts"),
         ("compare dense --mode sideways", "sideways"),
         ("compare dense --rounds 0", "rounds"),
         ("compare dense --out mine.py/results", "--out mine.py/results: cannot write there"),
@@ -98,7 +100,34 @@ def test_a_function_of_ones_own_is_compared(folder, capsys):
 
 def test_targets_lists_what_is_attached(capsys):
     assert main(["targets"]) == 0
-    assert capsys.readouterr().out.startswith("cpu: attached")
+    out = capsys.readouterr().out
+    assert out.startswith("cpu: attached")
+    assert "by libtpu: tpu:v2," in out and "gpu:h100" in out
+
+
+def test_a_missing_compiler_is_listed_with_its_pip_line_and_refused(folder, capsys, monkeypatch):
+    from tdjax.comparison.compiled import catalog
+
+    found = catalog.importlib.util.find_spec
+    monkeypatch.setattr(
+        catalog.importlib.util, "find_spec", lambda name: None if name == "libtpu" else found(name)
+    )
+    assert main(["targets"]) == 0
+    assert "after pip install 'tdjax[tpu]': tpu:v2," in capsys.readouterr().out
+    assert main(["compare", "dense", "--targets", "cpu,tpu:v5e"]) == 2
+    assert "pip install 'tdjax[tpu]'" in capsys.readouterr().err
+
+
+def test_a_device_that_is_not_here_is_compiled_for(folder, capfd):
+    words = "compare dense --quick --strategies vmap,map --targets tpu:v6e --mode forward"
+    assert main([*words.split(), "--timeout", "300"]) == 0
+    out, err = capfd.readouterr()
+    assert "dense, forward, compiled on tpu:v6e" in out and "est. cycles" in out
+    assert "around the steps: map runs a loop" in out
+    # The compiler's own printing reaches no one.
+    assert [
+        line for line in err.splitlines() if line and not line.startswith(("[1/1]", "saved"))
+    ] == []
 
 
 def test_python_dash_m_runs_the_same_program(folder):

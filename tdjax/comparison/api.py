@@ -41,6 +41,9 @@ def compare(
     leader becomes a row with its reason; two that compile to the same program are said to
     be the same.
 
+    For a target that is not here, nothing runs: its own compiler makes the programs, in a
+    process of its own, and what that says is ranked apart from what was measured.
+
     Args:
         fun: what runs on one step: a function, a function wrapped by `time_distributed`, a
             Linen module (initialised here, with a fixed key) or an NNX module.
@@ -49,7 +52,9 @@ def compare(
             its own.
         out_axes: where the outputs get theirs.
         strategies: strategy objects or shorthand names.
-        targets: "cpu", "gpu", "tpu" or several of them; None is JAX's default device.
+        targets: "cpu", "gpu", "tpu" for what is attached; "tpu:v5e", "gpu:h100", ... for what
+            is not (`tdjax targets` lists them), "tpu:v5e:2x4" with a topology for arrays that
+            are spread over devices; or several. None is JAX's default device.
         mode: "forward"; "grad": forward and gradient together, by one fixed random cotangent,
             for every inexact argument and module parameter; or "both", one after the other.
         mask: bool `(batch, time)`, passed on.
@@ -57,7 +62,8 @@ def compare(
         kwargs: keyword arguments for every step.
         partition: as for `time_distributed`; the arguments stay where they lie.
         rounds: how many samples of each candidate; None: as many as a few seconds allow.
-        timeout: seconds that one call may take before its candidate is cut.
+        timeout: seconds that one call may take before its candidate is cut, and for a target
+            that is not here, the compiling of one program.
         workload: the name in the table; None takes the function's.
         progress: True shows how far it is on standard error; or an object with the methods
             `update(text, fraction)` and `log(text)`.
@@ -67,6 +73,7 @@ def compare(
 
     Raises:
         ValueError: an unknown strategy, target or mode; nothing to differentiate.
+        ImportError: a target's compiler is not installed.
         TypeError: `fun` is a class or cannot be called.
         Exception: the function's own error, where it cannot be traced.
 

@@ -64,7 +64,7 @@ def to_entry(candidate: Candidate, group: Group, reference: Candidate) -> Entry:
         status, error = "failed", "interrupted before it was measured"
     median = median_interval(samples) if samples else _UNKNOWN
     ratio = _ratio(source, reference.twin or reference) if reference.listed else _UNKNOWN
-    facts = {} if candidate.program is None else candidate.program.facts()
+    facts = {} if candidate.program is None else candidate.program.to_entry()
     return Entry(
         *group,
         strategy=candidate.name,

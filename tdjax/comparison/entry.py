@@ -6,6 +6,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any, NamedTuple
 
+from tdjax.comparison.hlo import Movement
+
 STATUSES = ("ok", "failed", "timeout")
 
 
@@ -24,7 +26,7 @@ class Entry:
 
     Attributes:
         workload: the name of what was run.
-        target: the device: "cpu", "gpu" or "tpu".
+        target: the device: "cpu", "gpu" or "tpu"; "tpu:v5e", "gpu:h100", ... if it is not here.
         evidence: "measured" on an attached device, or "compiled" for one that is not here.
         mode: "forward", or "grad": forward and gradient together.
         strategy: the strategy's name, as `str(strategy)` gives it.
@@ -41,17 +43,21 @@ class Entry:
         compile_s: seconds in the device's compiler.
         first_run_s: seconds of the first call of the compiled program.
         device_s: seconds on the device alone, where a profiler tells them apart.
-        flops: floating point operations, as the compiler counts them.
-        bytes_accessed: bytes read and written, as the compiler counts them.
+        flops: floating point operations of the optimised program, loops as often as they run.
+        bytes_accessed: bytes that its operations read and write, counted likewise.
         temp_bytes: temporary memory that the program allocates.
         peak_bytes: peak memory of a process that runs only this candidate.
         comm_bytes: bytes that collectives move.
-        estimated_cycles: the compiler's own cycle estimate.
+        estimated_cycles: the compiler's own cycle estimate, summed; TPUs have one. It orders
+            programs, and is no time: no clock is known to it, and it leaves out copies that
+            run beside the computation, and collectives.
         same_as: the strategy before this one that compiled to the same program, whose
             samples this entry shares.
         hlo: counts of `transpose`, `copy`, `gather`, `while` and `collectives` in the
             optimised program.
         program: hash of the optimised program, names normalised.
+        movements: what moves data in the optimised program, and its loops, by the place in
+            the user's code that it comes from.
         max_rel_error: largest difference from the reference's answer, relative to the
             largest magnitude in that array.
     """
@@ -85,6 +91,7 @@ class Entry:
     same_as: str | None = None
     hlo: Mapping[str, int] | None = None
     program: str | None = None
+    movements: tuple[Movement, ...] | None = None
     max_rel_error: float | None = None
 
     @property
@@ -99,7 +106,9 @@ class Entry:
 
     def to_json(self) -> dict[str, Any]:
         """Return the fields as JSON values."""
-        return {**asdict(self), "samples_s": list(self.samples_s)}
+        values = asdict(self)
+        movements = None if self.movements is None else list(values["movements"])
+        return {**values, "samples_s": list(self.samples_s), "movements": movements}
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Entry:
@@ -114,7 +123,11 @@ class Entry:
             raise ValueError(f"an entry whose fields do not fit: {odd}")
         if values["status"] not in STATUSES:
             raise ValueError(f"an entry with the unknown status {values['status']!r}")
-        return cls(**{**values, "samples_s": tuple(values["samples_s"])})
+        movements = values["movements"]
+        if movements is not None:
+            movements = tuple(Movement.from_json(movement) for movement in movements)
+        samples = tuple(values["samples_s"])
+        return cls(**{**values, "samples_s": samples, "movements": movements})
 
 
 def grouped(entries: Iterable[Entry]) -> dict[Group, list[Entry]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 import os
 import platform
-from collections.abc import Iterable
+from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from tdjax.comparison.targets import Target
 _PACKAGES = ("jax", "jaxlib", "flax", "numpy")
 
 
-def environment(targets: Iterable[Target]) -> dict[str, str | int | None]:
+def environment(targets: Sequence[Target]) -> dict[str, str | int | None]:
     """Return what one must know to read the numbers, or to get them again."""
     return {
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
@@ -28,6 +28,7 @@ def environment(targets: Iterable[Target]) -> dict[str, str | int | None]:
         "python": platform.python_version(),
         "tdjax": tdjax.__version__,
         **{package: _version(package) for package in _PACKAGES},
+        **{name: _version(name) for target in targets for name in _compilers(target)},
         "xla_flags": os.environ.get("XLA_FLAGS") or None,
         "x64": str(jax.config.values["jax_enable_x64"]),
         "matmul_precision": jax.config.values["jax_default_matmul_precision"],
@@ -37,6 +38,11 @@ def environment(targets: Iterable[Target]) -> dict[str, str | int | None]:
 def _device(target: Target) -> str:
     many = f" x {target.count}" if target.count > 1 else ""
     return target.name + many + ("" if target.kind == target.name else f" ({target.kind})")
+
+
+def _compilers(target: Target) -> tuple[str, ...]:
+    """Return the packages whose versions decide what a target that is not here is told."""
+    return () if target.compiles_for is None else target.compiles_for.compiler.distributions
 
 
 def _version(package: str) -> str | None:

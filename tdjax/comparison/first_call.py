@@ -11,7 +11,8 @@ import numpy as np
 
 from tdjax.comparison.agreement import disagreement
 from tdjax.comparison.candidate import Candidate
-from tdjax.comparison.guard import CallFailed, Guard, TooSlow
+from tdjax.comparison.child import TooSlow
+from tdjax.comparison.guard import CallFailed, Guard
 
 CUT_RATIO = 6.0
 CUT_SECONDS = 0.25
@@ -49,7 +50,7 @@ class FirstCalls:
     def call(self, candidate: Candidate) -> None:
         """Call a candidate once; drop it if it fails, is wrong or is far slower."""
         assert candidate.program is not None
-        risky = candidate.program.loops and self._platform == "cpu"
+        risky = candidate.program.facts.loops and self._platform == "cpu"
         if risky and not self._call_elsewhere(candidate):
             return
         start = time.perf_counter()

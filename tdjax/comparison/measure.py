@@ -94,7 +94,7 @@ class Measurement:
     def _build(self, candidate: Candidate, arguments: Sequence[Any]) -> None:
         function = self.subject.function(candidate.strategy, self.group.mode)
         try:
-            candidate.program = build(function, arguments)
+            candidate.program = build(function, arguments, self.subject.steps)
         except Exception as error:  # A strategy that cannot run here is a row with its reason.
             candidate.drop("failed", f"{type(error).__name__}: {error}")
 
@@ -105,7 +105,7 @@ def _runs(candidate: Candidate) -> bool:
 
 def _risk(reference: Candidate) -> Callable[[Candidate], int]:
     def risk(candidate: Candidate) -> int:
-        looping = candidate.program is not None and candidate.program.loops
+        looping = candidate.program is not None and candidate.program.facts.loops
         return 0 if candidate is reference else 1 + looping
 
     return risk
@@ -117,7 +117,7 @@ def _mark_twins(candidates: Sequence[Candidate]) -> None:
     for candidate in candidates:
         if candidate.program is None or not candidate.listed:
             continue
-        if (mark := candidate.program.fingerprint) is None:
+        if (mark := candidate.program.facts.program) is None:
             continue
         candidate.twin = first.get(mark)
         first.setdefault(mark, candidate)

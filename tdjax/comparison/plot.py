@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from tdjax.comparison import atomic, wording
 from tdjax.comparison.entry import Entry, Group, grouped
 from tdjax.comparison.extras import need
+from tdjax.comparison.metric import CYCLES, TIME, figure, metric_of, shown
 from tdjax.comparison.result import Comparison
 from tdjax.comparison.verdict import Verdict
 
@@ -61,7 +62,7 @@ def _height(groups: dict[Group, list[Entry]], row: tuple[str, str, str]) -> floa
 def _headline(comparison: Comparison) -> str:
     known = comparison.environment
     parts = (
-        f"time relative to {comparison.reference}, shorter is faster",
+        f"relative to {comparison.reference}, shorter is better",
         known.get("devices"),
         known.get("processor"),
         f"{known.get('cores')} cores",
@@ -77,12 +78,14 @@ def _panel(
     group: Group,
     reference: str,
 ) -> None:
-    base = next((e.median_s for e in entries if e.strategy == reference), None)
-    base = base or min((e.median_s for e in entries if e.median_s), default=1.0)
-    finished = [e.median_s / base for e in entries if e.status == "ok" and e.median_s]
+    metric = metric_of(entries)
+    figures = {e.strategy: value for e in entries if (value := figure(e, metric))}
+    base = figures.get(reference) or min(figures.values(), default=1.0)
+    finished = [figures[e.strategy] / base for e in entries if _finished(e, figures)]
     end = 1.08 * min(max([1.0, *finished]), _LONGEST * min([1.0, *finished]))
     for place, entry in enumerate(entries):
-        _candidate(axes, entry, place, base, end, verdict is not None and verdict.leads(entry))
+        leads = verdict is not None and verdict.leads(entry)
+        _candidate(axes, entry, place, metric, base, end, leads)
     axes.axvline(1.0, color=_REFERENCE, linestyle=(0, (4, 3)), linewidth=1.1, zorder=1)
     axes.set_yticks(range(len(entries)), [wording.short(e.strategy) for e in entries])
     axes.set_ylim(len(entries) - 0.4, -0.6)
@@ -99,19 +102,28 @@ def _panel(
     title = f"{group.workload}, {wording.MODE_TITLES[group.mode]}"
     if group.target != "cpu":
         title += f", {group.target}"
+    if metric != TIME and figures:
+        title += ": estimated cycles" if metric == CYCLES else ": bytes"
     axes.set_title(title, loc="left", fontsize=11, fontweight="bold", color=_INK)
     if verdict is not None:
         axes.set_title(verdict.kind, loc="right", fontsize=9.5, color=_SOFT)
 
 
-def _candidate(axes: Any, entry: Entry, place: int, base: float, end: float, leads: bool) -> None:
+def _finished(entry: Entry, figures: Mapping[str, float]) -> bool:
+    return entry.status == "ok" and entry.strategy in figures
+
+
+def _candidate(
+    axes: Any, entry: Entry, place: int, metric: str, base: float, end: float, leads: bool
+) -> None:
     colour = _LEAD if leads else _BAR if entry.status == "ok" else _CUT
-    if entry.median_s is None:
+    value = figure(entry, metric)
+    if value is None:
         axes.text(0.01 * end, place, _brief(entry), va="center", fontsize=8, color=_SOFT)
         return
-    ratio = entry.median_s / base
+    ratio = value / base
     axes.barh(place, min(ratio, end), height=0.62, color=colour, zorder=2)
-    label = wording.seconds(entry.median_s)
+    label = shown(value, metric)
     if entry.same_as is not None:
         label += f"  = {wording.short(entry.same_as)}"
     if entry.status != "ok":

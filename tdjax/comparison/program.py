@@ -1,4 +1,4 @@
-"""From a function to a compiled program, each stage timed, with what the compiler says of it."""
+"""From a function to a compiled program, each stage timed, with what its optimised text says."""
 
 from __future__ import annotations
 
@@ -9,7 +9,60 @@ from typing import Any
 
 import jax
 
-from tdjax.comparison import hlo
+from tdjax.comparison.hlo import (
+    Movement,
+    Steps,
+    costs,
+    counts,
+    fingerprint,
+    loops,
+    movements,
+    parse,
+)
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What an optimised program says of itself; None for what is not known.
+
+    Attributes:
+        loops: whether it holds a loop or a branch.
+        flops, bytes_accessed, comm_bytes, estimated_cycles, hlo, program, movements: see `Entry`.
+    """
+
+    loops: bool = False
+    flops: float | None = None
+    bytes_accessed: float | None = None
+    comm_bytes: int | None = None
+    estimated_cycles: int | None = None
+    hlo: dict[str, int] | None = None
+    program: str | None = None
+    movements: tuple[Movement, ...] | None = None
+
+    def to_entry(self) -> dict[str, Any]:
+        """Return the fields of an `Entry` that they fill."""
+        return {name: value for name, value in vars(self).items() if name != "loops"}
+
+
+def read(text: str | None, steps: Steps | None = None) -> Facts:
+    """Return what an optimised HLO program says; nothing is known of a device without one."""
+    if not text:
+        return Facts()
+    try:
+        module = parse(text)
+    except ValueError:  # Written by a compiler whose text this reader does not know.
+        return Facts(loops=True, program=fingerprint(text))
+    totals = costs(module)
+    return Facts(
+        loops=loops(module),
+        flops=totals.flops,
+        bytes_accessed=totals.bytes_accessed,
+        comm_bytes=None if totals.comm_bytes is None else int(totals.comm_bytes),
+        estimated_cycles=None if totals.cycles is None else int(totals.cycles),
+        hlo=counts(module),
+        program=fingerprint(text),
+        movements=movements(module, steps),
+    )
 
 
 @dataclass(frozen=True)
@@ -18,37 +71,32 @@ class Program:
 
     Attributes:
         run: the executable; takes the arrays it was compiled for.
-        loops: whether its optimised program holds a loop or a branch.
+        facts: what its optimised text says.
         trace_s, lower_s, compile_s: seconds of each stage.
-        flops, bytes_accessed, temp_bytes, counts, fingerprint: see `Entry`.
+        temp_bytes: temporary memory that it allocates.
     """
 
     run: Any
-    loops: bool
+    facts: Facts
     trace_s: float
     lower_s: float
     compile_s: float
-    flops: float | None
-    bytes_accessed: float | None
     temp_bytes: int | None
-    counts: dict[str, int] | None
-    fingerprint: str | None
 
-    def facts(self) -> dict[str, Any]:
+    def to_entry(self) -> dict[str, Any]:
         """Return what an `Entry` says of its program."""
         return {
             "trace_s": self.trace_s,
             "lower_s": self.lower_s,
             "compile_s": self.compile_s,
-            "flops": self.flops,
-            "bytes_accessed": self.bytes_accessed,
             "temp_bytes": self.temp_bytes,
-            "hlo": self.counts,
-            "program": self.fingerprint,
+            **self.facts.to_entry(),
         }
 
 
-def build(function: Callable[..., Any], arguments: Sequence[Any]) -> Program:
+def build(
+    function: Callable[..., Any], arguments: Sequence[Any], steps: Steps | None = None
+) -> Program:
     """Trace, lower and compile `function(*arguments)` for where the arguments lie."""
     start = time.perf_counter()
     traced = jax.jit(function).trace(*arguments)
@@ -57,35 +105,17 @@ def build(function: Callable[..., Any], arguments: Sequence[Any]) -> Program:
     lowered_at = time.perf_counter()
     compiled = lowered.compile()
     compiled_at = time.perf_counter()
-    text = compiled.as_text()
-    costs = _costs(compiled, text)
     return Program(
         run=compiled,
-        loops=bool(text) and hlo.loops(text),
+        facts=read(compiled.as_text(), steps),
         trace_s=traced_at - start,
         lower_s=lowered_at - traced_at,
         compile_s=compiled_at - lowered_at,
-        flops=costs.get("flops"),
-        bytes_accessed=costs.get("bytes accessed"),
-        temp_bytes=_temporary_memory(compiled),
-        counts=hlo.counts(text) if text else None,
-        fingerprint=hlo.fingerprint(text) if text else None,
+        temp_bytes=temporary_memory(compiled),
     )
 
 
-def _costs(compiled: Any, text: str | None) -> dict[str, float]:
-    """Return the compiler's counts where they can be trusted.
-
-    XLA counts a loop's body once, a branch as its worst case and a custom call as -1.
-    """
-    if not text or hlo.loops(text) or hlo.operations(text)["custom-call"]:
-        return {}
-    costs = compiled.cost_analysis() or {}
-    if isinstance(costs, list):
-        costs = costs[0] if costs else {}
-    return {name: value for name, value in costs.items() if value >= 0}
-
-
-def _temporary_memory(compiled: Any) -> int | None:
+def temporary_memory(compiled: Any) -> int | None:
+    """Return the bytes of temporary memory that a compiled program allocates."""
     stats = compiled.memory_analysis()
     return None if stats is None else int(stats.temp_size_in_bytes)

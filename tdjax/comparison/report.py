@@ -7,9 +7,11 @@ from html import escape
 
 from tdjax.comparison import wording
 from tdjax.comparison.entry import Entry, Group, grouped
+from tdjax.comparison.report_compiled import compiled_rows, saving
 from tdjax.comparison.report_style import STYLE
 from tdjax.comparison.result import Comparison
 from tdjax.comparison.verdict import Verdict
+from tdjax.comparison.why import MOST, of_verdict
 
 _LONGEST = 5.0
 _METHOD = (
@@ -18,7 +20,9 @@ _METHOD = (
     "median, the whisker its 95% bootstrap interval, a thin line one sample. Ratios are paired "
     "round by round. A win leads by more than 3% with its whole interval; a tie is within 10%. "
     "The error is the largest difference from the reference's answer, relative to the largest "
-    "value in that array."
+    "value in that array. A device that is not here was compiled for, by its own compiler: "
+    "nothing ran, and what leads does so by the compiler's estimate of cycles (TPUs) or by the "
+    "bytes that the program accesses, with loops counted as often as they run. Neither is a time."
 )
 
 
@@ -66,6 +70,8 @@ def _verdicts(comparison: Comparison) -> str:
         bounds = ""
         if verdict.speedup_low is not None and verdict.speedup_low != verdict.speedup_high:
             bounds = f"{verdict.speedup_low:.2f} to {verdict.speedup_high:.2f}"
+        elif verdict.evidence == "compiled":
+            bounds = escape(saving(verdict, comparison.reference))
         rows.append(
             f'<tr><td class="left"><b>{escape(verdict.workload)}</b><br>'
             f'<span class="soft">{_where(verdict.group)}</span></td>'
@@ -84,7 +90,8 @@ def _verdicts(comparison: Comparison) -> str:
 
 
 def _where(group: Group) -> str:
-    return f"{wording.MODE_TITLES[group.mode]}, {escape(group.target)}"
+    compiled = " (compiled)" if group.evidence == "compiled" else ""
+    return f"{wording.MODE_TITLES[group.mode]}, {escape(group.target)}{compiled}"
 
 
 def _badge(verdict: Verdict) -> str:
@@ -99,6 +106,11 @@ def _card(entries: Sequence[Entry], verdict: Verdict | None, group: Group, refer
             f"<p>{_badge(verdict)} {escape(wording.short(verdict.text))}."
             f'<span class="soft">{advice[:2].upper()}{advice[2:]}</span></p>'
         )
+    if verdict is not None:
+        said += _reasons(of_verdict(entries, verdict, reference, MOST))
+    if group.evidence == "compiled":
+        table = compiled_rows(entries, verdict, reference)
+        return _framed(group, said + table + _figures(entries))
     scale = _Scale(entries, reference)
     rows = "".join(_row(entry, verdict, scale) for entry in entries)
     head = (
@@ -106,12 +118,21 @@ def _card(entries: Sequence[Entry], verdict: Verdict | None, group: Group, refer
         f"{escape(reference)}</th><th>median</th><th>95% interval</th>"
         f"<th>/ {escape(reference)}</th><th>compile</th><th>temporary</th><th>error</th></tr>"
     )
+    table = f'<table class="rows"><thead>{head}</thead><tbody>{rows}</tbody></table>'
+    return _framed(group, said + table + _figures(entries))
+
+
+def _framed(group: Group, content: str) -> str:
     return (
         f'<div class="card"><div class="head"><h3>{wording.MODE_TITLES[group.mode]}</h3>'
         f'<span class="soft">{escape(group.evidence)} on {escape(group.target)}</span></div>'
-        f'{said}<table class="rows"><thead>{head}</thead><tbody>{rows}</tbody></table>'
-        f"{_figures(entries)}</div>"
+        f"{content}</div>"
     )
+
+
+def _reasons(sentences: Sequence[str]) -> str:
+    items = "".join(f"<li>{escape(sentence)}</li>" for sentence in sentences)
+    return f'<ul class="reasons">{items}</ul>' if items else ""
 
 
 class _Scale:
@@ -184,7 +205,16 @@ def _track(entry: Entry, scale: _Scale) -> str:
 def _figures(entries: Sequence[Entry]) -> str:
     """The compiler's figures, folded away."""
     names = list(dict.fromkeys(name for entry in entries for name in entry.hlo or {}))
-    titles = ["samples", "trace", "lower", "first run", "flops", "bytes accessed", *names]
+    titles = [
+        "samples",
+        "trace",
+        "lower",
+        "first run",
+        "flops",
+        "bytes accessed",
+        "bytes between devices",
+        *names,
+    ]
     head = "".join(f"<th>{escape(title)}</th>" for title in ("strategy", *titles, "program"))
     rows = []
     for entry in entries:
@@ -195,6 +225,7 @@ def _figures(entries: Sequence[Entry]) -> str:
             wording.seconds(entry.first_run_s),
             wording.UNKNOWN if entry.flops is None else f"{entry.flops:.3g}",
             wording.memory(None if entry.bytes_accessed is None else int(entry.bytes_accessed)),
+            wording.memory(entry.comm_bytes),
             *(str((entry.hlo or {}).get(name, wording.UNKNOWN)) for name in names),
         ]
         cells = "".join(f"<td>{escape(value)}</td>" for value in values)

@@ -69,6 +69,7 @@ td.time { width: 38%; min-width: 170px; padding-left: 14px; }
 .dot { top: 1px; width: 1px; height: 18px; background: var(--mark); opacity: 0.22; }
 .rule { top: 0; bottom: 0; width: 0; border-left: 1.5px dashed var(--reference); }
 .why { font-size: 13px; white-space: normal; }
+.reasons { margin: 8px 0 0; padding-left: 18px; font-size: 13.5px; color: var(--soft); }
 .key { display: inline-block; border-left: 1.5px dashed var(--reference); height: 11px;
   margin: 0 3px 0 2px; vertical-align: -1px; }
 details { margin-top: 12px; }

@@ -10,11 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from tdjax.comparison import atomic
-from tdjax.comparison.entry import Entry
+from tdjax.comparison.entry import Entry, Group, grouped
 from tdjax.comparison.verdict import Verdict
 
 FORMAT = "tdjax-comparison"
-VERSION = 1
+VERSION = 2
+# What entries of earlier formats did not have.
+_SINCE: Mapping[int, Mapping[str, Any]] = {1: {"movements": None}, 2: {}}
 
 
 @dataclass(frozen=True)
@@ -93,14 +95,16 @@ class Comparison:
         if not isinstance(content, dict) or content.get("format") != FORMAT:
             raise ValueError(f"{path}: not a saved comparison: it does not say {FORMAT!r}")
         version = content.get("version")
-        if not isinstance(version, int) or version > VERSION:
+        if not isinstance(version, int) or version not in _SINCE:
             raise ValueError(
                 f"{path}: written by a newer tdjax (format {version}; this one reads up to "
                 f"{VERSION}). Upgrade: pip install --upgrade tdjax"
             )
         try:
             return cls(
-                entries=tuple(Entry.from_json(entry) for entry in content["entries"]),
+                entries=tuple(
+                    Entry.from_json({**_SINCE[version], **entry}) for entry in content["entries"]
+                ),
                 verdicts=tuple(Verdict.from_json(verdict) for verdict in content["verdicts"]),
                 reference=content["reference"],
                 workloads=content["workloads"],
@@ -109,6 +113,57 @@ class Comparison:
             )
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise ValueError(f"{path}: a damaged comparison: {error}") from None
+
+    def why(
+        self,
+        first: Any,
+        second: Any,
+        *,
+        workload: str | None = None,
+        target: str | None = None,
+        mode: str | None = None,
+    ) -> tuple[str, ...]:
+        """Say what one strategy's programs do and the other's do not: moved data and loops.
+
+        Args:
+            first: a strategy, or its name.
+            second: another one.
+            workload: only this workload; None: all of them.
+            target: only this target.
+            mode: only this mode.
+
+        Returns:
+            Sentences, for each group the largest difference first. Of several groups, each
+            sentence begins with its group.
+
+        Raises:
+            ValueError: no group has both strategies.
+        """
+        from tdjax.comparison.why import why
+
+        wanted = {"workload": workload, "target": target, "mode": mode}
+        found: dict[Group, tuple[str, ...]] = {}
+        for group, entries in grouped(self.entries).items():
+            if any(value not in (None, getattr(group, name)) for name, value in wanted.items()):
+                continue
+            by_name = {entry.strategy: entry for entry in entries}
+            pair = [by_name.get(_full_name(strategy)) for strategy in (first, second)]
+            if pair[0] is not None and pair[1] is not None:
+                found[group] = why(pair[0], pair[1])
+        if not found:
+            known = ", ".join(dict.fromkeys(entry.strategy for entry in self.entries))
+            asked = ", ".join(f"{name}={value!r}" for name, value in wanted.items() if value)
+            raise ValueError(
+                f"why: no group{f' with {asked}' if asked else ''} has both {str(first)!r} and "
+                f"{str(second)!r}; the strategies are {known}."
+            )
+        if len(found) == 1:
+            return next(iter(found.values()))
+        return tuple(
+            f"{group.workload} {group.mode} on {group.target}: {sentence}"
+            for group, sentences in found.items()
+            for sentence in sentences
+        )
 
     def plot(self, path: str | os.PathLike[str]) -> Path:
         """Draw it with matplotlib: one panel a workload and mode.
@@ -139,3 +194,13 @@ class Comparison:
         from tdjax.comparison.report import html
 
         return atomic.write(path, html(self))
+
+
+def _full_name(strategy: Any) -> str:
+    """Return a strategy's name as entries have it: shorthand names stand for objects."""
+    from tdjax.strategies import parse
+
+    try:
+        return str(parse(strategy))
+    except (TypeError, ValueError):
+        return str(strategy)

@@ -1,4 +1,4 @@
-"""Several subjects, targets and modes, measured one after the other into one comparison."""
+"""Several subjects, targets and modes in one comparison: measured first, then compiled."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from tdjax.comparison.entry import Group
+from tdjax.comparison.compiled.group import CompiledCandidate, CompiledGroup, Lowered, lower
+from tdjax.comparison.compiled.queue import compile_groups
+from tdjax.comparison.entry import Entry, Group
 from tdjax.comparison.environment import environment
 from tdjax.comparison.guard import Guard
 from tdjax.comparison.measure import Measurement
@@ -35,6 +37,19 @@ class Job:
     placed: bool = False
 
 
+@dataclass(frozen=True)
+class Limits:
+    """Seconds that a session should stay under.
+
+    Attributes:
+        measuring: for all groups that are measured.
+        all: for everything; what is compiled for devices that are not here takes the cut.
+    """
+
+    measuring: float
+    all: float
+
+
 def modes(mode: str) -> tuple[str, ...]:
     """Return the modes that "forward", "grad" or "both" asks for.
 
@@ -49,14 +64,17 @@ def modes(mode: str) -> tuple[str, ...]:
 
 
 class Session:
-    """Runs jobs, and has a comparison of what is measured at any time.
+    """Runs jobs, and has a comparison of what is known at any time.
+
+    Programs for devices that are not here are lowered between measurements, and compiled after
+    all of them: a compiler at work would disturb the samples.
 
     Args:
         targets: the devices.
         modes: "forward", "grad" or both.
         effort: how long one group may take.
         progress: who is told.
-        deadline_s: seconds that all jobs together should stay under; None: no such limit.
+        limits: how long all jobs together may take; None: no such limit.
     """
 
     def __init__(
@@ -65,7 +83,7 @@ class Session:
         modes: Sequence[str],
         effort: Effort,
         progress: Progress,
-        deadline_s: float | None = None,
+        limits: Limits | None = None,
     ) -> None:
         from tdjax.strategies import parse
 
@@ -73,46 +91,30 @@ class Session:
         self._modes = modes
         self._effort = effort
         self._progress = progress
-        self._deadline_s = deadline_s
+        self._limits = limits
         self._reference = parse("vmap")
-        self._measurements: list[Measurement] = []
+        self._groups: list[Measurement | CompiledGroup] = []
         self._workloads: dict[str, str] = {}
         self._environment = environment(targets)
+        self._done = 0
+        self._total = 0
+        self._start = time.perf_counter()
         self.current: str | None = None
 
     def run(self, jobs: Sequence[Job]) -> None:
-        """Measure every job on every target in every mode."""
-        start = time.perf_counter()
-        total = len(jobs) * len(self._targets) * len(self._modes)
-        done = 0
+        """Measure every job on every attached target in every mode, then compile for the others."""
+        self._start = time.perf_counter()
+        self._total = len(jobs) * len(self._targets) * len(self._modes)
         with Guard() as guard:
             for job in jobs:
                 self.current = job.name
-                self._progress.update(f"{job.name}: preparing", done / total)
-                subject, strategies = job.make()
-                modes = self._modes_for(subject)
-                self._workloads[job.name] = subject.description
-                for target in self._targets:
-                    for mode in modes:
-                        left = None
-                        if self._deadline_s is not None:
-                            spent = time.perf_counter() - start
-                            left = (self._deadline_s - spent) / (total - done)
-                        measurement = Measurement(
-                            subject,
-                            Group(job.name, target.name, target.evidence, mode),
-                            strategies,
-                            self._reference,
-                            None if job.placed else target.device,
-                            self._share(left),
-                        )
-                        self._measurements.append(measurement)
-                        self._measure(measurement, guard, done, total)
-                        done += 1
+                self._progress.update(f"{job.name}: preparing", self._done / self._total)
+                self._run_job(job, guard)
+        self._compile([group for group in self._groups if isinstance(group, CompiledGroup)])
 
     def comparison(self, interrupted: bool = False) -> Comparison:
-        """Return what is measured by now."""
-        entries = tuple(entry for m in self._measurements for entry in m.entries)
+        """Return what is known by now."""
+        entries = tuple(entry for group in self._groups for entry in group.entries)
         return Comparison(
             entries=entries,
             verdicts=judge(entries, str(self._reference)),
@@ -122,20 +124,86 @@ class Session:
             interrupted=interrupted,
         )
 
-    def _measure(self, measurement: Measurement, guard: Guard, done: int, total: int) -> None:
-        group = measurement.group
-        where = f"{group.workload} {group.mode}"
+    def _run_job(self, job: Job, guard: Guard) -> None:
+        subject, strategies = job.make()
+        modes = self._modes_for(subject)
+        self._total -= (len(self._modes) - len(modes)) * len(self._targets)
+        self._workloads[job.name] = subject.description
+        lowered: dict[tuple[str, str], list[Lowered]] = {}
+        for target in self._targets:
+            for mode in modes:
+                group = Group(job.name, target.name, target.evidence, mode)
+                device = target.compiles_for
+                if device is None:
+                    self._measure(job, subject, strategies, group, target, guard)
+                    continue
+                key = device.compiler.platform, mode
+                if key not in lowered:
+                    tell = self._tell(group)
+                    lowered[key] = lower(subject, mode, strategies, self._reference, key[0], tell)
+                made = CompiledGroup(group, device, lowered[key], subject.steps)
+                self._groups.append(made)
+
+    def _measure(
+        self,
+        job: Job,
+        subject: Subject,
+        strategies: Sequence[Any],
+        group: Group,
+        target: Target,
+        guard: Guard,
+    ) -> None:
+        measurement = Measurement(
+            subject,
+            group,
+            strategies,
+            self._reference,
+            None if job.placed else target.device,
+            self._share(),
+        )
+        self._groups.append(measurement)
         start = time.perf_counter()
+        measurement.run(guard, self._tell(group))
+        self._finish(group, measurement.entries, time.perf_counter() - start)
 
+    def _compile(self, groups: Sequence[CompiledGroup]) -> None:
+        start = time.perf_counter()
+        waiting = [sum(candidate.waiting for candidate in group.candidates) for group in groups]
+        left = dict(zip(map(id, groups), waiting, strict=True))
+        everything = sum(waiting)
+
+        def finish(group: CompiledGroup) -> None:
+            if left[id(group)] == 0:
+                seconds = sum(entry.compile_s or 0.0 for entry in group.entries)
+                self._finish(group.group, group.entries, seconds)
+
+        def finished(group: CompiledGroup, candidate: CompiledCandidate) -> None:
+            left[id(group)] -= 1
+            finish(group)
+            done = everything - sum(left.values())
+            self._progress.update(
+                f"{group.group.workload} on {group.group.target}: compiled {done} of {everything}",
+                self._done / self._total,
+            )
+
+        for group in groups:
+            finish(group)
+        within = None if self._limits is None else self._limits.all - (start - self._start)
+        compile_groups(groups, self._effort.timeout_s, within, finished)
+
+    def _tell(self, group: Group) -> Callable[[str, float], None]:
         def tell(text: str, fraction: float) -> None:
-            self._progress.update(f"{where}: {text}", (done + fraction) / total)
+            done = min(1.0, (self._done + fraction) / self._total)
+            self._progress.update(f"{group.workload} {group.mode}: {text}", done)
 
-        measurement.run(guard, tell)
-        seconds = time.perf_counter() - start
-        verdict = judge(measurement.entries, str(self._reference))[0]
+        return tell
+
+    def _finish(self, group: Group, entries: Sequence[Entry], seconds: float) -> None:
+        self._done += 1
+        verdict = judge(entries, str(self._reference))[0]
         self._progress.log(
-            f"[{done + 1}/{total}] {where} on {group.target}, {seconds:.1f} s: "
-            f"{verdict.kind}: {verdict.text}"
+            f"[{self._done}/{self._total}] {group.workload} {group.mode} on {group.target}, "
+            f"{seconds:.1f} s: {verdict.kind}: {verdict.text}"
         )
 
     def _modes_for(self, subject: Subject) -> Sequence[str]:
@@ -145,8 +213,12 @@ class Session:
         self._progress.log(f"{subject.name}: forward only, there is nothing to differentiate")
         return tuple(mode for mode in self._modes if mode != "grad")
 
-    def _share(self, left_s: float | None) -> Effort:
-        """Return this group's effort; when time runs out, its rounds take the cut."""
-        if left_s is None:
+    def _share(self) -> Effort:
+        """Return the next measurement's effort; when time runs out, its rounds take the cut."""
+        if self._limits is None:
             return self._effort
-        return replace(self._effort, budget_s=max(0.3, min(self._effort.budget_s, 0.4 * left_s)))
+        measured = sum(target.evidence == "measured" for target in self._targets)
+        to_come = self._total * measured / len(self._targets) - self._done
+        left = self._limits.measuring - (time.perf_counter() - self._start)
+        budget = max(0.3, min(self._effort.budget_s, 0.4 * left / max(1.0, to_come)))
+        return replace(self._effort, budget_s=budget)

@@ -17,6 +17,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from tdjax.comparison.hlo import Steps
+from tdjax.comparison.steps import steps_of
+
 MODES = ("forward", "grad")
 
 Arrays = list[Any]
@@ -35,6 +38,7 @@ class Subject:
         call: `call(strategy, arrays)` gives the outputs and the state that it changed, both
             pytrees; under tracing.
         description: a line for reports.
+        steps: its batch and time size, None where they are not known.
     """
 
     name: str
@@ -42,6 +46,7 @@ class Subject:
     differentiated: tuple[int, ...]
     call: Run
     description: str
+    steps: Steps | None = None
 
     def function(self, strategy: Any, mode: str) -> Callable[..., Arrays]:
         """Return `f(arrays, cotangents) -> arrays` under this strategy.
@@ -80,6 +85,16 @@ class Subject:
         Raises:
             ValueError: in the mode "grad", nothing can be differentiated.
         """
+        shapes = self.cotangent_shapes(strategy, mode)
+        random = np.random.default_rng(0)
+        return [jnp.asarray(_normal(random, s.shape, s.dtype), s.dtype) for s in shapes]
+
+    def cotangent_shapes(self, strategy: Any, mode: str) -> Arrays:
+        """Return the shapes of `cotangents`.
+
+        Raises:
+            ValueError: in the mode "grad", nothing can be differentiated.
+        """
         answer, _ = jax.eval_shape(partial(self.call, strategy), self.arrays)
         if mode == "forward":
             return []
@@ -90,8 +105,7 @@ class Subject:
                 f"{len(self.differentiated)} such arguments and {len(shapes)} such outputs. "
                 f'Compare it with mode="forward".'
             )
-        random = np.random.default_rng(0)
-        return [jnp.asarray(_normal(random, s.shape, s.dtype), s.dtype) for s in shapes]
+        return shapes
 
 
 def subject(
@@ -130,7 +144,16 @@ def subject(
         run, trees = _nnx(fun, args, call_with, options)
     else:
         run, trees = _function(fun, args, call_with, options)
-    return _flat(name or _name(fun), run, trees, description or _describe(args))
+    flat = _flat(name or _name(fun), run, trees, description or _describe(args))
+    return replace(flat, steps=steps_of(args, _own_axes(fun, in_axes)))
+
+
+def _own_axes(fun: Any, in_axes: Any) -> Any:
+    """Return a wrapper's own axes, in whichever way it keeps them; else those that are given."""
+    options = getattr(fun, "options", None)
+    if isinstance(options, dict):
+        return options.get("in_axes", in_axes)
+    return getattr(fun if options is None else options, "in_axes", in_axes)
 
 
 def _function(

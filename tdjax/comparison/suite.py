@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from tdjax.comparison.session import Job
+from tdjax.comparison.steps import steps_of
 from tdjax.comparison.subject import Subject, subject
 
 _BLOCKS = 8
@@ -81,8 +82,9 @@ def usual(args: Sequence[Any], in_axes: Any, blocks: bool = True) -> list[Any]:
     from tdjax.strategies import parse
 
     chosen = [parse(name) for name in _PLAIN]
-    rows = _rows(args, in_axes)
-    if blocks and rows is not None and rows >= _BLOCKS_OF_FEW:
+    steps = steps_of(args, in_axes)
+    rows = 0 if steps is None else steps.batch * steps.time
+    if blocks and rows >= _BLOCKS_OF_FEW:
         size = -(-rows // (_BLOCKS if rows >= _FEW_ROWS else _BLOCKS_OF_FEW))
         chosen += [Fold(chunk_size=size, unroll=True), Fold(chunk_size=size)]
     return chosen
@@ -116,16 +118,6 @@ def load(reference: str) -> Any:
             )
         value = getattr(value, name)
     return value
-
-
-def _rows(args: Sequence[Any], in_axes: Any) -> int | None:
-    """Return batch times time, as the first mapped array has them."""
-    axes = list(in_axes) if isinstance(in_axes, (tuple, list)) else [in_axes] * len(args)
-    for arg, axis in zip(args, axes, strict=False):
-        leaves = [leaf for leaf in jax.tree.leaves(arg) if hasattr(leaf, "shape")]
-        if isinstance(axis, int) and leaves and leaves[0].ndim > 1:
-            return int(leaves[0].shape[0] * leaves[0].shape[1])
-    return None
 
 
 def _random(index: int, shape: tuple[int, ...], dtypes: Sequence[str]) -> jax.Array:

@@ -11,11 +11,14 @@ from tdjax.comparison import wording
 from tdjax.comparison.entry import Entry, Group, grouped
 from tdjax.comparison.extras import need
 from tdjax.comparison.result import Comparison
+from tdjax.comparison.table_compiled import compiled_table
 from tdjax.comparison.verdict import Verdict
+from tdjax.comparison.why import of_verdict
 
 _MEDIUM = 92
 _WIDE = 124
 _BAR = 20
+_REASONS = 2
 _COLOURS = {"win": "bold green", "tie": "bold cyan", "unstable": "bold yellow", "none": "bold red"}
 
 
@@ -54,13 +57,16 @@ class _Fitted:
             verdict = verdicts.get(group)
             yield Text()
             yield _title(group, comparison)
-            yield _table(entries, verdict, comparison.reference, options.max_width)
+            if group.evidence == "compiled":
+                yield compiled_table(entries, verdict, comparison.reference)
+            else:
+                yield _table(entries, verdict, comparison.reference, options.max_width)
             yield from _notes(entries)
             if verdict is not None:
                 yield _verdict(verdict)
+                yield from _why(entries, verdict, comparison.reference)
         if len(groups) > 1:
-            yield Text()
-            yield _summary(comparison)
+            yield from _summaries(comparison)
         if comparison.interrupted:
             yield Text("\ninterrupted: this is what was measured until then", style="bold yellow")
 
@@ -170,23 +176,50 @@ def _verdict(verdict: Verdict) -> Any:
     return text
 
 
-def _summary(comparison: Comparison) -> Any:
+def _why(entries: Sequence[Entry], verdict: Verdict, reference: str) -> Any:
+    from rich.padding import Padding
+    from rich.text import Text
+
+    # The first sentence sums up figures that the table has.
+    for sentence in of_verdict(entries, verdict, reference, 1 + _REASONS)[1:]:
+        yield Padding(Text(sentence, style="dim"), (0, 0, 0, 2))
+
+
+def _summaries(comparison: Comparison) -> Any:
+    """Yield a summary of what was measured and one of what was compiled; they do not mix."""
+    from rich.text import Text
+
+    measured = [verdict for verdict in comparison.verdicts if verdict.evidence == "measured"]
+    compiled = [verdict for verdict in comparison.verdicts if verdict.evidence == "compiled"]
+    if measured:
+        speeds = ["" if v.speedup is None else f"{v.speedup:.2f}x" for v in measured]
+        yield Text()
+        yield _summary(measured, "fastest", f"speed / {comparison.reference}", speeds)
+    if compiled:
+        savings = ["" if v.saving is None else f"{v.saving:.2f}x" for v in compiled]
+        yield Text()
+        title = f"{comparison.reference} / least"
+        yield _summary(compiled, "least cycles or bytes", title, savings)
+
+
+def _summary(verdicts: Sequence[Verdict], leaders: str, ratio: str, ratios: Sequence[str]) -> Any:
     from rich import box
     from rich.table import Table
     from rich.text import Text
 
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1), show_edge=False)
-    several = len({verdict.target for verdict in comparison.verdicts}) > 1
-    for heading in ("workload", "mode", *(["target"] if several else []), "verdict", "fastest"):
-        table.add_column(heading, no_wrap=heading != "fastest")
-    table.add_column(f"speed / {comparison.reference}", justify="right", no_wrap=True)
-    for verdict in comparison.verdicts:
-        where = [verdict.workload, verdict.mode]
+    compiled = verdicts[0].evidence == "compiled"
+    several = compiled or len({verdict.target for verdict in verdicts}) > 1
+    for heading in ("workload", "mode", *(["target"] if several else []), "verdict", leaders):
+        table.add_column(heading, no_wrap=heading != leaders)
+    table.add_column(ratio, justify="right", no_wrap=True)
+    for verdict, value in zip(verdicts, ratios, strict=True):
         table.add_row(
-            *where,
+            verdict.workload,
+            verdict.mode,
             *([verdict.target] if several else []),
             Text(verdict.kind, style=_COLOURS[verdict.kind]),
             wording.fastest(verdict),
-            "" if verdict.speedup is None else f"{verdict.speedup:.2f}x",
+            value,
         )
     return table

@@ -1,4 +1,4 @@
-"""The devices that a comparison can be run for."""
+"""The devices that a comparison can be run for: those that are attached, and those that are not."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import jax
+
+from tdjax.comparison.compiled import catalog
 
 ATTACHABLE = ("cpu", "gpu", "tpu")
 
@@ -15,18 +17,20 @@ class Target:
     """A device to compare on.
 
     Attributes:
-        name: "cpu", "gpu" or "tpu".
-        evidence: what it gives: "measured".
-        kind: what the device calls itself.
+        name: "cpu", "gpu" or "tpu"; or of one that is not here, "tpu:v5e", "gpu:h100", ...
+        evidence: what it gives: "measured", or "compiled" if it is not here.
+        kind: what the device is.
         count: how many of them there are.
-        device: the one that is used.
+        device: the attached one that is used.
+        compiles_for: the one that is not here.
     """
 
     name: str
     evidence: str
     kind: str
     count: int
-    device: jax.Device
+    device: jax.Device | None = None
+    compiles_for: catalog.Device | None = None
 
 
 def attached() -> tuple[Target, ...]:
@@ -47,19 +51,29 @@ def resolve(names: Sequence[str] | str | None) -> tuple[Target, ...]:
     """Return the targets of these names; of None, the device that JAX runs on by default.
 
     Raises:
-        ValueError: a name is unknown, or its device is not attached.
+        ValueError: a name is unknown, its device is not attached, or has no such topology.
+        ImportError: its compiler is not installed; the message says how to install it.
     """
     here = attached()
     if names is None:
         return here[:1]
-    by_name = {target.name: target for target in here}
     names = [names] if isinstance(names, str) else list(dict.fromkeys(names))
-    for name in names:
-        if name in by_name:
-            continue
+    by_name = {target.name: target for target in here}
+    return tuple(by_name.get(name) or _absent(name, by_name) for name in names)
+
+
+def _absent(name: str, here: Sequence[str] | dict[str, Target]) -> Target:
+    """Return the target of a name that no attached device has."""
+    device = catalog.find(name)
+    if device is None:
         what = "is not attached" if name in ATTACHABLE else "is unknown"
         raise ValueError(
-            f"target {name!r} {what}; known are {', '.join(ATTACHABLE)}, "
-            f"attached are {', '.join(by_name)}."
+            f"target {name!r} {what}; known are {', '.join((*ATTACHABLE, *catalog.names()))}, "
+            f"attached are {', '.join(here)}."
         )
-    return tuple(by_name[name] for name in names)
+    if not device.compiler.installed:
+        raise ImportError(
+            f"target {name!r}: its compiler, {device.compiler.title}, is not installed. "
+            f"Install it: {device.compiler.install}"
+        )
+    return Target(name, "compiled", device.kind, 1, compiles_for=device)

@@ -8,7 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from tdjax.comparison import wording
 from tdjax.comparison.entry import Entry, Group, grouped
+from tdjax.comparison.estimate import rank
 from tdjax.comparison.intervals import Interval, paired_ratio
 
 WIN_MARGIN = 1.03
@@ -25,15 +27,19 @@ class Verdict:
     Attributes:
         workload, target, evidence, mode: the group.
         kind: "win" (one program leads by more than 3%, the interval's near end included),
-            "tie" (the leader and others are within 10%, the interval's far end included),
-            "unstable" (the samples do not tell) or "none" (nothing ran).
-        leader: the strategy with the smallest median.
+            "tie" (the leader and others are within 10%, the interval's far end included; in a
+            compiled group, which has no intervals, within 3%), "unstable" (the samples do not
+            tell) or "none" (nothing ran).
+        leader: the strategy with the smallest median, or the smallest figure of `metric`.
         tied: the strategies that cannot be told from the leader: level with it under
             "tie", and not told apart under "unstable".
         speedup: the reference's time over the leader's, with `speedup_low` and
             `speedup_high`; None where the reference was not measured.
         text: the verdict in a sentence.
         advice: what would make it firmer; None where nothing is needed.
+        metric: what the ranking is by: "time" where samples were taken; in a compiled group
+            "estimated_cycles" or "bytes_accessed", which are not times: no speedup is said.
+        saving: in a compiled group, the reference's figure over the leader's.
     """
 
     workload: str
@@ -48,6 +54,8 @@ class Verdict:
     speedup_high: float | None
     text: str
     advice: str | None
+    metric: str = "time"
+    saving: float | None = None
 
     @property
     def group(self) -> Group:
@@ -72,7 +80,29 @@ class Verdict:
 
 def judge(entries: Iterable[Entry], reference: str = "vmap") -> tuple[Verdict, ...]:
     """Return a verdict for every group of entries, in their order."""
-    return tuple(_judge(group, rows, reference) for group, rows in grouped(entries).items())
+    return tuple(
+        _judge_compiled(group, rows, reference)
+        if group.evidence == "compiled"
+        else _judge(group, rows, reference)
+        for group, rows in grouped(entries).items()
+    )
+
+
+def _judge_compiled(group: Group, entries: Sequence[Entry], reference: str) -> Verdict:
+    found = rank(entries, reference)
+    return Verdict(
+        *group,
+        kind=found.kind,
+        leader=found.leader,
+        tied=found.tied,
+        speedup=None,
+        speedup_low=None,
+        speedup_high=None,
+        text=found.text,
+        advice=None,
+        metric=found.metric,
+        saving=found.saving,
+    )
 
 
 def _judge(group: Group, entries: Sequence[Entry], reference: str) -> Verdict:
@@ -147,10 +177,10 @@ def _sentence(
         others = [e for e in entries if e is not leader]
         return f"{lead}: no other candidate ran to the end" if others else f"{lead} ran alone"
     if kind == "unstable":
-        return f"{_join([lead, *tied])} cannot be told apart yet"
+        return f"{wording.join([lead, *tied])} cannot be told apart yet"
     by_strategy = {rival.strategy: rival for rival in rivals}
     if kind == "tie":
-        text = f"{_join([lead, *tied])} are level"
+        text = f"{wording.join([lead, *tied])} are level"
     else:
         runner_up = min(rivals, key=lambda entry: entry.median_s or 0.0)
         behind = paired_ratio(by_strategy[runner_up.strategy].samples_s, leader.samples_s)
@@ -165,10 +195,6 @@ def _times(ratio: Interval) -> str:
     if ratio.low is None or ratio.high is None:
         return f"{ratio.value:.3g}x"
     return f"{ratio.value:.2f}x ({ratio.low:.2f} to {ratio.high:.2f})"
-
-
-def _join(names: Sequence[str]) -> str:
-    return ", ".join(names[:-1]) + f" and {names[-1]}" if len(names) > 1 else names[0]
 
 
 def _advice(leader: Entry, rivals: Sequence[Entry]) -> str:

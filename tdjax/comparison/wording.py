@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
 
 from tdjax.comparison.entry import Entry
-from tdjax.comparison.verdict import Verdict
+
+if TYPE_CHECKING:
+    from tdjax.comparison.verdict import Verdict
 
 MODE_TITLES = {"forward": "forward", "grad": "forward + gradient"}
 UNKNOWN = "-"
@@ -40,6 +43,19 @@ def seconds(value: float | None) -> str:
         return UNKNOWN
     unit, scale = time_unit([value])
     return f"{digits(value * scale)} {unit}"
+
+
+def count(value: float) -> str:
+    """Return a count with a decimal prefix: "596 k"."""
+    for prefix, scale in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
+        if value >= scale:
+            return f"{digits(value / scale)} {prefix}"
+    return f"{value:.0f}"
+
+
+def join(names: Sequence[str]) -> str:
+    """Return "a, b and c"."""
+    return ", ".join(names[:-1]) + f" and {names[-1]}" if len(names) > 1 else names[0]
 
 
 def memory(value: int | None) -> str:

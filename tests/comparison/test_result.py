@@ -39,7 +39,16 @@ def made():
 def test_a_comparison_survives_saving(tmp_path):
     path = made().save(tmp_path / "new" / "result.json")
     assert Comparison.load(path) == made()
-    assert json.loads(path.read_text())["version"] == 1
+    assert json.loads(path.read_text())["version"] == 2
+
+
+def test_a_file_of_the_first_format_is_read_without_what_it_did_not_have(tmp_path):
+    path = made().save(tmp_path / "result.json")
+    content = json.loads(path.read_text())
+    for entry in content["entries"]:
+        del entry["movements"]
+    path.write_text(json.dumps({**content, "version": 1}))
+    assert Comparison.load(path) == made()
 
 
 def test_a_newer_file_is_refused(tmp_path):

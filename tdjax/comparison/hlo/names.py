@@ -1,23 +1,10 @@
-"""Reading an optimised HLO program: what it contains, and whether two are the same."""
+"""Whether two programs are the same, whatever their instructions are called."""
 
 from __future__ import annotations
 
 import hashlib
 import re
-from collections import Counter
 
-COLLECTIVES = (
-    "all-gather",
-    "all-reduce",
-    "all-to-all",
-    "collective-broadcast",
-    "collective-permute",
-    "ragged-all-to-all",
-    "reduce-scatter",
-)
-COUNTED = ("transpose", "copy", "gather", "while")
-
-_OPERATION = re.compile(r"^\s+(?:ROOT )?%?[\w.\-]+ = (?:\(.*?\)|\S+) ([a-z][\w\-]*)\(", re.M)
 _QUOTED = r'"(?:[^"\\]|\\.)*"'
 _SOURCE = re.compile(
     r",? ?(?:metadata|frontend_attributes|origin)="
@@ -25,28 +12,6 @@ _SOURCE = re.compile(
 )
 _NAME = re.compile(r"%[\w.\-]+")
 _PARAMETER = re.compile(r"[\w.\-]+: ")
-
-
-def operations(text: str) -> Counter[str]:
-    """Return how often each operation stands in the program, fused ones included.
-
-    An operation inside a loop is counted once, however often the loop runs it.
-    """
-    return Counter(_OPERATION.findall(text))
-
-
-def counts(text: str) -> dict[str, int]:
-    """Return the counts that an entry carries: the operations that only move data."""
-    found = operations(text)
-    moved = {name: found[name] for name in COUNTED}
-    collectives = sum(found[name] + found[f"{name}-start"] for name in COLLECTIVES)
-    return {**moved, "collectives": collectives}
-
-
-def loops(text: str) -> bool:
-    """Whether the program holds a loop or a branch, whose body a static count sees once."""
-    found = operations(text)
-    return bool(found["while"] or found["conditional"])
 
 
 def canonical(text: str) -> str:

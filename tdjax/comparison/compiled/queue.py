@@ -1,0 +1,135 @@
+"""Compiling the programs of many groups: devices side by side, each one's programs in turn."""
+
+from __future__ import annotations
+
+import math
+import os
+import queue
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+
+from tdjax.comparison.child import TooSlow
+from tdjax.comparison.compiled.catalog import Device
+from tdjax.comparison.compiled.client import Client, Closed, CompileFailed
+from tdjax.comparison.compiled.group import CompiledCandidate, CompiledGroup
+
+# A compiler takes a gigabyte, and more than a core for some of its time.
+_FEWEST_AT_ONCE = 2
+
+_NO_TIME = "not compiled: this comparison's time was used up"
+
+Finished = Callable[[CompiledGroup, CompiledCandidate], None]
+_Task = tuple[CompiledGroup, CompiledCandidate]
+_Done = queue.Queue[_Task | BaseException]
+
+
+def compile_groups(
+    groups: Sequence[CompiledGroup],
+    timeout_s: float,
+    within_s: float | None,
+    finished: Finished,
+) -> None:
+    """Compile every candidate that waits; those that fail or take too long keep their reason.
+
+    Every group's smallest program comes first, then every group's next: a limit of time leaves
+    out large ones, unrolled over all steps as a rule, and no group as a whole.
+
+    Args:
+        groups: what to compile.
+        timeout_s: the longest that one program may take.
+        within_s: seconds for all of them together; None: no such limit.
+        finished: called in this thread as each candidate is done.
+
+    Raises:
+        KeyboardInterrupt: the compilers are ended; candidates that waited are left waiting.
+    """
+    end = math.inf if within_s is None else time.monotonic() + within_s
+    batches = list(_batches(_tasks(groups)))
+    for index, batch in enumerate(batches):
+        now = time.monotonic()
+        share = (end - now) / (len(batches) - index)
+        _compile_batch(batch, timeout_s, now + share, finished)
+
+
+def _tasks(groups: Sequence[CompiledGroup]) -> dict[Device, list[_Task]]:
+    found: dict[Device, list[tuple[int, int, _Task]]] = {}
+    for group in groups:
+        waiting = [candidate for candidate in group.candidates if candidate.waiting]
+        for place, candidate in enumerate(sorted(waiting, key=_size)):
+            task = place, _size(candidate), (group, candidate)
+            found.setdefault(group.device, []).append(task)
+    return {
+        device: [task for *_, task in sorted(tasks, key=lambda each: each[:2])]
+        for device, tasks in found.items()
+    }
+
+
+def _size(candidate: CompiledCandidate) -> int:
+    parcel = candidate.lowered.parcel
+    return 0 if parcel is None else parcel.operations
+
+
+def _batches(tasks: dict[Device, list[_Task]]) -> Iterator[list[tuple[Device, list[_Task]]]]:
+    """Yield as many devices at a time as this machine has cores."""
+    at_once = max(_FEWEST_AT_ONCE, os.cpu_count() or 1)
+    everything = list(tasks.items())
+    for start in range(0, len(everything), at_once):
+        yield everything[start : start + at_once]
+
+
+def _compile_batch(
+    batch: Sequence[tuple[Device, list[_Task]]], timeout_s: float, end: float, finished: Finished
+) -> None:
+    done: _Done = queue.Queue()
+    clients = [Client(device) for device, _ in batch]
+    try:
+        for client, (_, tasks) in zip(clients, batch, strict=True):
+            arguments = (client, tasks, timeout_s, end, done)
+            threading.Thread(target=_work, args=arguments, daemon=True).start()
+        for _ in range(sum(len(tasks) for _, tasks in batch)):
+            answer = done.get()
+            if isinstance(answer, BaseException):
+                raise answer
+            finished(*answer)
+    finally:
+        for client in clients:
+            client.close()
+
+
+def _work(
+    client: Client, tasks: Sequence[_Task], timeout_s: float, end: float, done: _Done
+) -> None:
+    """Compile one device's programs, in a thread: it waits for a process most of the time."""
+    try:
+        for group, candidate in tasks:
+            _compile(client, group, candidate, timeout_s, end)
+            done.put((group, candidate))
+    except BaseException as error:
+        done.put(error)
+
+
+def _compile(
+    client: Client,
+    group: CompiledGroup,
+    candidate: CompiledCandidate,
+    timeout_s: float,
+    end: float,
+) -> None:
+    left = end - time.monotonic()
+    if left <= 0:
+        candidate.drop("timeout", _NO_TIME)
+        return
+    assert candidate.lowered.parcel is not None
+    deadline = min(timeout_s, left)
+    try:
+        compiled = client.compile(candidate.lowered.parcel, deadline)
+    except TooSlow:
+        cut = f"cut: its compiler was still running after {deadline:.3g} s"
+        candidate.drop("timeout", cut if left > timeout_s else _NO_TIME)
+    except CompileFailed as error:
+        candidate.drop("failed", str(error))
+    except Closed:
+        return  # It still waits: whoever closed the compiler says why.
+    else:
+        candidate.accept(compiled, group.steps)

@@ -1,0 +1,117 @@
+"""What an optimised program costs, by its own text.
+
+Unlike XLA's cost analysis it counts a loop's body as often as the loop runs, and it works for
+devices whose compiler gives no analysis. A figure that cannot be known is None: an unknown
+custom call has unknown operations, and a loop with an unknown number of trips leaves nothing
+known of what it repeats. Of a branch, the worst case is counted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, fields
+
+from tdjax.comparison.hlo.flops import own_flops, repeats
+from tdjax.comparison.hlo.memory import moved_between_devices, own_bytes
+from tdjax.comparison.hlo.module import Computation, Instruction, Module
+from tdjax.comparison.hlo.trips import trip_count
+
+Figure = float | None
+
+
+@dataclass(frozen=True)
+class Costs:
+    """Totals of a program or a part of it; None for what is not known.
+
+    Attributes:
+        flops: floating point operations.
+        bytes_accessed: bytes read and written by its operations.
+        comm_bytes: bytes that its collectives carry.
+        cycles: the compiler's estimates, where it notes them: TPUs.
+    """
+
+    flops: Figure = 0
+    bytes_accessed: Figure = 0
+    comm_bytes: Figure = 0
+    cycles: Figure = 0
+
+    def __add__(self, other: Costs) -> Costs:
+        return self._with(other, lambda a, b: None if a is None or b is None else a + b)
+
+    def worst(self, other: Costs) -> Costs:
+        """Return the larger of each figure."""
+        return self._with(other, lambda a, b: None if a is None or b is None else max(a, b))
+
+    def times(self, count: Figure) -> Costs:
+        """Return what `count` runs cost; nothing stays nothing, however often it runs."""
+        return self._with(Costs(), lambda a, _: 0 if a == 0 else _product(a, count))
+
+    def _with(self, other: Costs, combine: Callable[[Figure, Figure], Figure]) -> Costs:
+        names = [field.name for field in fields(self)]
+        return Costs(*(combine(getattr(self, name), getattr(other, name)) for name in names))
+
+
+def costs(module: Module) -> Costs:
+    """Return the costs of a program.
+
+    `cycles` is None where the compiler estimates nothing.
+    """
+    counted = Counter(module).computation(module.entry)
+    return Costs(counted.flops, counted.bytes_accessed, counted.comm_bytes, counted.cycles or None)
+
+
+class Counter:
+    """Sums up computations, each once."""
+
+    def __init__(self, module: Module) -> None:
+        self._module = module
+        self._known: dict[str, Costs] = {}
+
+    def computation(self, computation: Computation) -> Costs:
+        """Return the costs of one run."""
+        if computation.name not in self._known:
+            each = (self._instruction(i, computation) for i in computation.instructions.values())
+            self._known[computation.name] = _total(each)
+        return self._known[computation.name]
+
+    def _instruction(self, of: Instruction, computation: Computation) -> Costs:
+        own = Costs(
+            flops=own_flops(of, computation),
+            bytes_accessed=own_bytes(of, computation, self._module),
+            comm_bytes=moved_between_devices(of, computation),
+            cycles=estimated_cycles(of),
+        )
+        called = [self.computation(name) for name in self._module.called(of)]
+        if of.opcode == "while":
+            return own + _total(called).times(trip_count(of, computation, self._module))
+        if of.opcode == "conditional":
+            worst = called[0]
+            for branch in called[1:]:
+                worst = worst.worst(branch)
+            return own + worst
+        applied = repeats(of, computation)
+        if applied is not None:
+            flops = (inner.times(count).flops for inner, count in zip(called, applied, strict=True))
+            return own + _total(Costs(flops=each) for each in flops)
+        if of.opcode == "fusion":
+            # Its bytes and cycles are its own: what it holds runs as one.
+            return own + _total(Costs(flops=inner.flops) for inner in called)
+        return own + _total(called)
+
+
+def estimated_cycles(instruction: Instruction) -> int:
+    """Return the cycles that a TPU's compiler estimates for an instruction, 0 for none."""
+    if "estimated_cycles" not in instruction.text:
+        return 0
+    return int(instruction.config.get("window_config", {}).get("estimated_cycles", 0))
+
+
+def _total(each: Iterable[Costs]) -> Costs:
+    total = Costs()
+    for part in each:
+        total = total + part
+    return total
+
+
+def _product(value: Figure, count: Figure) -> Figure:
+    return None if value is None or count is None else value * count

@@ -1,0 +1,148 @@
+"""An HLO program as data: a module of computations of instructions."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+from tdjax.comparison.hlo.shape import Shape
+
+_TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|[(){}\[\],]')
+_NAME = re.compile(r"%([\w.\-]+)")
+_INT = re.compile(r"-?\d+")
+_CALLS = (
+    "calls",
+    "to_apply",
+    "condition",
+    "body",
+    "branch_computations",
+    "true_computation",
+    "false_computation",
+    "called_computations",
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Instruction:
+    """One line of a computation.
+
+    Attributes:
+        name: unique in its module.
+        opcode: such as "fusion" or "dot".
+        shape: of its result.
+        operands: the names of the instructions that it reads, in the same computation.
+        literal: what stands between the parentheses; a constant's value, a parameter's number.
+        text: its attributes as they are written, metadata and backend configuration included.
+    """
+
+    name: str
+    opcode: str
+    shape: Shape
+    operands: tuple[str, ...]
+    literal: str
+    text: str
+
+    @cached_property
+    def attributes(self) -> Mapping[str, str]:
+        """The attributes by name, as they are written."""
+        pairs = (part.partition("=") for part in split(self.text))
+        return {name.strip(): value for name, _, value in pairs}
+
+    @cached_property
+    def called(self) -> tuple[str, ...]:
+        """The names of the computations that it runs."""
+        given = (self.attributes.get(name, "") for name in _CALLS)
+        return tuple(name for text in given for name in _NAME.findall(text))
+
+    @cached_property
+    def config(self) -> Mapping[str, Any]:
+        """What the device's compiler noted; empty where it is no JSON object."""
+        text = self.attributes.get("backend_config", "")
+        if text.startswith('"'):
+            text = json.loads(text)
+        try:
+            found = json.loads(text)
+        except ValueError:
+            return {}
+        return found if isinstance(found, dict) else {}
+
+    def integers(self, attribute: str) -> tuple[int, ...]:
+        """Return the integers of an attribute such as `dimensions={0,2}`."""
+        return tuple(map(int, _INT.findall(self.attributes.get(attribute, ""))))
+
+    def quoted(self, attribute: str) -> str:
+        """Return a quoted attribute without its quotes, empty where it is not given."""
+        return self.attributes.get(attribute, "").strip('"')
+
+
+@dataclass(frozen=True, eq=False)
+class Computation:
+    """Instructions in the order in which they run.
+
+    Attributes:
+        name: unique in its module.
+        instructions: by name.
+        root: what it returns.
+    """
+
+    name: str
+    instructions: Mapping[str, Instruction]
+    root: Instruction
+
+    @cached_property
+    def parameters(self) -> Mapping[int, Instruction]:
+        """Its parameters by number."""
+        given = (i for i in self.instructions.values() if i.opcode == "parameter")
+        return {int(parameter.literal): parameter for parameter in given}
+
+    @cached_property
+    def users(self) -> Mapping[str, tuple[Instruction, ...]]:
+        """The instructions that read each one."""
+        found: dict[str, list[Instruction]] = {}
+        for instruction in self.instructions.values():
+            for operand in dict.fromkeys(instruction.operands):
+                found.setdefault(operand, []).append(instruction)
+        return {name: tuple(users) for name, users in found.items()}
+
+    def operands(self, instruction: Instruction) -> tuple[Instruction, ...]:
+        """Return what an instruction of this computation reads."""
+        return tuple(self.instructions[name] for name in instruction.operands)
+
+
+@dataclass(frozen=True, eq=False)
+class Module:
+    """A program.
+
+    Attributes:
+        computations: by name.
+        entry: the one that runs first.
+        stacks: the Python lines that each stack frame stands for, innermost first, as
+            `(file, line)`.
+    """
+
+    computations: Mapping[str, Computation]
+    entry: Computation
+    stacks: Mapping[int, tuple[tuple[str, int], ...]] = field(default_factory=dict)
+
+    def called(self, instruction: Instruction) -> tuple[Computation, ...]:
+        """Return the computations that an instruction runs."""
+        return tuple(self.computations[name] for name in instruction.called)
+
+
+def split(text: str) -> list[str]:
+    """Split at the commas that stand outside of quotes and brackets."""
+    parts, depth, start = [], 0, 0
+    for token in _TOKEN.finditer(text):
+        mark = token[0]
+        if mark in "({[":
+            depth += 1
+        elif mark in ")}]":
+            depth -= 1
+        elif mark == "," and depth == 0:
+            parts.append(text[start : token.start()])
+            start = token.end()
+    return [part.strip() for part in (*parts, text[start:]) if part.strip()]

@@ -1,0 +1,154 @@
+"""Where in the user's program an HLO instruction comes from: operation, layer and Python line."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from tdjax.comparison.hlo.module import Computation, Instruction, Module
+
+_FIELDS = re.compile(r'(\w+)=(?:"((?:[^"\\]|\\.)*)"|(\d+))')
+_WRAPPED = re.compile(r"(vmap|jvp|transpose|remat|checkpoint)\((.*)\)")
+_FUNCTION = re.compile(r"(jit|pjit|custom_jvp|custom_vjp)\(.*\)|branch_\d+_fun|.*[^\w.].*")
+_STRUCTURE = frozenset(
+    (
+        "body",
+        "call",
+        "call_exported",
+        "checkpoint",
+        "closed_call",
+        "cond",
+        "core_call",
+        "eval_jaxpr",
+    )
+    + ("rematted_computation", "shard_map", "while")
+)
+_STRATEGY = "tdjax."
+_TDJAX = Path(__file__).parents[2]
+_LIBRARIES = re.compile(r"[\\/](?:site|dist)-packages[\\/](?:jax|jaxlib|flax)[\\/]|^<")
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where an instruction comes from; None for what its metadata do not tell.
+
+    Attributes:
+        op: the JAX operation, such as "conv_general_dilated"; "input" for an argument.
+        layer: the path of the layer, without the outermost module: "encoder/Conv_0".
+        source: the line of the user's code that called it: "net.py:12".
+        backward: whether it belongs to a gradient.
+        around: whether a strategy added it around the steps; the step has no such operation,
+            layer or line.
+    """
+
+    op: str | None = None
+    layer: str | None = None
+    source: str | None = None
+    backward: bool = False
+    around: bool = False
+
+
+def place(instruction: Instruction, module: Module) -> Place:
+    """Return where an instruction comes from, by its own metadata."""
+    text = instruction.attributes.get("metadata", "")
+    fields = {name: quoted or number for name, quoted, number in _FIELDS.findall(text)}
+    name = fields.get("op_name", "").partition(";")[0]
+    if not name:
+        return Place()
+    if "/" not in name:
+        return Place(op="input")
+    *outer, last = name.split("/")
+    own, inside = _after_strategy(outer)
+    layers = [part for part in map(_unwrapped, own) if _is_layer(part)]
+    op = _unwrapped(last)
+    stack = module.stacks.get(int(fields.get("stack_frame_id", 0)), ())
+    if "source_file" in fields:
+        stack = ((fields["source_file"], int(fields.get("source_line", 0))),)
+    source, by_strategy = _source(stack)
+    backward = "transpose(" in name
+    if not layers and source is None and (inside or by_strategy):
+        return Place(backward=backward, around=True)
+    return Place(
+        op=op.removeprefix("jit(").rstrip(")"),
+        layer="/".join(layers[1:] or layers) or None,
+        source=source,
+        backward=backward,
+    )
+
+
+def place_near(instruction: Instruction, computation: Computation, module: Module) -> Place:
+    """Return where an instruction comes from; one that the compiler added, what it was added for.
+
+    That is the nearest of those that use its result, or else of those that it reads.
+    """
+    for neighbours in (_users, _operands):
+        seen = {instruction.name}
+        nearest = [instruction]
+        while nearest:
+            for each in nearest:
+                found = place(each, module)
+                if found != Place():
+                    return found
+            nearest = [
+                other
+                for each in nearest
+                for other in neighbours(each, computation)
+                if other.name not in seen
+            ]
+            seen.update(other.name for other in nearest)
+    return Place()
+
+
+def _users(instruction: Instruction, computation: Computation) -> tuple[Instruction, ...]:
+    return computation.users.get(instruction.name, ())
+
+
+def _operands(instruction: Instruction, computation: Computation) -> tuple[Instruction, ...]:
+    return computation.operands(instruction)
+
+
+def _after_strategy(parts: Iterable[str]) -> tuple[list[str], bool]:
+    """Return what follows the innermost strategy's scope, and whether there is one."""
+    found: list[str] = []
+    inside = False
+    for part in parts:
+        if _unwrapped(part).startswith(_STRATEGY):
+            found, inside = [], True
+        else:
+            found.append(part)
+    return found, inside
+
+
+def _unwrapped(part: str) -> str:
+    """Return `Net` for `transpose(jvp(vmap(Net)))`."""
+    while found := _WRAPPED.fullmatch(part):
+        part = found[2]
+    return part
+
+
+def _is_layer(part: str) -> bool:
+    return bool(part) and part not in _STRUCTURE and not _FUNCTION.fullmatch(part)
+
+
+def _source(stack: Iterable[tuple[str, int]]) -> tuple[str | None, bool]:
+    """Return the innermost line that is the user's, and whether a strategy's came before it.
+
+    Beyond a strategy lies the code that called it, and nothing of the step.
+    """
+    for file, line in stack:
+        if _LIBRARIES.search(file):
+            continue
+        path = Path(file)
+        if path.is_relative_to(_TDJAX) and not path.is_relative_to(_TDJAX / "workloads"):
+            return None, True
+        return f"{_short(path)}:{line}", False
+    return None, False
+
+
+def _short(path: Path) -> str:
+    """Return a path as one would type it here; of a file elsewhere, its name."""
+    here = Path(os.getcwd())
+    return str(path.relative_to(here)) if path.is_relative_to(here) else path.name

@@ -1,0 +1,34 @@
+"""The figure that a group is ranked by: time where it was measured, else what the compiler says."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from tdjax.comparison import wording
+from tdjax.comparison.entry import Entry
+
+TIME = "time"
+CYCLES = "estimated_cycles"
+BYTES = "bytes_accessed"
+
+
+def metric_of(entries: Sequence[Entry]) -> str:
+    """Return what the entries of one group are ranked by."""
+    if entries[0].evidence == "measured":
+        return TIME
+    return CYCLES if any(entry.estimated_cycles for entry in entries) else BYTES
+
+
+def figure(entry: Entry, metric: str) -> float | None:
+    """Return an entry's figure, None where it is not known."""
+    value: float | None = entry.median_s if metric == TIME else getattr(entry, metric)
+    return value
+
+
+def shown(value: float | None, metric: str) -> str:
+    """Return a figure with its unit: "1.20 ms", "596 k cycles", "156 MB"."""
+    if value is None:
+        return wording.UNKNOWN
+    if metric == TIME:
+        return wording.seconds(value)
+    return f"{wording.count(value)} cycles" if metric == CYCLES else wording.memory(int(value))

@@ -1,0 +1,109 @@
+"""A compiler in a process of its own: what it makes, and what is made of its failures."""
+
+import threading
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from tdjax.comparison import hlo
+from tdjax.comparison.child import TooSlow
+from tdjax.comparison.compiled import catalog
+from tdjax.comparison.compiled.client import Client, Closed, CompileFailed
+from tdjax.comparison.compiled.travel import pack
+
+LONG = 300
+
+
+def packed(function, *arguments):
+    return pack(function, arguments, "tpu")
+
+
+def dense(w, x):
+    return jnp.tanh(x @ w)
+
+
+def many_products(w, x):
+    """Takes its compiler seconds."""
+    for size in range(8, 40):
+        x = jnp.sin(x[:, :-size] @ w[: x.shape[1] - size])
+        x = jnp.pad(x, ((0, 0), (0, 4096 - x.shape[1])))
+    return x
+
+
+SLOW = many_products, jnp.ones((4096, 1024)), jnp.ones((256, 4096))
+
+
+@pytest.fixture(scope="module")
+def small():
+    return packed(dense, jnp.ones((256, 128), jnp.bfloat16), jnp.ones((512, 256), jnp.bfloat16))
+
+
+@pytest.fixture(scope="module")
+def v5e():
+    with Client(catalog.find("tpu:v5e")) as client:
+        yield client
+
+
+def test_a_program_comes_back_as_the_device_s_own(v5e, small, capfd):
+    made = v5e.compile(small, LONG)
+    module = hlo.parse(made.text)
+    found = hlo.costs(module)
+    # bfloat16 is converted for the tanh; an operation each.
+    assert 2 * 512 * 256 * 128 <= found.flops <= 1.01 * 2 * 512 * 256 * 128
+    assert found.bytes_accessed >= 2 * (512 * 256 + 256 * 128 + 512 * 128)
+    assert found.cycles > 0 and made.compile_s > 0 and made.temp_bytes >= 0
+    products = [
+        i for c in module.computations.values() for i in c.instructions.values()
+        if i.opcode in ("dot", "convolution")
+    ]  # fmt: skip
+    places = {hlo.place(product, module) for product in products}
+    assert {p.op for p in places} == {"dot_general"}
+    assert all(p.source.startswith("tests") or "test_client.py" in p.source for p in places)
+    # Neither libtpu's warnings nor its logs are the user's to read.
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_limit_of_time_ends_the_compiler_and_the_next_program_starts_another(v5e, small):
+    v5e.compile(small, LONG)
+    child = v5e._child
+    with pytest.raises(TooSlow):
+        v5e.compile(small, 0.0)
+    assert child.ended
+    assert v5e.compile(small, LONG).text
+
+
+def test_a_compiler_that_dies_is_a_reason_and_is_replaced(small):
+    with Client(catalog.find("tpu:v5e")) as client:
+        client.compile(small, LONG)
+        threading.Timer(0.5, client._child._process.kill).start()
+        with pytest.raises(CompileFailed, match="its compiler ended with code -9"):
+            client.compile(packed(*SLOW), LONG)
+        assert client.compile(small, LONG).text
+
+
+def test_a_program_that_cannot_be_compiled_is_a_reason_in_one_line(v5e):
+    too_large = jax.ShapeDtypeStruct((1 << 20, 1 << 16), jnp.float32)
+    program = packed(lambda x: jnp.sort(x, axis=0)[::2] + 1, too_large)
+    with pytest.raises(CompileFailed, match="RESOURCE_EXHAUSTED") as failure:
+        v5e.compile(program, LONG)
+    assert "\n" not in str(failure.value)
+
+
+def test_a_device_that_its_compiler_does_not_know_is_a_reason(small):
+    known = catalog.find("tpu:v5e")
+    odd = catalog.Device(
+        "tpu:v99", "TPU v99", known.compiler, {**known.topology, "topology_name": "v99:2x2"},
+        known.environment,
+    )  # fmt: skip
+    with Client(odd) as client:
+        for _ in range(2):
+            with pytest.raises(CompileFailed, match="v99"):
+                client.compile(small, LONG)
+
+
+def test_a_closed_compiler_starts_no_more(small):
+    client = Client(catalog.find("tpu:v5e"))
+    client.close()
+    with pytest.raises(Closed):
+        client.compile(small, LONG)
