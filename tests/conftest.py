@@ -1,12 +1,19 @@
-"""Strict promotion for the tests of the core: the library must not lean on implicit conversions."""
+"""What all tests share."""
 
 import contextlib
+import os
 from pathlib import Path
 
 import jax
 import pytest
 
+from tdjax.comparison.compiled import catalog
 from tdjax.comparison.hardware import leave_out_absent
+
+os.environ["KERAS_BACKEND"] = "jax"  # Keras chooses its backend when it is first imported
+
+# XLA's compiler for CUDA weighs 4.6 GB: its tests run wherever it is installed.
+collect_ignore = [] if catalog.CUDA.installed else ["comparison/compiled/test_cuda.py"]
 
 # The tests install libtpu for its compiler; without a TPU it complains when it is asked for one.
 leave_out_absent()
