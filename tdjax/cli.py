@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 _MEASURING_S = 150.0
-_ALL_S = 330.0
+_ALL_S = 335.0
 _USAGE = 2
 _INTERRUPTED = 130
 

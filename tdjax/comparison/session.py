@@ -141,7 +141,7 @@ class Session:
                 if key not in lowered:
                     tell = self._tell(group)
                     lowered[key] = lower(subject, mode, strategies, self._reference, key[0], tell)
-                made = CompiledGroup(group, device, lowered[key], subject.steps)
+                made = CompiledGroup(group, device, lowered[key], self._reference, subject.steps)
                 self._groups.append(made)
 
     def _measure(

@@ -93,14 +93,21 @@ class CompiledGroup:
         group: what its entries share.
         device: what it is compiled for.
         lowered: the programs.
+        reference: the strategy that the others are compared with.
         steps: batch and time size, to name the axes that move.
     """
 
     def __init__(
-        self, group: Group, device: Device, lowered: Sequence[Lowered], steps: Steps | None
+        self,
+        group: Group,
+        device: Device,
+        lowered: Sequence[Lowered],
+        reference: Any,
+        steps: Steps | None,
     ) -> None:
         self.group = group
         self.device = device
+        self.reference = reference
         self.steps = steps
         self.candidates = [CompiledCandidate(each) for each in lowered]
 

@@ -32,8 +32,8 @@ def compile_groups(
 ) -> None:
     """Compile every candidate that waits; those that fail or take too long keep their reason.
 
-    Every group's smallest program comes first, then every group's next: a limit of time leaves
-    out large ones, unrolled over all steps as a rule, and no group as a whole.
+    Every group's reference comes first, then every group's smallest other program, and so on: a
+    limit of time leaves out large ones, unrolled over all steps as a rule, and no whole group.
 
     Args:
         groups: what to compile.
@@ -56,7 +56,8 @@ def _tasks(groups: Sequence[CompiledGroup]) -> dict[Device, list[_Task]]:
     found: dict[Device, list[tuple[int, int, _Task]]] = {}
     for group in groups:
         waiting = [candidate for candidate in group.candidates if candidate.waiting]
-        for place, candidate in enumerate(sorted(waiting, key=_size)):
+        waiting.sort(key=lambda each: (each.lowered.strategy != group.reference, _size(each)))
+        for place, candidate in enumerate(waiting):
             task = place, _size(candidate), (group, candidate)
             found.setdefault(group.device, []).append(task)
     return {

@@ -13,6 +13,7 @@ from tdjax.comparison.hlo.shape import Shape
 
 _TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|[(){}\[\],]')
 _NAME = re.compile(r"%([\w.\-]+)")
+_OP_NAME = re.compile(r'op_name="([^"]*)"')
 _INT = re.compile(r"-?\d+")
 _CALLS = (
     "calls",
@@ -127,6 +128,12 @@ class Module:
     computations: Mapping[str, Computation]
     entry: Computation
     stacks: Mapping[int, tuple[tuple[str, int], ...]] = field(default_factory=dict)
+
+    @cached_property
+    def inputs(self) -> frozenset[str]:
+        """The names of the program's arguments, which what rearranges them carries too."""
+        given = (_OP_NAME.search(p.text) for p in self.entry.parameters.values())
+        return frozenset(found[1] for found in given if found)
 
     def called(self, instruction: Instruction) -> tuple[Computation, ...]:
         """Return the computations that an instruction runs."""

@@ -12,19 +12,10 @@ from tdjax.comparison.hlo.module import Computation, Instruction, Module
 
 _FIELDS = re.compile(r'(\w+)=(?:"((?:[^"\\]|\\.)*)"|(\d+))')
 _WRAPPED = re.compile(r"(vmap|jvp|transpose|remat|checkpoint)\((.*)\)")
-_FUNCTION = re.compile(r"(jit|pjit|custom_jvp|custom_vjp)\(.*\)|branch_\d+_fun|.*[^\w.].*")
-_STRUCTURE = frozenset(
-    (
-        "body",
-        "call",
-        "call_exported",
-        "checkpoint",
-        "closed_call",
-        "cond",
-        "core_call",
-        "eval_jaxpr",
-    )
-    + ("rematted_computation", "shard_map", "while")
+# What is no layer: calls of functions, control flow, and labels such as an einsum's.
+_NO_LAYER = re.compile(
+    r"(jit|pjit|custom_jvp|custom_vjp)\(.*\)|branch_\d+_fun|.*[^\w.].*|body|call|call_exported"
+    r"|checkpoint|closed_call|cond|core_call|eval_jaxpr|rematted_computation|shard_map|while"
 )
 _STRATEGY = "tdjax."
 _TDJAX = Path(__file__).parents[2]
@@ -58,11 +49,11 @@ def place(instruction: Instruction, module: Module) -> Place:
     name = fields.get("op_name", "").partition(";")[0]
     if not name:
         return Place()
-    if "/" not in name:
+    if name in module.inputs:
         return Place(op="input")
     *outer, last = name.split("/")
     own, inside = _after_strategy(outer)
-    layers = [part for part in map(_unwrapped, own) if _is_layer(part)]
+    layers = [part for part in map(_unwrapped, own) if part and not _NO_LAYER.fullmatch(part)]
     op = _unwrapped(last)
     stack = module.stacks.get(int(fields.get("stack_frame_id", 0)), ())
     if "source_file" in fields:
@@ -127,10 +118,6 @@ def _unwrapped(part: str) -> str:
     while found := _WRAPPED.fullmatch(part):
         part = found[2]
     return part
-
-
-def _is_layer(part: str) -> bool:
-    return bool(part) and part not in _STRUCTURE and not _FUNCTION.fullmatch(part)
 
 
 def _source(stack: Iterable[tuple[str, int]]) -> tuple[str | None, bool]:
