@@ -22,6 +22,7 @@ class Window(NamedTuple):
 
 
 def windows(instruction: Instruction) -> list[Window]:
+    """Return the windows of a convolution, one for each spatial axis."""
     given = dict(_PAIR.findall(instruction.attributes.get("window", "")))
     sizes = [int(size) for size in given["size"].split("x")] if "size" in given else []
 
