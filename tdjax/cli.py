@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import argparse
 import sys
+import traceback
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
+
+from tdjax import __version__, workloads
 
 _MEASURING_S = 150.0
 _ALL_S = 335.0
@@ -57,10 +60,23 @@ def _parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="tdjax", description="Compare the ways to distribute a function over time."
     )
+    parser.add_argument("--version", action="version", version=f"tdjax {__version__}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     _add_compare(commands)
-    show = commands.add_parser("show", help="print a saved comparison")
-    show.add_argument("file", type=Path, help="the JSON file that a comparison was saved to")
+    show = commands.add_parser(
+        "show",
+        help="print a saved comparison, or two side by side",
+        description="Print a saved comparison, or what changed from an old one to a new one. "
+        "Times are not compared where device, processor or cores differ.",
+    )
+    show.add_argument(
+        "files",
+        nargs="+",
+        type=Path,
+        metavar="FILE",
+        help="the comparison.json of a run; of two, the old one first",
+    )
+    show.add_argument("--json", action="store_true", help="print JSON instead of tables")
     show.set_defaults(command=_show)
     targets = commands.add_parser("targets", help="list the devices to compare on")
     targets.set_defaults(command=_targets)
@@ -72,35 +88,70 @@ def _add_compare(commands: Any) -> None:
         "compare",
         help="measure strategies, on the built-in workloads or on a function of your own",
         description="Measure strategies, check that they agree, and say which is fastest.",
+        epilog="""examples:
+  tdjax compare
+  tdjax compare mlp conv_net --dtype bfloat16 --targets cpu,tpu:v5e
+  tdjax compare my.net:step --shape 64,64 --shape 8,16,64 --in-axes none,1
+  tdjax compare "my.net:Net(features=(8, 16), train=False)" --shape 8,16,32""",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = compare.add_argument
     add(
         "what",
         nargs="*",
-        metavar="WORKLOAD | MODULE:FUNCTION",
-        help="workloads to run (default: all), or one function of your own",
+        metavar="WORKLOAD | MODULE:NAME",
+        help=f"workloads to run, of {', '.join(workloads.names())} (default: all); or one thing "
+        "of your own: package.module:function, a Linen or NNX module class, or a call with "
+        "literal arguments that gives either",
     )
     add(
         "--shape",
         action="append",
         type=_shape,
         metavar="8,16,64",
-        help="shape (batch, time, ...) of an argument of MODULE:FUNCTION; once per argument",
+        help="shape (batch, time, ...) of an argument of MODULE:NAME; once per argument",
     )
-    add("--dtype", default="float32", help="dtype, or one per argument: float32,int32")
-    add("--in-axes", default="1", type=_axes, metavar="1,none", help="time axis per argument")
-    add("--out-axes", default="1", type=_axis, help="time axis of the output")
-    add("--strategies", metavar="vmap,fold", help="strategies (default: those and blocks of rows)")
+    add(
+        "--dtype",
+        metavar="bfloat16",
+        help="dtype of a workload's parameters and inputs; for MODULE:NAME, of its arguments "
+        "(or one each: float32,int32; default: float32), a module's own parameters are its affair",
+    )
+    add(
+        "--in-axes",
+        type=_axes,
+        metavar="1,none",
+        help="time axis of the arguments of MODULE:NAME, or of each; none shares it (default: 1)",
+    )
+    add("--out-axes", type=_axis, metavar="1", help="time axis of its output (default: 1)")
+    add(
+        "--strategies",
+        metavar="vmap,fold",
+        help="names, or as tables show them: 'vmap,Fold(512, unroll)' "
+        "(default: vmap, fold, map, unroll, and folds in blocks of rows)",
+    )
     add(
         "--targets",
         metavar="cpu,tpu:v5e",
         help="devices of `tdjax targets` (default: the attached one that JAX chooses)",
     )
     add("--mode", choices=("forward", "grad", "both"), default="both", help="default: both")
-    add("--rounds", type=int, help="samples of each candidate (default: as time allows)")
-    add("--timeout", type=float, default=60.0, help="seconds that one call may take")
+    add(
+        "--rounds",
+        type=int,
+        metavar="N",
+        help="samples of each candidate (default: as time allows)",
+    )
+    add(
+        "--timeout",
+        type=float,
+        default=60.0,
+        metavar="SECONDS",
+        help="what one call may take, or the compiling of one program for a device that is not "
+        "here (default: 60)",
+    )
     add("--quick", action="store_true", help="tiny arrays: does it all work?")
-    add("--json", action="store_true", help="print the comparison as JSON instead of a table")
+    add("--json", action="store_true", help="print the comparison as JSON instead of tables")
     add(
         "--out",
         type=Path,
@@ -116,12 +167,13 @@ def _compare(chosen: argparse.Namespace) -> int:
     from tdjax.comparison.extras import need
     from tdjax.comparison.progress import shown
     from tdjax.comparison.session import Limits, Session, modes
-    from tdjax.comparison.targets import resolve
+    from tdjax.comparison.targets import installed
 
     try:
         need("rich", "tables")
         need("matplotlib", "plots")
-        targets = resolve(chosen.targets and chosen.targets.split(","))
+        asked = None if chosen.targets is None else _words(chosen.targets)
+        targets, missing = installed(asked)
         jobs, effort = _jobs(chosen), _effort(chosen)
     except (ValueError, TypeError, ImportError) as error:
         raise _Wrong(error) from None
@@ -129,6 +181,8 @@ def _compare(chosen: argparse.Namespace) -> int:
         folder = atomic.check_folder(chosen.out)
     except OSError as error:
         raise _Wrong(f"--out {chosen.out}: cannot write there: {error.strerror}") from None
+    for text in missing:
+        sys.stderr.write(f"left out: {text}\n")
     interrupted = False
     with shown() as progress:
         limits = None if chosen.rounds else Limits(_MEASURING_S, _ALL_S)
@@ -139,11 +193,33 @@ def _compare(chosen: argparse.Namespace) -> int:
             interrupted = True
         except Exception as error:
             # What a user's function raises is the user's: it is named, not explained.
-            raise _Wrong(f"{session.current}: {type(error).__name__}: {error}") from error
+            place = _place(error)
+            raise _Wrong(f"{session.current}: {type(error).__name__}{place}: {error}") from error
     comparison = session.comparison(interrupted)
-    if comparison.entries:
+    if not interrupted:
         _present(comparison, folder, chosen.json, chosen.quick)
-    return _INTERRUPTED if interrupted else 0
+        return 0
+    if not any(entry.status == "ok" for entry in comparison.entries):
+        raise KeyboardInterrupt
+    _present(comparison, folder, chosen.json, chosen.quick)
+    sys.stderr.write("interrupted\n")
+    return _INTERRUPTED
+
+
+def _place(error: Exception) -> str:
+    """Return the last line of the user's code on an error's way: " at net.py:12"."""
+    import flax
+    import jax
+
+    import tdjax
+
+    libraries = [Path(str(package.__file__)).parent for package in (flax, jax, tdjax)]
+    for frame in reversed(traceback.extract_tb(error.__traceback__)):
+        file = Path(frame.filename)
+        if file.exists() and not any(file.is_relative_to(library) for library in libraries):
+            here = file.relative_to(Path.cwd()) if file.is_relative_to(Path.cwd()) else file
+            return f" at {here}:{frame.lineno}"
+    return ""
 
 
 def _present(comparison: Any, folder: Path, as_json: bool, quick: bool) -> None:
@@ -164,8 +240,6 @@ def _present(comparison: Any, folder: Path, as_json: bool, quick: bool) -> None:
 
 def _pictures(comparison: Any, folder: Path, quick: bool) -> list[Path]:
     """Draw what the workloads that were compared look at, where that can be seen."""
-    from tdjax import workloads
-
     paths = []
     for name in {entry.workload: None for entry in comparison.entries}:
         picture = workloads.get(name).picture if name in workloads.names() else None
@@ -176,28 +250,32 @@ def _pictures(comparison: Any, folder: Path, quick: bool) -> list[Path]:
 
 
 def _jobs(chosen: argparse.Namespace) -> list[Any]:
-    from tdjax import workloads
     from tdjax.comparison import suite
+    from tdjax.comparison.strategy_list import read_strategies
 
-    strategies = None if chosen.strategies is None else _strategies(chosen.strategies)
+    strategies = None if chosen.strategies is None else read_strategies(chosen.strategies)
     functions = [name for name in chosen.what if ":" in name]
     if not functions:
-        if chosen.shape:
-            raise ValueError("--shape is for MODULE:FUNCTION; a workload brings its own arrays")
-        names = chosen.what or workloads.names()
-        return [suite.workload(name, strategies, chosen.quick) for name in names]
+        names = dict.fromkeys(chosen.what or workloads.names())
+        for option in ("shape", "in_axes", "out_axes"):
+            if getattr(chosen, option) is not None:
+                given = f"--{option.replace('_', '-')}"
+                raise ValueError(f"{given} is for MODULE:NAME; a workload brings its own arrays")
+        dtype = None if chosen.dtype is None else _workload_dtype(chosen.dtype)
+        return [suite.workload(name, strategies, chosen.quick, dtype) for name in names]
     if len(chosen.what) > 1:
-        raise ValueError(f"give one MODULE:FUNCTION, and nothing beside it; got {chosen.what}")
+        raise ValueError(f"give one MODULE:NAME, and nothing beside it; got {chosen.what}")
     if not chosen.shape:
         raise ValueError(f"{functions[0]} needs --shape, such as --shape 8,16,64, per argument")
-    axes = chosen.in_axes
+    axes = (1,) if chosen.in_axes is None else chosen.in_axes
     if len(axes) not in (1, len(chosen.shape)):
         raise ValueError(f"--in-axes has {len(axes)} axes for {len(chosen.shape)} arguments")
     in_axes = axes[0] if len(axes) == 1 else axes
-    dtypes = _dtypes(chosen.dtype, len(chosen.shape))
-    return [
-        suite.function(functions[0], chosen.shape, dtypes, in_axes, chosen.out_axes, strategies)
-    ]
+    out_axes = 1 if chosen.out_axes is None else chosen.out_axes
+    dtypes = _dtypes("float32" if chosen.dtype is None else chosen.dtype)
+    if len(dtypes) not in (1, len(chosen.shape)):
+        raise ValueError(f"--dtype has {len(dtypes)} dtypes for {len(chosen.shape)} arguments")
+    return [suite.function(functions[0], chosen.shape, dtypes, in_axes, out_axes, strategies)]
 
 
 def _effort(chosen: argparse.Namespace) -> Any:
@@ -210,24 +288,37 @@ def _effort(chosen: argparse.Namespace) -> Any:
     return Effort(rounds=chosen.rounds, budget_s=3.0, timeout_s=chosen.timeout)
 
 
-def _strategies(names: str) -> list[Any]:
-    from tdjax.comparison.api import parse_strategies
-
-    return parse_strategies([name.strip() for name in names.split(",") if name.strip()])
-
-
-def _dtypes(names: str, arguments: int) -> list[str]:
+def _workload_dtype(name: str) -> str:
     import jax.numpy as jnp
 
-    given = names.split(",")
-    if len(given) not in (1, arguments):
-        raise ValueError(f"--dtype has {len(given)} dtypes for {arguments} arguments")
-    for name in given:
+    dtypes = _dtypes(name)
+    if len(dtypes) > 1 or not jnp.issubdtype(dtypes[0], jnp.floating):
+        raise ValueError(
+            f"--dtype {name}: a workload takes one floating point dtype; use float32, bfloat16, ..."
+        )
+    return dtypes[0]
+
+
+def _dtypes(names: str) -> list[str]:
+    """Return the full names of the dtypes in a list of them."""
+    import jax
+    import jax.numpy as jnp
+
+    dtypes = []
+    for name in _words(names):
         try:
-            jnp.dtype(name)
+            dtypes.append(jnp.dtype(name))
         except TypeError:
             raise ValueError(f"--dtype: {name!r} is no dtype; use float32, bfloat16, ...") from None
-    return given
+        if jax.dtypes.canonicalize_dtype(dtypes[-1]) != dtypes[-1]:
+            raise ValueError(
+                f"--dtype {name}: JAX works with 32 bits here; set JAX_ENABLE_X64=1 for 64"
+            )
+    return [dtype.name for dtype in dtypes]
+
+
+def _words(text: str) -> list[str]:
+    return [word.strip() for word in text.split(",")]
 
 
 def _shape(text: str) -> tuple[int, ...]:
@@ -256,16 +347,28 @@ def _axes(text: str) -> tuple[int | None, ...]:
 def _show(chosen: argparse.Namespace) -> int:
     from rich.console import Console
 
+    from tdjax.comparison.changes import changes
+
+    if len(chosen.files) > 2:
+        raise _Wrong(f"show takes one file, or an old and a new one; got {len(chosen.files)}")
+    runs = [_load(file) for file in chosen.files]
+    shown = runs[0] if len(runs) == 1 else changes(*runs)
+    if chosen.json:
+        sys.stdout.write(shown.to_json())
+    else:
+        Console().print(shown)
+    return 0
+
+
+def _load(file: Path) -> Any:
     from tdjax.comparison import Comparison
 
     try:
-        comparison = Comparison.load(chosen.file)
+        return Comparison.load(file)
     except OSError as error:
-        raise _Wrong(f"{chosen.file}: cannot be read: {error.strerror}") from None
+        raise _Wrong(f"{file}: cannot be read: {error.strerror}") from None
     except ValueError as error:
         raise _Wrong(error) from None
-    Console().print(comparison)
-    return 0
 
 
 def _targets(chosen: argparse.Namespace) -> int:

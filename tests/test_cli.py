@@ -51,7 +51,7 @@ def folder(tmp_path, monkeypatch):
         ("compare mine:tanh --shape 2,3 --dtype float31", "float31"),
         ("compare mine:tanh --shape 2,3 --in-axes one", "'one' is no axis"),
         ("compare mine:tanh --shape 2,3 --in-axes 1,1", "--in-axes"),
-        ("compare mine:broken --shape 2,3", "mine:broken: AttributeError: .*no_such_thing"),
+        ("compare mine:broken --shape 2,3", r"mine:broken: AttributeError at mine.py:13: .*no_such"),
         ("compare dense --shape 2,3", "--shape is for"),
         ("compare dense --strategies vmap,folded", "folded"),
         ("compare dense --targets cpu,abacus", "'abacus' is unknown; known are cpu, gpu, tpu"),
@@ -105,7 +105,9 @@ def test_targets_lists_what_is_attached(capsys):
     assert "by libtpu: tpu:v2," in out and "gpu:h100" in out
 
 
-def test_a_missing_compiler_is_listed_with_its_pip_line_and_refused(folder, capsys, monkeypatch):
+def test_a_missing_compiler_is_said_with_its_pip_line_and_the_rest_goes_on(
+    folder, capsys, monkeypatch
+):
     from tdjax.comparison.compiled import catalog
 
     found = catalog.importlib.util.find_spec
@@ -114,8 +116,15 @@ def test_a_missing_compiler_is_listed_with_its_pip_line_and_refused(folder, caps
     )
     assert main(["targets"]) == 0
     assert "after pip install 'tdjax[tpu]': tpu:v2," in capsys.readouterr().out
-    assert main(["compare", "dense", "--targets", "cpu,tpu:v5e"]) == 2
-    assert "pip install 'tdjax[tpu]'" in capsys.readouterr().err
+    assert main(["compare", "dense", "--targets", "tpu:v5e,tpu:v6e"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: tpu:v5e, tpu:v6e: ") and "pip install 'tdjax[tpu]'" in line
+
+    words = "compare dense --quick --strategies vmap --rounds 5 --mode forward --json"
+    assert main([*words.split(), "--targets", "tpu:v5e, cpu"]) == 0
+    out, err = capsys.readouterr()
+    assert err.startswith("left out: tpu:v5e: ") and "pip install 'tdjax[tpu]'" in err
+    assert [entry["target"] for entry in json.loads(out)["entries"]] == ["cpu"]
 
 
 def test_a_device_that_is_not_here_is_compiled_for(folder, capfd):

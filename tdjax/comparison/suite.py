@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import importlib
-import os
-import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from tdjax.comparison.locate import locate
 from tdjax.comparison.session import Job
 from tdjax.comparison.steps import steps_of
 from tdjax.comparison.subject import Subject, subject
@@ -22,7 +21,9 @@ _FEW_ROWS = 32
 _PLAIN = ("vmap", "fold", "map", "unroll")
 
 
-def workload(name: str, strategies: Sequence[Any] | None, quick: bool) -> Job:
+def workload(
+    name: str, strategies: Sequence[Any] | None, quick: bool, dtype: str | None = None
+) -> Job:
     """Return the job of a named workload.
 
     Args:
@@ -30,6 +31,7 @@ def workload(name: str, strategies: Sequence[Any] | None, quick: bool) -> Job:
         strategies: strategy objects; None takes the usual ones, with blocked folds that fit
             the workload's rows.
         quick: make its arrays as small as they can be.
+        dtype: the floating point dtype of its parameters and inputs; None leaves them.
 
     Raises:
         ValueError: there is no workload of that name.
@@ -40,13 +42,17 @@ def workload(name: str, strategies: Sequence[Any] | None, quick: bool) -> Job:
 
     def make() -> tuple[Subject, Sequence[Any]]:
         case = found.build(quick)
+        description = _describe(case.args, quick, found.description)
+        if dtype is not None and (args := _cast(case.args, dtype)) is not case.args:
+            case = replace(case, args=args)
+            description = f"{description.rstrip('.')}, in {dtype}"
         made = subject(
             case.fun,
             case.args,
             in_axes=case.in_axes,
             out_axes=case.out_axes,
             name=name,
-            description=_describe(case.args, quick, found.description),
+            description=description,
         )
         return made, strategies or usual(case.args, case.in_axes, blocks=not quick)
 
@@ -61,16 +67,35 @@ def function(
     out_axes: Any,
     strategies: Sequence[Any] | None,
 ) -> Job:
-    """Return the job of `package.module:attribute` on random arrays of these shapes.
+    """Return the job of `package.module:name` on random arrays of these shapes.
+
+    Args:
+        reference: a function, a Flax module or its class, as `locate` reads it.
+        shapes: the arguments' shapes, `(batch, time, *features)`.
+        dtypes: their dtypes; one for all, or one each.
+        in_axes, out_axes: as for `time_distributed`.
+        strategies: strategy objects; None takes the usual ones.
 
     Raises:
-        ValueError: the module or the attribute does not exist.
-        TypeError: it is a class, or cannot be called.
+        ValueError: it does not exist, or cannot be made.
+        TypeError: it is a class of another kind, or cannot be called.
     """
-    fun = load(reference)
-    args = tuple(_random(i, shape, dtypes) for i, shape in enumerate(shapes))
-    made = subject(fun, args, in_axes=in_axes, out_axes=out_axes, name=reference)
-    return Job(reference, lambda: (made, strategies or usual(args, in_axes)))
+    fun = locate(reference)
+    if isinstance(fun, type):
+        raise TypeError(
+            f"{reference} is a class, and no Flax module; name what it makes, {reference}(...), "
+            "or a function"
+        )
+    if not callable(fun):
+        kind = type(fun).__name__
+        raise TypeError(f"{reference} is of {kind}, needed a function or a Flax module")
+
+    def make() -> tuple[Subject, Sequence[Any]]:
+        args = tuple(_random(i, shape, dtypes) for i, shape in enumerate(shapes))
+        made = subject(fun, args, in_axes=in_axes, out_axes=out_axes, name=reference)
+        return made, strategies or usual(args, in_axes)
+
+    return Job(reference, make)
 
 
 def usual(args: Sequence[Any], in_axes: Any, blocks: bool = True) -> list[Any]:
@@ -90,42 +115,29 @@ def usual(args: Sequence[Any], in_axes: Any, blocks: bool = True) -> list[Any]:
     return chosen
 
 
-def load(reference: str) -> Any:
-    """Return what `package.module:attribute` names, looking in the working folder as well.
-
-    Raises:
-        ValueError: the module or the attribute does not exist.
-    """
-    module_name, _, path = reference.partition(":")
-    if not module_name or not path:
-        raise ValueError(f"{reference!r} does not read as package.module:function")
-    if os.getcwd() not in sys.path:
-        sys.path.insert(0, os.getcwd())
-    try:
-        value: Any = importlib.import_module(module_name)
-    except ModuleNotFoundError as error:
-        missing = error.name or module_name
-        if missing != module_name and not module_name.startswith(f"{missing}."):
-            raise
-        raise ValueError(
-            f"no module named {missing!r}; looked in {os.getcwd()} and the installed packages"
-        ) from None
-    for name in path.split("."):
-        if not hasattr(value, name):
-            known = [other for other in dir(value) if not other.startswith("_")][:8]
-            raise ValueError(
-                f"{module_name!r} has no attribute {path!r}; it has {', '.join(known) or 'none'}"
-            )
-        value = getattr(value, name)
-    return value
-
-
 def _random(index: int, shape: tuple[int, ...], dtypes: Sequence[str]) -> jax.Array:
     dtype = jnp.dtype(dtypes[min(index, len(dtypes) - 1)])
     random = np.random.default_rng(index)
     if jnp.issubdtype(dtype, jnp.inexact):
         return jnp.asarray(random.standard_normal(shape), dtype)
     return jnp.asarray(random.integers(0, 2 if dtype == jnp.bool_ else 10, shape), dtype)
+
+
+def _cast(args: tuple[Any, ...], dtype: str) -> tuple[Any, ...]:
+    """Return the arguments with their floating point arrays cast; themselves if none changes."""
+    wanted = jnp.dtype(dtype)
+    changed = False
+
+    def cast(leaf: Any) -> Any:
+        nonlocal changed
+        floating = hasattr(leaf, "dtype") and jnp.issubdtype(leaf.dtype, jnp.floating)
+        if not floating or leaf.dtype == wanted:
+            return leaf
+        changed = True
+        return jnp.asarray(leaf, wanted)
+
+    given = jax.tree.map(cast, args)
+    return given if changed else args
 
 
 def _describe(args: Sequence[Any], quick: bool, description: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -50,16 +51,53 @@ def attached() -> tuple[Target, ...]:
 def resolve(names: Sequence[str] | str | None) -> tuple[Target, ...]:
     """Return the targets of these names; of None, the device that JAX runs on by default.
 
+    Targets whose compiler is not installed are left out, with a warning that says how to
+    install it.
+
     Raises:
         ValueError: a name is unknown, its device is not attached, or has no such topology.
-        ImportError: its compiler is not installed; the message says how to install it.
+        ImportError: no target is left; the message says how to install their compilers.
+    """
+    targets, missing = installed(names)
+    for text in missing:
+        warnings.warn(f"left out: {text}", stacklevel=3)
+    return targets
+
+
+def installed(names: Sequence[str] | str | None) -> tuple[tuple[Target, ...], tuple[str, ...]]:
+    """Return what `resolve` returns, and a line on each compiler that is not installed.
+
+    Raises:
+        ValueError, ImportError: as `resolve` does.
     """
     here = attached()
     if names is None:
-        return here[:1]
+        return here[:1], ()
     names = [names] if isinstance(names, str) else list(dict.fromkeys(names))
     by_name = {target.name: target for target in here}
-    return tuple(by_name.get(name) or _absent(name, by_name) for name in names)
+    targets = [by_name.get(name) or _absent(name, by_name) for name in names]
+    left = tuple(target for target in targets if _is_installed(target))
+    missing = _missing([target for target in targets if not _is_installed(target)])
+    if missing and not left:
+        raise ImportError("; ".join(missing))
+    return left, missing
+
+
+def _is_installed(target: Target) -> bool:
+    return target.compiles_for is None or target.compiles_for.compiler.installed
+
+
+def _missing(targets: Sequence[Target]) -> tuple[str, ...]:
+    """Return a line for each compiler that these targets lack, with how to install it."""
+    by_compiler: dict[catalog.Compiler, list[str]] = {}
+    for target in targets:
+        assert target.compiles_for is not None
+        by_compiler.setdefault(target.compiles_for.compiler, []).append(target.name)
+    return tuple(
+        f"{', '.join(names)}: the compiler, {compiler.title}, is not installed. "
+        f"Install it: {compiler.install}"
+        for compiler, names in by_compiler.items()
+    )
 
 
 def _absent(name: str, here: Sequence[str] | dict[str, Target]) -> Target:
@@ -70,10 +108,5 @@ def _absent(name: str, here: Sequence[str] | dict[str, Target]) -> Target:
         raise ValueError(
             f"target {name!r} {what}; known are {', '.join((*ATTACHABLE, *catalog.names()))}, "
             f"attached are {', '.join(here)}."
-        )
-    if not device.compiler.installed:
-        raise ImportError(
-            f"target {name!r}: its compiler, {device.compiler.title}, is not installed. "
-            f"Install it: {device.compiler.install}"
         )
     return Target(name, "compiled", device.kind, 1, compiles_for=device)

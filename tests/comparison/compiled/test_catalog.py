@@ -65,11 +65,24 @@ def test_eight_gpus_are_one_host():
     assert catalog.find("gpu:h100:8").topology["topology"] == "1x1x8"
 
 
-def test_a_missing_compiler_is_said_with_its_pip_line(monkeypatch):
+@pytest.fixture
+def no_compilers(monkeypatch):
     monkeypatch.setattr(catalog.importlib.util, "find_spec", lambda name: None)
+
+
+def test_a_missing_compiler_is_said_with_its_pip_line(no_compilers):
     for name, extra in (("tpu:v5e", "tpu"), ("gpu:h100", "cuda13")):
         with pytest.raises(ImportError, match=rf"{name}.*pip install 'tdjax\[{extra}\]'"):
-            resolve(["cpu", name])
+            resolve(name)
+
+
+def test_targets_without_their_compiler_are_left_out_with_a_warning_where_others_are(no_compilers):
+    with pytest.warns(UserWarning, match=r"left out: .*pip install") as warned:
+        targets = resolve(["tpu:v5e", "cpu", "gpu:h100", "tpu:v6e"])
+    assert [target.name for target in targets] == ["cpu"]
+    assert len(warned) == 2
+    assert "tpu:v5e, tpu:v6e: the compiler, libtpu" in str(warned[0].message)
+    assert "gpu:h100: the compiler" in str(warned[1].message)
 
 
 def test_an_unknown_target_is_said_with_all_that_are_known():
