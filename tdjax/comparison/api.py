@@ -30,6 +30,7 @@ def compare(
     partition: Any = None,
     rounds: int | None = None,
     timeout: float = 60.0,
+    control: bool = False,
     workload: str | None = None,
     progress: Progress | bool | None = None,
 ) -> Comparison:
@@ -61,9 +62,12 @@ def compare(
         seq_lengths: int `(batch,)`, passed on.
         kwargs: keyword arguments for every step.
         partition: as for `time_distributed`; the arguments stay where they lie.
-        rounds: how many samples of each candidate; None: as many as a few seconds allow.
+        rounds: how many samples of each candidate; None: until the verdict is clear, for a few
+            seconds at most.
         timeout: seconds that one call may take before its candidate is cut, and for a target
             that is not here, the compiling of one program.
+        control: measure the reference twice, the second time compiled anew as "vmap (again)":
+            where it differs from itself, the verdict is unstable.
         workload: the name in the table; None takes the function's.
         progress: True shows how far it is on standard error; or an object with the methods
             `update(text, fraction)` and `log(text)`.
@@ -101,7 +105,7 @@ def compare(
     )
     effort = Effort(rounds=rounds, timeout_s=timeout)
     with _progress(progress) as told:
-        session = Session(resolve(targets), wanted, effort, told)
+        session = Session(resolve(targets), wanted, effort, told, control=control)
         session.run([Job(made.name, lambda: (made, chosen), placed=partition is not None)])
     return session.comparison()
 

@@ -19,17 +19,19 @@ class Candidate:
     Attributes:
         strategy: the strategy object.
         listed: whether it becomes an entry; a reference that was not asked for does not.
+        control: whether it is the reference once more, to be told from it by its name alone.
         program: the compiled program, once there is one.
         twin: the candidate before it with the same program, whose samples it shares.
         status, error: as in `Entry`.
         first_run_s, call_s: seconds of the first call, and of one that follows it.
         calls_per_sample: how many calls one sample times.
         samples: seconds a call, one a round.
-        max_rel_error: as in `Entry`.
+        max_rel_error, device_s, peak_bytes: as in `Entry`.
     """
 
     strategy: Any
     listed: bool = True
+    control: bool = False
     program: Program | None = None
     twin: Candidate | None = None
     status: str = "ok"
@@ -39,11 +41,13 @@ class Candidate:
     calls_per_sample: int | None = None
     samples: list[float] = field(default_factory=list)
     max_rel_error: float | None = None
+    device_s: float | None = None
+    peak_bytes: int | None = None
 
     @property
     def name(self) -> str:
         """The strategy's name."""
-        return str(self.strategy)
+        return f"{self.strategy} (again)" if self.control else str(self.strategy)
 
     @property
     def running(self) -> bool:
@@ -68,6 +72,7 @@ def to_entry(candidate: Candidate, group: Group, reference: Candidate) -> Entry:
     return Entry(
         *group,
         strategy=candidate.name,
+        control=candidate.control,
         status=status,
         error=error,
         samples_s=samples,
@@ -81,6 +86,8 @@ def to_entry(candidate: Candidate, group: Group, reference: Candidate) -> Entry:
         first_run_s=candidate.first_run_s,
         same_as=None if candidate.twin is None else candidate.twin.name,
         max_rel_error=source.max_rel_error,
+        device_s=source.device_s,
+        peak_bytes=source.peak_bytes,
         **facts,
     )
 

@@ -30,6 +30,8 @@ class Entry:
         evidence: "measured" on an attached device, or "compiled" for one that is not here.
         mode: "forward", or "grad": forward and gradient together.
         strategy: the strategy's name, as `str(strategy)` gives it.
+        control: whether it is the reference measured once more, as "vmap (again)": its ratio
+            shows how far the samples can be trusted, and it is not ranked.
         status: "ok", "failed" or "timeout" (cut, because it is far slower than the leader).
         error: why the status is not "ok".
         samples_s: the raw samples, seconds a call; sample i was taken in round i.
@@ -46,7 +48,8 @@ class Entry:
         flops: floating point operations of the optimised program, loops as often as they run.
         bytes_accessed: bytes that its operations read and write, counted likewise.
         temp_bytes: temporary memory that the program allocates.
-        peak_bytes: peak memory of a process that runs only this candidate.
+        peak_bytes: peak memory of a process that runs only this candidate: its arguments, and
+            what its first call adds to them.
         comm_bytes: bytes that collectives move.
         estimated_cycles: the compiler's own cycle estimate, summed; TPUs have one. It orders
             programs, and is no time: no clock is known to it, and it leaves out copies that
@@ -69,6 +72,7 @@ class Entry:
     strategy: str
     status: str
     error: str | None = None
+    control: bool = False
     samples_s: tuple[float, ...] = ()
     calls_per_sample: int | None = None
     median_s: float | None = None

@@ -1,4 +1,4 @@
-"""Measuring one group: compile, first calls, rounds."""
+"""Measuring one group: compile, first calls, rounds, then what is measured apart from time."""
 
 from __future__ import annotations
 
@@ -9,18 +9,22 @@ from typing import Any
 import jax
 
 from tdjax.comparison.candidate import Candidate, to_entry
+from tdjax.comparison.device_time import device_seconds
 from tdjax.comparison.entry import Entry, Group
 from tdjax.comparison.first_call import FirstCalls
 from tdjax.comparison.guard import Guard
+from tdjax.comparison.peak import PeakMemory
 from tdjax.comparison.program import build
+from tdjax.comparison.rotation import Rotation, cache_bytes
 from tdjax.comparison.rounds import Effort, measure_rounds
 from tdjax.comparison.subject import Subject
 
 Tell = Callable[[str, float], None]
 """Called with what is being done, and how much of the group is done (0 to 1)."""
 
-_COMPILED = 0.6
-_CALLED = 0.7
+_COMPILED = 0.5
+_CALLED = 0.6
+_TIMED = 0.9
 
 
 class Measurement:
@@ -33,6 +37,8 @@ class Measurement:
         reference: the strategy whose answer is right and whose time is 1.00.
         device: where it runs; None leaves the arrays where they lie.
         effort: how long it may take.
+        control: whether to measure the reference twice, the second time under another name and
+            compiled anew: a sound measurement finds the two level.
     """
 
     def __init__(
@@ -43,6 +49,7 @@ class Measurement:
         reference: Any,
         device: jax.Device | None,
         effort: Effort,
+        control: bool = False,
     ) -> None:
         self.subject = subject
         self.group = group
@@ -51,13 +58,15 @@ class Measurement:
         self.candidates = [Candidate(strategy) for strategy in strategies]
         listed = (c for c in self.candidates if c.strategy == reference)
         self.reference = next(listed, Candidate(reference, listed=False))
+        if control:
+            self.candidates.append(Candidate(reference, control=True))
 
     @property
     def entries(self) -> list[Entry]:
         """What is known by now, one entry a candidate."""
         return [to_entry(c, self.group, self.reference) for c in self.candidates]
 
-    def run(self, guard: Guard, tell: Tell) -> None:
+    def run(self, guard: Guard, peaks: PeakMemory, tell: Tell) -> None:
         """Measure every candidate; those that fail or are too slow keep their reason.
 
         Raises:
@@ -78,13 +87,29 @@ class Measurement:
             for candidate in sorted(filter(_runs, candidates), key=_risk(self.reference)):
                 tell(f"first call of {candidate.name}", _COMPILED)
                 calls.call(candidate)
+            inputs = Rotation(arguments, self.subject.streamed, cache_bytes(self.group.target))
             measure_rounds(
                 [c for c in self.candidates if c.running],
-                arguments,
+                inputs,
                 self.effort,
                 seed=" ".join(self.group),
-                tell=lambda text, done: tell(text, _CALLED + (1 - _CALLED) * done),
+                tell=lambda text, done: tell(text, _CALLED + (_TIMED - _CALLED) * done),
             )
+            self._measure_apart(arguments, inputs, peaks, tell)
+
+    def _measure_apart(
+        self, arguments: tuple[Any, Any], inputs: Rotation, peaks: PeakMemory, tell: Tell
+    ) -> None:
+        """Measure what would disturb the samples: time on the device alone, and memory."""
+        finished = [c for c in self.candidates if c.running and not c.control]
+        for index, candidate in enumerate(finished):
+            tell(f"memory of {candidate.name}", _TIMED + (1 - _TIMED) * index / len(finished))
+            assert candidate.program is not None
+            if self.group.target != "cpu":  # A CPU's profile shows its threads, not its work.
+                call_s = candidate.call_s or 0.0
+                candidate.device_s = device_seconds(candidate.program, inputs, call_s)
+            deadline = self.effort.timeout_s
+            candidate.peak_bytes = peaks.measure(candidate.program, arguments, deadline)
 
     def _arguments(self) -> tuple[Any, Any]:
         cotangents = self.subject.cotangents(self.reference.strategy, self.group.mode)
@@ -115,7 +140,7 @@ def _mark_twins(candidates: Sequence[Candidate]) -> None:
     """Let later candidates with an earlier listed one's program share its samples."""
     first: dict[str, Candidate] = {}
     for candidate in candidates:
-        if candidate.program is None or not candidate.listed:
+        if candidate.program is None or candidate.control or not candidate.listed:
             continue
         if (mark := candidate.program.facts.program) is None:
             continue

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -13,6 +14,7 @@ from tdjax.comparison.entry import Entry, Group
 from tdjax.comparison.environment import environment
 from tdjax.comparison.guard import Guard
 from tdjax.comparison.measure import Measurement
+from tdjax.comparison.peak import PeakMemory
 from tdjax.comparison.progress import Progress
 from tdjax.comparison.result import Comparison
 from tdjax.comparison.rounds import Effort
@@ -75,6 +77,7 @@ class Session:
         effort: how long one group may take.
         progress: who is told.
         limits: how long all jobs together may take; None: no such limit.
+        control: whether to measure the reference twice.
     """
 
     def __init__(
@@ -84,6 +87,7 @@ class Session:
         effort: Effort,
         progress: Progress,
         limits: Limits | None = None,
+        control: bool = False,
     ) -> None:
         from tdjax.strategies import parse
 
@@ -92,10 +96,12 @@ class Session:
         self._effort = effort
         self._progress = progress
         self._limits = limits
+        self._control = control
         self._reference = parse("vmap")
         self._groups: list[Measurement | CompiledGroup] = []
         self._workloads: dict[str, str] = {}
         self._environment = environment(targets)
+        self._peaks = {t.name: PeakMemory(t.name) for t in targets if t.evidence == "measured"}
         self._done = 0
         self._total = 0
         self._start = time.perf_counter()
@@ -105,7 +111,10 @@ class Session:
         """Measure every job on every attached target in every mode, then compile for the others."""
         self._start = time.perf_counter()
         self._total = len(jobs) * len(self._targets) * len(self._modes)
-        with Guard() as guard:
+        with ExitStack() as processes:
+            guard = processes.enter_context(Guard())
+            for peaks in self._peaks.values():
+                processes.enter_context(peaks)
             for job in jobs:
                 self.current = job.name
                 self._progress.update(f"{job.name}: preparing", self._done / self._total)
@@ -160,10 +169,11 @@ class Session:
             self._reference,
             None if job.placed else target.device,
             self._share(),
+            self._control,
         )
         self._groups.append(measurement)
         start = time.perf_counter()
-        measurement.run(guard, self._tell(group))
+        measurement.run(guard, self._peaks[target.name], self._tell(group))
         self._finish(group, measurement.entries, time.perf_counter() - start)
 
     def _compile(self, groups: Sequence[CompiledGroup]) -> None:
@@ -220,5 +230,5 @@ class Session:
         measured = sum(target.evidence == "measured" for target in self._targets)
         to_come = self._total * measured / len(self._targets) - self._done
         left = self._limits.measuring - (time.perf_counter() - self._start)
-        budget = max(0.3, min(self._effort.budget_s, 0.4 * left / max(1.0, to_come)))
+        budget = max(0.3, min(self._effort.budget_s, 0.5 * left / max(1.0, to_come)))
         return replace(self._effort, budget_s=budget)

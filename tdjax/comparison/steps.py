@@ -1,4 +1,4 @@
-"""The batch and time size of what is compared."""
+"""The time axes of what is compared: the arrays that have one, batch and time size."""
 
 from __future__ import annotations
 
@@ -14,17 +14,30 @@ from tdjax.comparison.hlo import Steps
 def steps_of(args: Sequence[Any], in_axes: Any) -> Steps | None:
     """Return batch and time size, as the first array that has both shows them.
 
-    None where no mapped array has two axes, and where the axes do not fit the arguments: the
-    call itself says so better.
+    None where no array has two axes, one of them time.
+    """
+    for leaf, axis in _mapped(args, in_axes):
+        rank = getattr(leaf, "ndim", 0)
+        if rank > 1 and -rank <= axis < rank:
+            time = axis % rank
+            return Steps(batch=leaf.shape[1 if time == 0 else 0], time=leaf.shape[time])
+    return None
+
+
+def streamed(args: Sequence[Any], in_axes: Any) -> list[Any]:
+    """Return the leaves that have a time axis: those that are new in every call."""
+    return [leaf for leaf, _ in _mapped(args, in_axes)]
+
+
+def _mapped(args: Sequence[Any], in_axes: Any) -> list[tuple[Any, int]]:
+    """Return the leaves with a time axis, each with that axis.
+
+    None of them where the axes do not fit the arguments: the call itself says so better.
     """
     axes = tuple(in_axes) if isinstance(in_axes, list) else in_axes
     try:
         each = broadcast_axes("in_axes", axes, tuple(args))
     except ValueError:
-        return None
-    for leaf, axis in zip(jax.tree.leaves(tuple(args)), each, strict=True):
-        rank = getattr(leaf, "ndim", 0)
-        if axis is not None and rank > 1 and -rank <= axis < rank:
-            time = axis % rank
-            return Steps(batch=leaf.shape[1 if time == 0 else 0], time=leaf.shape[time])
-    return None
+        return []
+    leaves = jax.tree.leaves(tuple(args))
+    return [(leaf, axis) for leaf, axis in zip(leaves, each, strict=True) if axis is not None]

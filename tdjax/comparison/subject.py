@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from tdjax.comparison.hlo import Steps
-from tdjax.comparison.steps import steps_of
+from tdjax.comparison.steps import steps_of, streamed
 
 MODES = ("forward", "grad")
 
@@ -39,6 +39,7 @@ class Subject:
             pytrees; under tracing.
         description: a line for reports.
         steps: its batch and time size, None where they are not known.
+        streamed: the positions in `arrays` of those that have a time axis.
     """
 
     name: str
@@ -47,6 +48,7 @@ class Subject:
     call: Run
     description: str
     steps: Steps | None = None
+    streamed: tuple[int, ...] = ()
 
     def function(self, strategy: Any, mode: str) -> Callable[..., Arrays]:
         """Return `f(arrays, cotangents) -> arrays` under this strategy.
@@ -144,8 +146,11 @@ def subject(
         run, trees = _nnx(fun, args, call_with, options)
     else:
         run, trees = _function(fun, args, call_with, options)
-    flat = _flat(name or _name(fun), run, trees, description or _describe(args))
-    return replace(flat, steps=steps_of(args, _own_axes(fun, in_axes)))
+    axes = _own_axes(fun, in_axes)
+    flat = _flat(
+        name or _name(fun), run, trees, description or _describe(args), streamed(args, axes)
+    )
+    return replace(flat, steps=steps_of(args, axes))
 
 
 def _own_axes(fun: Any, in_axes: Any) -> Any:
@@ -242,7 +247,13 @@ def _changed(updated: Any, before: Any) -> list[Any]:
     return [_bits(leaf) for leaf in jax.tree.leaves(updated) if id(leaf) not in old]
 
 
-def _flat(name: str, run: Callable[..., Any], trees: tuple[Any, ...], description: str) -> Subject:
+def _flat(
+    name: str,
+    run: Callable[..., Any],
+    trees: tuple[Any, ...],
+    description: str,
+    streams: Sequence[Any],
+) -> Subject:
     """Return the subject of `run(strategy, given, keywords, rest)`; `given` is differentiated."""
     leaves, structure = jax.tree.flatten(trees)
     own_leaves = len(jax.tree.leaves(trees[0]))
@@ -252,6 +263,9 @@ def _flat(name: str, run: Callable[..., Any], trees: tuple[Any, ...], descriptio
         place for place, i in enumerate(positions) if i < own_leaves and _is_inexact(leaves[i])
     )
 
+    new = set(map(id, streams))
+    streamed_at = tuple(place for place, i in enumerate(positions) if id(leaves[i]) in new)
+
     def call(strategy: Any, arrays: Arrays) -> tuple[Any, Any]:
         given = list(leaves)
         for position, array in zip(positions, arrays, strict=True):
@@ -260,7 +274,8 @@ def _flat(name: str, run: Callable[..., Any], trees: tuple[Any, ...], descriptio
         answer, state = run(strategy, *jax.tree.unflatten(structure, given))
         return jax.tree.map(_bits, answer), jax.tree.map(_bits, state)
 
-    return Subject(name, [_bits(leaves[i]) for i in positions], differentiated, call, description)
+    arrays = [_bits(leaves[i]) for i in positions]
+    return Subject(name, arrays, differentiated, call, description, streamed=streamed_at)
 
 
 def _is_array(leaf: Any) -> bool:

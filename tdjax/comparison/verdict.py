@@ -12,11 +12,8 @@ from tdjax.comparison import wording
 from tdjax.comparison.entry import Entry, Group, grouped
 from tdjax.comparison.estimate import rank
 from tdjax.comparison.intervals import Interval, paired_ratio
+from tdjax.comparison.standing import BEHIND, LEVEL, MIN_ROUNDS, UNCLEAR, standing
 
-WIN_MARGIN = 1.03
-TIE_WIDTH = 1.10
-MIN_ROUNDS = 5
-CLEAR_WITH_FEW_ROUNDS = 1.5
 NOISY_SPREAD = 0.25
 
 
@@ -26,7 +23,7 @@ class Verdict:
 
     Attributes:
         workload, target, evidence, mode: the group.
-        kind: "win" (one program leads by more than 3%, the interval's near end included),
+        kind: "win" (one program leads by more than 5%, the interval's near end included),
             "tie" (the leader and others are within 10%, the interval's far end included; in a
             compiled group, which has no intervals, within 3%), "unstable" (the samples do not
             tell) or "none" (nothing ran).
@@ -106,6 +103,8 @@ def _judge_compiled(group: Group, entries: Sequence[Entry], reference: str) -> V
 
 
 def _judge(group: Group, entries: Sequence[Entry], reference: str) -> Verdict:
+    controls = [entry for entry in entries if entry.control and entry.measured]
+    entries = [entry for entry in entries if not entry.control]
     measured = [entry for entry in entries if entry.measured]
     if not measured:
         return Verdict(*group, "none", None, (), None, None, None, "nothing ran to the end", None)
@@ -114,11 +113,12 @@ def _judge(group: Group, entries: Sequence[Entry], reference: str) -> Verdict:
     if leader.same_as is not None:
         leader = next((e for e in measured if e.strategy == leader.same_as), leader)
     rivals = [e for e in measured if e.program != leader.program or e.program is None]
-    rivals = [e for e in rivals if e is not leader and e.same_as is None]
-    standing = {rival.strategy: _standing(rival, leader) for rival in rivals}
-    level = tuple(name for name, where in standing.items() if where == "level")
-    unclear = tuple(name for name, where in standing.items() if where == "unclear")
-    if unclear:
+    rivals = [e for e in rivals if e is not leader and e.same_as is None] or controls
+    stand = {rival.strategy: standing(rival.samples_s, leader.samples_s) for rival in rivals}
+    level = tuple(name for name, where in stand.items() if where == LEVEL)
+    unclear = tuple(name for name, where in stand.items() if where == UNCLEAR)
+    doubt = None if against is None else _doubt(against, controls)
+    if unclear or (doubt is not None and rivals):
         kind, tied = "unstable", (*level, *unclear)
     elif level:
         kind, tied = "tie", level
@@ -126,8 +126,21 @@ def _judge(group: Group, entries: Sequence[Entry], reference: str) -> Verdict:
         kind, tied = "win", ()
     speedup = _speedup(leader, against)
     text = _sentence(kind, leader, tied, rivals, entries, speedup, reference)
-    advice = _advice(leader, rivals) if kind == "unstable" else None
+    advice = doubt or _advice(leader, rivals) if kind == "unstable" else None
     return Verdict(*group, kind, leader.strategy, tied, *speedup, text, advice)
+
+
+def _doubt(against: Entry, controls: Sequence[Entry]) -> str | None:
+    """Return what a control that differs from its like says of the samples."""
+    for control in controls:
+        pair = control.samples_s, against.samples_s
+        if BEHIND in (standing(*pair), standing(*reversed(pair))):
+            ratio = _times(paired_ratio(*pair))
+            return (
+                f"{control.strategy} took {ratio} the time of {against.strategy}, the same "
+                "program: free the machine of other work, then measure again"
+            )
+    return None
 
 
 def _time(entry: Entry, against: Entry | None) -> float:
@@ -135,19 +148,6 @@ def _time(entry: Entry, against: Entry | None) -> float:
     if against is None:
         return entry.median_s or 0.0
     return paired_ratio(entry.samples_s, against.samples_s).value
-
-
-def _standing(rival: Entry, leader: Entry) -> str:
-    """Whether the rival is "behind" the leader, "level" with it, or that is "unclear"."""
-    ratio = paired_ratio(rival.samples_s, leader.samples_s)
-    if ratio.low is None or ratio.high is None:
-        return "unclear"
-    rounds = min(len(rival.samples_s), len(leader.samples_s))
-    if ratio.low > (WIN_MARGIN if rounds >= MIN_ROUNDS else CLEAR_WITH_FEW_ROUNDS):
-        return "behind"
-    if rounds >= MIN_ROUNDS and ratio.high < TIE_WIDTH and ratio.low > 1 / TIE_WIDTH:
-        return "level"
-    return "unclear"
 
 
 def _speedup(
@@ -176,6 +176,8 @@ def _sentence(
             return f"{lead}: the compiler made the same program of them"
         others = [e for e in entries if e is not leader]
         return f"{lead}: no other candidate ran to the end" if others else f"{lead} ran alone"
+    if kind == "unstable" and not tied:
+        return f"{lead} leads, by samples that cannot be trusted"
     if kind == "unstable":
         return f"{wording.join([lead, *tied])} cannot be told apart yet"
     by_strategy = {rival.strategy: rival for rival in rivals}

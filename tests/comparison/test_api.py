@@ -90,6 +90,13 @@ def test_the_same_program_shares_its_samples():
         assert chunked.same_as is None
 
 
+def test_a_control_is_the_reference_compiled_and_measured_again():
+    result = tdjax.compare(jnp.tanh, X, strategies=("vmap",), control=True, rounds=5)
+    vmap, again = result.entries
+    assert (again.strategy, again.control, again.program) == ("vmap (again)", True, vmap.program)
+    assert again.same_as is None and again.samples_s != vmap.samples_s and again.ratio is not None
+
+
 def test_a_wrapped_function_brings_its_own_axes():
     wrapped = tdjax.time_distributed(dense, in_axes=(None, 0), out_axes=0, strategy="map")
     result = tdjax.compare(wrapped, W, X, strategies=("vmap", "unroll"), rounds=5)

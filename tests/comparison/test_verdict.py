@@ -86,3 +86,19 @@ def test_modes_and_evidence_are_never_ranked_together():
 def test_a_verdict_survives_json():
     said = verdict(entry("vmap", 1.0), entry("fold", 1.001))
     assert Verdict.from_json(said.to_json()) == said
+
+
+def test_a_control_is_never_ranked():
+    again = entry("vmap (again)", 0.99, program="vmap", control=True)
+    said = verdict(entry("vmap", 1.0), entry("map", 2.0), again)
+    assert (said.kind, said.leader, said.tied) == ("win", "vmap", ())
+    alone = verdict(entry("vmap", 1.0), again)
+    assert (alone.kind, alone.tied) == ("tie", ("vmap (again)",))
+
+
+def test_a_control_that_differs_from_its_like_makes_a_group_unstable():
+    again = entry("vmap (again)", 1.3, program="vmap", control=True)
+    said = verdict(entry("vmap", 1.0), entry("fold", 0.5), again)
+    assert said.kind == "unstable"
+    assert "the same program: free the machine" in said.advice
+    assert verdict(entry("vmap", 1.0), again).kind == "unstable"
