@@ -12,7 +12,10 @@ import numpy as np
 from tdjax.comparison.agreement import disagreement
 from tdjax.comparison.candidate import Candidate
 from tdjax.comparison.child import TooSlow
+from tdjax.comparison.free_memory import free_memory
 from tdjax.comparison.guard import CallFailed, Guard
+from tdjax.comparison.program import Program
+from tdjax.comparison.wording import memory
 
 CUT_RATIO = 6.0
 CUT_SECONDS = 0.25
@@ -50,6 +53,9 @@ class FirstCalls:
     def call(self, candidate: Candidate) -> None:
         """Call a candidate once; drop it if it fails, is wrong or is far slower."""
         assert candidate.program is not None
+        if self._platform == "cpu" and (problem := _too_large(candidate.program)):
+            candidate.drop("failed", problem)
+            return
         risky = candidate.program.facts.loops and self._platform == "cpu"
         if risky and not self._call_elsewhere(candidate):
             return
@@ -113,3 +119,14 @@ class FirstCalls:
         if self._leader_s is None:
             return text
         return f"{text}, {deadline / self._leader_s:.0f}x the leader's"
+
+
+def _too_large(program: Program) -> str | None:
+    """Say so where a call takes more memory than there is: the kernel would end this process.
+
+    An accelerator raises an error of its own instead.
+    """
+    free = free_memory()
+    if free is None or program.call_bytes is None or program.call_bytes < free:
+        return None
+    return f"out of memory: a call takes {memory(program.call_bytes)}, {memory(free)} are free"

@@ -74,6 +74,7 @@ class Program:
         facts: what its optimised text says.
         trace_s, lower_s, compile_s: seconds of each stage.
         temp_bytes: temporary memory that it allocates.
+        call_bytes: what a call adds to its arguments: temporary memory and outputs.
     """
 
     run: Any
@@ -82,6 +83,7 @@ class Program:
     lower_s: float
     compile_s: float
     temp_bytes: int | None
+    call_bytes: int | None = None
 
     def to_entry(self) -> dict[str, Any]:
         """Return what an `Entry` says of its program."""
@@ -105,17 +107,14 @@ def build(
     lowered_at = time.perf_counter()
     compiled = lowered.compile()
     compiled_at = time.perf_counter()
+    stats = compiled.memory_analysis()
+    temporary = None if stats is None else int(stats.temp_size_in_bytes)
     return Program(
         run=compiled,
         facts=read(compiled.as_text(), steps),
         trace_s=traced_at - start,
         lower_s=lowered_at - traced_at,
         compile_s=compiled_at - lowered_at,
-        temp_bytes=temporary_memory(compiled),
+        temp_bytes=temporary,
+        call_bytes=None if temporary is None else temporary + int(stats.output_size_in_bytes),
     )
-
-
-def temporary_memory(compiled: Any) -> int | None:
-    """Return the bytes of temporary memory that a compiled program allocates."""
-    stats = compiled.memory_analysis()
-    return None if stats is None else int(stats.temp_size_in_bytes)
