@@ -18,6 +18,7 @@ import numpy as np
 
 from tdjax.comparison.child import Child, ChildDied, TooSlow
 from tdjax.comparison.program import Program
+from tdjax.comparison.spread import is_spread
 
 _START_TIMEOUT = 60.0
 
@@ -64,6 +65,8 @@ class Guard:
         """
         from jax.experimental.serialize_executable import serialize
 
+        if is_spread(arguments):
+            return None
         try:
             serialised = serialize(program.run)
         except Exception:  # Whether a backend can serialise is known by trying.

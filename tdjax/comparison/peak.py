@@ -17,6 +17,7 @@ import numpy as np
 
 from tdjax.comparison.child import Child, ChildDied, TooSlow
 from tdjax.comparison.program import Program
+from tdjax.comparison.spread import is_spread
 
 _START_TIMEOUT = 60.0
 
@@ -56,7 +57,7 @@ class PeakMemory:
         """
         from jax.experimental.serialize_executable import serialize
 
-        if not self._possible or _spread(arguments):
+        if not self._possible or is_spread(arguments):
             return None
         try:
             serialised = serialize(program.run)
@@ -89,9 +90,3 @@ class PeakMemory:
             self._child.ask(("arguments", arrays), _START_TIMEOUT)
             self._arguments = arguments
         return self._child
-
-
-def _spread(arguments: Sequence[Any]) -> bool:
-    """Whether arrays lie on more than one device."""
-    placed = (getattr(array, "sharding", None) for array in jax.tree.leaves(arguments))
-    return any(sharding is not None and sharding.num_devices > 1 for sharding in placed)
