@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import sys
-import traceback
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
@@ -164,6 +163,7 @@ def _add_compare(commands: Any) -> None:
 
 def _compare(chosen: argparse.Namespace) -> int:
     from tdjax.comparison import atomic
+    from tdjax.comparison.error_place import error_place
     from tdjax.comparison.extras import need
     from tdjax.comparison.progress import shown
     from tdjax.comparison.session import Limits, Session, modes
@@ -193,7 +193,7 @@ def _compare(chosen: argparse.Namespace) -> int:
             interrupted = True
         except Exception as error:
             # What a user's function raises is the user's: it is named, not explained.
-            place = _place(error)
+            place = error_place(error)
             raise _Wrong(f"{session.current}: {type(error).__name__}{place}: {error}") from error
     comparison = session.comparison(interrupted)
     if not interrupted:
@@ -204,22 +204,6 @@ def _compare(chosen: argparse.Namespace) -> int:
     _present(comparison, folder, chosen.json, chosen.quick)
     sys.stderr.write("interrupted\n")
     return _INTERRUPTED
-
-
-def _place(error: Exception) -> str:
-    """Return the last line of the user's code on an error's way: " at net.py:12"."""
-    import flax
-    import jax
-
-    import tdjax
-
-    libraries = [Path(str(package.__file__)).parent for package in (flax, jax, tdjax)]
-    for frame in reversed(traceback.extract_tb(error.__traceback__)):
-        file = Path(frame.filename)
-        if file.exists() and not any(file.is_relative_to(library) for library in libraries):
-            here = file.relative_to(Path.cwd()) if file.is_relative_to(Path.cwd()) else file
-            return f" at {here}:{frame.lineno}"
-    return ""
 
 
 def _present(comparison: Any, folder: Path, as_json: bool, quick: bool) -> None:

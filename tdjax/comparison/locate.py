@@ -13,6 +13,8 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
+from tdjax.comparison.error_place import error_place
+
 _FORMS = (
     "write package.module:name, or package.module:name(64, features=(8, 16)) with literal arguments"
 )
@@ -47,7 +49,8 @@ def locate(text: str) -> Any:
         return value(*arguments, **keywords)
     except Exception as error:
         hint = _hint(text, value) if call is None else ""
-        raise ValueError(f"{text}: {type(error).__name__}: {error}{hint}") from error
+        kind = f"{type(error).__name__}{error_place(error)}"
+        raise ValueError(f"{text}: {kind}: {error}{hint}") from error
 
 
 def _parse(text: str, expression: str) -> tuple[list[str], ast.Call | None]:
@@ -78,6 +81,9 @@ def _attribute(module_name: str, names: list[str]) -> Any:
         raise ValueError(
             f"no module named {missing!r}; looked in {os.getcwd()} and the installed packages"
         ) from None
+    except Exception as error:
+        kind = f"{type(error).__name__}{error_place(error)}"
+        raise ValueError(f"{module_name} cannot be imported: {kind}: {error}") from error
     for name in names:
         if not hasattr(value, name):
             known = [other for other in dir(value) if not other.startswith("_")][:8]
