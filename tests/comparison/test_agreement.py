@@ -56,3 +56,15 @@ def test_bfloat16_and_complex():
     assert disagreement([low], [low], "cpu") == (0.0, None)
     turned = RIGHT.astype(np.complex64)
     assert disagreement([turned * 1j], [turned], "cpu")[1] is not None
+
+
+@pytest.mark.parametrize("dtype, rounding", [("bfloat16", 2**-8), ("float16", 2**-11)])
+def test_in_16_bits_rounding_is_larger_and_a_wrong_answer_is_still_wrong(dtype, rounding):
+    import jax.numpy as jnp
+
+    right = np.asarray(jnp.asarray(RIGHT, dtype))
+    # A gradient that is zero but for rounding, beside others of size 2.
+    noise = np.asarray(jnp.asarray(np.full(4, 4 * rounding), dtype))
+    assert disagreement([right, noise], [right, -noise], "cpu")[1] is None
+    assert "array 1" in disagreement([right, right - right.mean()], [right, right + 1], "cpu")[1]
+    assert "array 0" in disagreement([right[::-1]], [right], "cpu")[1]
