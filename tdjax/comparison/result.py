@@ -5,18 +5,23 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from tdjax.comparison import atomic
+from tdjax.comparison.ceilings import Ceilings
 from tdjax.comparison.entry import Entry, Group, grouped
 from tdjax.comparison.verdict import Verdict
 
 FORMAT = "tdjax-comparison"
-VERSION = 2
+VERSION = 3
 # What entries of earlier formats did not have.
-_SINCE: Mapping[int, Mapping[str, Any]] = {1: {"movements": None}, 2: {}}
+_SINCE: Mapping[int, Mapping[str, Any]] = {
+    1: {"movements": None, "control": False},
+    2: {"control": False},
+    3: {},
+}
 
 
 @dataclass(frozen=True)
@@ -32,6 +37,8 @@ class Comparison:
         workloads: a line on each workload: what it is, and its shapes.
         environment: versions, device, flags and date.
         interrupted: whether it was ended before it was done.
+        ceilings: what each target reaches at best, by its name; targets whose figures are not
+            known are left out.
     """
 
     entries: tuple[Entry, ...]
@@ -40,6 +47,7 @@ class Comparison:
     workloads: Mapping[str, str]
     environment: Mapping[str, Any]
     interrupted: bool = False
+    ceilings: Mapping[str, Ceilings] = field(default_factory=dict)
 
     def __str__(self) -> str:
         from tdjax.comparison.table import plain
@@ -74,6 +82,7 @@ class Comparison:
             "interrupted": self.interrupted,
             "environment": dict(self.environment),
             "workloads": dict(self.workloads),
+            "ceilings": {name: known.to_json() for name, known in self.ceilings.items()},
             "verdicts": [verdict.to_json() for verdict in self.verdicts],
             "entries": [entry.to_json() for entry in self.entries],
         }
@@ -110,6 +119,10 @@ class Comparison:
                 workloads=content["workloads"],
                 environment=content["environment"],
                 interrupted=content["interrupted"],
+                ceilings={
+                    name: Ceilings.from_json(known)
+                    for name, known in (content["ceilings"] if version >= 3 else {}).items()
+                },
             )
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise ValueError(f"{path}: a damaged comparison: {error}") from None

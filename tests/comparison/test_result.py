@@ -1,6 +1,7 @@
 """Saving, loading, printing and drawing a comparison."""
 
 import dataclasses
+import itertools
 import json
 import os
 from html.parser import HTMLParser
@@ -8,6 +9,7 @@ from html.parser import HTMLParser
 import pytest
 
 from tdjax.comparison import Comparison, Entry, atomic
+from tdjax.comparison.ceilings import Ceilings
 from tdjax.comparison.table import plain
 from tdjax.comparison.verdict import judge
 
@@ -32,23 +34,37 @@ def made():
         Entry(*common, "unroll", "failed", error="StrategyError: it <cannot>"),
     )  # fmt: skip
     return Comparison(
-        entries, judge(entries), "vmap", {"conv <net>": "float32[4,8]"}, {"cores": 2, "jax": "1"}
-    )
+        entries, judge(entries), "vmap", {"conv <net>": "float32[4,8]"}, {"cores": 2, "jax": "1"},
+        ceilings={"cpu": Ceilings(1e11, 1e10, "measured <here>")},
+    )  # fmt: skip
 
 
 def test_a_comparison_survives_saving(tmp_path):
     path = made().save(tmp_path / "new" / "result.json")
     assert Comparison.load(path) == made()
-    assert json.loads(path.read_text())["version"] == 2
+    assert json.loads(path.read_text())["version"] == 3
 
 
-def test_a_file_of_the_first_format_is_read_without_what_it_did_not_have(tmp_path):
+@pytest.mark.parametrize(("version", "without"), [(1, ["movements", "control"]), (2, ["control"])])
+def test_a_file_of_an_older_format_is_read_without_what_it_did_not_have(tmp_path, version, without):
     path = made().save(tmp_path / "result.json")
     content = json.loads(path.read_text())
-    for entry in content["entries"]:
-        del entry["movements"]
-    path.write_text(json.dumps({**content, "version": 1}))
-    assert Comparison.load(path) == made()
+    del content["ceilings"]
+    for entry, name in itertools.product(content["entries"], without):
+        del entry[name]
+    path.write_text(json.dumps({**content, "version": version}))
+    assert Comparison.load(path) == dataclasses.replace(made(), ceilings={})
+
+
+@pytest.mark.parametrize(
+    "known", [{"flops_per_s": 1.0}, {**made().ceilings["cpu"].to_json(), "bytes_per_s": 0}]
+)
+def test_damaged_ceilings_are_said_to_be_damaged(tmp_path, known):
+    path = made().save(tmp_path / "result.json")
+    content = json.loads(path.read_text())
+    path.write_text(json.dumps({**content, "ceilings": {"cpu": known}}))
+    with pytest.raises(ValueError, match=r"damaged.*ceilings"):
+        Comparison.load(path)
 
 
 def test_a_newer_file_is_refused(tmp_path):

@@ -1,0 +1,76 @@
+"""What a device reaches at best: measured where it is here, published where it is not."""
+
+import dataclasses
+import math
+
+import jax
+import pytest
+
+from tdjax.comparison import ceilings
+from tdjax.comparison.ceilings import Ceilings
+from tdjax.comparison.compiled import catalog
+from tdjax.comparison.published import peaks
+from tdjax.comparison.targets import Target, attached
+
+
+def test_memory_limits_below_the_ridge_and_compute_above_it():
+    device = Ceilings(flops_per_s=100.0, bytes_per_s=20.0, source="made up")
+    assert device.ridge == 5
+    assert [device.at(intensity) for intensity in (0.5, 5, 50)] == [10, 100, 100]
+
+
+@pytest.mark.parametrize("name", catalog.names())
+def test_every_device_that_can_be_compiled_for_has_published_peaks(name):
+    flops_per_s, bytes_per_s, source = peaks(name)
+    assert 20e12 < flops_per_s < 5e15 and 0.3e12 < bytes_per_s < 10e12
+    assert "google" in source or "Jouppi" in source or "NVIDIA" in source
+
+
+def test_a_chip_of_two_devices_gives_each_its_share():
+    v5e, v7x = peaks("tpu:v5e"), peaks("tpu:v7x")
+    assert v5e[:2] == (197e12, 819e9) and peaks("tpu:v5e:2x4") == v5e
+    assert v7x[:2] == (2307e12 / 2, 7380e9 / 2) and "2 devices" in v7x[2]
+
+
+def test_a_gpu_has_the_bandwidth_that_its_target_configuration_says():
+    for name in ("gpu:a100", "gpu:h100", "gpu:h200", "gpu:b200"):
+        config = catalog.find(name).topology["target_config"]
+        line = next(line for line in config.splitlines() if "memory_bandwidth:" in line)
+        assert peaks(name)[1] == pytest.approx(float(line.split(":")[1]), rel=0.05)
+
+
+def test_an_attached_device_is_measured(monkeypatch):
+    monkeypatch.setattr(ceilings, "_FIRST_WIDTH", 128)
+    monkeypatch.setattr(ceilings, "_FIRST_BYTES", 2**20)
+    monkeypatch.setattr(ceilings, "_SAMPLE_S", 0.0)
+    cpu = next(target for target in attached() if target.name == "cpu")
+    found = ceilings.of(cpu)
+    assert found.source == "measured here: float32 product of 128 x 128 matrices, copy of 1.05 MB"
+    assert all(0 < value < math.inf for value in (found.flops_per_s, found.bytes_per_s))
+
+
+def test_a_larger_product_and_copy_are_taken_as_long_as_there_is_room(monkeypatch):
+    seen = []
+    monkeypatch.setattr(ceilings, "_product_s", lambda width: seen.append(width) or 1e-3)
+    monkeypatch.setattr(ceilings, "_copy_s", lambda size: seen.append(size) or 1e-3)
+    monkeypatch.setattr(ceilings, "_free", lambda device: 2**36)
+    found = ceilings.measure(jax.local_devices(backend="cpu")[0])
+    assert seen == [1024, 2304, 2**26, 15 * 2**26]
+    assert found.flops_per_s == pytest.approx(2 * 2304**3 / 1e-3)
+    assert found.bytes_per_s == pytest.approx(2 * 15 * 2**26 / 1e-3)
+    seen.clear()
+    monkeypatch.setattr(ceilings, "_free", lambda device: 32 * 12 * 512**2)
+    ceilings.measure(jax.local_devices(backend="cpu")[0])
+    assert seen == [512, 12 * 512**2]
+
+
+def test_what_is_not_known_is_none(monkeypatch):
+    def full(device):
+        raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED")
+
+    cpu = next(target for target in attached() if target.name == "cpu")
+    monkeypatch.setattr(ceilings, "measure", full)
+    assert ceilings.of(cpu) is None
+    new = dataclasses.replace(catalog.find("tpu:v5e"), name="tpu:v99")
+    assert ceilings.of(Target("tpu:v99", "compiled", "TPU v99", 1, compiles_for=new)) is None
+    assert ceilings.of(Target("npu", "measured", "NPU", 1)) is None
