@@ -26,6 +26,7 @@ from tdjax.comparison.metric import BYTES, CYCLES
 from tdjax.comparison.result import Comparison
 
 _MEDIUM = 92
+_WIDE = 100
 _COLOURS = {AGREES: "green", CHANGED: "yellow", REVERSED: "bold red"}
 _TITLES = {CYCLES: "est. cycles", BYTES: "bytes", TEMP: "temp"}
 
@@ -199,19 +200,17 @@ def _own_bounds(entry: Entry | None) -> str:
 
 def _figures(change: GroupChange, width: int) -> Any:
     metrics = [name for name in FIGURES if any(_figure(e, name) for e in _entries(change))]
-    narrow = width < _MEDIUM
-    headings = [
-        heading for metric in metrics for heading in (f"old {_TITLES[metric]}", "new", "new/old")
-    ]
-    if narrow:
-        headings = [h for h in headings if h != "new"]
-        headings = [h.replace("old ", "new ", 1) if h.startswith("old ") else h for h in headings]
+    # Where room is short, only the figure that the group is ranked by has its ratio.
+    rated = metrics if width >= _WIDE else metrics[:1]
+    headings = []
+    for metric in metrics:
+        headings += [_TITLES[metric], *(["new/old"] if metric in rated else [])]
     table = _new_table(*headings)
     for row in change.strategies:
         cells = []
         for metric in metrics:
-            sides = [_shown(entry, metric) for entry in (row.old, row.new)]
-            cells += [*(sides[1:] if narrow else sides), _quotient(row, metric)]
+            cells.append(_pair([_shown(entry, metric) for entry in (row.old, row.new)]))
+            cells += [_quotient(row, metric)] if metric in rated else []
         style = "dim" if row.same else None
         table.add_row(wording.short(row.strategy), *cells, style=style)
     return table
@@ -262,7 +261,9 @@ def _pair(shown: Sequence[str]) -> str:
     if shown[0] == shown[1]:
         return shown[0]
     (first, _, unit), other = shown[0].partition(" "), shown[1].partition(" ")[2]
-    return f"{first if unit == other else shown[0]} → {shown[1]}"
+    # "900 → 1.80 k" would leave open what 900 is; bytes always have a unit.
+    shared = unit == other and unit.endswith("B")
+    return f"{first if shared else shown[0]} → {shown[1]}"
 
 
 def _half_width(ratio: Interval | None) -> str:
