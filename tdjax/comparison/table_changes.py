@@ -22,7 +22,7 @@ from tdjax.comparison.changes import (
 from tdjax.comparison.entry import Entry, Group
 from tdjax.comparison.extras import need
 from tdjax.comparison.intervals import Interval
-from tdjax.comparison.metric import BYTES, CYCLES
+from tdjax.comparison.metric import BYTES, CYCLES, TIME, metric_of
 from tdjax.comparison.result import Comparison
 
 _MEDIUM = 92
@@ -150,41 +150,32 @@ def _times(change: GroupChange, width: int) -> Any:
 
 def _own_ratios(change: GroupChange, changes: Changes, width: int) -> Any:
     """Show each run's ratios to its own reference: they are read down, never across."""
-    metrics: list[str | None] = [None]
-    if change.group.evidence == "compiled":
-        metrics = [m for m in (CYCLES, BYTES) if any(_figure(e, m) for e in _entries(change))]
-    intervals = metrics == [None] and width >= _MEDIUM
+    metric = metric_of(_entries(change))
+    intervals = metric == TIME and width >= _MEDIUM
+    what = "" if metric == TIME else f"{_TITLES[metric]} "
     headings: list[str] = []
-    for metric in metrics:
-        for name, run in (("old", changes.old), ("new", changes.new)):
-            what = "" if metric is None else f"{_TITLES[metric]} "
-            headings += [f"{name} {what}/ {run.reference}", *(["95% interval"] * intervals)]
+    bases = []
+    for name, run in (("old", changes.old), ("new", changes.new)):
+        headings += [f"{name} {what}/ {run.reference}", *(["95% interval"] * intervals)]
+        entries = [getattr(row, name) for row in change.strategies]
+        bases.append(next((e for e in entries if e and e.strategy == run.reference), None))
     table = _new_table(*headings)
-    against = [
-        {row.strategy: entry for row in change.strategies if (entry := getattr(row, name))}.get(
-            run.reference
-        )
-        for name, run in (("old", changes.old), ("new", changes.new))
-    ]
     for row in change.strategies:
         cells = []
-        for metric in metrics:
-            for entry, base in zip((row.old, row.new), against, strict=True):
-                cells.append(_own_ratio(entry, base, metric))
-                if intervals:
-                    cells.append(_own_bounds(entry))
+        for entry, base in zip((row.old, row.new), bases, strict=True):
+            cells += [_own_ratio(entry, base, metric), *([_own_bounds(entry)] * intervals)]
         table.add_row(wording.short(row.strategy), *cells)
     return table
 
 
-def _own_ratio(entry: Entry | None, base: Entry | None, metric: str | None) -> str:
+def _own_ratio(entry: Entry | None, base: Entry | None, metric: str) -> str:
     if entry is None:
         return wording.UNKNOWN
     if entry.status != "ok":
         return _status(entry)
     if entry.same_as is not None:
         return f"= {wording.short(entry.same_as)}"
-    if metric is None:
+    if metric == TIME:
         return wording.UNKNOWN if entry.ratio is None else f"{entry.ratio:.2f}"
     own, against = _figure(entry, metric), _figure(base, metric)
     return f"{own / against:.2f}" if own is not None and against else wording.UNKNOWN
