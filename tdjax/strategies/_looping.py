@@ -1,0 +1,20 @@
+"""Prepares a program that is to be the body of a loop."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from tdjax._call import Program
+from tdjax._equation import all_equations
+
+
+def for_loop(program: Program) -> Program:
+    """Return a program that computes the same, with convolutions that are fast in a loop too."""
+    bare = program.jaxpr.bare
+    if not any(eqn.primitive.name == "conv_general_dilated" for eqn in all_equations(bare)):
+        return program
+    from tdjax.strategies._looped_conv import looped  # needs jax.extend, 20 ms to import
+
+    bare = looped(bare)
+    opened = dataclasses.replace(program.jaxpr, eqns=tuple(bare.eqns), bare=bare)
+    return dataclasses.replace(program, jaxpr=opened)

@@ -1,0 +1,187 @@
+"""Convolutions inside loops: the meaning of JAX's own, in the form that is fast on a CPU."""
+
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax import lax
+
+import tdjax
+from tdjax import time_distributed
+from tdjax.strategies._looped_conv import looped
+
+pytestmark = pytest.mark.usefixtures("cheap_compilation")
+
+# lhs, rhs, dimension numbers, and what else is not the default
+CONVOLUTIONS = {
+    "1d, strided": ((2, 9, 4), (3, 4, 6), ("NWC", "WIO", "NWC"), {"window_strides": (2,)}),
+    "2d": ((2, 9, 8, 4), (3, 3, 4, 6), ("NHWC", "HWIO", "NHWC"), {}),
+    "2d, channels first": (
+        (2, 4, 9, 8), (6, 4, 3, 3), ("NCHW", "OIHW", "NCHW"), {"window_strides": (2, 1)},
+    ),
+    "2d, odd layouts, dilated": (
+        (9, 2, 8, 4), (3, 4, 3, 6), ("HNWC", "HIWO", "NCHW"), {"rhs_dilation": (2, 1)},
+    ),
+    "2d, in groups": (
+        (2, 9, 8, 4), (3, 3, 2, 6), ("NHWC", "HWIO", "NHWC"), {"feature_group_count": 2},
+    ),
+    "2d, depthwise, strided": (
+        (2, 9, 8, 4), (3, 3, 1, 8), ("NHWC", "HWIO", "NHWC"),
+        {"feature_group_count": 4, "window_strides": (2, 2)},
+    ),
+    "2d, transposed": (
+        (2, 9, 8, 4), (3, 3, 4, 6), ("NHWC", "HWIO", "NHWC"),
+        {"lhs_dilation": (2, 1), "padding": [(1, 1), (0, 2)]},
+    ),
+    "2d, in batch groups": (
+        (4, 9, 8, 4), (3, 3, 4, 6), ("NHWC", "HWIO", "NHWC"), {"batch_group_count": 2},
+    ),
+    "3d": (
+        (2, 5, 6, 5, 4), (3, 2, 3, 4, 6), ("NDHWC", "DHWIO", "NDHWC"),
+        {"window_strides": (1, 2, 1)},
+    ),
+}  # fmt: skip
+
+
+@pytest.fixture(params=list(CONVOLUTIONS))
+def convolution(request):
+    """Return a convolution, the same one replaced, and its operands."""
+    lhs, rhs, numbers, options = CONVOLUTIONS[request.param]
+    options = {"window_strides": (1,) * (len(lhs) - 2), "padding": "SAME", **options}
+
+    def plain(x, kernel):
+        return lax.conv_general_dilated(x, kernel, dimension_numbers=numbers, **options)
+
+    operands = jax.random.normal(jax.random.key(0), lhs), jax.random.normal(jax.random.key(1), rhs)
+    return plain, replaced(plain), operands
+
+
+def replaced(function):
+    def run(*args):
+        closed, shape = jax.make_jaxpr(function, return_shape=True)(*args)
+        program = looped(closed)
+        leaves = jax.core.eval_jaxpr(program.jaxpr, program.consts, *jax.tree.leaves(args))
+        return jax.tree.unflatten(jax.tree.structure(shape), leaves)
+
+    return run
+
+
+def assert_same(found, expected):
+    for one, other in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-4 * float(jnp.abs(other).max()))
+
+
+def loss(function):
+    return lambda *args: jnp.sin(function(*args)).sum()
+
+
+def test_values_and_both_derivatives_are_those_of_the_plain_one(convolution):
+    plain, ours, operands = convolution
+    assert_same(jax.jit(ours)(*operands), plain(*operands))
+    assert_same(
+        jax.jit(jax.grad(loss(ours), (0, 1)))(*operands), jax.grad(loss(plain), (0, 1))(*operands)
+    )
+    assert_same(jax.jvp(ours, operands, operands), jax.jvp(plain, operands, operands))
+
+
+def test_it_maps_and_its_gradient_maps(convolution):
+    plain, ours, (x, kernel) = convolution
+    xs, kernels = jnp.stack([x, 2 * x]), jnp.stack([kernel, -kernel])
+    assert_same(jax.vmap(ours, (0, None))(xs, kernel), jax.vmap(plain, (0, None))(xs, kernel))
+    assert_same(
+        jax.vmap(jax.grad(loss(ours), (0, 1)))(xs, kernels),
+        jax.vmap(jax.grad(loss(plain), (0, 1)))(xs, kernels),
+    )
+
+
+def test_it_is_differentiated_twice_and_recomputed():
+    x, kernel = jnp.ones((2, 5, 5, 3)), jnp.full((3, 3, 3, 2), 0.1)
+
+    def plain(x, kernel):
+        numbers = ("NHWC", "HWIO", "NHWC")
+        return lax.conv_general_dilated(x, kernel, (1, 1), "SAME", dimension_numbers=numbers)
+
+    ours = replaced(jax.checkpoint(plain))
+
+    def twice(function):
+        return jax.grad(lambda k: (jax.grad(loss(function), 1)(x, k) ** 2).sum())(kernel)
+
+    assert_same(twice(ours), twice(plain))
+
+
+def test_convolutions_are_found_however_deep():
+    def deep(x, kernel):
+        @jax.jit
+        def inner(x):
+            def body(x, _):
+                numbers = ("NWC", "WIO", "NWC")
+                conv = lax.conv_general_dilated(x, kernel, (1,), "SAME", dimension_numbers=numbers)
+                return lax.cond(True, lambda: conv, lambda: x), None
+
+            return lax.scan(body, x, length=2)[0]
+
+        return inner(x)
+
+    operands = jnp.ones((2, 5, 3)), jnp.ones((3, 3, 3))
+    text = str(looped(jax.make_jaxpr(deep)(*operands)))
+    assert "looped_conv_general_dilated" in text
+    assert not re.search(r"(?<!looped_)conv_general_dilated", text)
+    assert_same(replaced(deep)(*operands), deep(*operands))
+
+
+def conv_net(kernel, x):
+    numbers = ("NCHW", "OIHW", "NCHW")
+    conv = lax.conv_general_dilated(x, kernel, (1, 1), "SAME", dimension_numbers=numbers)
+    return jax.nn.relu(conv)
+
+
+KERNEL = jax.random.normal(jax.random.key(2), (4, 4, 3, 3))
+FRAMES = jax.random.normal(jax.random.key(3), (2, 6, 4, 5, 5))  # (batch, time, channels, h, w)
+
+
+def gradient(strategy):
+    def total(kernel, x):
+        return loss(time_distributed(conv_net, in_axes=(None, 1), strategy=strategy))(kernel, x)
+
+    return jax.jit(jax.grad(total, (0, 1)))
+
+
+@pytest.mark.parametrize(
+    "strategy",
+    [
+        "map",
+        tdjax.Vmap(chunk_size=2, remat=True),
+        tdjax.Vmap(chunk_size=1, unroll=2),
+        tdjax.Fold(chunk_size=3),
+        tdjax.Fold(chunk_size=5, remat=True),
+    ],
+    ids=str,
+)
+def test_in_a_loop_on_a_cpu_every_convolution_has_the_fast_form(strategy):
+    """XLA leaves it as it is in there, and runs any other form some thirty times slower."""
+    compiled = gradient(strategy).lower(KERNEL, FRAMES).compile().as_text()
+    forms = set(re.findall(r"dim_labels=(\S+?),", compiled))
+    assert forms == {"b01f_01io->b01f"}
+    assert_same(gradient(strategy)(KERNEL, FRAMES), gradient("vmap")(KERNEL, FRAMES))
+
+
+def test_a_scanned_wrapper_can_be_folded_by_another():
+    """What one wrapper puts in the place of a convolution, the other's proof follows."""
+
+    def clip(x):
+        return time_distributed(conv_net, in_axes=(None, 1), strategy="map")(KERNEL, x)
+
+    clips = jnp.stack([FRAMES, -FRAMES], 1)  # (batch, clips, time, channels, h, w)
+    folded = time_distributed(clip, strategy="fold")(clips)
+    assert_same(folded, time_distributed(clip, strategy="unroll")(clips))
+
+
+def test_elsewhere_it_is_the_plain_convolution():
+    traced = gradient("map").trace(KERNEL, FRAMES)
+    text = traced.lower(lowering_platforms=("tpu",)).as_text()
+    assert "[b, f, 0, 1]x[o, i, 0, 1]->[b, f, 0, 1]" in text
+    assert "[b, 0, 1, f]x[0, 1, i, o]->[b, 0, 1, f]" not in text
+    on_cpu = traced.lower(lowering_platforms=("cpu",)).as_text()
+    assert "[b, f, 0, 1]" not in on_cpu
