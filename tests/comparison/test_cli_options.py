@@ -1,0 +1,188 @@
+"""The options of `tdjax compare`, each by what it changes."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import tdjax
+from tdjax.cli import main
+from tdjax.comparison import Comparison
+from tdjax.comparison.strategy_list import read_strategies
+
+MODULE = """
+import jax.numpy as jnp
+
+def total(x):
+    return x.sum()
+
+def first_axis(x):
+    assert x.shape == (2, 6), x.shape
+    return jnp.tanh(x)
+
+def stop(x):
+    raise KeyboardInterrupt
+"""
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """A working folder with a module of the user's; nothing is drawn, which takes a second."""
+    for drawing in ("plot", "report"):
+        monkeypatch.setattr(Comparison, drawing, lambda comparison, path: path)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    (tmp_path / "steps.py").write_text(MODULE)
+    monkeypatch.delitem(sys.modules, "steps", raising=False)
+    return tmp_path
+
+
+def compared(capsys, *words):
+    """Return what a run printed as JSON."""
+    assert main(["compare", *words, "--json"]) == 0
+    return json.loads(capsys.readouterr().out)
+
+
+def test_strategies_rounds_mode_and_json(folder, capsys):
+    words = ("dense", "--quick", "--rounds", "3", "--mode", "forward", "--out", "here")
+    printed = compared(capsys, *words, "--strategies", "vmap, Fold(5, unroll)")
+    entries = printed["entries"]
+    assert [entry["strategy"] for entry in entries] == ["vmap", "Fold(chunk_size=5, unroll=True)"]
+    assert {entry["mode"] for entry in entries} == {"forward"}
+    assert {len(entry["samples_s"]) for entry in entries} == {3}
+    assert json.loads((folder / "here" / "comparison.json").read_text()) == printed
+    assert printed["workloads"]["dense"].startswith("a small version of it")
+
+
+def test_a_dtype_is_in_the_workload_s_description(folder, capsys):
+    words = ("dense", "--quick", "--rounds", "3", "--mode", "forward", "--strategies", "vmap")
+    printed = compared(capsys, *words, "--dtype", "bfloat16")
+    assert printed["workloads"]["dense"].endswith(", in bfloat16")
+
+
+def test_in_axes_and_out_axes(folder, capsys):
+    words = (
+        "--shape",
+        "3,2,6",
+        "--rounds",
+        "3",
+        "--mode",
+        "forward",
+        "--strategies",
+        "vmap,unroll",
+    )
+    for what, *axes in (("steps:first_axis", "--in-axes", "0"), ("steps:total", "--out-axes", "0")):
+        printed = compared(capsys, what, *words, *axes)
+        assert [entry["status"] for entry in printed["entries"]] == ["ok", "ok"]
+        assert main(["compare", what, *words]) == 2
+        assert capsys.readouterr().err.startswith(f"error: {what}: ")
+
+
+def test_a_call_beyond_its_timeout_is_a_row_that_says_so(folder, capsys):
+    words = ("dense", "--quick", "--mode", "forward", "--strategies", "vmap,fold")
+    printed = compared(capsys, *words, "--timeout", "1e-9")
+    assert {entry["status"] for entry in printed["entries"]} == {"timeout"}
+    assert all("the timeout is 1e-09 s" in entry["error"] for entry in printed["entries"])
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("--dtype float31", "'float31' is no dtype"),
+        ("--dtype float64", "float64: JAX works with 32 bits here; set JAX_ENABLE_X64=1"),
+        ("--dtype int32", "one floating point dtype"),
+        ("--dtype float32,bfloat16", "one floating point dtype"),
+        ("--in-axes 0", "--in-axes is for MODULE:NAME"),
+        ("--out-axes 0", "--out-axes is for MODULE:NAME"),
+        ("--timeout nan", "timeout: got nan"),
+        ("--timeout 0", "timeout: got 0"),
+        ("--rounds two", "--rounds"),
+    ],
+)
+def test_wrong_options_are_one_line_and_exit_2(folder, capsys, words, said):
+    assert main(["compare", "dense", *words.split()]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: ") and re.search(said, line), line
+
+
+def test_strategies_read_as_tables_show_them():
+    said = "vmap, Fold(512, unroll), tdjax.Vmap(chunk_size=2, remat=True), Auto(), vmap,"
+    assert read_strategies(said) == [
+        tdjax.Vmap(),
+        tdjax.Fold(chunk_size=512, unroll=True),
+        tdjax.Vmap(chunk_size=2, remat=True),
+        tdjax.Auto(),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "at least one"),
+        ("Nope", "'Nope'"),
+        ("fold fold", "not a list of names"),
+        ("Fold(8", "not a list of names"),
+        ("Fold(8, flip)", "Fold.8, flip.: .*'flip'"),
+        ("Fold(0)", "at least 1"),
+        ("Fold(print())", "Fold.print"),
+        ("Fold(**{})", "Fold"),
+        ("vmap(3)", "'vmap' takes no arguments; Vmap, Fold, Auto do"),
+    ],
+)
+def test_strategies_that_cannot_be_read(text, said):
+    with pytest.raises(ValueError, match=said):
+        read_strategies(text)
+
+
+def test_the_version(capsys):
+    with pytest.raises(SystemExit) as end:
+        main(["--version"])
+    assert end.value.code == 0
+    assert capsys.readouterr().out == f"tdjax {tdjax.__version__}\n"
+
+
+@pytest.mark.parametrize("command", [[], ["compare"], ["show"], ["targets"]])
+def test_help_fits_80_columns(command, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    with pytest.raises(SystemExit) as end:
+        main([*command, "--help"])
+    assert end.value.code == 0
+    out = capsys.readouterr().out
+    assert max(map(len, out.splitlines())) <= 80
+    assert out.startswith("usage: tdjax")
+
+
+def test_ctrl_c_before_anything_is_measured_leaves_nothing(folder, capsys):
+    assert main(["compare", "steps:stop", "--shape", "2,3"]) == 130
+    out, err = capsys.readouterr()
+    assert (out, err) == ("", "interrupted\n")
+    assert not list(folder.glob("tdjax-results/*"))
+
+
+def test_ctrl_c_saves_and_shows_what_was_measured(folder):
+    words = "compare dense mlp conv_net vit_block layer_norms --quick --strategies vmap,fold"
+    running = subprocess.Popen(
+        [sys.executable, "-m", "tdjax", *words.split()],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(Path(tdjax.__file__).parents[1])},
+        start_new_session=True,
+    )
+    assert running.stderr.readline().startswith("[1/10] dense forward on cpu")
+    # A terminal sends it to the whole group, the helpers' processes included.
+    os.killpg(running.pid, signal.SIGINT)
+    out, err = running.communicate(timeout=120)
+    assert running.returncode == 130, err
+    assert "Traceback" not in err and err.endswith("interrupted\n")
+    assert "interrupted: this is what was measured until then" in out
+    saved = Comparison.load(folder / "tdjax-results" / "comparison.json")
+    assert saved.interrupted
+    done = [entry for entry in saved.entries if entry.status == "ok"]
+    assert {(entry.workload, entry.mode) for entry in done} >= {("dense", "forward")}
+    assert "layer_norms" not in saved.workloads
