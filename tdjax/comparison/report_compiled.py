@@ -31,14 +31,6 @@ def compiled_rows(entries: Sequence[Entry], verdict: Verdict | None, reference: 
     return f'<table class="rows"><thead>{head}</thead><tbody>{rows}</tbody></table>'
 
 
-def saving(verdict: Verdict, reference: str) -> str:
-    """Return how much more the reference takes than the leader, in a compiled group's figure."""
-    if verdict.saving is None or verdict.leader == reference:
-        return ""
-    what = "cycles" if verdict.metric == CYCLES else "bytes"
-    return f"{reference}: {verdict.saving:.2f}x the {what}"
-
-
 def _row(
     entry: Entry,
     verdict: Verdict | None,
