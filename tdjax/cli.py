@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import io
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,6 +14,7 @@ from tdjax import __version__, workloads
 
 _MEASURING_S = 150.0
 _ALL_S = 335.0
+_UNREAD = 1
 _USAGE = 2
 _INTERRUPTED = 130
 
@@ -34,20 +37,34 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: the words after the program's name; None takes the process's own.
 
     Returns:
-        The exit code: 0; 2 for a call that cannot be answered, after one line that begins
-        with `error:`; 130 after Ctrl-C.
+        The exit code: 0; 1 where nobody reads the output; 2 for a call that cannot be answered,
+        after one line that begins with `error:`; 130 after Ctrl-C.
     """
     from tdjax.comparison.hardware import leave_out_absent
 
+    _replace_what_cannot_be_encoded()
     try:
         chosen = _parser().parse_args(arguments)
         leave_out_absent()
-        return chosen.command(chosen)
+        code: int = chosen.command(chosen)
+        sys.stdout.flush()
+        return code
     except _Wrong as error:
         return _fail(error)
+    except BrokenPipeError:
+        # Python flushes standard output once more when it ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return _UNREAD
     except KeyboardInterrupt:
         sys.stderr.write("interrupted\n")
         return _INTERRUPTED
+
+
+def _replace_what_cannot_be_encoded() -> None:
+    """Let a terminal or file that knows no "±" show "?" in its place."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper) and "utf" not in stream.encoding.lower():
+            stream.reconfigure(errors="replace")
 
 
 def _fail(error: object) -> int:
@@ -209,12 +226,14 @@ def _compare(chosen: argparse.Namespace) -> int:
 def _present(comparison: Any, folder: Path, as_json: bool, quick: bool) -> None:
     from rich.console import Console
 
+    # Saved first: a reader that has gone away must not cost what was measured.
+    saved = comparison.save(folder / "comparison.json")
     if as_json:
         sys.stdout.write(comparison.to_json())
     else:
         Console().print(comparison)
     paths = [
-        comparison.save(folder / "comparison.json"),
+        saved,
         comparison.plot(folder / "comparison.png"),
         comparison.report(folder / "comparison.html"),
         *_pictures(comparison, folder, quick),

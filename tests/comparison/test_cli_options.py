@@ -12,8 +12,9 @@ import pytest
 
 import tdjax
 from tdjax.cli import main
-from tdjax.comparison import Comparison
+from tdjax.comparison import Comparison, Entry
 from tdjax.comparison.strategy_list import read_strategies
+from tdjax.comparison.verdict import judge
 
 MODULE = """
 import jax.numpy as jnp
@@ -155,6 +156,41 @@ def test_help_fits_80_columns(command, capsys, monkeypatch):
     out = capsys.readouterr().out
     assert max(map(len, out.splitlines())) <= 80
     assert out.startswith("usage: tdjax")
+
+
+@pytest.fixture
+def saved(tmp_path):
+    """The file of a run."""
+    known = {"samples_s": (1e-3,) * 9, "median_s": 1e-3, "median_low_s": 9e-4}
+    entry = Entry("net", "cpu", "measured", "forward", "vmap", "ok", median_high_s=2e-3, **known)
+    comparison = Comparison((entry,), judge((entry,)), "vmap", {"net": "float32[4,8]"}, {})
+    return comparison.save(tmp_path / "saved.json")
+
+
+def show(file, stdout, **environment):
+    folder = str(Path(tdjax.__file__).parents[1])
+    return subprocess.run(
+        [sys.executable, "-m", "tdjax", "show", str(file)],
+        stdout=stdout,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": folder, "COLUMNS": "80", **environment},
+        timeout=60,
+    )
+
+
+def test_a_stream_that_knows_ascii_only_gets_question_marks(saved):
+    done = show(saved, subprocess.PIPE, PYTHONIOENCODING="ascii")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "|   ? |" in done.stdout
+
+
+def test_a_reader_that_goes_away_gets_no_traceback(saved):
+    reading, writing = os.pipe()
+    os.close(reading)
+    done = show(saved, writing)
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (1, "")
 
 
 def test_ctrl_c_before_anything_is_measured_leaves_nothing(folder, capsys):
