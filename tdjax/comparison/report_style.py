@@ -136,7 +136,8 @@ dt { color: var(--soft); } dd { margin: 0; overflow-wrap: anywhere; }
   table.rows td.fact { order: 5; text-align: left; font-size: 12.5px; color: var(--soft); }
   table.rows td.fact::before { content: attr(data-label) " "; }
   .matrix th, .matrix td { padding-right: 8px; }
-  .matrix wbr { display: inline; } .matrix th { white-space: normal; } .matrix tbody th { font-size: 13px; }
+  .matrix wbr { display: inline; } .matrix th { white-space: normal; }
+  .matrix tbody th { font-size: 13px; }
   .matrix .name { min-width: 0; font-size: 12px; }
   dl { grid-template-columns: 1fr; gap: 0; } dd { margin-bottom: 6px; }
 }

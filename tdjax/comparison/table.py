@@ -58,7 +58,7 @@ class _Fitted:
             yield Text()
             yield _title(group, comparison)
             if group.evidence == "compiled":
-                yield compiled_table(entries, verdict, comparison.reference)
+                yield compiled_table(entries, verdict, comparison.reference, options.max_width)
             else:
                 yield _table(entries, verdict, comparison.reference, options.max_width)
             yield from _notes(entries)

@@ -2,32 +2,46 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 from tdjax.comparison import wording
 from tdjax.comparison.entry import Entry
 from tdjax.comparison.metric import BYTES, CYCLES, figure, metric_of
 from tdjax.comparison.verdict import Verdict
 
+_TITLES = {CYCLES: "est. cycles", BYTES: "bytes"}
+_LEAST_FIRST = ("compile s", f"{BYTES} ratio", "flops", "temp")
+_GAP = 3
 
-def compiled_table(entries: Sequence[Entry], verdict: Verdict | None, reference: str) -> Any:
-    """Return the table: figures, each beside its ratio to the reference's."""
+
+def compiled_table(
+    entries: Sequence[Entry], verdict: Verdict | None, reference: str, width: int | None = None
+) -> Any:
+    """Return the table: figures, each beside its ratio to the reference's.
+
+    Args:
+        entries: a group's.
+        verdict: what is said of it.
+        reference: the strategy whose ratio is 1.00.
+        width: how many letters a line has; columns that do not fit are left out, those that
+            matter least first.
+    """
     from rich import box
     from rich.table import Table
 
+    columns = _columns(entries, reference)
+    for name in _LEAST_FIRST:
+        if width is not None and _needed(columns) > width:
+            columns = [column for column in columns if column.name != name]
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1), show_edge=False)
-    table.add_column("strategy", no_wrap=True)
-    metrics = [CYCLES, BYTES] if metric_of(entries) == CYCLES else [BYTES]
-    titles = {CYCLES: "est. cycles", BYTES: "bytes"}
-    ranked = [heading for metric in metrics for heading in (titles[metric], f"/ {reference}")]
-    for heading in (*ranked, "flops", "temp", "compile s"):
-        table.add_column(heading, justify="right", no_wrap=True)
-    against = next((entry for entry in entries if entry.strategy == reference), None)
-    for entry in entries:
+    for column in columns:
+        first = column.name == "strategy"
+        table.add_column(column.title, justify="left" if first else "right", no_wrap=True)
+    for place, entry in enumerate(entries):
         leads = verdict is not None and verdict.leads(entry)
         style = "dim" if entry.status != "ok" else "bold" if leads else None
-        table.add_row(*_cells(entry, against, metrics), style=style)
+        table.add_row(*(column.cells[place] for column in columns), style=style)
     return table
 
 
@@ -39,13 +53,42 @@ def ratio(entry: Entry, against: Entry | None, metric: str) -> str:
     return f"{own / base:.2f}" if own is not None and base else wording.UNKNOWN
 
 
-def _cells(entry: Entry, against: Entry | None, metrics: Sequence[str]) -> list[str]:
-    cells = [wording.short(entry.strategy)]
+class _Column(NamedTuple):
+    name: str
+    title: str
+    cells: list[str]
+
+
+def _columns(entries: Sequence[Entry], reference: str) -> list[_Column]:
+    against = next((entry for entry in entries if entry.strategy == reference), None)
+    columns = [_Column("strategy", "strategy", [wording.short(e.strategy) for e in entries])]
+    metrics = [CYCLES, BYTES] if metric_of(entries) == CYCLES else [BYTES]
     for metric in metrics:
-        value = figure(entry, metric)
-        written = wording.memory if metric == BYTES else wording.count
-        shown = wording.UNKNOWN if value is None else written(int(value))
-        cells += [shown if entry.status == "ok" else entry.status, ratio(entry, against, metric)]
-    compile_s = wording.UNKNOWN if entry.compile_s is None else f"{entry.compile_s:.2f}"
-    flops = wording.UNKNOWN if entry.flops is None else wording.count(entry.flops)
-    return [*cells, flops, wording.memory(entry.temp_bytes), compile_s]
+        ratios = [ratio(entry, against, metric) for entry in entries]
+        columns += [
+            _Column(metric, _TITLES[metric], [_figure(entry, metric) for entry in entries]),
+            _Column(f"{metric} ratio", f"/ {reference}", ratios),
+        ]
+    facts = {
+        "flops": [_known(e.flops, wording.count) for e in entries],
+        "temp": [wording.memory(e.temp_bytes) for e in entries],
+        "compile s": [_known(e.compile_s, "{:.2f}".format) for e in entries],
+    }
+    return [*columns, *(_Column(name, name, cells) for name, cells in facts.items())]
+
+
+def _figure(entry: Entry, metric: str) -> str:
+    if entry.status != "ok":
+        return entry.status
+    written = wording.memory if metric == BYTES else wording.count
+    value = figure(entry, metric)
+    return wording.UNKNOWN if value is None else written(int(value))
+
+
+def _known(value: float | None, written: Callable[[float], str]) -> str:
+    return wording.UNKNOWN if value is None else written(value)
+
+
+def _needed(columns: Sequence[_Column]) -> int:
+    widths = [max(map(len, (column.title, *column.cells))) for column in columns]
+    return sum(widths) + _GAP * (len(columns) - 1)
