@@ -28,9 +28,11 @@ AGREES, REVERSED, CHANGED = "agrees", "reversed", "changed"
 # What decides a time, and what changes with every run.
 _MACHINE = ("processor", "cores")
 _NOT_SETTINGS = ("date", "devices", *_MACHINE)
-_SHOWN = ("status", "error", "median_s", "median_low_s", "median_high_s", "ratio", "ratio_low",
-          "ratio_high", "compile_s", "temp_bytes", "peak_bytes", "flops", "bytes_accessed",
-          "estimated_cycles", "same_as")  # fmt: skip
+_SHOWN = (
+    "status", "error", "median_s", "median_low_s", "median_high_s", "ratio", "ratio_low",
+    "ratio_high", "compile_s", "temp_bytes", "peak_bytes", "device_s", "flops",
+    "bytes_accessed", "estimated_cycles", "same_as",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -89,7 +91,7 @@ class GroupChange:
 
 @dataclass(frozen=True)
 class Setting:
-    """A version or flag that differs; None is what is not known, or not set."""
+    """A version or flag that both runs had and that differs; None is not known, or not set."""
 
     name: str
     old: Any
@@ -327,9 +329,9 @@ def _is_twin(row: StrategyChange) -> bool:
 
 
 def _settings(old: Mapping[str, Any], new: Mapping[str, Any]) -> tuple[Setting, ...]:
-    names = [name for name in dict.fromkeys((*new, *old)) if name not in _NOT_SETTINGS]
-    found = (Setting(name, old.get(name), new.get(name)) for name in names)
-    return tuple(setting for setting in found if setting.old != setting.new)
+    # What only one of them says, such as a compiler's version, the other had no use for.
+    names = [name for name in new if name in old and name not in _NOT_SETTINGS]
+    return tuple(Setting(name, old[name], new[name]) for name in names if old[name] != new[name])
 
 
 def describe(verdict: Verdict | None) -> str:

@@ -27,6 +27,7 @@ from tdjax.comparison.result import Comparison
 
 _MEDIUM = 92
 _WIDE = 100
+_WIDEST = 120
 _COLOURS = {AGREES: "green", CHANGED: "yellow", REVERSED: "bold red"}
 _TITLES = {CYCLES: "est. cycles", BYTES: "bytes", TEMP: "temp"}
 
@@ -129,20 +130,21 @@ def _times(change: GroupChange, width: int) -> Any:
     narrow = width < _MEDIUM
     spread = "±" if narrow else "95% interval"
     table = _new_table(f"old {unit}", f"new {unit}", "new/old", spread)
-    for heading in ("compile s", "temp"):
+    memories = ["temp_bytes", *(["peak_bytes"] if width >= _WIDEST else [])]
+    for heading in ("compile s", *(name.removesuffix("_bytes") for name in memories)):
         table.add_column(heading, justify="right", no_wrap=not narrow)
     for row in change.strategies:
         both = (row.old, row.new)
         ratio = wording.UNKNOWN if row.ratio is None else f"{row.ratio.value:.2f}"
         compiled = [None if e is None else e.compile_s for e in both]
-        temp = [None if e is None else e.temp_bytes for e in both]
+        sizes = [[None if e is None else getattr(e, name) for e in both] for name in memories]
         table.add_row(
             wording.short(row.strategy),
             *(_median(entry, scale) for entry in both),
             ratio,
             _half_width(row.ratio) if narrow else _bounds(row.ratio),
             _pair([wording.UNKNOWN if s is None else f"{s:.2f}" for s in compiled]),
-            _pair([wording.memory(size) for size in temp]),
+            *(_pair([wording.memory(size) for size in pair]) for pair in sizes),
             style=_style(row.ratio),
         )
     return table

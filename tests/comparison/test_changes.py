@@ -122,7 +122,7 @@ def test_the_tables_fit_and_say_it_all(width):
     old = run(*FOLD_WINS, measured("Fold(chunk_size=512, unroll=True)", 0.9), cut("map"))
     new = run(
         measured("vmap", 1.0, compile_s=0.5, temp_bytes=3_000_000),
-        measured("fold", 1.5, temp_bytes=999_000),
+        measured("fold", 1.5, temp_bytes=999_000, peak_bytes=5_000_000),
         measured("map", 1.2),
         environment={**HERE, "jax": "0.12.0"},
     )
@@ -134,6 +134,7 @@ def test_the_tables_fit_and_say_it_all(width):
                  "times, new/old: 1.7", "(geometric mean of 2)"):  # fmt: skip
         assert said in " ".join(text.split()), text
     assert ("95% interval" in text) == (width >= 100)
+    assert ("- → 5.00 MB" in text) == (width >= 120)
     assert "…" not in text
 
 
@@ -172,8 +173,19 @@ def test_times_of_different_devices_are_never_compared(there, width):
 def test_a_target_that_only_one_run_compiled_for_does_not_part_them():
     there = {**HERE, "devices": "cpu, tpu:v5e (TPU v5e)", "libtpu": "0.0.40"}
     both = changes(run(*FOLD_WINS), run(*FOLD_WINS, environment=there))
-    assert both.apart == ()
-    assert [(s.name, s.old, s.new) for s in both.settings] == [("libtpu", None, "0.0.40")]
+    assert both.apart == () and both.settings == ()
+    assert both.mean_ratio == 1.0
+    later = {**there, "libtpu": "0.0.41", "xla_flags": None}
+    flagged = {**there, "xla_flags": "--xla_cpu_use_onednn=false"}
+    both = changes(run(*FOLD_WINS, environment=later), run(*FOLD_WINS, environment=flagged))
+    assert [(s.name, s.old, s.new) for s in both.settings] == [
+        ("libtpu", "0.0.41", "0.0.40"),
+        ("xla_flags", None, "--xla_cpu_use_onednn=false"),
+    ]
+    assert "xla_flags: none → --xla_cpu_use_onednn=false" in plain(both, 80)
+
+
+def test_gpus_of_different_kinds_are_different_devices():
     gpu = [replace(entry, target="gpu") for entry in FOLD_WINS]
     first, second = (
         run(*gpu, environment={**HERE, "devices": f"cpu, gpu ({kind})"})
