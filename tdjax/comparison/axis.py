@@ -52,7 +52,9 @@ def around(values: Sequence[float], title: str, units: Sequence[tuple[str, float
         return between(low / pad, high * pad, title, units)
     span = max(high - low, _NARROWEST * high) or 1.0
     middle = (low + high) / 2
-    low = max(0.0, min(low - _PAD * span, middle - span / 2))
+    # Nothing lies below zero, yet a point at zero needs room for its lower half.
+    least = -_PAD * span if low == 0 else 0.0
+    low = max(least, min(low - _PAD * span, middle - span / 2))
     high = max(high + _PAD * span, middle + span / 2)
     return _axis(low, high, False, title, units)
 
@@ -76,7 +78,7 @@ def _steps(low: float, high: float) -> list[float]:
     """Return round values at equal distances, as many as fit."""
     power = 10.0 ** math.floor(math.log10((high - low) / _MOST_TICKS))
     step = next(s * power for s in (1, 2, 5, 10) if (high - low) / (s * power) <= _MOST_TICKS)
-    first = math.ceil(low / step - 1e-9)
+    first = max(0, math.ceil(low / step - 1e-9))
     return [place * step for place in range(first, math.floor(high / step + 1e-9) + 1)]
 
 

@@ -62,6 +62,17 @@ class Place(NamedTuple):
     box: Box
     line: Stretch | None
 
+    def text(self, x: float) -> tuple[float, str]:
+        """Return the side of the box that is nearer to the point at x: where the text is tied.
+
+        The side is "left", "right" or "center", where the text is above or below the point.
+        """
+        if self.box.left > x:
+            return self.box.left, "left"
+        if self.box.right < x:
+            return self.box.right, "right"
+        return (self.box.left + self.box.right) / 2, "center"
+
 
 def places(
     points: Sequence[tuple[float, float]],

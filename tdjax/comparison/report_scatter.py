@@ -17,6 +17,7 @@ _TALL = 13.0
 # Generous widths of letters, so that labels stay apart in whatever font the reader has.
 _WIDE, _NARROW, _LETTER, _BOLD = 11.2, 4.4, 7.2, 1.09
 _RADIUS = 4.5
+_ANCHORS = {"left": "start", "right": "end", "center": "middle"}
 
 
 def svg(chart: Chart) -> str:
@@ -143,15 +144,9 @@ def _tether(place: Place) -> str:
 
 
 def _label(point: Point, place: Place, x: float) -> str:
-    """Return the text, aligned with the side of its box that is nearer to the point."""
-    box = place.box
-    at, anchor = (box.left + box.right) / 2, "middle"
-    if box.left > x:
-        at, anchor = box.left, "start"
-    elif box.right < x:
-        at, anchor = box.right, "end"
+    at, side = place.text(x)
     classes = "label ahead" if point.leads else "label"
     return (
-        f'<text class="{classes}" x="{at:.1f}" y="{box.bottom - 3:.1f}" '
-        f'text-anchor="{anchor}">{escape(point.label)}</text>'
+        f'<text class="{classes}" x="{at:.1f}" y="{place.box.bottom - 3:.1f}" '
+        f'text-anchor="{_ANCHORS[side]}">{escape(point.label)}</text>'
     )

@@ -178,22 +178,25 @@ class Comparison:
             for sentence in sentences
         )
 
-    def plot(self, path: str | os.PathLike[str]) -> Path:
-        """Draw it with matplotlib: one panel a workload and mode.
+    def plot(self, path: str | os.PathLike[str], kind: str = "time") -> Path:
+        """Draw it with matplotlib: one panel a workload, target and mode.
 
         Args:
             path: where to; the suffix (.png, .svg, .pdf) says what is written.
+            kind: "time" (or cycles or bytes, where nothing was measured), "memory" (against
+                time) or "roofline" (flops a second against flops a byte).
 
         Returns:
             The path.
 
         Raises:
+            ValueError: the kind is unknown, or what it shows is not known of any group.
             ImportError: matplotlib is missing; the message says how to install it.
             OSError: the file cannot be written.
         """
         from tdjax.comparison.plot import plot
 
-        return plot(self, path)
+        return plot(self, path, kind)
 
     def report(self, path: str | os.PathLike[str]) -> Path:
         """Write it as one HTML file that needs nothing else, not even a network.

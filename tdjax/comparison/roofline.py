@@ -21,6 +21,8 @@ from tdjax.comparison.scatter import (
 from tdjax.comparison.verdict import Verdict
 
 _ROOM = 2.5
+# How much longer the axis is, in powers, so that the flat roof has room for its figure.
+_FLAT = 0.3
 
 
 def intensity(entry: Entry) -> float | None:
@@ -60,7 +62,8 @@ def chart(
     if not points:
         return None
     ends = [point.x for point in points]
-    low, high = min(*ends, ceilings.ridge) / _ROOM, max(*ends, ceilings.ridge) * _ROOM
+    low, high = min(*ends, ceilings.ridge) / _ROOM, max(*ends, ceilings.ridge)
+    high *= max(_ROOM, (high / low) ** _FLAT)
     lowest = min([ceilings.at(low) * _ROOM, *(point.y for point in points)]) / _ROOM
     highest = max([ceilings.flops_per_s, *(point.y for point in points)]) * _ROOM
     ridge = (ceilings.ridge, ceilings.flops_per_s)
