@@ -28,7 +28,8 @@ def compiled_rows(entries: Sequence[Entry], verdict: Verdict | None, reference: 
         f"{escape(reference)}</th><th>{'cycles' if metric == CYCLES else 'bytes'}</th>"
         f"<th>/ {escape(reference)}</th><th>bytes</th><th>temporary</th><th>compile</th></tr>"
     )
-    return f'<table class="rows"><thead>{head}</thead><tbody>{rows}</tbody></table>'
+    table = f'<table class="rows"><thead>{head}</thead><tbody>{rows}</tbody></table>'
+    return f'<div class="scroll">{table}</div>'
 
 
 def _row(

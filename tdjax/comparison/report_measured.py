@@ -19,11 +19,12 @@ def measured_rows(entries: Sequence[Entry], verdict: Verdict | None, reference: 
     rows = "".join(_row(entry, verdict, scale, peak) for entry in entries)
     head = (
         f'<tr><th>strategy</th><th class="left">time: <i class="key"></i> is '
-        f"{escape(reference)}</th><th>median</th><th>95% interval</th>"
+        f'{escape(reference)}</th><th>median</th><th class="bounds">95% interval</th>'
         f"<th>/ {escape(reference)}</th><th>compile</th>"
         f"<th>temporary</th>{'<th>peak</th>' if peak else ''}<th>error</th></tr>"
     )
-    return f'<table class="rows"><thead>{head}</thead><tbody>{rows}</tbody></table>'
+    table = f'<table class="rows"><thead>{head}</thead><tbody>{rows}</tbody></table>'
+    return f'<div class="scroll">{table}</div>'
 
 
 class _Scale:

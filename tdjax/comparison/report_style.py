@@ -80,7 +80,9 @@ td.time { width: 38%; min-width: 170px; padding-left: 14px; }
 .matrix { width: auto; min-width: 100%; }
 .matrix th, .matrix td { text-align: left; padding: 6px 14px 6px 0; vertical-align: top; }
 .matrix thead th { vertical-align: bottom; }
-.matrix tbody th { color: var(--ink); font-weight: 600; font-size: 14px; }
+.matrix tbody th { color: var(--ink); font-weight: 600; font-size: 14px; border: 0; }
+.matrix tr + tr > th { border-top: 1px solid color-mix(in srgb, var(--line) 55%, transparent); }
+.matrix thead tr + tr > th { border-top: 0; }
 .matrix th:first-child { position: sticky; left: 0; background: var(--card); z-index: 1; }
 .matrix wbr { display: none; }
 .matrix a { color: inherit; text-decoration: none; display: block; }
@@ -88,7 +90,7 @@ td.time { width: 38%; min-width: 170px; padding-left: 14px; }
 .matrix .name { display: block; margin-top: 2px; white-space: normal; min-width: 96px; }
 .key { display: inline-block; border-left: 1.5px dashed var(--reference); height: 11px;
   margin: 0 3px 0 2px; vertical-align: -1px; }
-.charts { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 400px), 1fr));
+.charts { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 330px), 1fr));
   gap: 14px 28px; margin-top: 16px; }
 figure { margin: 0; max-width: 480px; }
 h4 { margin: 0 0 4px; font-size: 13.5px; font-weight: 600; }
@@ -121,6 +123,9 @@ dt { color: var(--soft); } dd { margin: 0; overflow-wrap: anywhere; }
   .card { break-inside: avoid; } .top { display: none; }
   * { print-color-adjust: exact; }
 }
+@media (max-width: 980px) {
+  table.rows .bounds { display: none; }
+}
 @media (max-width: 720px) {
   main { padding: 22px 14px 40px; }
   h1 { font-size: 23px; }
@@ -132,7 +137,6 @@ dt { color: var(--soft); } dd { margin: 0; overflow-wrap: anywhere; }
   table.rows td.time { flex: 0 0 100%; width: auto; order: 4; }
   table.rows td.name { order: 1; flex: 1; } table.rows td.median { order: 2; }
   table.rows td.ratio { order: 3; min-width: 44px; }
-  table.rows td.bounds { display: none; }
   table.rows td.fact { order: 5; text-align: left; font-size: 12.5px; color: var(--soft); }
   table.rows td.fact::before { content: attr(data-label) " "; }
   .matrix th, .matrix td { padding-right: 8px; }

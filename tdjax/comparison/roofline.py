@@ -22,7 +22,7 @@ from tdjax.comparison.verdict import Verdict
 
 _ROOM = 2.5
 # How much longer the axis is, in powers, so that the flat roof has room for its figure.
-_FLAT = 0.3
+_FLAT = 0.4
 
 
 def intensity(entry: Entry) -> float | None:
@@ -88,15 +88,12 @@ def roofs(ceilings: Ceilings) -> str:
 
 def bandwidth(ceilings: Ceilings) -> str:
     """Return the bytes a second with a prefix."""
-    return f"{wording.memory(int(ceilings.bytes_per_s))}/s"
+    return _prefixed(ceilings.bytes_per_s, "B/s")
 
 
 def rate(flops_per_s: float) -> str:
     """Return flops a second with a prefix."""
-    for prefix, scale in (("T", 1e12), ("G", 1e9), ("M", 1e6)):
-        if flops_per_s >= scale:
-            return f"{wording.digits(flops_per_s / scale)} {prefix}flop/s"
-    return f"{flops_per_s:.0f} flop/s"
+    return _prefixed(flops_per_s, "flop/s")
 
 
 def _caption(points: Sequence[Point], ceilings: Ceilings, measured: bool) -> str:
@@ -121,3 +118,10 @@ def _caption(points: Sequence[Point], ceilings: Ceilings, measured: bool) -> str
         elif labels:
             said.append(f"Bound by {what}: {', '.join(labels)}.")
     return " ".join(said)
+
+
+def _prefixed(value: float, unit: str) -> str:
+    for prefix, scale in (("T", 1e12), ("G", 1e9), ("M", 1e6)):
+        if value >= scale:
+            return f"{wording.digits(value / scale)} {prefix}{unit}"
+    return f"{value:.0f} {unit}"
