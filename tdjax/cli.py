@@ -40,15 +40,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         The exit code: 0; 1 where nobody reads the output; 2 for a call that cannot be answered,
         after one line that begins with `error:`; 130 after Ctrl-C.
     """
-    from tdjax.comparison.hardware import leave_out_absent
-
     _replace_what_cannot_be_encoded()
     try:
+        from tdjax.comparison.hardware import leave_out_absent
+
         chosen = _parser().parse_args(arguments)
         leave_out_absent()
         code: int = chosen.command(chosen)
         sys.stdout.flush()
-        return code
     except _Wrong as error:
         return _fail(error)
     except BrokenPipeError:
@@ -57,7 +56,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _UNREAD
     except KeyboardInterrupt:
         sys.stderr.write("interrupted\n")
-        return _INTERRUPTED
+        code = _INTERRUPTED
+    if code == _INTERRUPTED and arguments is None:
+        # What JAX was interrupted in, it may stumble over when Python takes everything down: the
+        # exit code would be that of a segmentation fault.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    return code
 
 
 def _replace_what_cannot_be_encoded() -> None:
@@ -182,6 +188,7 @@ def _compare(chosen: argparse.Namespace) -> int:
     from tdjax.comparison import atomic
     from tdjax.comparison.error_place import error_place
     from tdjax.comparison.extras import need
+    from tdjax.comparison.interrupts import heeding
     from tdjax.comparison.progress import shown
     from tdjax.comparison.session import Limits, Session, modes
     from tdjax.comparison.targets import installed
@@ -201,7 +208,7 @@ def _compare(chosen: argparse.Namespace) -> int:
     for text in missing:
         sys.stderr.write(f"left out: {text}\n")
     interrupted = False
-    with shown() as progress:
+    with shown() as shown_progress, heeding(shown_progress) as progress:
         limits = None if chosen.rounds else Limits(_MEASURING_S, _ALL_S)
         session = Session(targets, modes(chosen.mode), effort, progress, limits)
         try:
@@ -210,8 +217,10 @@ def _compare(chosen: argparse.Namespace) -> int:
             interrupted = True
         except Exception as error:
             # What a user's function raises is the user's: it is named, not explained.
-            place = error_place(error)
-            raise _Wrong(f"{session.current}: {type(error).__name__}{place}: {error}") from error
+            said = f"{session.current}: {type(error).__name__}{error_place(error)}: {error}"
+            interrupted = progress.asked  # If so, it is Ctrl-C in disguise.
+            if not interrupted:
+                raise _Wrong(said) from error
     comparison = session.comparison(interrupted)
     if not interrupted:
         _present(comparison, folder, chosen.json, chosen.quick)

@@ -17,6 +17,7 @@ from tdjax.comparison.strategy_list import read_strategies
 from tdjax.comparison.verdict import judge
 
 MODULE = """
+import signal
 import jax.numpy as jnp
 
 def total(x):
@@ -28,6 +29,27 @@ def first_axis(x):
 
 def stop(x):
     raise KeyboardInterrupt
+
+def swallow(x):
+    try:
+        signal.raise_signal(signal.SIGINT)
+    except KeyboardInterrupt:
+        pass
+    return x
+
+def disguise(x):
+    try:
+        signal.raise_signal(signal.SIGINT)
+    except KeyboardInterrupt:
+        raise RuntimeError("a callback failed")
+"""
+
+# What a shell runs in its background ignores SIGINT, and all that it starts does.
+LISTENING = """
+import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)
+from tdjax.cli import main
+sys.exit(main())
 """
 
 
@@ -167,14 +189,18 @@ def saved(tmp_path):
     return comparison.save(tmp_path / "saved.json")
 
 
-def show(file, stdout, **environment):
-    folder = str(Path(tdjax.__file__).parents[1])
+def as_installed(**variables):
+    """Return the environment of a process that finds tdjax in any folder."""
+    return {**os.environ, "PYTHONPATH": str(Path(tdjax.__file__).parents[1]), **variables}
+
+
+def show(file, stdout, **variables):
     return subprocess.run(
         [sys.executable, "-m", "tdjax", "show", str(file)],
         stdout=stdout,
         stderr=subprocess.PIPE,
         text=True,
-        env={**os.environ, "PYTHONPATH": folder, "COLUMNS": "80", **environment},
+        env=as_installed(COLUMNS="80", **variables),
         timeout=60,
     )
 
@@ -200,14 +226,26 @@ def test_ctrl_c_before_anything_is_measured_leaves_nothing(folder, capsys):
     assert not list(folder.glob("tdjax-results/*"))
 
 
+@pytest.mark.parametrize("step", ["swallow", "disguise"])
+def test_ctrl_c_is_heeded_where_others_catch_it(folder, step):
+    words = ["compare", f"steps:{step}", "--shape", "2,3"]
+    done = subprocess.run(
+        [sys.executable, "-c", LISTENING, *words],
+        capture_output=True,
+        text=True,
+        env=as_installed(),
+    )
+    assert (done.returncode, done.stderr) == (130, "interrupted\n")
+
+
 def test_ctrl_c_saves_and_shows_what_was_measured(folder):
     words = "compare dense mlp conv_net vit_block layer_norms --quick --strategies vmap,fold"
     running = subprocess.Popen(
-        [sys.executable, "-m", "tdjax", *words.split()],
+        [sys.executable, "-c", LISTENING, *words.split()],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        env={**os.environ, "PYTHONPATH": str(Path(tdjax.__file__).parents[1])},
+        env=as_installed(),
         start_new_session=True,
     )
     assert running.stderr.readline().startswith("[1/10] dense forward on cpu")

@@ -1,0 +1,62 @@
+"""A Ctrl-C that is not lost on its way through other people's callbacks."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+from tdjax.comparison.progress import Progress
+
+
+class Heeding:
+    """A progress that raises KeyboardInterrupt after one that nobody saw.
+
+    Attributes:
+        asked: whether Ctrl-C was pressed.
+    """
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self.asked = False
+
+    def update(self, text: str, fraction: float) -> None:
+        """Tell the progress, unless it is to end."""
+        self._check()
+        self._progress.update(text, fraction)
+
+    def log(self, text: str) -> None:
+        """Tell the progress, unless it is to end."""
+        self._check()
+        self._progress.log(text)
+
+    def _check(self) -> None:
+        if self.asked:
+            raise KeyboardInterrupt
+
+
+@contextmanager
+def heeding(progress: Progress) -> Iterator[Heeding]:
+    """Give a progress that raises KeyboardInterrupt at the next step after Ctrl-C, at the latest.
+
+    Python raises it wherever it is at that moment, and in a callback, such as that of JAX for
+    the garbage collector, it is written to standard error and forgotten.
+    """
+    told = Heeding(progress)
+
+    def ask(number: int, frame: FrameType | None) -> None:
+        told.asked = True
+        raise KeyboardInterrupt
+
+    # A shell lets what runs in its background ignore it, and only the main thread may listen.
+    usual = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    if not usual or threading.current_thread() is not threading.main_thread():
+        yield told
+        return
+    signal.signal(signal.SIGINT, ask)
+    try:
+        yield told
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
