@@ -81,12 +81,32 @@ def plot(comparison: Comparison, path: str | os.PathLike[str], kind: str = "time
     return atomic.write(path, picture.getvalue())
 
 
+def kinds(comparison: Comparison) -> tuple[str, ...]:
+    """Return the kinds of picture that there is something to draw of, "time" first."""
+    found = ["time"]
+    for kind in KINDS[1:]:
+        if _known_charts(comparison, kind):
+            found.append(kind)
+    return tuple(found)
+
+
 def _charts(comparison: Comparison, kind: str) -> dict[Group, Chart]:
     """Return the charts of the groups that have one.
 
     Raises:
         ValueError: none has.
     """
+    found = _known_charts(comparison, kind)
+    if not found:
+        lacking = {
+            "memory": "no group has two programs whose memory is known",
+            "roofline": "no group has programs with flops, on a target whose ceilings are known",
+        }
+        raise ValueError(f"plot: nothing to draw for kind={kind!r}: {lacking[kind]}.")
+    return found
+
+
+def _known_charts(comparison: Comparison, kind: str) -> dict[Group, Chart]:
     verdicts = {verdict.group: verdict for verdict in comparison.verdicts}
     found = {}
     for group, entries in grouped(comparison.entries).items():
@@ -97,12 +117,6 @@ def _charts(comparison: Comparison, kind: str) -> dict[Group, Chart]:
             chart = roofline.chart(entries, verdict, comparison.ceilings.get(group.target))
         if chart is not None:
             found[group] = chart
-    if not found:
-        lacking = {
-            "memory": "no group has two programs whose memory is known",
-            "roofline": "no group has programs with flops, on a target whose ceilings are known",
-        }
-        raise ValueError(f"plot: nothing to draw for kind={kind!r}: {lacking[kind]}.")
     return found
 
 

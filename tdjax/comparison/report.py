@@ -18,6 +18,8 @@ from tdjax.comparison.result import Comparison
 from tdjax.comparison.verdict import Verdict
 from tdjax.comparison.why import MOST, of_verdict
 
+_DEVICE = "on the device"
+
 
 def html(comparison: Comparison) -> str:
     """Return the report as the text of an HTML file."""
@@ -103,6 +105,7 @@ def _figures(entries: Sequence[Entry]) -> str:
         "trace",
         "lower",
         "first run",
+        *([_DEVICE] if any(entry.device_s is not None for entry in entries) else []),
         "flops",
         "bytes accessed",
         "bytes between devices",
@@ -116,6 +119,7 @@ def _figures(entries: Sequence[Entry]) -> str:
             wording.seconds(entry.trace_s),
             wording.seconds(entry.lower_s),
             wording.seconds(entry.first_run_s),
+            *([wording.seconds(entry.device_s)] if _DEVICE in titles else []),
             wording.UNKNOWN if entry.flops is None else f"{entry.flops:.3g}",
             wording.memory(None if entry.bytes_accessed is None else int(entry.bytes_accessed)),
             wording.memory(entry.comm_bytes),

@@ -51,7 +51,8 @@ def matrix(comparison: Comparison, anchors: Mapping[Group, str]) -> str:
 
 def badge(verdict: Verdict) -> str:
     """Return the verdict in a word, coloured."""
-    return f'<span class="badge {verdict.kind}">{verdict.kind}</span>'
+    kind = escape(verdict.kind)
+    return f'<span class="badge {kind}">{kind}</span>'
 
 
 def _cell(verdict: Verdict | None, anchor: str | None, reference: str) -> str:

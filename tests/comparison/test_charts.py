@@ -9,6 +9,7 @@ import pytest
 from tdjax.comparison import Comparison, Entry, axis, memory_time, roofline
 from tdjax.comparison.ceilings import Ceilings
 from tdjax.comparison.label_places import Box, along, places
+from tdjax.comparison.plot import kinds
 from tdjax.comparison.verdict import judge
 
 MEASURED = ("conv <net>", "cpu", "measured", "forward")
@@ -188,6 +189,14 @@ def test_a_picture_shows_the_charts(tmp_path, kind):
         assert text in drawn
 
 
+def test_the_kinds_of_picture_are_those_that_something_is_known_of():
+    assert kinds(comparison()) == ("time", "memory", "roofline")
+    assert kinds(dataclasses.replace(comparison(), ceilings={})) == ("time", "memory")
+    without = [dataclasses.replace(e, peak_bytes=None, temp_bytes=None, flops=None)
+               for e in comparison().entries]  # fmt: skip
+    assert kinds(dataclasses.replace(comparison(), entries=tuple(without))) == ("time",)
+
+
 def test_a_picture_of_what_is_not_known_is_refused(tmp_path):
     unknown = dataclasses.replace(comparison(), ceilings={})
     with pytest.raises(ValueError, match=r"nothing to draw for kind='roofline'.*ceilings"):
@@ -208,3 +217,11 @@ def test_the_report_has_the_charts_and_a_matrix_that_links_to_them(tmp_path):
         assert said in html
     without = dataclasses.replace(comparison(), ceilings={})
     assert "Roofline" not in without.report(tmp_path / "new.html").read_text()
+
+
+def test_the_report_shows_the_time_on_the_device_where_it_is_known(tmp_path):
+    assert "on the device" not in comparison().report(tmp_path / "new.html").read_text()
+    entries = tuple(dataclasses.replace(e, device_s=0.0042) for e in measured())
+    known = dataclasses.replace(comparison(), entries=entries, verdicts=judge(entries))
+    html = known.report(tmp_path / "new.html").read_text()
+    assert "<th>on the device</th>" in html and "<td>4.20 ms</td>" in html
