@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import Any
 
+from tdjax.comparison import ceilings
+from tdjax.comparison.ceilings import Ceilings
 from tdjax.comparison.compiled.group import CompiledCandidate, CompiledGroup, Lowered, lower
 from tdjax.comparison.compiled.queue import compile_groups
 from tdjax.comparison.entry import Entry, Group
@@ -101,6 +104,7 @@ class Session:
         self._groups: list[Measurement | CompiledGroup] = []
         self._workloads: dict[str, str] = {}
         self._environment = environment(targets)
+        self._ceilings: dict[str, Ceilings] = {}
         self._peaks = {t.name: PeakMemory(t.name) for t in targets if t.evidence == "measured"}
         self._done = 0
         self._total = 0
@@ -115,6 +119,7 @@ class Session:
             guard = processes.enter_context(Guard())
             for peaks in self._peaks.values():
                 processes.enter_context(peaks)
+            self._find_ceilings()
             for job in jobs:
                 self.current = job.name
                 self._progress.update(f"{job.name}: preparing", self._done / self._total)
@@ -131,7 +136,15 @@ class Session:
             workloads=dict(self._workloads),
             environment=self._environment,
             interrupted=interrupted,
+            ceilings=dict(self._ceilings),
         )
+
+    def _find_ceilings(self) -> None:
+        for target in self._targets:
+            self._progress.update(f"{target.name}: what it reaches at best", 0.0)
+            found = _ceilings_of(target)
+            if found is not None:
+                self._ceilings[target.name] = found
 
     def _run_job(self, job: Job, guard: Guard) -> None:
         subject, strategies = job.make()
@@ -232,3 +245,9 @@ class Session:
         left = self._limits.measuring - (time.perf_counter() - self._start)
         budget = max(0.3, min(self._effort.budget_s, 0.5 * left / max(1.0, to_come)))
         return replace(self._effort, budget_s=budget)
+
+
+@functools.cache
+def _ceilings_of(target: Target) -> Ceilings | None:
+    """Return what a target reaches at best; measured once in a process."""
+    return ceilings.of(target)
