@@ -8,15 +8,19 @@ from __future__ import annotations
 import os
 import pickle
 import queue
+import signal
 import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import jax
+
+_LOOK_EVERY_S = 0.1
 
 
 class TooSlow(Exception):
@@ -65,8 +69,18 @@ class Child:
         """Whether the process runs no more."""
         return self._process.poll() is not None
 
-    def ask(self, request: Any, deadline: float) -> Any:
+    @property
+    def pid(self) -> int:
+        """The process's number."""
+        return self._process.pid
+
+    def ask(self, request: Any, deadline: float, watch: Callable[[], None] | None = None) -> Any:
         """Send a request and return its answer.
+
+        Args:
+            request: what the script understands; any picklable value.
+            deadline: seconds that the answer may take.
+            watch: called every tenth of a second until then; what it raises ends the process.
 
         Raises:
             TooSlow: it was not there after `deadline` seconds.
@@ -79,15 +93,15 @@ class Child:
         except (BrokenPipeError, ValueError):
             pass  # The process died or was ended; reading its answer finds out and says how.
         try:
-            answer = self._answers.get(timeout=deadline)
-        except queue.Empty:
+            answer = self._answer(deadline, watch)
+        except BaseException:
             self.close()
-            raise TooSlow from None
+            raise
         if isinstance(answer, EOFError):
-            code = self._process.wait()
+            end = _in_words(self._process.wait())
             complaint = self._last_complaint()
             self.close()
-            raise ChildDied(f"ended with code {code}{complaint}")
+            raise ChildDied(f"{end}{complaint}")
         return answer
 
     def close(self) -> None:
@@ -98,6 +112,20 @@ class Child:
             if pipe is not None:
                 pipe.close()
 
+    def _answer(self, deadline: float, watch: Callable[[], None] | None) -> Any:
+        end = time.monotonic() + deadline
+        while True:
+            left = max(0.0, end - time.monotonic())
+            try:
+                return self._answers.get(
+                    timeout=left if watch is None else min(left, _LOOK_EVERY_S)
+                )
+            except queue.Empty:
+                if time.monotonic() >= end:
+                    raise TooSlow from None
+            if watch is not None:
+                watch()
+
     def _last_complaint(self) -> str:
         """Return the last line that the process wrote to standard error."""
         if self._complaints.closed:
@@ -105,6 +133,15 @@ class Child:
         self._complaints.seek(0)
         lines = self._complaints.read().decode(errors="replace").strip().splitlines()
         return f": {lines[-1].strip()}" if lines else ""
+
+
+def _in_words(code: int) -> str:
+    """Return how a process ended, from the code that it ended with."""
+    if code >= 0:
+        return f"ended with code {code}"
+    if -code == getattr(signal, "SIGKILL", None):
+        return "was killed from outside (signal 9), as a system does that runs out of memory"
+    return f"ended by signal {-code} ({signal.strsignal(-code)})"
 
 
 def _forward(pipe: Any, answers: queue.Queue[Any]) -> None:

@@ -20,6 +20,8 @@ class Compiler:
         extra: the extra of tdjax that installs them.
         title: its name.
         distributions: the packages whose versions decide what it says.
+        optimises_first: whether the optimised program is final, and can be had, before it
+            generates code from it, which takes most of its time.
     """
 
     platform: str
@@ -27,6 +29,7 @@ class Compiler:
     extra: str
     title: str
     distributions: tuple[str, ...]
+    optimises_first: bool = False
 
     @property
     def installed(self) -> bool:
@@ -40,7 +43,9 @@ class Compiler:
 
 
 # Programs travel to the compiler's process by jax.export, which needs flatbuffers.
-TPU = Compiler("tpu", (("libtpu",), ("flatbuffers",)), "tpu", "libtpu", ("libtpu",))
+TPU = Compiler(
+    "tpu", (("libtpu",), ("flatbuffers",)), "tpu", "libtpu", ("libtpu",), optimises_first=True
+)
 CUDA = Compiler(
     "cuda",
     (("jax_cuda13_plugin", "jax_cuda12_plugin"), ("flatbuffers",)),

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import math
+import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
 
-from tdjax.comparison.child import Child, ChildDied
+from tdjax.comparison import wording
+from tdjax.comparison.child import Child, ChildDied, TooSlow
 from tdjax.comparison.compiled.catalog import Device
+from tdjax.comparison.compiled.memory import OutOfMemory, Watch
 from tdjax.comparison.compiled.travel import Parcel
 
+_WORKER = Path(__file__).with_name("worker.py")
 _START_TIMEOUT = 120.0
 
 
@@ -25,21 +33,30 @@ class Compiled:
     """What the compiler made of a program.
 
     Attributes:
-        compile_s: seconds in the compiler.
-        text: the optimised program.
+        compile_s: seconds in the compiler; None where it was ended before it was done.
+        text: the optimised program, as it is before code is generated where the compiler was
+            ended. What it computes and moves does not change then; estimates of cycles, which
+            code generation adds, are not in it.
         temp_bytes: temporary memory that it allocates, None where that is not known.
     """
 
-    compile_s: float
+    compile_s: float | None
     text: str
     temp_bytes: int | None
 
 
 class Client:
-    """Has programs compiled for one device, in a process that starts when it is first needed."""
+    """Has programs compiled for one device, in a process that starts when it is first needed.
 
-    def __init__(self, device: Device) -> None:
+    Args:
+        device: what it compiles for.
+        watch: ends the process before the machine runs out of memory; shared by clients whose
+            processes run side by side.
+    """
+
+    def __init__(self, device: Device, watch: Watch | None = None) -> None:
         self._device = device
+        self._watch = watch or Watch()
         self._child: Child | None = None
         self._refusal: str | None = None
         self._closed = False
@@ -50,27 +67,51 @@ class Client:
     def __exit__(self, *exception: object) -> None:
         self.close()
 
-    def compile(self, parcel: Parcel, deadline: float) -> Compiled:
+    def compile(self, parcel: Parcel, deadline: float, patience: float = math.inf) -> Compiled:
         """Compile a lowered program.
 
         Args:
             parcel: as `travel.pack` makes it.
             deadline: seconds that the compiler may take, its start not counted.
+            patience: seconds after which the optimised program is enough: where the compiler
+                has made it by then, no code is waited for.
 
         Raises:
-            TooSlow: the deadline passed; the process is ended.
-            CompileFailed: the program was refused, or the process died.
+            TooSlow: the deadline passed, without an optimised program; the process is ended.
+            CompileFailed: the program was refused, or the process died, or had to be ended.
             Closed: `close` was called.
         """
-        try:
-            answer = self._started().ask(("compile", (parcel.program, parcel.mesh)), deadline)
-        except ChildDied as error:
-            if self._closed:
-                raise Closed from None
-            raise CompileFailed(f"its compiler {error}") from None
+        child = self._started()
+        start = time.monotonic()
+        with TemporaryDirectory(prefix="tdjax-", ignore_cleanup_errors=True) as folder:
+
+            def watch() -> None:
+                self._watch.check(child.pid)
+                if time.monotonic() - start >= patience and _optimised(Path(folder)) is not None:
+                    raise TooSlow
+
+            request = "compile", (parcel.program, parcel.mesh, self._options(folder))
+            try:
+                answer = child.ask(request, deadline, watch)
+            except TooSlow:
+                text = _optimised(Path(folder))
+                if text is None:
+                    raise
+                return Compiled(None, text, None)
+            except OutOfMemory as error:
+                raise CompileFailed(_out_of_memory(error)) from None
+            except ChildDied as error:
+                if self._closed:
+                    raise Closed from None
+                raise CompileFailed(f"its compiler {error}") from None
         if answer[0] == "failed":
             raise CompileFailed(_first_line(answer[1]))
         return Compiled(*answer[1:])
+
+    def _options(self, folder: str) -> Mapping[str, Any] | None:
+        if not self._device.compiler.optimises_first:
+            return None
+        return {"xla_dump_to": folder, "xla_dump_hlo_as_text": True}
 
     def close(self) -> None:
         """End the process, whatever it is doing; no other one is started."""
@@ -91,13 +132,30 @@ class Client:
             "JAX_ENABLE_COMPILATION_CACHE": "0",
             **self._device.environment,
         }
-        self._child = Child(Path(__file__).with_name("worker.py"), environment)
+        self._child = Child(_WORKER, environment)
         answer = self._child.ask(("device", dict(self._device.topology)), _START_TIMEOUT)
         if answer[0] == "failed":
             self._refusal = _first_line(answer[1])
             self._child.close()
             raise CompileFailed(self._refusal)
         return self._child
+
+
+def _optimised(folder: Path) -> str | None:
+    """Return the optimised program that a compiler at work has written; None if it has not yet."""
+    # Written after the program itself, which is whole by then.
+    if not any(folder.glob("*.after_optimizations-buffer-assignment.txt")):
+        return None
+    texts = list(folder.glob("*.after_optimizations.txt"))
+    return texts[0].read_text() if len(texts) == 1 else None
+
+
+def _out_of_memory(error: OutOfMemory) -> str:
+    return (
+        f"its compiler was ended: it took {wording.memory(error.resident)} of memory, and "
+        f"{wording.memory(error.free)} were free; a program of fewer steps, or one that loops "
+        "over them instead of unrolling ('map', a chunked fold that is not unrolled), needs less"
+    )
 
 
 def _first_line(text: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from tdjax.comparison.compiled.catalog import Device
@@ -80,9 +80,14 @@ class CompiledCandidate:
         """Take it out of the running, with the reason in one line."""
         self.status, self.error = status, " ".join(error.split())
 
-    def accept(self, compiled: Compiled, steps: Steps | None) -> None:
-        """Keep what the compiler made, and read it."""
-        self.facts = read(compiled.text, steps)
+    def accept(self, compiled: Compiled, steps: Steps | None, note: str | None = None) -> None:
+        """Keep what the compiler made, and read it; the note says what is missing."""
+        facts = read(compiled.text, steps)
+        if compiled.compile_s is None:
+            # A finished text says more: the two have no hash in common.
+            facts = replace(facts, program=None, estimated_cycles=None)
+        self.facts = facts
+        self.error = note
         self.compiled = compiled
 
 

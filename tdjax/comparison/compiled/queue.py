@@ -13,11 +13,22 @@ from tdjax.comparison.child import TooSlow
 from tdjax.comparison.compiled.catalog import Device
 from tdjax.comparison.compiled.client import Client, Closed, CompileFailed
 from tdjax.comparison.compiled.group import CompiledCandidate, CompiledGroup
+from tdjax.comparison.compiled.memory import Watch
 
 # A compiler takes a gigabyte, and more than a core for some of its time.
 _FEWEST_AT_ONCE = 2
 
+# What it takes to optimise a program, in a new process.
+_RESERVE_S = 1.2
+_RESERVE_PER_OPERATION_S = 1.2e-3
+# Code is waited for at least for as long as ending the process for it would cost, a few times
+# over; beside the reference, one program gets no more than this part of the time to spare.
+_LEAST_PATIENCE_S = 4.0
+_MOST_OF_SPARE = 0.2
+
 _NO_TIME = "not compiled: this comparison's time was used up"
+_NO_CODE = "optimised, but its code was not generated in {:.3g} s{}: no estimate of cycles"
+_SHARE = ", its share of this comparison's time"
 
 Finished = Callable[[CompiledGroup, CompiledCandidate], None]
 _Task = tuple[CompiledGroup, CompiledCandidate]
@@ -32,8 +43,10 @@ def compile_groups(
 ) -> None:
     """Compile every candidate that waits; those that fail or take too long keep their reason.
 
-    Every group's reference comes first, then every group's smallest other program, and so on: a
-    limit of time leaves out large ones, unrolled over all steps as a rule, and no whole group.
+    Every group's reference comes first, then every group's smallest other program, and so on.
+    Time is kept back to optimise all those that follow, which takes a tenth of what generating
+    their code takes: where a limit of time is too short for all, large programs, unrolled over
+    all steps as a rule, have no estimate of cycles, and what they compute and move is known.
 
     Args:
         groups: what to compile.
@@ -83,7 +96,8 @@ def _compile_batch(
     batch: Sequence[tuple[Device, list[_Task]]], timeout_s: float, end: float, finished: Finished
 ) -> None:
     done: _Done = queue.Queue()
-    clients = [Client(device) for device, _ in batch]
+    watch = Watch()
+    clients = [Client(device, watch) for device, _ in batch]
     try:
         for client, (_, tasks) in zip(clients, batch, strict=True):
             arguments = (client, tasks, timeout_s, end, done)
@@ -102,12 +116,29 @@ def _work(
     client: Client, tasks: Sequence[_Task], timeout_s: float, end: float, done: _Done
 ) -> None:
     """Compile one device's programs, in a thread: it waits for a process most of the time."""
+    reserve = sum(_reserve(candidate) for _, candidate in tasks)
     try:
         for group, candidate in tasks:
-            _compile(client, group, candidate, timeout_s, end)
+            reserve -= _reserve(candidate)
+            _compile(client, group, candidate, timeout_s, end, reserve)
             done.put((group, candidate))
     except BaseException as error:
         done.put(error)
+
+
+def _reserve(candidate: CompiledCandidate) -> float:
+    """Return the seconds to keep back for a program that is still to come."""
+    return _RESERVE_S + _RESERVE_PER_OPERATION_S * _size(candidate)
+
+
+def _patience(spare: float, is_reference: bool) -> float:
+    """Return how long to wait for a program's code, of the seconds that no other one needs.
+
+    Every ratio is to a reference's figure: its code is waited for longest.
+    """
+    if spare <= 0:
+        return _RESERVE_S  # To end the process sooner would cost more than it saves.
+    return spare if is_reference else max(_LEAST_PATIENCE_S, _MOST_OF_SPARE * spare)
 
 
 def _compile(
@@ -116,15 +147,18 @@ def _compile(
     candidate: CompiledCandidate,
     timeout_s: float,
     end: float,
+    reserve: float,
 ) -> None:
-    left = end - time.monotonic()
+    start = time.monotonic()
+    left = end - start
     if left <= 0:
         candidate.drop("timeout", _NO_TIME)
         return
     assert candidate.lowered.parcel is not None
     deadline = min(timeout_s, left)
+    patience = _patience(left - reserve, candidate.lowered.strategy == group.reference)
     try:
-        compiled = client.compile(candidate.lowered.parcel, deadline)
+        compiled = client.compile(candidate.lowered.parcel, deadline, patience)
     except TooSlow:
         cut = f"cut: its compiler was still running after {deadline:.3g} s"
         candidate.drop("timeout", cut if left > timeout_s else _NO_TIME)
@@ -133,4 +167,8 @@ def _compile(
     except Closed:
         return  # It still waits: whoever closed the compiler says why.
     else:
-        candidate.accept(compiled, group.steps)
+        note = None
+        if compiled.compile_s is None:
+            share = _SHARE if patience < timeout_s else ""
+            note = _NO_CODE.format(time.monotonic() - start, share)
+        candidate.accept(compiled, group.steps, note)

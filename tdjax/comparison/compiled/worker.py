@@ -1,8 +1,8 @@
 """The process that compiles for one device, whose compiler may print, hang or die.
 
 Reads pickled requests from standard input, answers on standard output: `("device", options)`
-makes the topology, `("compile", (program, mesh))` compiles an exported program for it. It needs JAX
-alone, so that nothing else is imported with it.
+makes the topology, `("compile", (program, mesh, options))` compiles an exported program for it. It
+needs JAX alone, so that nothing else is imported with it.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ def main() -> None:
                 devices = _devices(payload)
                 answer: Any = "ready", len(devices)
             else:
-                program, axes = payload
-                answer = "done", *_compile(program, axes, devices)
+                program, axes, options = payload
+                answer = "done", *_compile(program, axes, options, devices)
         except Exception as error:
             answer = "failed", f"{type(error).__name__}: {error}"
         pickle.dump(answer, answers)
@@ -45,7 +45,9 @@ def _devices(options: Any) -> Any:
     return topologies.get_topology_desc(**options).devices
 
 
-def _compile(program: bytes, axes: Any, devices: Any) -> tuple[float, str, int | None]:
+def _compile(
+    program: bytes, axes: Any, options: Any, devices: Any
+) -> tuple[float, str, int | None]:
     """Return seconds, optimised text and temporary memory of a program."""
     import jax
     import numpy as np
@@ -73,7 +75,7 @@ def _compile(program: bytes, axes: Any, devices: Any) -> tuple[float, str, int |
     traced = jax.jit(exported.call).trace(*arguments, **keywords)
     lowered = traced.lower(lowering_platforms=exported.platforms)
     start = time.perf_counter()
-    compiled = lowered.compile()
+    compiled = lowered.compile(compiler_options=options)
     seconds = time.perf_counter() - start
     stats = compiled.memory_analysis()
     temporary = None if stats is None else int(stats.temp_size_in_bytes)

@@ -5,6 +5,7 @@ import threading
 import jax
 import jax.numpy as jnp
 import pytest
+from jax import lax
 
 from tdjax.comparison import hlo
 from tdjax.comparison.child import TooSlow
@@ -77,7 +78,7 @@ def test_a_compiler_that_dies_is_a_reason_and_is_replaced(small):
     with Client(catalog.find("tpu:v5e")) as client:
         client.compile(small, LONG)
         threading.Timer(0.5, client._child._process.kill).start()
-        with pytest.raises(CompileFailed, match="its compiler ended with code -9"):
+        with pytest.raises(CompileFailed, match="its compiler was killed from outside"):
             client.compile(packed(*SLOW), LONG)
         assert client.compile(small, LONG).text
 
@@ -107,3 +108,32 @@ def test_a_closed_compiler_starts_no_more(small):
     client.close()
     with pytest.raises(Closed):
         client.compile(small, LONG)
+
+
+def test_what_is_optimised_before_code_is_generated_is_what_comes_of_it(v5e):
+    """What may be said of a program whose code is not waited for: all but cycles and memory."""
+    kernel, x = jnp.ones((64, 64, 3, 3)), jnp.ones((16, 64, 28, 28))
+    program = packed(lambda kernel, x: jnp.tanh(lax.conv(x, kernel, (1, 1), "SAME")), kernel, x)
+    whole = v5e.compile(program, LONG)
+    early = v5e.compile(program, LONG, patience=0.0)
+    assert whole.compile_s > 0 and early.compile_s is None and early.temp_bytes is None
+    whole, early = (program_facts(made.text) for made in (whole, early))
+    assert whole.cycles > 0 and early.cycles is None
+    assert early.facts == whole.facts and whole.facts[0] > 2 * 8 * 64 * x.size
+
+
+class program_facts:
+    def __init__(self, text):
+        module = hlo.parse(text)
+        found = hlo.costs(module)
+        self.cycles = found.cycles
+        self.facts = (
+            found.flops, found.bytes_accessed, found.comm_bytes, hlo.counts(module),
+            hlo.movements(module, None),
+        )  # fmt: skip
+
+
+def test_a_program_whose_code_is_late_is_kept_as_it_was_optimised(v5e):
+    made = v5e.compile(packed(*SLOW), LONG, patience=0.0)
+    assert made.compile_s is None and v5e._child.ended
+    assert hlo.costs(hlo.parse(made.text)).flops > 0

@@ -1,0 +1,117 @@
+"""How the time for many programs is shared out, with a compiler whose times are known."""
+
+import math
+import time
+
+import pytest
+
+from tdjax.comparison.child import TooSlow
+from tdjax.comparison.compiled import catalog, queue
+from tdjax.comparison.compiled.client import Compiled
+from tdjax.comparison.compiled.group import CompiledGroup, Lowered
+from tdjax.comparison.compiled.queue import compile_groups
+from tdjax.comparison.compiled.travel import Parcel
+from tdjax.comparison.entry import Group
+
+TEXT = """HloModule m
+
+ENTRY %%main {
+  %%p = f32[8]{0} parameter(0)
+  ROOT %%r = f32[8]{0} add(%%p, %%p)%s
+}
+"""
+ESTIMATE = ', backend_config={"window_config":{"estimated_cycles":"42"}}'
+V5E = catalog.find("tpu:v5e")
+
+
+class Clock:
+    def __init__(self):
+        self.now = 0.0
+
+    def monotonic(self):
+        return self.now
+
+
+class Compiler:
+    """Optimises 1000 operations a second, and takes ten times that to generate their code."""
+
+    def __init__(self, device, watch):
+        pass
+
+    def compile(self, parcel, deadline, patience):
+        optimised = parcel.operations / 1000
+        whole = 11 * optimised
+        if whole <= min(deadline, max(patience, optimised)):
+            time.now += whole
+            return Compiled(whole, TEXT % ESTIMATE, 0)
+        if optimised > deadline:
+            time.now += deadline
+            raise TooSlow
+        time.now += min(deadline, max(patience, optimised)) + 1
+        return Compiled(None, TEXT % "", None)
+
+    def close(self):
+        pass
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    made = Clock()
+    monkeypatch.setattr(queue, "time", made)
+    monkeypatch.setattr(queue, "Client", Compiler)
+    monkeypatch.setitem(globals(), "time", made)
+    return made
+
+
+def compiled(sizes, within, timeout=60.0, reference=None):
+    """Return the entries of a group of programs of these sizes, whose strategies are numbers."""
+    lowered = [Lowered(i, Parcel(b"", None, 0.1, 0.1, size)) for i, size in enumerate(sizes)]
+    group = CompiledGroup(Group("w", V5E.name, "compiled", "grad"), V5E, lowered, reference, None)
+    compile_groups([group], timeout, within, lambda group, candidate: None)
+    return group.entries
+
+
+def test_without_a_limit_every_program_is_compiled_to_its_end(clock):
+    entries = compiled([10, 3000, 500], None)
+    assert [(e.status, e.error, e.estimated_cycles) for e in entries] == [("ok", None, 42)] * 3
+    assert [e.compile_s for e in entries] == [pytest.approx(11 * s / 1000) for s in (10, 3000, 500)]
+
+
+def test_a_short_time_costs_the_large_programs_their_cycles_and_nothing_else(clock):
+    sizes = [5000, 100, 3000, 150, 2000, 200, 4000, 120]
+    entries = compiled(sizes, 60.0)
+    assert {e.status for e in entries} == {"ok"}
+    assert {e.flops for e in entries} == {8.0} and {e.bytes_accessed for e in entries} == {96.0}
+    small = [e for e, size in zip(entries, sizes, strict=True) if size <= 200]
+    large = [e for e in entries if e not in small]
+    assert all(e.estimated_cycles == 42 and e.error is None for e in small)
+    for entry in large:
+        assert entry.estimated_cycles is entry.compile_s is entry.temp_bytes is None
+        assert entry.program is None and entry.same_as is None
+        assert entry.error.startswith("optimised, but its code was not generated in ")
+        assert entry.error.endswith(
+            " s, its share of this comparison's time: no estimate of cycles"
+        )
+    assert clock.now <= 61
+
+
+def test_a_program_that_takes_its_own_time_is_cut_and_said(clock):
+    (entry,) = compiled([20_000], None, timeout=60.0)
+    assert entry.error.startswith("optimised, but its code was not generated in 61 s: no estim")
+    assert entry.status == "ok" and entry.flops == 8.0
+    (entry,) = compiled([70_000], None, timeout=60.0)
+    assert (entry.status, entry.flops) == ("timeout", None)
+    assert entry.error == "cut: its compiler was still running after 60 s"
+
+
+def test_no_time_leaves_every_program_out(clock):
+    assert {(e.status, e.error) for e in compiled([10, 20], 0.0)} == {
+        ("timeout", "not compiled: this comparison's time was used up")
+    }
+
+
+def test_the_reference_s_code_is_waited_for_longest(clock):
+    sizes = [2000, 2000, 2000]
+    entries = compiled(sizes, 50.0, reference=1)
+    assert [e.estimated_cycles for e in entries] == [None, 42, None]
+    assert queue._patience(math.inf, False) == math.inf
