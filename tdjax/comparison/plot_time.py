@@ -8,7 +8,7 @@ from typing import Any
 from tdjax.comparison import wording
 from tdjax.comparison.entry import Entry
 from tdjax.comparison.metric import CYCLES, TIME, figure, metric_of, shown
-from tdjax.comparison.plot_colours import BAR, CUT, INK, LEAD, LINE, REFERENCE, SOFT
+from tdjax.comparison.plot_colours import BAR, CUT, INK, LEAD, LINE, REFERENCE, SOFT, halo
 from tdjax.comparison.verdict import Verdict
 
 _LONGEST = 4.0
@@ -79,6 +79,7 @@ def _candidate(
         ha="left",
         fontsize=8,
         color="white" if inside and leads else INK,
+        path_effects=[] if inside else halo(),
         zorder=4,
     )
 
