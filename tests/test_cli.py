@@ -51,7 +51,7 @@ def folder(tmp_path, monkeypatch):
         ("compare mine:tanh --shape 2,3 --dtype float31", "float31"),
         ("compare mine:tanh --shape 2,3 --in-axes one", "'one' is no axis"),
         ("compare mine:tanh --shape 2,3 --in-axes 1,1", "--in-axes"),
-        ("compare mine:broken --shape 2,3", r"mine:broken: AttributeError at mine.py:13: .*no_such"),
+        ("compare mine:broken --shape 2,3", r"mine:broken: AttributeError at mine.py:13:"),
         ("compare dense --shape 2,3", "--shape is for"),
         ("compare dense --strategies vmap,folded", "folded"),
         ("compare dense --targets cpu,abacus", "'abacus' is unknown; known are cpu, gpu, tpu"),
