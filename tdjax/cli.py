@@ -14,7 +14,13 @@ from tdjax import __version__, workloads
 
 _MEASURING_S = 150.0
 _ALL_S = 335.0
+_GROUP_S = 10.0
 _UNREAD = 1
+_PICTURES = {
+    "time": "comparison.png",
+    "memory": "comparison-memory.png",
+    "roofline": "comparison-roofline.png",
+}
 _USAGE = 2
 _INTERRUPTED = 130
 
@@ -172,6 +178,11 @@ def _add_compare(commands: Any) -> None:
         help="what one call may take, or the compiling of one program for a device that is not "
         "here (default: 60)",
     )
+    add(
+        "--control",
+        action="store_true",
+        help="measure vmap twice: where it differs from itself, no verdict stands",
+    )
     add("--quick", action="store_true", help="tiny arrays: does it all work?")
     add("--json", action="store_true", help="print the comparison as JSON instead of tables")
     add(
@@ -179,7 +190,7 @@ def _add_compare(commands: Any) -> None:
         type=Path,
         default=Path("tdjax-results"),
         metavar="DIR",
-        help="folder for comparison.json, .png and .html (default: tdjax-results)",
+        help="folder for comparison.json, .html and pictures (default: tdjax-results)",
     )
     compare.set_defaults(command=_compare)
 
@@ -210,7 +221,7 @@ def _compare(chosen: argparse.Namespace) -> int:
     interrupted = False
     with shown() as shown_progress, heeding(shown_progress) as progress:
         limits = None if chosen.rounds else Limits(_MEASURING_S, _ALL_S)
-        session = Session(targets, modes(chosen.mode), effort, progress, limits)
+        session = Session(targets, modes(chosen.mode), effort, progress, limits, chosen.control)
         try:
             session.run(jobs)
         except KeyboardInterrupt:
@@ -235,6 +246,8 @@ def _compare(chosen: argparse.Namespace) -> int:
 def _present(comparison: Any, folder: Path, as_json: bool, quick: bool) -> None:
     from rich.console import Console
 
+    from tdjax.comparison.plot import kinds
+
     # Saved first: a reader that has gone away must not cost what was measured.
     saved = comparison.save(folder / "comparison.json")
     if as_json:
@@ -243,7 +256,7 @@ def _present(comparison: Any, folder: Path, as_json: bool, quick: bool) -> None:
         Console().print(comparison)
     paths = [
         saved,
-        comparison.plot(folder / "comparison.png"),
+        *(comparison.plot(folder / _PICTURES[kind], kind) for kind in kinds(comparison)),
         comparison.report(folder / "comparison.html"),
         *_pictures(comparison, folder, quick),
     ]
@@ -297,7 +310,7 @@ def _effort(chosen: argparse.Namespace) -> Any:
     check_effort(chosen.rounds, chosen.timeout)
     if chosen.quick:
         return Effort(rounds=chosen.rounds, budget_s=0.2, timeout_s=chosen.timeout)
-    return Effort(rounds=chosen.rounds, budget_s=3.0, timeout_s=chosen.timeout)
+    return Effort(rounds=chosen.rounds, budget_s=_GROUP_S, timeout_s=chosen.timeout)
 
 
 def _workload_dtype(name: str) -> str:

@@ -74,14 +74,20 @@ def test_a_wrong_call_is_one_line_and_exit_2(folder, capsys, arguments, said):
     assert not (folder / "tdjax-results" / "comparison.json").exists()
 
 
-def test_a_quick_run_leaves_three_files_and_a_table(folder, capsys):
+def test_a_quick_run_leaves_its_files_and_a_table(folder, capsys):
     words = "compare dense --quick --strategies vmap,fold --rounds 5 --out made/here"
     assert main(words.split()) == 0
     out, err = capsys.readouterr()
     assert "dense, forward + gradient, measured on cpu" in out
     assert "[2/2] dense grad on cpu" in err
     names = sorted(os.listdir(folder / "made" / "here"))
-    assert names == ["comparison.html", "comparison.json", "comparison.png"]
+    assert names == [
+        "comparison-memory.png",
+        "comparison-roofline.png",
+        "comparison.html",
+        "comparison.json",
+        "comparison.png",
+    ]
     assert main(["show", "made/here/comparison.json"]) == 0
     assert "dense, forward, measured on cpu" in capsys.readouterr().out
 

@@ -77,7 +77,8 @@ def compare(
 
     Raises:
         ValueError: an unknown strategy, target or mode; nothing to differentiate.
-        ImportError: a target's compiler is not installed.
+        ImportError: no target is left whose compiler is installed; with others it warns, and
+            goes on.
         TypeError: `fun` is a class or cannot be called.
         Exception: the function's own error, where it cannot be traced.
 
