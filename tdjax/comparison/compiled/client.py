@@ -52,6 +52,9 @@ class Client:
         device: what it compiles for.
         watch: ends the process before the machine runs out of memory; shared by clients whose
             processes run side by side.
+
+    Attributes:
+        start_s: seconds that the process took to start, the last time; None before.
     """
 
     def __init__(self, device: Device, watch: Watch | None = None) -> None:
@@ -59,6 +62,7 @@ class Client:
         self._watch = watch or Watch()
         self._child: Child | None = None
         self._refusal: str | None = None
+        self.start_s: float | None = None
         self._closed = False
 
     def __enter__(self) -> Client:
@@ -132,12 +136,14 @@ class Client:
             "JAX_ENABLE_COMPILATION_CACHE": "0",
             **self._device.environment,
         }
+        start = time.monotonic()
         self._child = Child(_WORKER, environment)
         answer = self._child.ask(("device", dict(self._device.topology)), _START_TIMEOUT)
         if answer[0] == "failed":
             self._refusal = _first_line(answer[1])
             self._child.close()
             raise CompileFailed(self._refusal)
+        self.start_s = time.monotonic() - start
         return self._child
 
 

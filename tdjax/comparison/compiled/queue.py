@@ -18,11 +18,14 @@ from tdjax.comparison.compiled.memory import Watch
 # A compiler takes a gigabyte, and more than a core for some of its time.
 _FEWEST_AT_ONCE = 2
 
-# What it takes to optimise a program, in a new process.
-_RESERVE_S = 1.2
-_RESERVE_PER_OPERATION_S = 1.2e-3
-# Code is waited for at least for as long as ending the process for it would cost, a few times
-# over; beside the reference, one program gets no more than this part of the time to spare.
+# What it takes to optimise a program in a new process, in starts of that process, which show how
+# fast the machine is at the time; and what a start takes as long as there was none.
+_RESERVE_STARTS = 3.0
+_RESERVE_STARTS_PER_OPERATION = 3e-3
+_START_S = 0.4
+# Code is waited for at least for as long as ending the process for it would cost; with time to
+# spare, a few times as long. Beside the reference, one program gets no more than this part of it.
+_LEAST_PATIENCE_STARTS = 1.5
 _LEAST_PATIENCE_S = 4.0
 _MOST_OF_SPARE = 0.2
 
@@ -116,28 +119,31 @@ def _work(
     client: Client, tasks: Sequence[_Task], timeout_s: float, end: float, done: _Done
 ) -> None:
     """Compile one device's programs, in a thread: it waits for a process most of the time."""
-    reserve = sum(_reserve(candidate) for _, candidate in tasks)
+    to_come = [_starts(candidate) for _, candidate in tasks]
     try:
-        for group, candidate in tasks:
-            reserve -= _reserve(candidate)
-            _compile(client, group, candidate, timeout_s, end, reserve)
+        for index, (group, candidate) in enumerate(tasks):
+            start_s = client.start_s or _START_S
+            keep = start_s * sum(to_come[index + 1 :])
+            _compile(
+                client, group, candidate, timeout_s, end, keep, start_s * _LEAST_PATIENCE_STARTS
+            )
             done.put((group, candidate))
     except BaseException as error:
         done.put(error)
 
 
-def _reserve(candidate: CompiledCandidate) -> float:
-    """Return the seconds to keep back for a program that is still to come."""
-    return _RESERVE_S + _RESERVE_PER_OPERATION_S * _size(candidate)
+def _starts(candidate: CompiledCandidate) -> float:
+    """Return the starts of a process whose time to keep back for a program still to come."""
+    return _RESERVE_STARTS + _RESERVE_STARTS_PER_OPERATION * _size(candidate)
 
 
-def _patience(spare: float, is_reference: bool) -> float:
+def _patience(spare: float, least: float, is_reference: bool) -> float:
     """Return how long to wait for a program's code, of the seconds that no other one needs.
 
     Every ratio is to a reference's figure: its code is waited for longest.
     """
     if spare <= 0:
-        return _RESERVE_S  # To end the process sooner would cost more than it saves.
+        return least
     return spare if is_reference else max(_LEAST_PATIENCE_S, _MOST_OF_SPARE * spare)
 
 
@@ -147,8 +153,17 @@ def _compile(
     candidate: CompiledCandidate,
     timeout_s: float,
     end: float,
-    reserve: float,
+    keep: float,
+    least: float,
 ) -> None:
+    """Compile one program.
+
+    Args:
+        client, group, candidate, timeout_s: as `compile_groups` has them.
+        end: when everything should be done.
+        keep: seconds to leave for the programs that follow.
+        least: seconds before which ending the process would cost more than it saves.
+    """
     start = time.monotonic()
     left = end - start
     if left <= 0:
@@ -156,7 +171,7 @@ def _compile(
         return
     assert candidate.lowered.parcel is not None
     deadline = min(timeout_s, left)
-    patience = _patience(left - reserve, candidate.lowered.strategy == group.reference)
+    patience = _patience(left - keep, least, candidate.lowered.strategy == group.reference)
     try:
         compiled = client.compile(candidate.lowered.parcel, deadline, patience)
     except TooSlow:

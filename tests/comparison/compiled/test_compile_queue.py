@@ -35,6 +35,8 @@ class Clock:
 class Compiler:
     """Optimises 1000 operations a second, and takes ten times that to generate their code."""
 
+    start_s = 0.4
+
     def __init__(self, device, watch):
         pass
 
@@ -114,4 +116,4 @@ def test_the_reference_s_code_is_waited_for_longest(clock):
     sizes = [2000, 2000, 2000]
     entries = compiled(sizes, 50.0, reference=1)
     assert [e.estimated_cycles for e in entries] == [None, 42, None]
-    assert queue._patience(math.inf, False) == math.inf
+    assert queue._patience(math.inf, 1.0, False) == math.inf
