@@ -182,16 +182,19 @@ class TimeDistributed:
             names, leaves, axes = [*names, "mask"], [*leaves, mask], [*axes, 1]
 
         fun, takes_mask = self.__wrapped__, mask is not None and self._takes_mask
+        title = getattr(fun, "__qualname__", type(fun).__name__)
 
         def step(values: list[Any]) -> Any:
             extra = {"mask": values[-1]} if takes_mask else {}
             merged = list(everything)
             for index, value in zip(where, values, strict=False):
                 merged[index] = value
-            return fun(*jax.tree.unflatten(tree, merged), **kwargs, **extra)
+            output = fun(*jax.tree.unflatten(tree, merged), **kwargs, **extra)
+            _check_output(output, title)
+            return output
 
         return Call(
-            title=getattr(fun, "__qualname__", type(fun).__name__),
+            title=title,
             step=step,
             names=tuple(names),
             leaves=tuple(leaves),
@@ -256,6 +259,17 @@ def _batch_size(leaves: Sequence[Any], axes: Sequence[int | None], known: Any) -
     if not with_rows or any(entry[2][0] == masked for entry in with_rows):
         return masked
     return min(with_rows, key=lambda entry: (entry[0], entry[1], -len(entry[2])))[2][0]
+
+
+def _check_output(output: Any, title: str) -> None:
+    """Raise TypeError unless a step's output is made of arrays and numbers."""
+    for path, leaf in jax.tree_util.tree_leaves_with_path(output):
+        if not hasattr(leaf, "shape") and not isinstance(leaf, (bool, int, float, complex)):
+            raise TypeError(
+                f"the output{jax.tree_util.keystr(path)} of {title} is {type(leaf).__name__}, "
+                f"needed an array; a step returns arrays and numbers, in any pytree, or None."
+                + (" To distribute a function that it makes, call it first." * callable(leaf))
+            )
 
 
 def _role(leaf: Any, axis: int | None, batch: Any) -> Role:

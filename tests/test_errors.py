@@ -180,6 +180,17 @@ def test_out_axes_too_large_for_a_row(strategy):
 
 
 @every_strategy
+def test_outputs_that_are_no_arrays(strategy):
+    def maker(x):
+        return {"made": lambda y: x + y}
+
+    words = "the output['made'] of ", "maker is function", "needed an array", "call it first"
+    error(TypeError, lambda: tdjax.time_distributed(maker, strategy=strategy)(X), *words)
+    named = tdjax.time_distributed(lambda x: (x, "name"), strategy=strategy)
+    error(TypeError, lambda: named(X), "the output[1]", "is str", "needed an array")
+
+
+@every_strategy
 def test_out_axes_of_another_structure(strategy):
     fun = tdjax.time_distributed(lambda x: (x, x), out_axes=(1, 1, 1), strategy=strategy)
     error(ValueError, lambda: fun(X), "out_axes")

@@ -20,7 +20,7 @@ import jax
 from tdjax.comparison.candidate import Candidate
 from tdjax.comparison.intervals import paired_ratio
 from tdjax.comparison.rotation import Rotation
-from tdjax.comparison.standing import LEVEL, UNCLEAR, standing
+from tdjax.comparison.standing import LEVEL, MIN_ROUNDS, UNCLEAR, standing
 
 SAMPLE_SECONDS = 0.01
 MOST_CALLS = 1000
@@ -39,9 +39,9 @@ class Effort:
     """How much time a group may take.
 
     Attributes:
-        rounds: how many rounds; None: until the verdict is clear, at least 7 (3 for candidates
-            that are twice as slow as the leader: more would tell nothing new), and no longer
-            than `budget_s`.
+        rounds: how many rounds; None: until the verdict is clear, at least 7 and no longer than
+            `budget_s`. There are 5 where those take more than twice the budget, and 3 for
+            candidates that are twice as slow as the leader: more would tell nothing new.
         budget_s: seconds for the rounds of one group.
         timeout_s: the longest that one call may take.
     """
@@ -69,13 +69,20 @@ def measure_rounds(
     start = time.perf_counter()
     for index in range(effort.rounds or MOST_ROUNDS):
         spent = (time.perf_counter() - start) / effort.budget_s
-        if effort.rounds is None and index >= FEWEST_ROUNDS and (spent > 1 or race.decided):
+        if effort.rounds is None and _enough(index, spent, race):
             break
         tell(f"round {index + 1}", index / effort.rounds if effort.rounds else min(spent, 1.0))
         due = candidates if effort.rounds else race.due(index)
         for candidate in order.sample(due, len(due)):
             candidate.samples.append(_sample(candidate, inputs))
         race.look(index + 1)
+
+
+def _enough(rounds: int, spent: float, race: _Race) -> bool:
+    """Whether to stop: all is clear, the time is used up, or twice used up by fewer rounds."""
+    if rounds < FEWEST_ROUNDS:
+        return rounds >= MIN_ROUNDS and spent > 2
+    return spent > 1 or race.decided
 
 
 class _Race:

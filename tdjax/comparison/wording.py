@@ -30,11 +30,10 @@ def time_unit(seconds: Iterable[float | None]) -> tuple[str, float]:
 
 def digits(value: float) -> str:
     """Return three significant digits, without an exponent."""
-    if value >= 100:
-        return f"{value:.0f}"
-    if value >= 10:
-        return f"{value:.1f}"
-    return f"{value:.2f}"
+    for decimals, end in ((2, 10), (1, 100)):
+        if round(value, decimals) < end:
+            return f"{value:.{decimals}f}"
+    return f"{value:.0f}"
 
 
 def seconds(value: float | None) -> str:

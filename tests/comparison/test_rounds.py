@@ -49,7 +49,7 @@ def test_more_rounds_are_taken_where_noise_hides_who_leads(race):
 
 def test_rounds_end_when_the_time_is_used_up(race):
     spent = Effort(budget_s=1e-9)
-    assert race(0.5, spent, vmap=1.0, fold=1.01) == {"vmap": 7, "fold": 7}
+    assert race(0.5, spent, vmap=1.0, fold=1.01) == {"vmap": 5, "fold": 5}
 
 
 def test_rounds_that_are_asked_for_are_taken_by_all(race):
