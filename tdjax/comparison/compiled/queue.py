@@ -27,6 +27,7 @@ _START_S = 0.4
 # spare, a few times as long. Beside the reference, one program gets no more than this part of it.
 _LEAST_PATIENCE_STARTS = 1.5
 _LEAST_PATIENCE_S = 4.0
+_REFERENCE_PATIENCE_S = 16.0
 _MOST_OF_SPARE = 0.2
 
 _NO_TIME = "not compiled: this comparison's time was used up"
@@ -142,9 +143,9 @@ def _patience(spare: float, least: float, is_reference: bool) -> float:
 
     Every ratio is to a reference's figure: its code is waited for longest.
     """
-    if spare <= 0:
-        return least
-    return spare if is_reference else max(_LEAST_PATIENCE_S, _MOST_OF_SPARE * spare)
+    if is_reference:
+        return max(_REFERENCE_PATIENCE_S, spare)
+    return least if spare <= 0 else max(_LEAST_PATIENCE_S, _MOST_OF_SPARE * spare)
 
 
 def _compile(

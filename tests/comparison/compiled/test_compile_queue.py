@@ -113,7 +113,8 @@ def test_no_time_leaves_every_program_out(clock):
 
 
 def test_the_reference_s_code_is_waited_for_longest(clock):
-    sizes = [2000, 2000, 2000]
-    entries = compiled(sizes, 50.0, reference=1)
+    sizes = [1400, 1400, 1400]
+    entries = compiled(sizes, 22.0, reference=1)
     assert [e.estimated_cycles for e in entries] == [None, 42, None]
+    assert [e.flops for e in entries] == [8.0, 8.0, 8.0]
     assert queue._patience(math.inf, 1.0, False) == math.inf
