@@ -179,6 +179,14 @@ def _add_compare(commands: Any) -> None:
         "here (default: 60)",
     )
     add(
+        "--within",
+        type=_seconds,
+        default=_ALL_S,
+        metavar="SECONDS",
+        help="what everything may take, or none: measuring takes fewer rounds, and compilers of "
+        f"devices that are not here are not waited for (default: {_ALL_S:.0f}; none if --rounds)",
+    )
+    add(
         "--control",
         action="store_true",
         help="measure vmap twice: where it differs from itself, no verdict stands",
@@ -220,7 +228,7 @@ def _compare(chosen: argparse.Namespace) -> int:
         sys.stderr.write(f"left out: {text}\n")
     interrupted = False
     with shown() as shown_progress, heeding(shown_progress) as progress:
-        limits = None if chosen.rounds else Limits(_MEASURING_S, _ALL_S)
+        limits = _limits(chosen, Limits)
         session = Session(targets, modes(chosen.mode), effort, progress, limits, chosen.control)
         try:
             session.run(jobs)
@@ -241,6 +249,12 @@ def _compare(chosen: argparse.Namespace) -> int:
     _present(comparison, folder, chosen.json, chosen.quick)
     sys.stderr.write("interrupted\n")
     return _INTERRUPTED
+
+
+def _limits(chosen: argparse.Namespace, make: Any) -> Any:
+    if chosen.rounds or chosen.within is None:
+        return None
+    return make(measuring=min(_MEASURING_S, chosen.within), all=chosen.within)
 
 
 def _present(comparison: Any, folder: Path, as_json: bool, quick: bool) -> None:
@@ -354,6 +368,18 @@ def _shape(text: str) -> tuple[int, ...]:
     if min(sizes) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is no shape; write positive sizes, as 8,16,64")
     return sizes
+
+
+def _seconds(text: str) -> float | None:
+    if text.strip().lower() == "none":
+        return None
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not seconds > 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is no time; write seconds above 0, or none")
+    return seconds
 
 
 def _axis(text: str) -> int | None:

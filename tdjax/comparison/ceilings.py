@@ -17,8 +17,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from tdjax.comparison import wording
-from tdjax.comparison.free_memory import free_memory
+from tdjax.comparison import memory, wording
 from tdjax.comparison.published import peaks
 from tdjax.comparison.targets import Target
 
@@ -170,4 +169,4 @@ def _free(device: jax.Device) -> int:
     stats = device.memory_stats() or {}
     if "bytes_limit" in stats:
         return max(0, int(stats["bytes_limit"]) - int(stats.get("bytes_in_use", 0)))
-    return (device.platform == "cpu" and free_memory()) or _SCARCE
+    return (device.platform == "cpu" and memory.free()) or _SCARCE

@@ -35,10 +35,10 @@ class Child:
     """One process that runs a script of this package.
 
     The script reads pickled requests from standard input and pickles one answer to each on
-    standard output.
+    standard output, as `tdjax._answering.serve` does.
 
     Args:
-        script: its path. It needs JAX alone: nothing of tdjax is imported in the process.
+        script: its path.
         environment: variables to set, besides those of this process.
     """
 

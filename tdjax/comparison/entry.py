@@ -33,7 +33,8 @@ class Entry:
         control: whether it is the reference measured once more, as "vmap (again)": its ratio
             shows how far the samples can be trusted, and it is not ranked.
         status: "ok", "failed" or "timeout" (cut, because it is far slower than the leader).
-        error: why the status is not "ok".
+        error: why the status is not "ok", or what is missing although it is: a compiler that was
+            not waited for had optimised the program by then, and generated no code.
         samples_s: the raw samples, seconds a call; sample i was taken in round i.
         calls_per_sample: how many calls were timed together for one sample.
         median_s: the median of the samples, with its 95% interval `median_low_s` to
@@ -53,7 +54,8 @@ class Entry:
         comm_bytes: bytes that collectives move.
         estimated_cycles: the compiler's own cycle estimate, summed; TPUs have one. It orders
             programs, and is no time: no clock is known to it, and it leaves out copies that
-            run beside the computation, and collectives.
+            run beside the computation, and collectives. It and `temp_bytes` are not known
+            where no code was generated.
         same_as: the strategy before this one that compiled to the same program, whose
             samples this entry shares.
         hlo: counts of `transpose`, `copy`, `gather`, `while` and `collectives` in the

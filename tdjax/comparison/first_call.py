@@ -9,13 +9,12 @@ from typing import Any
 import jax
 import numpy as np
 
+from tdjax.comparison import memory, wording
 from tdjax.comparison.agreement import disagreement
 from tdjax.comparison.candidate import Candidate
 from tdjax.comparison.child import TooSlow
-from tdjax.comparison.free_memory import free_memory
 from tdjax.comparison.guard import CallFailed, Guard
 from tdjax.comparison.program import Program
-from tdjax.comparison.wording import memory
 
 CUT_RATIO = 6.0
 CUT_SECONDS = 0.25
@@ -126,7 +125,8 @@ def _too_large(program: Program) -> str | None:
 
     An accelerator raises an error of its own instead.
     """
-    free = free_memory()
+    free = memory.free()
     if free is None or program.call_bytes is None or program.call_bytes < free:
         return None
-    return f"out of memory: a call takes {memory(program.call_bytes)}, {memory(free)} are free"
+    needed, left = wording.memory(program.call_bytes), wording.memory(free)
+    return f"out of memory: a call takes {needed}, {left} are free"

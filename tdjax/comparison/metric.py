@@ -13,10 +13,14 @@ BYTES = "bytes_accessed"
 
 
 def metric_of(entries: Sequence[Entry]) -> str:
-    """Return what the entries of one group are ranked by."""
+    """Return what the entries of one group are ranked by.
+
+    Estimates of cycles rank a group if all its programs have one; otherwise bytes do.
+    """
     if entries[0].evidence == "measured":
         return TIME
-    return CYCLES if any(entry.estimated_cycles for entry in entries) else BYTES
+    compiled = [entry.estimated_cycles for entry in entries if entry.status == "ok"]
+    return CYCLES if compiled and None not in compiled else BYTES
 
 
 def figure(entry: Entry, metric: str) -> float | None:

@@ -1,40 +1,34 @@
 """The process whose copies measure the peak memory of one call each.
 
-Reads pickled requests from standard input, answers on standard output: `("arguments", values)`
-sets the inputs, `("peak", program)` copies the process, runs a serialised executable there, and
-answers with the bytes, or None. The process itself never touches a device.
+`("arguments", values)` sets the inputs, `("peak", program)` copies the process, runs a serialised
+executable there, and answers with the bytes, or None.
 """
 
 from __future__ import annotations
 
 import os
-import pickle
-import sys
 from typing import Any
+
+import jax
+from jax.experimental.serialize_executable import deserialize_and_load
+
+from tdjax._answering import serve
 
 _RESET_PEAK = "5"
 
 
-def main() -> None:
-    """Answer requests until standard input ends."""
-    import jax
-    import jax.experimental.serialize_executable  # noqa: F401 (the copies inherit both)
+class _Original:
+    """The process that is copied; it never touches a device itself."""
 
-    answers = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)
-    arguments: Any = None
-    while True:
-        try:
-            kind, payload = pickle.load(sys.stdin.buffer)
-        except EOFError:
-            return
-        answer = None
-        if kind == "arguments":
-            arguments = payload
-        else:
-            answer = _in_a_copy(payload, arguments)
-        pickle.dump(answer, answers)
-        answers.flush()
+    def __init__(self) -> None:
+        self._arguments: Any = None
+
+    def answer(self, kind: str, payload: Any) -> int | None:
+        """Return the peak of a call, None where there is none, and for arguments."""
+        if kind == "peak":
+            return _in_a_copy(payload, self._arguments)
+        self._arguments = payload
+        return None
 
 
 def _in_a_copy(serialised: Any, arguments: Any) -> int | None:
@@ -53,9 +47,6 @@ def _in_a_copy(serialised: Any, arguments: Any) -> int | None:
 
 
 def _peak(serialised: Any, arguments: Any) -> int | None:
-    import jax
-    from jax.experimental.serialize_executable import deserialize_and_load
-
     inputs = jax.block_until_ready(jax.device_put(arguments))
     run = deserialize_and_load(*serialised)
     (device,) = {device for leaf in jax.tree.leaves(inputs) for device in leaf.devices()}
@@ -79,4 +70,4 @@ def _resident(name: str) -> int:
 
 
 if __name__ == "__main__":
-    main()
+    serve(_Original().answer)

@@ -200,6 +200,14 @@ def _summaries(comparison: Comparison) -> Any:
         yield Text()
         title = f"{comparison.reference} / least"
         yield _summary(compiled, "least cycles or bytes", title, savings)
+        programs = [e for e in comparison.entries if e.evidence == "compiled" and e.status == "ok"]
+        cut = sum(entry.error is not None for entry in programs)
+        if cut:
+            text = (
+                f"{cut} of {len(programs)} programs have no estimate of cycles: their compilers "
+                "were not waited for (`tdjax compare --within none` waits)"
+            )
+            yield Text(text, style="dim")
 
 
 def _summary(verdicts: Sequence[Verdict], leaders: str, ratio: str, ratios: Sequence[str]) -> Any:

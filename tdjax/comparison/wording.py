@@ -82,7 +82,7 @@ def fastest(verdict: Verdict) -> str:
 
 
 def reason(entry: Entry) -> str:
-    """Return why the entry was not measured like the others."""
+    """Return why less is known of the entry than of the others."""
     if entry.error is None:
         return ""
-    return entry.error if entry.status == "timeout" else f"{entry.status}: {entry.error}"
+    return f"failed: {entry.error}" if entry.status == "failed" else entry.error

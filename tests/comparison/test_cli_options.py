@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 import tdjax
-from tdjax.cli import main
+from tdjax.cli import _limits, _parser, main
 from tdjax.comparison import Comparison, Entry
+from tdjax.comparison.session import Limits
 from tdjax.comparison.strategy_list import read_strategies
 from tdjax.comparison.verdict import judge
 
@@ -57,7 +58,7 @@ sys.exit(main())
 def folder(tmp_path, monkeypatch):
     """A working folder with a module of the user's; nothing is drawn, which takes a second."""
     for drawing in ("plot", "report"):
-        monkeypatch.setattr(Comparison, drawing, lambda comparison, path: path)
+        monkeypatch.setattr(Comparison, drawing, lambda comparison, path, *kind: path)
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))
     (tmp_path / "steps.py").write_text(MODULE)
@@ -114,6 +115,20 @@ def test_a_call_beyond_its_timeout_is_a_row_that_says_so(folder, capsys):
 
 
 @pytest.mark.parametrize(
+    ("words", "measuring", "everything"),
+    [("", 150, 335), ("--within 90", 90, 90), ("--within 900", 150, 900)],
+)
+def test_within_limits_a_run(words, measuring, everything):
+    limits = _limits(_parser().parse_args(["compare", *words.split()]), Limits)
+    assert (limits.measuring, limits.all) == (measuring, everything)
+
+
+@pytest.mark.parametrize("words", ["--within none", "--rounds 5"])
+def test_a_run_without_limits(words):
+    assert _limits(_parser().parse_args(["compare", *words.split()]), Limits) is None
+
+
+@pytest.mark.parametrize(
     ("words", "said"),
     [
         ("--dtype float31", "'float31' is no dtype"),
@@ -125,6 +140,7 @@ def test_a_call_beyond_its_timeout_is_a_row_that_says_so(folder, capsys):
         ("--timeout nan", "timeout: got nan"),
         ("--timeout 0", "timeout: got 0"),
         ("--rounds two", "--rounds"),
+        ("--within 0", "'0' is no time; write seconds above 0, or none"),
     ],
 )
 def test_wrong_options_are_one_line_and_exit_2(folder, capsys, words, said):

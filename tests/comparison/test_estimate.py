@@ -42,6 +42,14 @@ def test_bytes_rank_the_others_and_the_reference_is_told():
     assert said.saving == pytest.approx(3)
 
 
+def test_bytes_rank_a_tpu_s_programs_if_one_of_them_has_no_estimate():
+    known = entry("vmap", 1000, size=3e8), entry("fold", 900, size=2e8)
+    said = verdict(*known, entry("unroll", None, size=1e8))
+    assert (said.leader, said.metric) == ("unroll", "bytes_accessed")
+    late = entry("unroll", None, size=None, status="timeout", error="not compiled")
+    assert verdict(*known, late).metric == "estimated_cycles"
+
+
 def test_figures_within_three_percent_are_level():
     said = verdict(entry("vmap", 1000), entry("fold", 1029), entry("map", 2000))
     assert (said.kind, said.leader, said.tied) == ("tie", "vmap", ("fold",))
@@ -97,3 +105,15 @@ def test_the_table_has_the_figures_and_keeps_the_two_kinds_apart(width):
         assert said in text, text
     only = dataclasses.replace(whole, entries=entries[:1], verdicts=whole.verdicts[:1])
     assert "least cycles" not in plain(only, width)
+
+
+def test_the_table_sums_up_whose_compilers_were_not_waited_for():
+    note = "optimised, but its code was not generated in 4 s: no estimate of cycles"
+    entries = (
+        entry("vmap", 596_452, 156e6),
+        entry("unroll", None, 150e6, error=note),
+        dataclasses.replace(entry("vmap", 1000), mode="grad"),
+    )
+    text = plain(Comparison(entries, judge(entries), "vmap", {}, {}), 100)
+    assert f"unroll: {note}" in text and "failed" not in text
+    assert "1 of 3 programs have no estimate of cycles" in " ".join(text.split())

@@ -104,7 +104,7 @@ def test_a_candidate_that_the_machine_has_no_memory_for_is_a_row_and_never_calle
     reference = Candidate("vmap", program=spin(2))
     assert reference.program.call_bytes >= ARGUMENTS[0][0].nbytes
     first = calls(reference, guard, timeout_s=60)
-    monkeypatch.setattr("tdjax.comparison.first_call.free_memory", lambda: 1)
+    monkeypatch.setattr("tdjax.comparison.memory.free", lambda: 1)
     first.call(reference)
     assert (reference.status, reference.first_run_s) == ("failed", None)
     assert "out of memory: a call takes" in reference.error

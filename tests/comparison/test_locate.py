@@ -62,7 +62,7 @@ def power(n):
 def nets(tmp_path, monkeypatch):
     """A working folder with modules of the user's; nothing is drawn, which takes a second."""
     for drawing in ("plot", "report"):
-        monkeypatch.setattr(Comparison, drawing, lambda comparison, path: path)
+        monkeypatch.setattr(Comparison, drawing, lambda comparison, path, *kind: path)
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))
     (tmp_path / "nets.py").write_text(MODULE)

@@ -13,8 +13,8 @@ from typing import Any
 from tdjax.comparison import wording
 from tdjax.comparison.child import Child, ChildDied, TooSlow
 from tdjax.comparison.compiled.catalog import Device
-from tdjax.comparison.compiled.memory import OutOfMemory, Watch
 from tdjax.comparison.compiled.travel import Parcel
+from tdjax.comparison.memory import OutOfMemory, Watch
 
 _WORKER = Path(__file__).with_name("worker.py")
 _START_TIMEOUT = 120.0

@@ -13,7 +13,7 @@ from tdjax.comparison.child import TooSlow
 from tdjax.comparison.compiled.catalog import Device
 from tdjax.comparison.compiled.client import Client, Closed, CompileFailed
 from tdjax.comparison.compiled.group import CompiledCandidate, CompiledGroup
-from tdjax.comparison.compiled.memory import Watch
+from tdjax.comparison.memory import Watch
 
 # A compiler takes a gigabyte, and more than a core for some of its time.
 _FEWEST_AT_ONCE = 2

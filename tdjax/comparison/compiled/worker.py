@@ -1,42 +1,29 @@
 """The process that compiles for one device, whose compiler may print, hang or die.
 
-Reads pickled requests from standard input, answers on standard output: `("device", options)`
-makes the topology, `("compile", (program, mesh, options))` compiles an exported program for it. It
-needs JAX alone, so that nothing else is imported with it.
+`("device", options)` makes the topology, `("compile", (program, mesh, options))` compiles an
+exported program for it.
 """
 
 from __future__ import annotations
 
-import os
-import pickle
-import sys
 import time
 from collections.abc import Sequence
 from typing import Any
 
+from tdjax._answering import serve
 
-def main() -> None:
-    """Answer requests until standard input ends."""
-    answers = os.fdopen(os.dup(1), "wb")
-    # What the compiler prints must not fall into the answers.
-    os.dup2(2, 1)
-    devices: Any = None
-    while True:
-        try:
-            kind, payload = pickle.load(sys.stdin.buffer)
-        except EOFError:
-            return
-        try:
-            if kind == "device":
-                devices = _devices(payload)
-                answer: Any = "ready", len(devices)
-            else:
-                program, axes, options = payload
-                answer = "done", *_compile(program, axes, options, devices)
-        except Exception as error:
-            answer = "failed", f"{type(error).__name__}: {error}"
-        pickle.dump(answer, answers)
-        answers.flush()
+
+class _Worker:
+    def __init__(self) -> None:
+        self._devices: Any = None
+
+    def answer(self, kind: str, payload: Any) -> Any:
+        """Return `("ready", devices)`, or `("done", seconds, text, temporary memory)`."""
+        if kind == "compile":
+            program, axes, options = payload
+            return "done", *_compile(program, axes, options, self._devices)
+        self._devices = _devices(payload)
+        return "ready", len(self._devices)
 
 
 def _devices(options: Any) -> Any:
@@ -83,4 +70,4 @@ def _compile(
 
 
 if __name__ == "__main__":
-    main()
+    serve(_Worker().answer)

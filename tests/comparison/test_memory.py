@@ -5,7 +5,8 @@ import re
 
 import pytest
 
-from tdjax.comparison.compiled import catalog, client, memory
+from tdjax.comparison import memory
+from tdjax.comparison.compiled import catalog, client
 from tdjax.comparison.compiled.client import Client, CompileFailed
 from tdjax.comparison.compiled.travel import Parcel
 
