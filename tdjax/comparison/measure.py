@@ -8,6 +8,7 @@ from typing import Any
 
 import jax
 
+from tdjax.comparison.allocator import settle_allocator
 from tdjax.comparison.candidate import Candidate, to_entry
 from tdjax.comparison.device_time import device_seconds
 from tdjax.comparison.entry import Entry, Group
@@ -72,6 +73,7 @@ class Measurement:
         Raises:
             Exception: the function's own error, where it cannot be traced at all.
         """
+        settle_allocator()
         with nullcontext() if self.device is None else jax.default_device(self.device):
             arguments = self._arguments()
             candidates = [self.reference]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -109,7 +109,7 @@ def _judge(group: Group, entries: Sequence[Entry], reference: str) -> Verdict:
     if not measured:
         return Verdict(*group, "none", None, (), None, None, None, "nothing ran to the end", None)
     against = next((entry for entry in measured if entry.strategy == reference), None)
-    leader = min(measured, key=lambda entry: _time(entry, against))
+    leader = min(measured, key=_time(measured))
     if leader.same_as is not None:
         leader = next((e for e in measured if e.strategy == leader.same_as), leader)
     rivals = [e for e in measured if e.program != leader.program or e.program is None]
@@ -143,11 +143,10 @@ def _doubt(against: Entry, controls: Sequence[Entry]) -> str | None:
     return None
 
 
-def _time(entry: Entry, against: Entry | None) -> float:
-    """Return what candidates are ordered by: the paired ratio where there is a reference."""
-    if against is None:
-        return entry.median_s or 0.0
-    return paired_ratio(entry.samples_s, against.samples_s).value
+def _time(measured: Sequence[Entry]) -> Callable[[Entry], float]:
+    """Return what candidates are ordered by: the paired ratio to one that took every round."""
+    pivot = max(measured, key=lambda entry: len(entry.samples_s))
+    return lambda entry: paired_ratio(entry.samples_s, pivot.samples_s).value
 
 
 def _speedup(

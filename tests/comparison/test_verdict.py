@@ -1,5 +1,7 @@
 """Win, tie or unstable, from synthetic samples."""
 
+from dataclasses import replace
+
 import numpy as np
 
 from tdjax.comparison.entry import Entry
@@ -102,3 +104,13 @@ def test_a_control_that_differs_from_its_like_makes_a_group_unstable():
     assert said.kind == "unstable"
     assert "the same program: free the machine" in said.advice
     assert verdict(entry("vmap", 1.0), again).kind == "unstable"
+
+
+def test_the_leader_is_found_in_the_rounds_that_the_best_took():
+    """A reference that is far behind leaves early; its few rounds must not say who leads."""
+    slow = entry("vmap", 9.0, rounds=3)
+    first, second = entry("fold", 1.0, rounds=30), entry("map", 1.2, rounds=30)
+    hurried = (0.5, 0.5, 0.5)  # what disturbed the first rounds was kind to one
+    second = replace(second, samples_s=hurried + second.samples_s[3:])
+    said = verdict(slow, first, second)
+    assert (said.kind, said.leader) == ("win", "fold")
