@@ -25,11 +25,12 @@ from tdjax.comparison.standing import LEVEL, MIN_ROUNDS, UNCLEAR, standing
 SAMPLE_SECONDS = 0.01
 MOST_CALLS = 1000
 LONG_CALL_SECONDS = 0.2
+CLEARING_SECONDS = 0.05
 FEWEST_ROUNDS = 7
 MOST_ROUNDS = 101
 SLOW_RATIO = 2.0
 SLOW_ROUNDS = 3
-OUT_RATIO = 1.25
+OUT_RATIO = 1.15
 CHECK_EVERY = 3
 CALM_CHECKS = 2
 
@@ -137,7 +138,7 @@ def _warm_up(candidate: Candidate, inputs: Rotation) -> None:
 def _sample(candidate: Candidate, inputs: Rotation) -> float:
     assert candidate.program is not None
     run, calls = candidate.program.run, candidate.calls_per_sample or 1
-    if (candidate.call_s or 0.0) <= LONG_CALL_SECONDS:
+    if (candidate.call_s or 0.0) <= CLEARING_SECONDS:
         # What the candidate before left in caches and memory is not this one's to clear away.
         jax.block_until_ready(run(*inputs.turn()))
     turns = [inputs.turn() for _ in range(calls)]

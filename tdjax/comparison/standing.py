@@ -1,12 +1,7 @@
 """Is a rival behind the leader, level with it, or can the samples not tell yet?
 
-A lead counts from 5%: where code and arrays happen to lie in memory changes the time of one and
-the same program by a few percent from process to process, and no number of samples within one
-process shows that.
-
-References:
-    T. Mytkowicz, A. Diwan, M. Hauswirth and P. Sweeney, Producing Wrong Data Without Doing
-    Anything Obviously Wrong!, ASPLOS 2009.
+There is one border, a lead of 3%: an interval beyond it is a win, an estimate within it, whose
+interval is narrow enough, a tie. Between the two more rounds decide, not the luck of the samples.
 """
 
 from __future__ import annotations
@@ -15,7 +10,7 @@ from collections.abc import Sequence
 
 from tdjax.comparison.intervals import paired_ratio
 
-WIN_MARGIN = 1.05
+WIN_MARGIN = 1.03
 TIE_WIDTH = 1.10
 MIN_ROUNDS = 5
 CLEAR_WITH_FEW_ROUNDS = 1.5
@@ -38,7 +33,8 @@ def standing(rival: Sequence[float], leader: Sequence[float]) -> str:
         return BEHIND if ratio.low > CLEAR_WITH_FEW_ROUNDS else UNCLEAR
     if ratio.low > WIN_MARGIN and _lasting(rival, leader, rounds):
         return BEHIND
-    if ratio.high < TIE_WIDTH and ratio.low > 1 / TIE_WIDTH:
+    narrow = ratio.high < TIE_WIDTH and ratio.low > 1 / TIE_WIDTH
+    if narrow and 1 / WIN_MARGIN <= ratio.value <= WIN_MARGIN:
         return LEVEL
     return UNCLEAR
 

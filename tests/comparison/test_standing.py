@@ -16,8 +16,9 @@ def samples(centre, row, noise=0.005):
     ("ratio", "noise", "expected"),
     [
         (1.20, 0.005, BEHIND),
-        (1.08, 0.005, BEHIND),
-        (1.04, 0.005, LEVEL),
+        (1.05, 0.005, BEHIND),
+        (1.02, 0.005, LEVEL),
+        (1.05, 0.03, UNCLEAR),
         (1.00, 0.005, LEVEL),
         (1.08, 0.1, UNCLEAR),
         (1.00, 0.3, UNCLEAR),
