@@ -12,8 +12,9 @@ from typing import Any, NoReturn
 
 from tdjax import __version__, workloads
 
-_MEASURING_S = 150.0
-_ALL_S = 335.0
+_DEFAULT = object()
+_MEASURING_S = 160.0
+_ALL_S = 325.0
 _GROUP_S = 10.0
 _UNREAD = 1
 _PICTURES = {
@@ -181,10 +182,11 @@ def _add_compare(commands: Any) -> None:
     add(
         "--within",
         type=_seconds,
-        default=_ALL_S,
+        default=_DEFAULT,
         metavar="SECONDS",
-        help="what everything may take, or none: measuring takes fewer rounds, and compilers of "
-        f"devices that are not here are not waited for (default: {_ALL_S:.0f}; none if --rounds)",
+        help="what everything may take, or none: with more, measuring takes more rounds until "
+        "verdicts are clear, and compilers of devices that are not here are waited for longer "
+        f"(default: {_MEASURING_S:.0f} for what is here, {_ALL_S:.0f} in all; none if --rounds)",
     )
     add(
         "--control",
@@ -228,7 +230,7 @@ def _compare(chosen: argparse.Namespace) -> int:
         sys.stderr.write(f"left out: {text}\n")
     interrupted = False
     with shown() as shown_progress, heeding(shown_progress) as progress:
-        limits = _limits(chosen, Limits)
+        limits = _limits(chosen, targets, Limits)
         session = Session(targets, modes(chosen.mode), effort, progress, limits, chosen.control)
         try:
             session.run(jobs)
@@ -251,10 +253,14 @@ def _compare(chosen: argparse.Namespace) -> int:
     return _INTERRUPTED
 
 
-def _limits(chosen: argparse.Namespace, make: Any) -> Any:
+def _limits(chosen: argparse.Namespace, targets: Sequence[Any], make: Any) -> Any:
     if chosen.rounds or chosen.within is None:
         return None
-    return make(measuring=min(_MEASURING_S, chosen.within), all=chosen.within)
+    if chosen.within is _DEFAULT:
+        return make(measuring=_MEASURING_S, all=_ALL_S)
+    only_measured = all(target.evidence == "measured" for target in targets)
+    share = 1.0 if only_measured else _MEASURING_S / _ALL_S
+    return make(measuring=share * chosen.within, all=chosen.within)
 
 
 def _present(comparison: Any, folder: Path, as_json: bool, quick: bool) -> None:

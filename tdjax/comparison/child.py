@@ -1,6 +1,6 @@
 """A child process that answers pickled requests, one at a time, and can be ended while it works.
 
-What it prints is kept from the user; its last line explains a death.
+What it prints is kept from the user, unless `TDJAX_VERBOSE` is set; its last line explains a death.
 """
 
 from __future__ import annotations
@@ -108,6 +108,8 @@ class Child:
         """End the process, whatever it is doing."""
         self._process.kill()
         self._process.wait()
+        if os.environ.get("TDJAX_VERBOSE"):
+            sys.stderr.write("".join(f"{line}\n" for line in self._complaint_lines()))
         for pipe in (self._process.stdin, self._process.stdout, self._complaints):
             if pipe is not None:
                 pipe.close()
@@ -128,11 +130,14 @@ class Child:
 
     def _last_complaint(self) -> str:
         """Return the last line that the process wrote to standard error."""
-        if self._complaints.closed:
-            return ""
-        self._complaints.seek(0)
-        lines = self._complaints.read().decode(errors="replace").strip().splitlines()
+        lines = self._complaint_lines()
         return f": {lines[-1].strip()}" if lines else ""
+
+    def _complaint_lines(self) -> list[str]:
+        if self._complaints.closed:
+            return []
+        self._complaints.seek(0)
+        return self._complaints.read().decode(errors="replace").strip().splitlines()
 
 
 def _in_words(code: int) -> str:

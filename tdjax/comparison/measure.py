@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import jax
@@ -15,13 +16,10 @@ from tdjax.comparison.entry import Entry, Group
 from tdjax.comparison.first_call import FirstCalls
 from tdjax.comparison.guard import Guard
 from tdjax.comparison.peak import PeakMemory
-from tdjax.comparison.program import build
+from tdjax.comparison.program import Building
 from tdjax.comparison.rotation import Rotation, cache_bytes
-from tdjax.comparison.rounds import Effort, measure_rounds
+from tdjax.comparison.rounds import Effort, Rounds, Tell
 from tdjax.comparison.subject import Subject
-
-Tell = Callable[[str, float], None]
-"""Called with what is being done, and how much of the group is done (0 to 1)."""
 
 _COMPILED = 0.5
 _CALLED = 0.6
@@ -61,6 +59,13 @@ class Measurement:
         self.reference = next(listed, Candidate(reference, listed=False))
         if control:
             self.candidates.append(Candidate(reference, control=True))
+        self._arguments: tuple[Any, Any] | None = None
+        self._rounds: Rounds | None = None
+
+    @property
+    def undecided(self) -> bool:
+        """Whether more rounds could make its verdict clear."""
+        return self._rounds is not None and self._rounds.undecided
 
     @property
     def entries(self) -> list[Entry]:
@@ -74,13 +79,11 @@ class Measurement:
             Exception: the function's own error, where it cannot be traced at all.
         """
         settle_allocator()
-        with nullcontext() if self.device is None else jax.default_device(self.device):
-            arguments = self._arguments()
+        with self._place():
+            arguments = self._arguments = self._make_arguments()
             candidates = [self.reference]
             candidates += [c for c in self.candidates if c is not self.reference]
-            for index, candidate in enumerate(candidates):
-                tell(f"compiling {candidate.name}", _COMPILED * index / len(candidates))
-                self._build(candidate, arguments)
+            self._build(candidates, arguments, tell)
             _mark_twins(candidates)
             calls = FirstCalls(
                 arguments, self.group.target, guard, self.effort.timeout_s, self.reference
@@ -89,15 +92,19 @@ class Measurement:
             for candidate in sorted(filter(_runs, candidates), key=_risk(self.reference)):
                 tell(f"first call of {candidate.name}", _COMPILED)
                 calls.call(candidate)
-            inputs = Rotation(arguments, self.subject.streamed, cache_bytes(self.group.target))
-            measure_rounds(
-                [c for c in self.candidates if c.running],
-                inputs,
-                self.effort,
-                seed=" ".join(self.group),
-                tell=lambda text, done: tell(text, _CALLED + (_TIMED - _CALLED) * done),
+            inputs = self._rotation()
+            running = [c for c in self.candidates if c.running]
+            self._rounds = Rounds(running, self.effort, seed=" ".join(self.group))
+            self._rounds.begin(
+                inputs, lambda text, done: tell(text, _CALLED + (_TIMED - _CALLED) * done)
             )
             self._measure_apart(arguments, inputs, peaks, tell)
+
+    def go_on(self, budget_s: float, tell: Tell) -> None:
+        """Take more rounds, for so many seconds at most."""
+        assert self._rounds is not None
+        with self._place():
+            self._rounds.go_on(self._rotation(), budget_s, tell)
 
     def _measure_apart(
         self, arguments: tuple[Any, Any], inputs: Rotation, peaks: PeakMemory, tell: Tell
@@ -113,17 +120,45 @@ class Measurement:
             deadline = self.effort.timeout_s
             candidate.peak_bytes = peaks.measure(candidate.program, arguments, deadline)
 
-    def _arguments(self) -> tuple[Any, Any]:
+    def _place(self) -> AbstractContextManager[Any]:
+        return nullcontext() if self.device is None else jax.default_device(self.device)
+
+    def _rotation(self) -> Rotation:
+        assert self._arguments is not None
+        return Rotation(self._arguments, self.subject.streamed, cache_bytes(self.group.target))
+
+    def _make_arguments(self) -> tuple[Any, Any]:
         cotangents = self.subject.cotangents(self.reference.strategy, self.group.mode)
         arguments = (self.subject.arrays, cotangents)
         return arguments if self.device is None else jax.device_put(arguments, self.device)
 
-    def _build(self, candidate: Candidate, arguments: Sequence[Any]) -> None:
+    def _build(self, candidates: Sequence[Candidate], arguments: Sequence[Any], tell: Tell) -> None:
+        compiler = ThreadPoolExecutor(1)
+        try:
+            building = [(c, self._begin(c, arguments, compiler)) for c in candidates]
+            for index, (candidate, begun) in enumerate(building):
+                tell(f"compiling {candidate.name}", _COMPILED * index / len(candidates))
+                if begun is not None:
+                    _finish(candidate, begun)
+        finally:
+            compiler.shutdown(cancel_futures=True)
+
+    def _begin(
+        self, candidate: Candidate, arguments: Sequence[Any], compiler: Executor
+    ) -> Building | None:
         function = self.subject.function(candidate.strategy, self.group.mode)
         try:
-            candidate.program = build(function, arguments, self.subject.steps)
+            return Building(function, arguments, compiler, self.subject.steps)
         except Exception as error:  # A strategy that cannot run here is a row with its reason.
             candidate.drop("failed", f"{type(error).__name__}: {error}")
+            return None
+
+
+def _finish(candidate: Candidate, building: Building) -> None:
+    try:
+        candidate.program = building.finish()
+    except Exception as error:  # So is one that its compiler refuses.
+        candidate.drop("failed", f"{type(error).__name__}: {error}")
 
 
 def _runs(candidate: Candidate) -> bool:

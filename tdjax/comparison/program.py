@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import Executor, Future
 from dataclasses import dataclass
 from typing import Any
 
@@ -96,25 +97,56 @@ class Program:
         }
 
 
-def build(
-    function: Callable[..., Any], arguments: Sequence[Any], steps: Steps | None = None
-) -> Program:
-    """Trace, lower and compile `function(*arguments)` for where the arguments lie."""
+class Building:
+    """A program in the making: traced and lowered at once, compiled by a thread that waits for it.
+
+    XLA compiles without Python's lock, so that the next candidate can be traced, and the text of
+    the last one read, in the meantime.
+
+    Args:
+        function: what to compile, for where the arguments lie.
+        arguments: what it will be called with.
+        compiler: the thread, one for all candidates; None compiles in this one.
+        steps: batch and time size, to name the axes that move.
+    """
+
+    def __init__(
+        self,
+        function: Callable[..., Any],
+        arguments: Sequence[Any],
+        compiler: Executor | None = None,
+        steps: Steps | None = None,
+    ) -> None:
+        start = time.perf_counter()
+        traced = jax.jit(function).trace(*arguments)
+        traced_at = time.perf_counter()
+        lowered = traced.lower()
+        self._trace_s = traced_at - start
+        self._lower_s = time.perf_counter() - traced_at
+        self._steps = steps
+        if compiler is None:
+            self._compiled: Future[tuple[Any, float]] = Future()
+            self._compiled.set_result(_compile(lowered))
+        else:
+            self._compiled = compiler.submit(_compile, lowered)
+
+    def finish(self) -> Program:
+        """Return the program when it is compiled."""
+        compiled, compile_s = self._compiled.result()
+        stats = compiled.memory_analysis()
+        temporary = None if stats is None else int(stats.temp_size_in_bytes)
+        return Program(
+            run=compiled,
+            facts=read(compiled.as_text(), self._steps),
+            trace_s=self._trace_s,
+            lower_s=self._lower_s,
+            compile_s=compile_s,
+            temp_bytes=temporary,
+            call_bytes=None if temporary is None else temporary + int(stats.output_size_in_bytes),
+        )
+
+
+def _compile(lowered: Any) -> tuple[Any, float]:
     start = time.perf_counter()
-    traced = jax.jit(function).trace(*arguments)
-    traced_at = time.perf_counter()
-    lowered = traced.lower()
-    lowered_at = time.perf_counter()
     compiled = lowered.compile()
-    compiled_at = time.perf_counter()
-    stats = compiled.memory_analysis()
-    temporary = None if stats is None else int(stats.temp_size_in_bytes)
-    return Program(
-        run=compiled,
-        facts=read(compiled.as_text(), steps),
-        trace_s=traced_at - start,
-        lower_s=lowered_at - traced_at,
-        compile_s=compiled_at - lowered_at,
-        temp_bytes=temporary,
-        call_bytes=None if temporary is None else temporary + int(stats.output_size_in_bytes),
-    )
+    return compiled, time.perf_counter() - start

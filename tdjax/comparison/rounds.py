@@ -13,26 +13,31 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from statistics import median
 
 import jax
 
 from tdjax.comparison.candidate import Candidate
 from tdjax.comparison.intervals import paired_ratio
 from tdjax.comparison.rotation import Rotation
-from tdjax.comparison.standing import LEVEL, MIN_ROUNDS, UNCLEAR, standing
+from tdjax.comparison.standing import BEHIND, MIN_ROUNDS, UNCLEAR, standing
 
 SAMPLE_SECONDS = 0.01
 MOST_CALLS = 1000
 LONG_CALL_SECONDS = 0.2
-CLEARING_SECONDS = 0.05
+CLEARING_SECONDS = 0.02
 FEWEST_ROUNDS = 7
-MOST_ROUNDS = 101
-SLOW_RATIO = 2.0
-SLOW_ROUNDS = 3
+MOST_ROUNDS = 201
+# A candidate leaves by a wider margin than its verdict needs, so that a new leader, or one more
+# sample of this one, does not bring the verdict into doubt when it is gone.
 OUT_RATIO = 1.15
-CHECK_EVERY = 3
+OUT_RATIO_EARLY = 2.0
+EARLY_LOOKS = (3, 5)
+LOOK_EVERY = 3
 CALM_CHECKS = 2
+VISITS = 2
+
+Tell = Callable[[str, float], None]
+"""Called with what is being done, and how much of it is done (0 to 1)."""
 
 
 @dataclass(frozen=True)
@@ -41,8 +46,8 @@ class Effort:
 
     Attributes:
         rounds: how many rounds; None: until the verdict is clear, at least 7 and no longer than
-            `budget_s`. There are 5 where those take more than twice the budget, and 3 for
-            candidates that are twice as slow as the leader: more would tell nothing new.
+            `budget_s`. There are 5 where those take more than twice the budget, and as few as
+            3 for candidates that are far behind: more would tell nothing new.
         budget_s: seconds for the rounds of one group.
         timeout_s: the longest that one call may take.
     """
@@ -52,71 +57,116 @@ class Effort:
     timeout_s: float = 60.0
 
 
-def measure_rounds(
-    candidates: Sequence[Candidate],
-    inputs: Rotation,
-    effort: Effort,
-    seed: str,
-    tell: Callable[[str, float], None],
-) -> None:
-    """Warm the candidates up, then append one sample a round to each.
+class Rounds:
+    """The rounds of a group's candidates, which can be gone on with later.
 
     Sample i of every candidate is taken in round i, so that ratios can be paired.
+
+    Args:
+        candidates: those that run; their samples are appended to.
+        effort: how many rounds, or for how long.
+        seed: what the orders are drawn from.
     """
-    for candidate in candidates:
-        _warm_up(candidate, inputs)
-    race = _Race(candidates)
-    order = random.Random(seed)
-    start = time.perf_counter()
-    for index in range(effort.rounds or MOST_ROUNDS):
-        spent = (time.perf_counter() - start) / effort.budget_s
-        if effort.rounds is None and _enough(index, spent, race):
-            break
-        tell(f"round {index + 1}", index / effort.rounds if effort.rounds else min(spent, 1.0))
-        due = candidates if effort.rounds else race.due(index)
-        for candidate in order.sample(due, len(due)):
+
+    def __init__(self, candidates: Sequence[Candidate], effort: Effort, seed: str) -> None:
+        self._candidates = candidates
+        self._effort = effort
+        self._order = random.Random(seed)
+        self._race = _Race(candidates)
+        self._taken = 0
+        self._visits = 0
+
+    @property
+    def undecided(self) -> bool:
+        """Whether another visit could tell more: a verdict should be found twice."""
+        if self._effort.rounds is not None or self._race.over or self._taken >= MOST_ROUNDS:
+            return False
+        return self._visits < VISITS or not self._race.decided
+
+    def begin(self, inputs: Rotation, tell: Tell) -> None:
+        """Warm up, then take rounds until the verdict is clear or the budget is used up."""
+        for candidate in self._candidates:
+            _warm_up(candidate, inputs)
+        if self._effort.rounds is None:
+            self._visit(self._unclear, inputs, self._effort.budget_s, tell)
+            return
+        for index in range(self._effort.rounds):
+            tell(f"round {index + 1}", index / self._effort.rounds)
+            self._take(self._candidates, inputs)
+
+    def go_on(self, inputs: Rotation, budget_s: float, tell: Tell) -> None:
+        """Take more rounds, until the verdict is clear again or the budget is used up."""
+        for candidate in self._race.running:
+            _sample(candidate, inputs)
+        self._visit(lambda spent: spent <= 1 and not self._clear, inputs, budget_s, tell)
+
+    def _visit(
+        self, wanted: Callable[[float], bool], inputs: Rotation, budget_s: float, tell: Tell
+    ) -> None:
+        self._visits += 1
+        self._race.look_anew()
+        start = time.perf_counter()
+        while wanted(spent := (time.perf_counter() - start) / budget_s):
+            tell(f"round {self._taken + 1}", min(spent, 1.0))
+            self._take(self._race.running, inputs)
+            self._race.look(self._taken)
+
+    def _take(self, due: Sequence[Candidate], inputs: Rotation) -> None:
+        for candidate in self._order.sample(due, len(due)):
             candidate.samples.append(_sample(candidate, inputs))
-        race.look(index + 1)
+        self._taken += 1
 
+    @property
+    def _clear(self) -> bool:
+        return self._race.over or self._race.decided or self._taken >= MOST_ROUNDS
 
-def _enough(rounds: int, spent: float, race: _Race) -> bool:
-    """Whether to stop: all is clear, the time is used up, or twice used up by fewer rounds."""
-    if rounds < FEWEST_ROUNDS:
-        return rounds >= MIN_ROUNDS and spent > 2
-    return spent > 1 or race.decided
+    def _unclear(self, spent: float) -> bool:
+        """Whether to go on; where rounds are dear, 5 that take twice the budget are enough."""
+        if self._taken < FEWEST_ROUNDS:
+            return self._taken < MIN_ROUNDS or spent <= 2
+        return spent <= 1 and not self._clear
 
 
 class _Race:
-    """Who still takes part, and whether more rounds could tell anything."""
+    """Who still takes part, and whether more rounds could tell anything.
+
+    Attributes:
+        running: those who take part: no one who is clearly behind.
+    """
 
     def __init__(self, candidates: Sequence[Candidate]) -> None:
-        self._running = list(candidates)
+        self.running = list(candidates)
         self._calm = 0
+
+    @property
+    def over(self) -> bool:
+        """Whether every rival is so far behind that it has left."""
+        return len(self.running) < 2
 
     @property
     def decided(self) -> bool:
         """Whether the last looks found every rival behind the leader or level with it."""
-        return self._calm >= CALM_CHECKS or len(self._running) < 2
+        return self._calm >= CALM_CHECKS
 
-    def due(self, index: int) -> list[Candidate]:
-        """Return who takes part in a round: no one who is clearly behind."""
-        if index == SLOW_ROUNDS and self._running:
-            leader_s = min(median(candidate.samples) for candidate in self._running)
-            self._running = [c for c in self._running if min(c.samples) <= SLOW_RATIO * leader_s]
-        return list(self._running)
+    def look_anew(self) -> None:
+        """Forget what the last looks found."""
+        self._calm = 0
 
     def look(self, rounds: int) -> None:
         """See after some rounds how the candidates stand."""
-        if rounds < FEWEST_ROUNDS or (rounds - FEWEST_ROUNDS) % CHECK_EVERY or not self._running:
+        settled = rounds >= FEWEST_ROUNDS and (rounds - FEWEST_ROUNDS) % LOOK_EVERY == 0
+        if not (settled or rounds in EARLY_LOOKS) or not self.running:
             return
-        first = self._running[0]
-        leader = min(self._running, key=lambda c: paired_ratio(c.samples, first.samples).value)
-        stand = {c: standing(c.samples, leader.samples) for c in self._running if c is not leader}
-        self._calm = 0 if UNCLEAR in stand.values() else self._calm + 1
+        first = self.running[0]
+        leader = min(self.running, key=lambda c: paired_ratio(c.samples, first.samples).value)
+        stand = {c: standing(c.samples, leader.samples) for c in self.running if c is not leader}
+        if settled:
+            self._calm = 0 if UNCLEAR in stand.values() else self._calm + 1
+        margin = OUT_RATIO if rounds >= MIN_ROUNDS else OUT_RATIO_EARLY
         for rival, where in stand.items():
             low = paired_ratio(rival.samples, leader.samples).low
-            if where not in (LEVEL, UNCLEAR) and low is not None and low > OUT_RATIO:
-                self._running.remove(rival)
+            if where == BEHIND and low is not None and low > margin:
+                self.running.remove(rival)
 
 
 def _warm_up(candidate: Candidate, inputs: Rotation) -> None:

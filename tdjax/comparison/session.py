@@ -23,7 +23,12 @@ from tdjax.comparison.result import Comparison
 from tdjax.comparison.rounds import Effort
 from tdjax.comparison.subject import MODES, Subject
 from tdjax.comparison.targets import Target
-from tdjax.comparison.verdict import judge
+from tdjax.comparison.verdict import Verdict, judge
+
+# Of the time that is left, a group's first rounds take this share of what is a group's own:
+# the rest is for compiling, and for returning to those whose verdict is not clear.
+_FIRST_SHARE = 0.35
+_TURN_S = 3.0
 
 
 @dataclass(frozen=True)
@@ -124,6 +129,7 @@ class Session:
                 self.current = job.name
                 self._progress.update(f"{job.name}: preparing", self._done / self._total)
                 self._run_job(job, guard)
+        self._return_to_the_undecided()
         self._compile([group for group in self._groups if isinstance(group, CompiledGroup)])
 
     def comparison(self, interrupted: bool = False) -> Comparison:
@@ -189,6 +195,26 @@ class Session:
         measurement.run(guard, self._peaks[target.name], self._tell(group))
         self._finish(group, measurement.entries, time.perf_counter() - start)
 
+    def _return_to_the_undecided(self) -> None:
+        """Spend the time that is left on groups whose verdict is not clear yet, in turns.
+
+        A turn minutes after the first rounds also finds the machine in another state, which
+        more rounds at once would not.
+        """
+        measured = [group for group in self._groups if isinstance(group, Measurement)]
+        while (left := self._left_to_measure()) > 0:
+            undecided = [group for group in measured if group.undecided]
+            if not undecided:
+                return
+            for group in undecided:
+                turn = min(_TURN_S, left / len(undecided))
+                self.current = group.group.workload
+                before = judge(group.entries, str(self._reference))[0]
+                group.go_on(turn, self._tell(group.group))
+                after = judge(group.entries, str(self._reference))[0]
+                if (after.kind, after.leader) != (before.kind, before.leader):
+                    self._log("again", group.group, after)
+
     def _compile(self, groups: Sequence[CompiledGroup]) -> None:
         start = time.perf_counter()
         waiting = [sum(candidate.waiting for candidate in group.candidates) for group in groups]
@@ -224,9 +250,12 @@ class Session:
     def _finish(self, group: Group, entries: Sequence[Entry], seconds: float) -> None:
         self._done += 1
         verdict = judge(entries, str(self._reference))[0]
+        self._log(f"{self._done}/{self._total}", group, verdict, f", {seconds:.1f} s")
+
+    def _log(self, mark: str, group: Group, verdict: Verdict, more: str = "") -> None:
         self._progress.log(
-            f"[{self._done}/{self._total}] {group.workload} {group.mode} on {group.target}, "
-            f"{seconds:.1f} s: {verdict.kind}: {verdict.text}"
+            f"[{mark}] {group.workload} {group.mode} on {group.target}{more}: "
+            f"{verdict.kind}: {verdict.text}"
         )
 
     def _modes_for(self, subject: Subject) -> Sequence[str]:
@@ -242,9 +271,13 @@ class Session:
             return self._effort
         measured = sum(target.evidence == "measured" for target in self._targets)
         to_come = self._total * measured / len(self._targets) - self._done
-        left = self._limits.measuring - (time.perf_counter() - self._start)
-        budget = max(0.3, min(self._effort.budget_s, 0.5 * left / max(1.0, to_come)))
-        return replace(self._effort, budget_s=budget)
+        share = _FIRST_SHARE * self._left_to_measure() / max(1.0, to_come)
+        return replace(self._effort, budget_s=max(0.3, min(self._effort.budget_s, share)))
+
+    def _left_to_measure(self) -> float:
+        if self._limits is None:
+            return 0.0
+        return self._limits.measuring - (time.perf_counter() - self._start)
 
 
 @functools.cache

@@ -1,6 +1,6 @@
 """Is a rival behind the leader, level with it, or can the samples not tell yet?
 
-There is one border, a lead of 3%: an interval beyond it is a win, an estimate within it, whose
+There is one border, a lead of 5%: an interval beyond it is a win, an estimate within it, whose
 interval is narrow enough, a tie. Between the two more rounds decide, not the luck of the samples.
 """
 
@@ -10,8 +10,8 @@ from collections.abc import Sequence
 
 from tdjax.comparison.intervals import paired_ratio
 
-WIN_MARGIN = 1.03
-TIE_WIDTH = 1.10
+WIN_MARGIN = 1.05
+TIE_WIDTH = 1.08
 MIN_ROUNDS = 5
 CLEAR_WITH_FEW_ROUNDS = 1.5
 

@@ -23,8 +23,8 @@ class Verdict:
 
     Attributes:
         workload, target, evidence, mode: the group.
-        kind: "win" (one program leads by more than 3%, the interval's near end included),
-            "tie" (others are within 3% of the leader, their intervals within 10%; in a
+        kind: "win" (one program leads by more than 5%, the interval's near end included),
+            "tie" (others are within 5% of the leader, their intervals within 8%; in a
             compiled group, which has no intervals, within 3%), "unstable" (the samples do not
             tell) or "none" (nothing ran).
         leader: the strategy with the smallest median, or the smallest figure of `metric`.

@@ -77,3 +77,11 @@ def test_its_end_is_told_with_its_last_words(child):
 def test_a_signal_is_told_in_words(child, number, said):
     with pytest.raises(ChildDied, match=said):
         child.ask(int(number), 60)
+
+
+@pytest.mark.parametrize("asked", ["", "1"])
+def test_what_it_prints_is_shown_to_who_asks(child, capfd, monkeypatch, asked):
+    monkeypatch.setenv("TDJAX_VERBOSE", asked)
+    with pytest.raises(ChildDied, match="ended with code 3: last words"):
+        child.ask("die", 60)
+    assert capfd.readouterr().err == ("first\nlast words\n" if asked else "")

@@ -15,6 +15,7 @@ from tdjax.cli import _limits, _parser, main
 from tdjax.comparison import Comparison, Entry
 from tdjax.comparison.session import Limits
 from tdjax.comparison.strategy_list import read_strategies
+from tdjax.comparison.targets import installed
 from tdjax.comparison.verdict import judge
 
 MODULE = """
@@ -115,17 +116,27 @@ def test_a_call_beyond_its_timeout_is_a_row_that_says_so(folder, capsys):
 
 
 @pytest.mark.parametrize(
-    ("words", "measuring", "everything"),
-    [("", 150, 335), ("--within 90", 90, 90), ("--within 900", 150, 900)],
+    ("words", "targets", "measuring", "everything"),
+    [
+        ("", "cpu", 160, 325),
+        ("", "cpu,tpu:v5e", 160, 325),
+        ("--within 650", "cpu", 650, 650),
+        ("--within 650", "cpu,tpu:v5e", 320, 650),
+    ],
 )
-def test_within_limits_a_run(words, measuring, everything):
-    limits = _limits(_parser().parse_args(["compare", *words.split()]), Limits)
-    assert (limits.measuring, limits.all) == (measuring, everything)
+def test_within_limits_a_run(words, targets, measuring, everything):
+    limits = limits_of(words, targets)
+    assert (limits.measuring, limits.all) == pytest.approx((measuring, everything))
 
 
 @pytest.mark.parametrize("words", ["--within none", "--rounds 5"])
 def test_a_run_without_limits(words):
-    assert _limits(_parser().parse_args(["compare", *words.split()]), Limits) is None
+    assert limits_of(words, "cpu") is None
+
+
+def limits_of(words, targets):
+    found, _ = installed(targets.split(","))
+    return _limits(_parser().parse_args(["compare", *words.split()]), found, Limits)
 
 
 @pytest.mark.parametrize(

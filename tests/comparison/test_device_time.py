@@ -5,7 +5,7 @@ import pytest
 from jax.profiler import ProfileData
 
 from tdjax.comparison.device_time import busiest, device_seconds
-from tdjax.comparison.program import build
+from tdjax.comparison.program import Building
 from tdjax.comparison.rotation import Rotation
 
 
@@ -57,5 +57,5 @@ def test_the_time_in_which_the_busiest_device_works(planes, expected):
 
 def test_a_device_whose_profile_does_not_tell_has_no_time():
     arguments = ([jnp.ones(8)], [])
-    program = build(lambda arrays, cotangents: [jnp.tanh(arrays[0])], arguments)
+    program = Building(lambda arrays, _: [jnp.tanh(arrays[0])], arguments).finish()
     assert device_seconds(program, Rotation(arguments, (), 0), call_s=1e-3) is None  # a CPU

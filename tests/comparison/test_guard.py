@@ -9,7 +9,7 @@ from tdjax.comparison.candidate import Candidate
 from tdjax.comparison.child import TooSlow
 from tdjax.comparison.first_call import FirstCalls
 from tdjax.comparison.guard import Call, Guard
-from tdjax.comparison.program import build
+from tdjax.comparison.program import Building
 
 
 def spin(steps):
@@ -19,7 +19,7 @@ def spin(steps):
         looped = jax.lax.fori_loop(0, steps, lambda i, x: jnp.sin(x) + 1e-3, arrays[0])
         return [jnp.cos(arrays[0]) + 1e-9 * looped]
 
-    return build(run, ARGUMENTS)
+    return Building(run, ARGUMENTS).finish()
 
 
 ARGUMENTS = ([jnp.linspace(0.0, 1.0, 1000)], [])
@@ -88,7 +88,8 @@ def test_a_far_slower_candidate_is_cut_with_its_one_sample(guard):
 
 def test_a_wrong_answer_is_a_failed_row(guard):
     reference = Candidate("vmap", program=spin(2))
-    wrong = Candidate("fold", program=build(lambda arrays, _: [1.1 * arrays[0]], ARGUMENTS))
+    program = Building(lambda arrays, _: [1.1 * arrays[0]], ARGUMENTS).finish()
+    wrong = Candidate("fold", program=program)
     first = calls(reference, guard, timeout_s=60)
     first.call(reference)
     first.call(wrong)

@@ -8,7 +8,7 @@ import pytest
 
 import tdjax
 from tdjax.comparison.peak import PeakMemory
-from tdjax.comparison.program import build
+from tdjax.comparison.program import Building
 
 MB = 10**6
 LONG = 60.0
@@ -33,7 +33,7 @@ def program(width):
         return [jax.lax.sort(wide[::-1]).sum(0)]
 
     arguments = ([jnp.arange(1000.0)], [])
-    return build(run, arguments), arguments
+    return Building(run, arguments).finish(), arguments
 
 
 def test_the_peak_is_that_of_this_program_alone(peaks):
@@ -48,7 +48,7 @@ def test_the_peak_is_that_of_this_program_alone(peaks):
 
 def test_arguments_count_once(peaks):
     x = jnp.ones((5 * MB,))  # 20 MB
-    one = build(lambda arrays, cotangents: [arrays[0][:3]], ([x], []))
+    one = Building(lambda arrays, _: [arrays[0][:3]], ([x], [])).finish()
     assert 20 * MB <= peaks.measure(one, ([x], []), LONG) < 32 * MB
 
 
@@ -57,8 +57,8 @@ def test_a_call_that_fails_or_takes_too_long_has_no_peak(peaks):
         return [jax.lax.fori_loop(0, 2**31 - 1, lambda i, x: jnp.sin(x), arrays[0])]
 
     x = jnp.ones(3)
-    assert peaks.measure(build(spin, ([x], [])), ([x], []), 2.0) is None
-    fine = build(lambda arrays, cotangents: [arrays[0] + 1], ([x], []))
+    assert peaks.measure(Building(spin, ([x], [])).finish(), ([x], []), 2.0) is None
+    fine = Building(lambda arrays, _: [arrays[0] + 1], ([x], [])).finish()
     assert peaks.measure(fine, ([x, x], []), LONG) is None  # not what it was compiled for
     assert peaks.measure(fine, ([x], []), LONG) >= x.nbytes
 

@@ -5,31 +5,44 @@ import pytest
 
 from tdjax.comparison import rounds
 from tdjax.comparison.candidate import Candidate
-from tdjax.comparison.rounds import MOST_ROUNDS, Effort, measure_rounds
+from tdjax.comparison.rounds import MOST_ROUNDS, Effort, Rounds
 
 
 @pytest.fixture
-def race(monkeypatch):
-    """Give `race(noise, **seconds)`: the candidates after their rounds."""
+def prepare(monkeypatch):
+    """Give `prepare(noise, effort, **seconds)`: rounds that draw their samples, and whose."""
 
-    def run(noise, effort=None, **seconds):
+    def make(noise, effort=None, **seconds):
         random = np.random.default_rng(0)
 
         def sample(candidate, inputs):
             return seconds[candidate.name] * (1 + noise * random.standard_normal())
 
         monkeypatch.setattr(rounds, "_sample", sample)
-        candidates = {name: Candidate(name) for name in seconds}
-        measure_rounds(
-            list(candidates.values()),
-            inputs=None,
-            effort=effort or Effort(budget_s=60),
-            seed="",
-            tell=lambda text, done: None,
-        )
-        return {name: len(candidate.samples) for name, candidate in candidates.items()}
+        candidates = [Candidate(name) for name in seconds]
+        return Rounds(candidates, effort or Effort(budget_s=60), seed=""), candidates
+
+    return make
+
+
+@pytest.fixture
+def race(prepare):
+    """Give `race(noise, effort, **seconds)`: how many samples each candidate got."""
+
+    def run(noise, effort=None, **seconds):
+        made, candidates = prepare(noise, effort, **seconds)
+        made.begin(None, quiet)
+        return taken(candidates)
 
     return run
+
+
+def quiet(text, done):
+    pass
+
+
+def taken(candidates):
+    return {candidate.name: len(candidate.samples) for candidate in candidates}
 
 
 def test_rounds_end_when_two_looks_find_all_clear(race):
@@ -38,8 +51,8 @@ def test_rounds_end_when_two_looks_find_all_clear(race):
 
 
 def test_who_is_far_behind_leaves_early(race):
-    found = race(0.005, vmap=1.0, fold=1.15, map=1.6, unroll=9.0)
-    assert found == {"vmap": 10, "fold": 10, "map": 7, "unroll": 3}
+    found = race(0.005, vmap=1.0, fold=1.15, map=1.3, unroll=9.0)
+    assert found == {"vmap": 10, "fold": 10, "map": 5, "unroll": 3}
 
 
 def test_more_rounds_are_taken_where_noise_hides_who_leads(race):
@@ -59,3 +72,35 @@ def test_rounds_that_are_asked_for_are_taken_by_all(race):
 
 def test_one_candidate_needs_no_more_than_the_fewest(race):
     assert race(0.3, vmap=1.0) == {"vmap": 7}
+
+
+def test_a_verdict_is_found_twice(prepare):
+    made, candidates = prepare(0.005, vmap=1.0, fold=1.08, map=1.6)
+    made.begin(None, quiet)
+    assert made.undecided
+    made.go_on(None, 60, quiet)
+    assert not made.undecided
+    assert taken(candidates) == {"vmap": 16, "fold": 16, "map": 5}
+
+
+def test_no_visit_is_wasted_on_what_is_over(prepare):
+    made, _ = prepare(0.005, vmap=1.0, map=1.6, unroll=9.0)
+    made.begin(None, quiet)
+    assert not made.undecided
+
+
+def test_rounds_that_are_asked_for_are_all(prepare):
+    made, _ = prepare(0.5, Effort(rounds=4), vmap=1.0, fold=1.01)
+    made.begin(None, quiet)
+    assert not made.undecided
+
+
+def test_visits_go_on_until_the_samples_tell(prepare):
+    made, candidates = prepare(0.2, Effort(budget_s=1e-9), vmap=1.0, fold=1.12)
+    made.begin(None, quiet)
+    assert taken(candidates) == {"vmap": 5, "fold": 5}
+    visits = 0
+    while made.undecided:
+        made.go_on(None, 0.01, quiet)
+        visits += 1
+    assert visits > 1 and taken(candidates)["fold"] > 20
