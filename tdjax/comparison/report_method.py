@@ -10,11 +10,11 @@ METHOD = (
     "call does not find its input where the call before left it. One sample is a call, or as many "
     "as take 10 ms. A candidate that is far behind leaves after a few rounds.",
     "Ratios are taken round by round, and their interquartile mean is told, with its bootstrap "
-    f"interval. A win leads by more than {WIN_MARGIN - 1:.0%} with its whole interval, in the first "
-    f"half of the rounds and in the second; a tie is within {WIN_MARGIN - 1:.0%}, its interval "
-    f"within {TIE_WIDTH - 1:.0%}; what is neither is unstable. Rounds go on until it is one of the "
-    "two, or the time is used up. The error is the largest difference from the reference's "
-    "answer, relative to the largest value in that array.",
+    f"interval. A win leads by more than {WIN_MARGIN - 1:.0%} with its whole interval, in the "
+    f"first half of the rounds and in the second; a tie is within {WIN_MARGIN - 1:.0%}, its "
+    f"interval within {TIE_WIDTH - 1:.0%}; what is neither is unstable. Rounds go on until it is "
+    "one of the two, or the time is used up. The error is the largest difference from the "
+    "reference's answer, relative to the largest value in that array.",
     "A device that is not here was compiled for, by its own compiler: nothing ran, and what "
     "leads does so by the compiler's estimate of cycles (TPUs) or by the bytes that the program "
     "accesses, with loops counted as often as they run. Neither is a time.",
