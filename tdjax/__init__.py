@@ -14,6 +14,7 @@ from tdjax.strategies import Auto, Fold, Vmap
 
 if TYPE_CHECKING:
     from tdjax import linen, nnx
+    from tdjax._explain import Explanation, explain
     from tdjax.comparison import Comparison, Entry, compare
 
 __version__ = "0.1.0"
@@ -22,11 +23,13 @@ __all__ = [
     "Auto",
     "Comparison",
     "Entry",
+    "Explanation",
     "Fold",
     "StrategyError",
     "Vmap",
     "__version__",
     "compare",
+    "explain",
     "linen",
     "nnx",
     "time_distributed",
@@ -36,6 +39,8 @@ _LAZY = {
     "compare": "tdjax.comparison",
     "Comparison": "tdjax.comparison",
     "Entry": "tdjax.comparison",
+    "explain": "tdjax._explain",
+    "Explanation": "tdjax._explain",
 }
 
 

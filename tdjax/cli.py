@@ -156,8 +156,17 @@ def _add_compare(commands: Any) -> None:
     add(
         "--strategies",
         metavar="vmap,fold",
-        help="names, or as tables show them: 'vmap,Fold(512, unroll)' "
+        help="names, or as tables show them: 'vmap,Fold(512, unroll)'; or peers: auto and its "
+        "rivals; or every: auto and all that it chooses from, which takes long "
         "(default: vmap, fold, map, unroll, and folds in blocks of rows)",
+    )
+    add(
+        "--peers",
+        dest="strategies",
+        action="store_const",
+        const="peers",
+        help="short for --strategies peers: auto against jax.vmap, jax.lax.map, Flax' and Haiku's "
+        "BatchApply, and the Python loop of Keras 3",
     )
     add(
         "--targets",
@@ -298,7 +307,9 @@ def _jobs(chosen: argparse.Namespace) -> list[Any]:
     from tdjax.comparison import suite
     from tdjax.comparison.strategy_list import read_strategies
 
-    strategies = None if chosen.strategies is None else read_strategies(chosen.strategies)
+    strategies: Any = chosen.strategies
+    if strategies is not None and strategies not in suite.SETS:
+        strategies = read_strategies(strategies)
     functions = [name for name in chosen.what if ":" in name]
     if not functions:
         names = dict.fromkeys(chosen.what or workloads.names())

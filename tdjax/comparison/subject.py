@@ -18,6 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from tdjax.comparison.hlo import Steps
+from tdjax.comparison.peers import Peer
 from tdjax.comparison.steps import steps_of, streamed
 
 MODES = ("forward", "grad")
@@ -169,6 +170,9 @@ def _function(
     step, options = _unwrapped(fun, options)
 
     def run(strategy: Any, given: Any, keywords: Any, rest: Any) -> tuple[Any, Any]:
+        if isinstance(strategy, Peer):
+            axes = options["in_axes"], options["out_axes"]
+            return strategy.run(step, given, keywords, *axes), ()
         return time_distributed(step, strategy=strategy, **options)(*given, **keywords), ()
 
     return run, (args, call_with, ())
@@ -299,6 +303,11 @@ def _normal(random: np.random.Generator, shape: Sequence[int], dtype: Any) -> np
     if not jnp.issubdtype(dtype, jnp.complexfloating):
         return real
     return real + 1j * random.standard_normal(shape)
+
+
+def is_module(fun: Any) -> bool:
+    """Say whether it is a Linen or an NNX module."""
+    return _is_a("flax.linen", "Module", fun) or _is_a("flax.nnx", "Module", fun)
 
 
 def _is_a(module: str, name: str, value: Any) -> bool:

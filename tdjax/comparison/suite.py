@@ -18,18 +18,18 @@ from tdjax.comparison.subject import Subject, subject
 _BLOCKS = 8
 _BLOCKS_OF_FEW = 4
 _FEW_ROWS = 32
+SETS = ("peers", "every")
 _PLAIN = ("vmap", "fold", "map", "unroll")
 
 
 def workload(
-    name: str, strategies: Sequence[Any] | None, quick: bool, dtype: str | None = None
+    name: str, strategies: Sequence[Any] | str | None, quick: bool, dtype: str | None = None
 ) -> Job:
     """Return the job of a named workload.
 
     Args:
         name: one of `tdjax.workloads.names()`.
-        strategies: strategy objects; None takes the usual ones, with blocked folds that fit
-            the workload's rows.
+        strategies: as for `chosen`.
         quick: make its arrays as small as they can be.
         dtype: the floating point dtype of its parameters and inputs; None leaves them.
 
@@ -54,7 +54,7 @@ def workload(
             name=name,
             description=description,
         )
-        return made, strategies or usual(case.args, case.in_axes, blocks=not quick)
+        return made, chosen(strategies, case.args, case.in_axes, blocks=not quick)
 
     return Job(name, make)
 
@@ -65,7 +65,7 @@ def function(
     dtypes: Sequence[str],
     in_axes: Any,
     out_axes: Any,
-    strategies: Sequence[Any] | None,
+    strategies: Sequence[Any] | str | None,
 ) -> Job:
     """Return the job of `package.module:name` on random arrays of these shapes.
 
@@ -74,7 +74,7 @@ def function(
         shapes: the arguments' shapes, `(batch, time, *features)`.
         dtypes: their dtypes; one for all, or one each.
         in_axes, out_axes: as for `time_distributed`.
-        strategies: strategy objects; None takes the usual ones.
+        strategies: as for `chosen`.
 
     Raises:
         ValueError: it does not exist, or cannot be made.
@@ -93,9 +93,46 @@ def function(
     def make() -> tuple[Subject, Sequence[Any]]:
         args = tuple(_random(i, shape, dtypes) for i, shape in enumerate(shapes))
         made = subject(fun, args, in_axes=in_axes, out_axes=out_axes, name=reference)
-        return made, strategies or usual(args, in_axes)
+        return made, chosen(strategies, args, in_axes)
 
     return Job(reference, make)
+
+
+def chosen(
+    strategies: Sequence[Any] | str | None, args: Sequence[Any], in_axes: Any, blocks: bool = True
+) -> Sequence[Any]:
+    """Return the strategies to compare: those that are given, or a set that fits the arguments.
+
+    Args:
+        strategies: strategy objects; "peers" for `auto` and what other libraries offer; "every"
+            for all that `auto` chooses from; None for the usual ones.
+        args, in_axes: what they run on.
+        blocks: whether blocked folds are among the usual ones.
+    """
+    if strategies == "peers":
+        return with_peers()
+    if strategies == "every":
+        return every(args, in_axes)
+    assert not isinstance(strategies, str)
+    return strategies or usual(args, in_axes, blocks)
+
+
+def with_peers() -> list[Any]:
+    """Return the reference, `auto`, and every rival that is installed."""
+    from tdjax.comparison.peers import PEERS
+    from tdjax.strategies import parse
+
+    return [parse("vmap"), parse("auto"), *(peer for peer in PEERS if peer.installed)]
+
+
+def every(args: Sequence[Any], in_axes: Any) -> list[Any]:
+    """Return `auto`, and all that it chooses from: the best of them is the best it could do."""
+    from tdjax.strategies import candidates, parse
+
+    steps = steps_of(args, in_axes)
+    if steps is None:
+        return usual(args, in_axes)
+    return [parse("auto"), *candidates(steps.batch, steps.time, remat=True)]
 
 
 def usual(args: Sequence[Any], in_axes: Any, blocks: bool = True) -> list[Any]:

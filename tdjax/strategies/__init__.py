@@ -1,9 +1,22 @@
 """How a step function is run over time: one strategy a file, and the names they go by."""
 
+from tdjax.strategies._candidates import candidates
+from tdjax.strategies._choosing import Candidate
 from tdjax.strategies._registry import NAMES, parse
-from tdjax.strategies.auto import Auto
+from tdjax.strategies.auto import Auto, Decision, recorded
 from tdjax.strategies.base import Strategy
 from tdjax.strategies.fold import Fold
 from tdjax.strategies.vmap import Vmap
 
-__all__ = ["NAMES", "Auto", "Fold", "Strategy", "Vmap", "parse"]
+__all__ = [
+    "NAMES",
+    "Auto",
+    "Candidate",
+    "Decision",
+    "Fold",
+    "Strategy",
+    "Vmap",
+    "candidates",
+    "parse",
+    "recorded",
+]

@@ -2,40 +2,142 @@
 
 from __future__ import annotations
 
+import contextlib
+import contextvars
 import dataclasses
+from collections.abc import Iterator, Sequence
 from typing import Any
 
-from tdjax._call import Call
+from tdjax._call import Call, Program, trace
 from tdjax._symbolic import is_symbolic
+from tdjax.costs.machine import current_machine
+from tdjax.costs.work import Work, work_of
 from tdjax.independence import CONST, Proven, prove
+from tdjax.strategies._candidates import candidates
+from tdjax.strategies._choosing import Candidate, ranked
 from tdjax.strategies.base import Strategy
 from tdjax.strategies.fold import Fold
 from tdjax.strategies.vmap import Vmap
 
+_FASTEST = "it is predicted to be the fastest of those that keep the meaning"
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Decision:
+    """What `auto` chose for a call.
+
+    Attributes:
+        call: the call, with its trace.
+        strategy: what runs.
+        reason: why, as the end of a sentence.
+        proven: what is known of its rows; None where that was not asked.
+        work: what a row costs; None where nothing had to be predicted.
+        predicted: what strategies are predicted to take, this one first.
+    """
+
+    call: Call
+    strategy: Strategy
+    reason: str
+    proven: Proven | None = None
+    work: Work | None = None
+    predicted: Sequence[Candidate] = ()
+
+    def run(self) -> Any:
+        """Run the call."""
+        if isinstance(self.strategy, Fold) and self.proven is not None:
+            return self.strategy.run_proven(self.call, self.proven)
+        if isinstance(self.strategy, Vmap):
+            return self.strategy.run(self.call, self.proven)
+        return self.strategy.run(self.call)
+
+
+_recorded: contextvars.ContextVar[list[Decision] | None] = contextvars.ContextVar(
+    "decisions", default=None
+)
+
+
+@contextlib.contextmanager
+def recorded() -> Iterator[list[Decision]]:
+    """Collect the decisions of what is traced inside, in their order."""
+    decisions: list[Decision] = []
+    token = _recorded.set(decisions)
+    try:
+        yield decisions
+    finally:
+        _recorded.reset(token)
+
 
 @dataclasses.dataclass(frozen=True)
 class Auto(Strategy):
-    """Fold where the rows are proven to be independent, map otherwise.
+    """Take the strategy that promises to be the fastest of those that keep the meaning.
 
-    The choice depends on the program and its sizes alone: the same input gives the same choice, and
-    nothing is run or compiled to find it.
+    What a row costs is read from the step's trace, and what the device can do is known; from both,
+    `tdjax.costs` predicts how long a whole fold takes, a map, and either in blocks of many sizes.
+    Folds are taken where the rows are proven to be independent. The choice depends on the program,
+    its sizes and the kind of device alone: the same input gives the same choice, and nothing is run
+    or compiled to find it.
 
-    >>> Auto()
-    Auto()
+    Args:
+        mode: "both" ranks by the time of a forward pass and that of one with its gradient, for
+            nobody can see from inside whether a call is differentiated; "forward" by the first.
+
+    >>> Auto(mode="forward")
+    Auto(mode='forward')
     """
+
+    mode: str = "both"
+
+    def __post_init__(self) -> None:
+        if self.mode not in ("both", "forward"):
+            raise ValueError(f'Auto(mode={self.mode!r}): mode must be "both" or "forward".')
 
     __str__ = Strategy.__str__
 
     def run(self, call: Call) -> Any:
         """Run the call under the strategy that suits it."""
+        decision = self.decide(call)
+        decisions = _recorded.get()
+        if decisions is not None:
+            decisions.append(decision)
+        return decision.run()
+
+    def decide(self, call: Call) -> Decision:
+        """Return what would run, and why; nothing is run or compiled."""
         if call.axis_name is not None:
-            return Vmap().run(call)
-        if call.pooled or call.batch is None or (not is_symbolic(call.time) and call.time == 1):
-            return (Fold() if call.pooled else Vmap()).run(call)
-        proven = prove(call, call.batch * call.time, settled=True)
-        if proven.proof.independent and not _shares_rows(call, proven):
-            return Fold().run_proven(call, proven)
-        return Vmap().run(call, proven)
+            return Decision(
+                call, Vmap(), "it binds a name over time, which is there under vmap only"
+            )
+        if call.pooled:
+            return Decision(call, Fold(), "all steps are one batch (pooled), which is a whole fold")
+        if call.batch is None:
+            return Decision(call, Vmap(), "no argument has both time and batch")
+        if not is_symbolic(call.time) and call.time == 1:
+            return Decision(call, Vmap(), "there is one step only")
+        step = trace(call, call.batch)
+        call = dataclasses.replace(call, traced=step)
+        work, planned = self.plan(call, step)
+        proven = None
+        if not planned or isinstance(planned[0].strategy, Fold):
+            fold = planned[0].strategy if planned else Fold()
+            assert isinstance(fold, Fold)
+            proven = prove(call, fold.chunk_size or call.batch * call.time, settled=True)
+            if proven.proof.independent and not _shares_rows(call, proven):
+                return Decision(call, fold, _FASTEST, proven, work, planned)
+            planned = [each for each in planned if not isinstance(each.strategy, Fold)]
+        best = planned[0].strategy if planned else Vmap()
+        return Decision(call, best, _FASTEST, proven, work, planned)
+
+    def plan(self, call: Call, step: Program) -> tuple[Work | None, list[Candidate]]:
+        """Return what a row costs, and what every strategy is predicted to take, the best first.
+
+        Nothing is known where a size is a symbol.
+        """
+        if is_symbolic(call.batch) or is_symbolic(call.time) or call.batch * call.time == 0:
+            return None, []
+        has_rows = [role in ("rows", "spread") for role in call.roles]
+        work = work_of(step.jaxpr, call.batch, has_rows)
+        among = candidates(call.batch, call.time, remat=True)
+        return work, ranked(among, work, call.batch, call.time, current_machine(), self.mode)
 
 
 def _shares_rows(call: Call, proven: Proven) -> bool:

@@ -7,6 +7,7 @@ import dataclasses
 from typing import Any
 
 from tdjax._call import Call
+from tdjax.costs.predict import Blocks
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,6 +24,10 @@ class Strategy(abc.ABC):
         Raises:
             StrategyError: the strategy cannot keep the meaning of the loop for this call.
         """
+
+    def blocks(self, batch: int, time: int) -> Blocks | None:
+        """Return how it goes through the rows of a call; None where that is not settled."""
+        return None
 
     def __str__(self) -> str:
         from tdjax.strategies._registry import NAMES

@@ -10,6 +10,7 @@ import jax
 from tdjax._call import Call, Program, trace
 from tdjax._errors import StrategyError
 from tdjax._symbolic import is_symbolic
+from tdjax.costs.predict import Blocks
 from tdjax.independence import CONST, Kind, Proof, Proven, Rows, prove
 from tdjax.strategies._eager import execute
 from tdjax.strategies._folding import Folding
@@ -48,6 +49,12 @@ class Fold(Strategy):
         check_unroll("Fold", self.unroll, self.chunk_size)
 
     __str__ = Strategy.__str__
+
+    def blocks(self, batch: int, time: int) -> Blocks:
+        """Return how it goes through the rows: in the order in which they lie."""
+        rows = min(self.chunk_size or batch * time, batch * time)
+        count = -(-batch * time // rows)
+        return Blocks(rows, count, count > 1 and self.unroll is not True, self.remat)
 
     def run(self, call: Call) -> Any:
         """Fold the call, if its rows are proven independent."""

@@ -12,6 +12,7 @@ from tdjax._axes import broadcast_axes, normalize_out_axis
 from tdjax._call import Call, Program, trace
 from tdjax._errors import StrategyError
 from tdjax._symbolic import is_symbolic
+from tdjax.costs.predict import Blocks
 from tdjax.independence import Proof, Proven, Rows, prove
 from tdjax.strategies._blocks import in_blocks
 from tdjax.strategies._eager import execute
@@ -49,6 +50,13 @@ class Vmap(Strategy):
         check_unroll("Vmap", self.unroll, self.chunk_size)
 
     __str__ = Strategy.__str__
+
+    def blocks(self, batch: int, time: int) -> Blocks:
+        """Return how it goes through the rows: whole steps, which it brings to the front."""
+        steps = min(self.chunk_size or time, time)
+        count = -(-time // steps)
+        looped = count > 1 and self.unroll is not True
+        return Blocks(steps * batch, count, looped, self.remat, transposed=batch > 1)
 
     def run(self, call: Call, proven: Proven | None = None) -> Any:
         """Map the step over time; `proven` is what has been found out about its rows already."""

@@ -13,6 +13,7 @@ from tdjax.comparison.entry import Entry, Group
 from tdjax.comparison.hlo import Steps
 from tdjax.comparison.program import Facts, read
 from tdjax.comparison.subject import Subject
+from tdjax.costs.machine import assume
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,8 @@ def lower(
     for index, strategy in enumerate(strategies):
         tell(f"lowering {strategy} for {platform}", index / len(strategies))
         try:
-            parcel = pack(subject.function(strategy, mode), arguments, platform)
+            with assume(platform):
+                parcel = pack(subject.function(strategy, mode), arguments, platform)
         except Exception as error:  # A strategy that cannot run here is a row with its reason.
             found.append(Lowered(strategy, error=f"{type(error).__name__}: {error}"))
         else:

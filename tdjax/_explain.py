@@ -1,0 +1,171 @@
+"""`explain`: what would run for a call, and why, without running it."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+
+from tdjax._symbolic import is_symbolic
+from tdjax._transform import TimeDistributed, time_distributed
+from tdjax.comparison.subject import is_module, subject
+from tdjax.independence import prove
+from tdjax.strategies import Auto, Candidate, Decision, Strategy, recorded
+
+_SHOWN = 6
+
+
+@dataclasses.dataclass(frozen=True)
+class Explanation:
+    """What would run for a call, and why. Printing it reads well.
+
+    Attributes:
+        strategy: the strategy object that will run.
+        rows_independent: whether output row i is proven to depend on input row i alone, which a
+            fold needs.
+        reasons: sentences.
+        candidates: the strategies that were thought of, each with its predicted cost, in the order
+            of that; empty where nothing had to be predicted.
+    """
+
+    strategy: Strategy
+    rows_independent: bool
+    reasons: tuple[str, ...]
+    candidates: tuple[Candidate, ...] = ()
+
+    def __str__(self) -> str:
+        lines = [f"{self.strategy} will run.", *self.reasons]
+        if self.candidates:
+            lines.append("Predicted, forward / forward + gradient:")
+            names = [str(each.strategy) for each in self.candidates[:_SHOWN]]
+            width = max(map(len, names))
+            for name, each in zip(names, self.candidates, strict=False):
+                times = f"{_time(each.forward_s)} / {_time(each.gradient_s)}"
+                lines.append(f"  {name:<{width}}  {times}")
+            left = len(self.candidates) - _SHOWN
+            if left > 0:
+                lines.append(f"  and {left} more in .candidates")
+        return "\n".join(lines)
+
+
+def explain(
+    fun: Callable[..., Any],
+    *args: Any,
+    mask: Any = None,
+    seq_lengths: Any = None,
+    **kwargs: Any,
+) -> Explanation:
+    """Say which strategy will run for a call, and why.
+
+    Nothing is run or compiled: the step is traced, its rows are followed, and what strategies take
+    is predicted from what a row costs and what the device can do. The times are for ranking.
+
+    Args:
+        fun: a step function, what `time_distributed` made of one, or a Flax module, wrapped or
+            not.
+        *args: its arguments, with their time axes; arrays, or `jax.ShapeDtypeStruct`.
+        mask, seq_lengths: as for the wrapped function.
+        **kwargs: keyword arguments for every step.
+
+    Returns:
+        An `Explanation`.
+
+    Raises:
+        StrategyError: the strategy cannot keep the meaning for this function.
+        ValueError, TypeError: arguments that do not fit.
+
+    >>> import jax.numpy as jnp
+    >>> explanation = explain(jnp.tanh, jnp.ones((8, 10, 16)))
+    >>> explanation.strategy, explanation.rows_independent
+    (Fold(chunk_size=None, unroll=False, remat=False, assume_independent=False), True)
+    """
+    if not isinstance(fun, TimeDistributed) and is_module(fun):
+        return _of_module(fun, args, mask, seq_lengths, kwargs)
+    wrapped = fun if isinstance(fun, TimeDistributed) else time_distributed(fun)
+    found: list[Explanation] = []
+
+    def call(*given: Any) -> None:
+        bound = wrapped.bind(given, kwargs, mask, seq_lengths)
+        strategy = wrapped.options["strategy"]
+        found.append(
+            _of_decision(strategy.decide(bound))
+            if isinstance(strategy, Auto)
+            else _of_choice(bound, strategy)
+        )
+
+    jax.eval_shape(call, *args)
+    return found[0]
+
+
+def _of_module(
+    module: Any, args: tuple[Any, ...], mask: Any, seq_lengths: Any, kwargs: dict[str, Any]
+) -> Explanation:
+    """Return what is decided while a Flax module is traced."""
+    made = subject(module, args, mask=mask, seq_lengths=seq_lengths, kwargs=kwargs)
+    with recorded() as decisions:
+        jax.eval_shape(functools.partial(made.call, Auto()), made.arrays)
+    if decisions:
+        return _of_decision(decisions[0])
+    reason = "It updates state that its steps share, which leaves one way to run it."
+    return Explanation(Auto(), False, (reason,))
+
+
+def _of_decision(decision: Decision) -> Explanation:
+    call, proven = decision.call, decision.proven
+    reasons = [f"Of what auto can take it is chosen because {decision.reason}."]
+    if proven is None:
+        independent, reason = _proof(call)
+    else:
+        independent, reason = proven.proof.independent, proven.proof.reason
+    reasons.append(_about_rows(independent, reason))
+    work = decision.work
+    if work is not None:
+        flops = work.dot_flops + work.conv_flops
+        reasons.append(
+            f"A row takes {_amount(flops)}flop and {_amount(work.moved_bytes)}B of traffic, has "
+            f"{_amount(work.live_bytes)}B in use at a time, and shares "
+            f"{_amount(work.weight_bytes)}B of weights; there are {call.batch} x {call.time} rows."
+        )
+    candidates = tuple(decision.predicted)
+    return Explanation(decision.strategy, independent, tuple(reasons), candidates)
+
+
+def _of_choice(call: Any, strategy: Strategy) -> Explanation:
+    independent, reason = _proof(call)
+    reasons = ("It was asked for.", _about_rows(independent, reason))
+    return Explanation(strategy, independent, reasons)
+
+
+def _proof(call: Any) -> tuple[bool, str]:
+    if call.batch is None:
+        return False, "no argument has both time and batch"
+    if call.axis_name is not None:
+        return False, "it binds a name over time"
+    rows = call.batch * call.time
+    if not is_symbolic(rows) and rows == 0:
+        return False, "there are none"
+    proof = prove(call, rows).proof
+    return proof.independent, proof.reason
+
+
+def _about_rows(independent: bool, reason: str) -> str:
+    if independent:
+        return "Its rows are proven to be independent, so that any strategy keeps the meaning."
+    return f"Its rows are not proven to be independent, because {reason}: no fold is taken."
+
+
+def _time(seconds: float) -> str:
+    for unit, scale in (("s", 1.0), ("ms", 1e3)):
+        if seconds * scale >= 1:
+            return f"{seconds * scale:.3g} {unit}"
+    return f"{seconds * 1e6:.3g} us"
+
+
+def _amount(value: float) -> str:
+    for prefix, scale in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
+        if value >= scale:
+            return f"{value / scale:.3g} {prefix}"
+    return f"{value:.0f} "

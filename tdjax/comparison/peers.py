@@ -1,0 +1,104 @@
+"""What else distributes a function over time: rivals that `tdjax compare --peers` measures as well.
+
+Each is called as its users call it: shared arguments are closed over, time is axis 1.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+Step = Callable[..., Any]
+Distribute = Callable[[Step, Sequence[Any], int], Any]
+_BATCH_SIZE = 8
+
+
+@dataclass(frozen=True)
+class Peer:
+    """Another library's way of applying a step function to every step.
+
+    Attributes:
+        name: the library and its function.
+        distribute: `distribute(step, arrays, time)` gives the outputs; `arrays` have time at axis
+            1, and `step` takes what one step sees of each.
+        package: the library's name for `import`.
+    """
+
+    name: str
+    distribute: Distribute
+    package: str = "jax"
+
+    @property
+    def installed(self) -> bool:
+        """Whether its library is here."""
+        return importlib.util.find_spec(self.package) is not None
+
+    def __str__(self) -> str:
+        return self.name
+
+    def run(
+        self, fun: Step, given: Sequence[Any], keywords: dict[str, Any], in_axes: Any, out_axes: Any
+    ) -> Any:
+        """Return the outputs of `fun` on every step.
+
+        Raises:
+            ValueError: time is not axis 1 everywhere, or nothing is mapped.
+        """
+        axes = list(in_axes) if isinstance(in_axes, (tuple, list)) else [in_axes] * len(given)
+        mapped = [index for index, axis in enumerate(axes) if axis is not None]
+        if out_axes != 1 or not mapped or any(axes[index] != 1 for index in mapped):
+            raise ValueError(
+                f"{self.name} is compared on functions whose time axes are 1 or None, with one "
+                f"axis for each argument; got in_axes={in_axes!r}, out_axes={out_axes!r}"
+            )
+
+        def step(*values: Any) -> Any:
+            merged = list(given)
+            for index, value in zip(mapped, values, strict=True):
+                merged[index] = value
+            return fun(*merged, **keywords)
+
+        arrays = [given[index] for index in mapped]
+        return self.distribute(step, arrays, jax.tree.leaves(arrays)[0].shape[1])
+
+
+def _vmap(step: Step, arrays: Sequence[Any], time: int) -> Any:
+    return jax.vmap(step, in_axes=1, out_axes=1)(*arrays)
+
+
+def _map(step: Step, arrays: Sequence[Any], time: int) -> Any:
+    first = jax.tree.map(lambda leaf: jnp.moveaxis(leaf, 1, 0), list(arrays))
+    outputs = jax.lax.map(lambda values: step(*values), first, batch_size=_BATCH_SIZE)
+    return jax.tree.map(lambda leaf: jnp.moveaxis(leaf, 0, 1), outputs)
+
+
+def _loop(step: Step, arrays: Sequence[Any], time: int) -> Any:
+    steps = zip(*(jnp.unstack(array, axis=1) for array in arrays), strict=True)
+    outputs = [step(*values) for values in steps]
+    return jax.tree.map(lambda *leaves: jnp.stack(leaves, 1), *outputs)
+
+
+def _flax(step: Step, arrays: Sequence[Any], time: int) -> Any:
+    from flax.linen import BatchApply
+
+    return BatchApply(step)(*arrays)
+
+
+def _haiku(step: Step, arrays: Sequence[Any], time: int) -> Any:
+    import haiku
+
+    return haiku.BatchApply(step)(*arrays)
+
+
+PEERS = (
+    Peer("jax.vmap", _vmap),
+    Peer("flax BatchApply", _flax, "flax"),
+    Peer("haiku BatchApply", _haiku, "haiku"),
+    Peer(f"jax.lax.map({_BATCH_SIZE})", _map),
+    Peer("loop (Keras 3)", _loop),
+)

@@ -1,0 +1,90 @@
+"""How long rows take that are computed in blocks, from what a row costs and what the device can do.
+
+A block costs its arithmetic, its traffic at the speed of the memory that its values fit in, the
+weights that it reads, and a little for every operation. A gradient costs the forward pass, twice
+its arithmetic and traffic again, and keeps every value of every block until it is used, unless
+blocks are computed anew.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+from tdjax.costs.machine import Machine
+from tdjax.costs.work import Work
+
+
+@dataclasses.dataclass(frozen=True)
+class Blocks:
+    """How a strategy goes through the rows of all steps.
+
+    Attributes:
+        rows: of a block.
+        count: of blocks.
+        looped: whether a loop runs them, or each is written out.
+        remat: whether a gradient computes them anew.
+        transposed: whether rows are brought into another order, and back: a map over time.
+    """
+
+    rows: int
+    count: int
+    looped: bool = False
+    remat: bool = False
+    transposed: bool = False
+
+
+def forward_s(blocks: Blocks, work: Work, machine: Machine) -> float:
+    """Return the predicted seconds of a forward pass."""
+    once = blocks.count * _block_s(blocks, work, machine)
+    return once + _edges_s(blocks, work, machine) + machine.fresh_s(forward_bytes(blocks, work))
+
+
+def gradient_s(blocks: Blocks, work: Work, machine: Machine) -> float:
+    """Return the predicted seconds of a forward pass and the gradient of everything."""
+    once = blocks.count * _block_s(blocks, work, machine)
+    edges = _edges_s(blocks, work, machine)
+    # Every block adds its part to the gradient of the weights: two are read, one is written.
+    weights = 3 * (blocks.count - 1) * work.weight_bytes / machine.bytes_s(2 * work.weight_bytes)
+    if blocks.count > 1 and blocks.remat:
+        return 4 * once + 3 * edges + weights + machine.fresh_s(gradient_bytes(blocks, work))
+    kept = work.kept_bytes * blocks.rows * blocks.count
+    passes = 4 if blocks.looped else 2  # a loop stacks what it keeps, and takes it apart again
+    moved = passes * kept / machine.bytes_s(kept)
+    fresh = machine.fresh_s(gradient_bytes(blocks, work))
+    return 3 * once + 3 * edges + weights + moved + fresh
+
+
+def forward_bytes(blocks: Blocks, work: Work) -> float:
+    """Return the memory that a forward pass takes beside its arguments and results."""
+    pieces = work.output_bytes * blocks.rows * blocks.count if blocks.count > 1 else 0.0
+    turned = (work.input_bytes + work.output_bytes) * blocks.rows if blocks.transposed else 0.0
+    return work.live_bytes * blocks.rows + pieces + turned
+
+
+def gradient_bytes(blocks: Blocks, work: Work) -> float:
+    """Return the memory that a forward pass and the gradient take beside arguments and results."""
+    kept = work.kept_bytes * blocks.rows
+    if blocks.count > 1 and blocks.remat:
+        return forward_bytes(blocks, work) + kept
+    stacked = 2 if blocks.looped else 1
+    return forward_bytes(blocks, work) + stacked * kept * blocks.count
+
+
+def _block_s(blocks: Blocks, work: Work, machine: Machine) -> float:
+    rows = blocks.rows
+    in_use = rows * work.live_bytes + work.weight_bytes
+    arithmetic = (
+        work.dot_flops / machine.dot_flops_s
+        + work.conv_flops / machine.conv_flops_s
+        + work.transcendentals / machine.transcendentals_s
+    )
+    traffic = (rows * work.moved_bytes + work.weight_bytes) / machine.bytes_s(in_use)
+    fixed = work.operations * machine.operation_s + (machine.turn_s if blocks.looped else 0.0)
+    return rows * arithmetic + traffic + fixed + machine.fresh_s(rows * work.patch_bytes)
+
+
+def _edges_s(blocks: Blocks, work: Work, machine: Machine) -> float:
+    """Return what cutting the input into blocks, and putting the output together, costs."""
+    passes = 2 * (blocks.transposed + (blocks.count > 1))
+    moved = (work.input_bytes + work.output_bytes) * blocks.rows * blocks.count
+    return passes * moved / machine.bytes_s(moved)

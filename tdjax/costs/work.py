@@ -1,0 +1,302 @@
+"""What one row of a step costs, read from its trace: arithmetic, and the memory of its values.
+
+Contractions, reductions, gathers and the like write their result to memory. Elementwise operations
+are fused into what reads them, as XLA does: their result is in memory only where a contraction or
+several operations read it. Reshapes and broadcasts are free.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from tdjax._equation import inner_program, is_literal
+
+_FREE = frozenset(
+    ("reshape", "squeeze", "expand_dims", "broadcast_in_dim", "convert_element_type")
+    + ("bitcast_convert_type", "copy", "stop_gradient", "iota", "name")
+)
+_TRANSCENDENTAL = frozenset(
+    ("exp", "exp2", "expm1", "log", "log1p", "tanh", "sin", "cos", "tan", "logistic", "erf")
+    + ("erfc", "erf_inv", "pow", "cbrt", "digamma", "lgamma", "atan2", "asin", "acos", "atan")
+    + ("sinh", "cosh", "asinh", "acosh", "atanh")
+)
+_CONVOLUTIONS = frozenset(("conv_general_dilated", "looped_conv_general_dilated"))
+# What XLA fuses neither into what reads it nor into what it reads.
+_WHOLE = _CONVOLUTIONS | frozenset(
+    ("dot_general", "sort", "top_k", "gather", "scatter", "scatter-add", "transpose", "fft")
+    + ("cumsum", "cumprod", "cummax", "cummin", "cumlogsumexp", "concatenate", "cholesky")
+    + ("triangular_solve", "reduce_window_sum", "reduce_window_max", "rng_bit_generator")
+    + ("random_bits", "threefry2x32")
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Work:
+    """What one row of a step costs.
+
+    Attributes:
+        dot_flops: floating point operations of matrix products.
+        conv_flops: those of convolutions.
+        transcendentals: values of exp, tanh and the like.
+        patch_bytes: bytes of the windows that convolutions lay out before they multiply, summed.
+        moved_bytes: bytes that its operations read and write, weights left out.
+        live_bytes: the most bytes that are in use at one time, input and output included.
+        kept_bytes: bytes of everything that is in memory at some time: what a gradient keeps.
+        input_bytes, output_bytes: bytes of the arguments and outputs that have rows.
+        weight_bytes: bytes of what has no rows and is read by every block of them; not a row's.
+        operations: how many operations run, whatever the rows.
+    """
+
+    dot_flops: float = 0.0
+    conv_flops: float = 0.0
+    transcendentals: float = 0.0
+    patch_bytes: float = 0.0
+    moved_bytes: float = 0.0
+    live_bytes: float = 0.0
+    kept_bytes: float = 0.0
+    input_bytes: float = 0.0
+    output_bytes: float = 0.0
+    weight_bytes: float = 0.0
+    operations: int = 0
+
+
+def work_of(program: Any, rows: int, has_rows: Sequence[bool]) -> Work:
+    """Return what a row of a traced step costs.
+
+    Args:
+        program: the trace, an `Opened`, on a step of `rows` rows.
+        rows: how many rows it was traced on.
+        has_rows: for each input, whether it has rows.
+    """
+    reader = _Reader(rows)
+    values = {variable: reader.given(variable, False) for variable in program.constvars}
+    for variable, rowed in zip(program.invars, has_rows, strict=True):
+        values[variable] = reader.given(variable, rowed)
+    inputs = list(values.values())
+    reader.run(program.eqns, values)
+    outputs = [values[atom] for atom in program.outvars if not is_literal(atom)]
+    for output in outputs:
+        reader.store(output)
+    return reader.total(inputs, outputs)
+
+
+_SUMMED = ("dot_flops", "conv_flops", "transcendentals", "patch_bytes", "moved_bytes")
+
+
+@dataclasses.dataclass(eq=False)
+class _Value:
+    """A value of the program.
+
+    Attributes:
+        bytes: of all of it.
+        rowed: whether it depends on an input with rows.
+        stored: whether it is in memory.
+        sources: the values in memory that it is computed from, where it is not itself.
+        born, died: the times of its first and last use.
+    """
+
+    bytes: float
+    rowed: bool
+    stored: bool
+    sources: tuple[_Value, ...] = ()
+    born: int = 0
+    died: int = 0
+
+    @property
+    def memory(self) -> tuple[_Value, ...]:
+        """What is in memory of it."""
+        return (self,) if self.stored else self.sources
+
+
+class _Reader:
+    """Adds up the operations of a program."""
+
+    def __init__(self, rows: int) -> None:
+        self._rows = rows
+        self._sums = dict.fromkeys(_SUMMED, 0.0)
+        self._stored: list[_Value] = []
+        self._weights: dict[int, _Value] = {}
+        self._repeated: dict[Any, _Value] = {}
+        self._clock = 0
+        self._operations = 0
+
+    def given(self, variable: Any, rowed: bool) -> _Value:
+        """Return an input of the program, which is in memory."""
+        value = _Value(_bytes(variable.aval), rowed, True)
+        self._stored.append(value)
+        return value
+
+    def run(self, eqns: Iterable[Any], values: dict[Any, _Value], times: float = 1.0) -> None:
+        """Count equations that run `times` times."""
+        eqns = list(eqns)
+        users = Counter(a for eqn in eqns for a in {a for a in eqn.invars if not is_literal(a)})
+        for eqn in eqns:
+            inputs = [None if is_literal(a) else values[a] for a in eqn.invars]
+            known = [value for value in inputs if value is not None]
+            outputs = self._equation(eqn, inputs, known, times)
+            for variable, output in zip(eqn.outvars, outputs, strict=True):
+                values[variable] = output
+                if users[variable] > 1 and eqn.primitive.name not in _FREE:
+                    self.store(output, times)
+
+    def _equation(
+        self, eqn: Any, inputs: list[_Value | None], known: list[_Value], times: float
+    ) -> list[_Value]:
+        name = eqn.primitive.name
+        if name in ("scan", "while", "cond"):
+            return self._control(eqn, name, known, times)
+        inner = _called(eqn)
+        if inner is not None and len(inner.invars) == len(inputs):
+            return self._call(inner, inputs, times)
+        rowed = any(value.rowed for value in known)
+        size = sum(math.prod(v.aval.shape) for v in eqn.outvars)
+        sources = tuple(dict.fromkeys(s for value in known for s in value.memory))
+        outputs = [_Value(_bytes(v.aval), rowed, False, sources) for v in eqn.outvars]
+        if name in _FREE or not rowed:
+            if not rowed:
+                outputs = [dataclasses.replace(o, stored=True, sources=()) for o in outputs]
+            return outputs
+        if name in _TRANSCENDENTAL:
+            self._add("transcendentals", size * times)
+        if len(inputs) > 1 and name not in _WHOLE:
+            self._spread(eqn)
+        self._add_contraction(eqn, name, times)
+        if name in _WHOLE or name.startswith(("reduce_", "arg")):
+            if name in _WHOLE:
+                for value in known:
+                    self.store(value, times)
+            for output in outputs:
+                output.sources = tuple(dict.fromkeys(s for v in known for s in v.memory))
+            self._write(outputs, times)
+        return outputs
+
+    def _spread(self, eqn: Any) -> None:
+        """Note what an elementwise operation repeats for every row: XLA:CPU writes it out."""
+        output = _bytes(eqn.outvars[0].aval)
+        for atom in eqn.invars:
+            key = repr(atom.val) if is_literal(atom) else atom
+            if _bytes(atom.aval) < output:
+                value = self._repeated.setdefault((key, output), _Value(output, True, True))
+                value.born = min(value.born or self._clock, self._clock)
+                value.died = self._clock + 1
+
+    def _add_contraction(self, eqn: Any, name: str, times: float) -> None:
+        if name == "dot_general":
+            (contracted, _), _ = eqn.params["dimension_numbers"]
+            left = eqn.invars[0].aval.shape
+            inner = math.prod(left[axis] for axis in contracted)
+            self._add("dot_flops", 2.0 * math.prod(eqn.outvars[0].aval.shape) * inner * times)
+        elif name in _CONVOLUTIONS:
+            kernel = eqn.invars[1].aval.shape
+            features = eqn.params["dimension_numbers"].rhs_spec[0]
+            inner = math.prod(kernel) / max(1, kernel[features])
+            places = math.prod(eqn.outvars[0].aval.shape) / max(1, kernel[features])
+            self._add("patch_bytes", places * inner * eqn.outvars[0].aval.dtype.itemsize * times)
+            self._add("conv_flops", 2.0 * math.prod(eqn.outvars[0].aval.shape) * inner * times)
+
+    def store(self, value: _Value, times: float = 1.0) -> None:
+        """Put a value in memory that was to be fused into what reads it."""
+        if not value.stored and value.rowed:
+            self._write([value], times)
+
+    def _write(self, values: Sequence[_Value], times: float) -> None:
+        """Run an operation that writes these values and reads what they are computed from."""
+        self._clock += 1
+        self._operations += 1
+        read = dict.fromkeys(source for value in values for source in value.sources)
+        for source in read:
+            source.died = self._clock
+            if source.rowed:
+                self._add("moved_bytes", source.bytes * times)
+            else:
+                self._weights[id(source)] = source
+        for value in values:
+            value.stored, value.sources = True, ()
+            value.born = value.died = self._clock
+            self._add("moved_bytes", value.bytes * times)
+            self._stored.append(value)
+
+    def _call(self, inner: Any, inputs: list[_Value | None], times: float) -> list[_Value]:
+        values = dict(zip(inner.invars, map(_or_literal, inputs), strict=True))
+        values.update({v: self._constant(v) for v in inner.constvars})
+        self.run(inner.eqns, values, times)
+        return [
+            _Value(0.0, False, True) if is_literal(atom) else values[atom] for atom in inner.outvars
+        ]
+
+    def _control(self, eqn: Any, name: str, known: list[_Value], times: float) -> list[_Value]:
+        """Count a loop's body as often as it runs, where that is known, and the worst branch."""
+        for value in known:
+            self.store(value, times)
+        rowed = any(value.rowed for value in known)
+        bodies, repeats = _bodies(eqn, name)
+        for body in bodies:
+            values = {v: _Value(_bytes(v.aval), rowed, True) for v in body.invars}
+            values.update({v: self._constant(v) for v in body.constvars})
+            self.run(body.eqns, values, times * repeats / len(bodies))
+        outputs = [_Value(_bytes(v.aval), rowed, False, ()) for v in eqn.outvars]
+        for output in outputs:
+            output.sources = tuple(dict.fromkeys(s for v in known for s in v.memory))
+        self._write(outputs, times)
+        return outputs
+
+    def _constant(self, variable: Any) -> _Value:
+        return _Value(_bytes(variable.aval), False, True)
+
+    def _add(self, what: str, amount: float) -> None:
+        self._sums[what] += amount / self._rows
+
+    def total(self, inputs: Sequence[_Value], outputs: Sequence[_Value]) -> Work:
+        """Return the sums."""
+        end = self._clock + 1
+        for output in outputs:
+            output.died = end
+        rowed = [value for value in self._stored if value.rowed]
+        in_use = [*rowed, *self._repeated.values()]
+        live = max(
+            (sum(v.bytes for v in in_use if v.born <= now <= v.died) for now in range(end + 1)),
+            default=0.0,
+        )
+        return Work(
+            **self._sums,
+            live_bytes=live / self._rows,
+            kept_bytes=sum(v.bytes for v in rowed) / self._rows,
+            input_bytes=sum(v.bytes for v in inputs if v.rowed) / self._rows,
+            output_bytes=sum({id(v): v.bytes for v in outputs}.values()) / self._rows,
+            weight_bytes=sum(value.bytes for value in self._weights.values()),
+            operations=self._operations,
+        )
+
+
+def _or_literal(value: _Value | None) -> _Value:
+    return _Value(0.0, False, True) if value is None else value
+
+
+def _called(eqn: Any) -> Any:
+    try:
+        program = inner_program(eqn)
+    except KeyError:
+        return None
+    return getattr(program, "jaxpr", program)
+
+
+def _bodies(eqn: Any, name: str) -> tuple[list[Any], float]:
+    """Return the programs inside a loop or branch, and how often each runs."""
+    if name == "scan":
+        return [_plain(eqn.params["jaxpr"])], float(eqn.params["length"])
+    if name == "while":
+        return [_plain(eqn.params["body_jaxpr"])], 1.0
+    return [_plain(branch) for branch in eqn.params["branches"]], 1.0
+
+
+def _plain(program: Any) -> Any:
+    return getattr(program, "jaxpr", program)
+
+
+def _bytes(aval: Any) -> float:
+    size = getattr(getattr(aval, "dtype", None), "itemsize", 0)
+    return float(math.prod(getattr(aval, "shape", ())) * size)

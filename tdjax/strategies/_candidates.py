@@ -1,0 +1,45 @@
+"""The strategies that are worth a thought for a call of some size."""
+
+from __future__ import annotations
+
+from tdjax.strategies.base import Strategy
+from tdjax.strategies.fold import Fold
+from tdjax.strategies.vmap import Vmap
+
+MOST_UNROLLED = 32
+MOST_BLOCKS = 256
+
+
+def candidates(batch: int, time: int, remat: bool = False) -> list[Strategy]:
+    """Return whole, blocked, unrolled and scanned forms, each once.
+
+    The number of blocks doubles from one to the next, up to 256. More than 32 are not written out:
+    compiling them takes more than they save.
+
+    Args:
+        batch: rows of a step.
+        time: steps.
+        remat: also the scanned forms that compute their blocks anew in the backward pass.
+    """
+    found: list[Strategy] = [Fold(), Vmap()]
+    for kind, size in ((Fold, batch * time), (Vmap, time)):
+        for count in _counts(size):
+            chunk = -(-size // count)
+            found += _forms(kind, chunk, -(-size // chunk), remat)
+    return list(dict.fromkeys(found))
+
+
+def _counts(size: int) -> list[int]:
+    doubled = [2**power for power in range(1, MOST_BLOCKS.bit_length())]
+    return sorted({min(count, size) for count in doubled})
+
+
+def _forms(kind: type[Fold] | type[Vmap], chunk: int, count: int, remat: bool) -> list[Strategy]:
+    if count < 2:
+        return []
+    forms: list[Strategy] = [kind(chunk_size=chunk)]
+    if count <= MOST_UNROLLED:
+        forms.append(kind(chunk_size=chunk, unroll=True))
+    if remat:
+        forms.append(kind(chunk_size=chunk, remat=True))
+    return forms

@@ -1,0 +1,63 @@
+"""Which strategy would be fastest, by prediction."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable
+
+from tdjax.costs.machine import Machine
+from tdjax.costs.predict import forward_s, gradient_s
+from tdjax.costs.work import Work
+from tdjax.strategies.base import Strategy
+
+# Blocks are chosen over the whole where they promise more than a prediction may be wrong by.
+WORTH = 1.1
+
+
+@dataclasses.dataclass(frozen=True)
+class Candidate:
+    """A strategy with its predicted cost.
+
+    Attributes:
+        strategy: the strategy.
+        forward_s: seconds of the forward pass.
+        gradient_s: seconds of the forward pass and the gradient of everything.
+    """
+
+    strategy: Strategy
+    forward_s: float
+    gradient_s: float
+
+    def cost(self, mode: str) -> float:
+        """Return what it is ranked by: "forward" alone, or forward and gradient together."""
+        return self.forward_s if mode == "forward" else self.forward_s + self.gradient_s
+
+
+def ranked(
+    among: Iterable[Strategy], work: Work, batch: int, time: int, machine: Machine, mode: str
+) -> list[Candidate]:
+    """Return strategies with their predicted costs, the one to run first.
+
+    The first of those that are given is the plain choice: it stays first unless another promises
+    to be 10% faster.
+
+    Args:
+        among: the strategies.
+        work: what a row costs.
+        batch: rows of a step.
+        time: steps.
+        machine: where it runs.
+        mode: "forward", or "both" for forward and gradient.
+    """
+    given = []
+    for strategy in among:
+        blocks = strategy.blocks(batch, time)
+        assert blocks is not None
+        costs = forward_s(blocks, work, machine), gradient_s(blocks, work, machine)
+        given.append(Candidate(strategy, *costs))
+    found = sorted(given, key=lambda each: each.cost(mode))
+    plain = given[0]
+    if plain.cost(mode) <= WORTH * found[0].cost(mode):
+        found.remove(plain)
+        found.insert(0, plain)
+    return found

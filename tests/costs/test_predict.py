@@ -1,0 +1,72 @@
+"""Predictions follow what is known of blocks: caches, weights, loops and what a gradient keeps."""
+
+import dataclasses
+
+import pytest
+
+from tdjax.costs.machine import Machine, assume, current_machine, machine_of
+from tdjax.costs.predict import Blocks, forward_s, gradient_s
+from tdjax.costs.work import Work
+
+CPU = Machine(
+    platform="cpu", dot_flops_s=1e11, conv_flops_s=1e11, transcendentals_s=1e9,
+    near_bytes=2e6, far_bytes=32e6, near_bytes_s=6e10, far_bytes_s=2e10, memory_bytes_s=1e10,
+    operation_s=5e-6, turn_s=2e-6,
+)  # fmt: skip
+NORMS = Work(moved_bytes=50e3, live_bytes=4e3, kept_bytes=20e3, input_bytes=2e3, output_bytes=2e3,
+             operations=20)  # fmt: skip
+MLP = Work(dot_flops=8e6, moved_bytes=1e5, live_bytes=8e3, kept_bytes=5e4, weight_bytes=17e6,
+           operations=12)  # fmt: skip
+
+
+def whole(rows):
+    return Blocks(rows, 1)
+
+
+def test_blocks_that_fit_the_caches_are_faster():
+    assert forward_s(Blocks(500, 32), NORMS, CPU) < 0.6 * forward_s(whole(16000), NORMS, CPU)
+
+
+def test_blocks_that_read_many_weights_are_slower():
+    assert forward_s(Blocks(16, 32), MLP, CPU) > 1.2 * forward_s(whole(512), MLP, CPU)
+
+
+def test_blocks_too_small_cost_their_operations():
+    assert forward_s(Blocks(2, 8000), NORMS, CPU) > 2 * forward_s(Blocks(500, 32), NORMS, CPU)
+
+
+def test_a_map_over_time_moves_its_input_and_output():
+    mapped = Blocks(1000, 1, transposed=True)
+    assert forward_s(mapped, NORMS, CPU) > forward_s(whole(1000), NORMS, CPU)
+
+
+def test_a_loop_stacks_what_it_keeps_unless_it_is_computed_anew():
+    looped = Blocks(500, 32, looped=True)
+    assert gradient_s(looped, NORMS, CPU) > gradient_s(Blocks(500, 32), NORMS, CPU)
+    anew = dataclasses.replace(looped, remat=True)
+    assert gradient_s(anew, NORMS, CPU) < gradient_s(looped, NORMS, CPU)
+
+
+@pytest.mark.parametrize("work", [NORMS, MLP])
+def test_a_gradient_costs_more_than_a_forward_pass(work):
+    for blocks in (whole(4096), Blocks(512, 8), Blocks(512, 8, looped=True, remat=True)):
+        assert gradient_s(blocks, work, CPU) > 2 * forward_s(blocks, work, CPU)
+
+
+def test_memory_slows_down_bit_by_bit():
+    sizes = [1e6, 2e6, 4e6, 16e6, 32e6, 64e6, 1e9]
+    speeds = [CPU.bytes_s(size) for size in sizes]
+    assert speeds == sorted(speeds, reverse=True)
+    assert speeds[0] == CPU.near_bytes_s and speeds[-1] < 1.2 * CPU.memory_bytes_s
+
+
+def test_an_accelerator_takes_all_at_once():
+    gpu = machine_of("gpu")
+    for work in (NORMS, MLP):
+        assert forward_s(whole(16000), work, gpu) < forward_s(Blocks(500, 32), work, gpu)
+
+
+def test_another_platform_can_be_assumed():
+    with assume("tpu"):
+        assert current_machine().platform == "tpu"
+    assert current_machine().platform == "cpu"

@@ -1,0 +1,98 @@
+"""What a row costs, counted by hand for functions that are small enough."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import pytest
+
+from tdjax import time_distributed
+from tdjax._call import trace
+from tdjax.costs.work import work_of
+
+FLOAT = 4
+
+
+def work(fun, *args, in_axes=1):
+    call = time_distributed(fun, in_axes=in_axes).bind(args, {}, None, None)
+    has_rows = [role in ("rows", "spread") for role in call.roles]
+    return work_of(trace(call, call.batch).jaxpr, call.batch, has_rows)
+
+
+def clips(*features, batch=6, time=5):
+    return jnp.ones((batch, time, *features))
+
+
+def test_a_matrix_product():
+    weights = jnp.ones((16, 32))
+    found = work(lambda x: x @ weights, clips(16))
+    assert found.dot_flops == 2 * 16 * 32 and found.conv_flops == 0
+    assert found.weight_bytes == 16 * 32 * FLOAT
+    assert (found.input_bytes, found.output_bytes) == (16 * FLOAT, 32 * FLOAT)
+    assert found.moved_bytes == found.live_bytes == found.kept_bytes == (16 + 32) * FLOAT
+    assert found.operations == 1
+
+
+@pytest.mark.parametrize(("groups", "strides"), [(1, 1), (2, 1), (1, 2)])
+def test_a_convolution(groups, strides):
+    kernel = jnp.ones((3, 3, 8 // groups, 16))
+
+    def conv(x):
+        return jax.lax.conv_general_dilated(
+            x, kernel, (strides, strides), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC"),
+            feature_group_count=groups,
+        )  # fmt: skip
+
+    side = 12 // strides
+    found = work(conv, clips(12, 12, 8))
+    assert found.conv_flops == 2 * side * side * 16 * 9 * 8 // groups
+    assert found.weight_bytes == kernel.nbytes
+
+
+def test_elementwise_operations_are_one():
+    found = work(lambda x: jnp.tanh(x * 2 + 1) * 3, clips(16))
+    assert found.operations == 1 and found.transcendentals == 16
+    assert found.moved_bytes == 2 * 16 * FLOAT
+
+
+def test_what_two_operations_read_is_in_memory():
+    def twice(x):
+        hidden = jnp.exp(x)
+        return hidden.sum(-1), hidden.max(-1)
+
+    found = work(twice, clips(16))
+    assert found.operations == 3  # exp, sum, max
+    assert found.moved_bytes == (16 + 16) * FLOAT + 2 * (16 + 1) * FLOAT
+
+
+def test_live_bytes_are_those_of_the_widest_moment():
+    narrow, wide = jnp.ones((8, 64)), jnp.ones((64, 8))
+    found = work(lambda x: (x @ narrow) @ wide, clips(8))
+    assert found.live_bytes == (8 + 64) * FLOAT  # the input is dead when the output is born
+    assert found.kept_bytes == (8 + 64 + 8) * FLOAT
+
+
+def test_a_row_costs_the_same_whatever_the_batch():
+    dense = nn.Dense(32)
+    variables = dense.init(jax.random.key(0), jnp.ones((1, 16)))
+    few, many = (work(lambda x: dense.apply(variables, x), clips(16, batch=b)) for b in (3, 30))
+    assert few == many
+
+
+def test_a_loop_counts_as_often_as_it_runs():
+    weights = jnp.ones((16, 16))
+
+    def looped(x):
+        return jax.lax.scan(lambda h, _: (h @ weights, None), x, None, length=7)[0]
+
+    assert work(looped, clips(16)).dot_flops == 7 * 2 * 16 * 16
+
+
+def test_calls_inside_are_followed():
+    weights = jnp.ones((16, 16))
+    inner = jax.jit(jax.checkpoint(lambda x: jax.nn.relu(x @ weights)))
+    assert work(lambda x: inner(inner(x)), clips(16)).dot_flops == 2 * 2 * 16 * 16
+
+
+def test_shared_arguments_are_weights():
+    found = work(lambda w, x: x @ w, jnp.ones((16, 4)), clips(16), in_axes=(None, 1))
+    assert found.weight_bytes == 16 * 4 * FLOAT and found.input_bytes == 16 * FLOAT

@@ -1,0 +1,106 @@
+"""What auto chooses: by prediction, among what keeps the meaning, the same for the same input."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import tdjax
+from tdjax import Auto, Fold, Vmap, time_distributed
+from tdjax.costs.machine import assume
+from tdjax.strategies import candidates, recorded
+
+
+class Norms(nn.Module):
+    @nn.compact
+    def __call__(self, x):
+        for _ in range(4):
+            x = nn.gelu(nn.LayerNorm()(x))
+        return x
+
+
+def norms():
+    module = Norms()
+    variables = module.init(jax.random.key(0), jnp.ones((1, 512)))
+    return lambda x: module.apply(variables, x)
+
+
+def mixing(x):
+    return norms()(x) - x.mean(0)
+
+
+def chosen(fun, x, auto="auto"):
+    with recorded() as decisions:
+        jax.eval_shape(time_distributed(fun, strategy=auto), x)
+    return decisions[0].strategy
+
+
+LARGE = jax.ShapeDtypeStruct((256, 32, 512), jnp.float32)
+SMALL = jax.ShapeDtypeStruct((4, 5, 512), jnp.float32)
+
+
+def test_rows_that_do_not_fit_the_caches_are_taken_in_blocks():
+    for auto in (Auto(), Auto(mode="forward")):
+        strategy = chosen(norms(), LARGE, auto)
+        assert isinstance(strategy, Fold) and 16 <= strategy.chunk_size <= 4096
+
+
+def test_few_rows_are_taken_at_once():
+    assert chosen(norms(), SMALL) == Fold()
+
+
+def test_what_mixes_rows_is_mapped_in_blocks_of_steps():
+    assert isinstance(chosen(mixing, LARGE), Vmap)
+    assert chosen(mixing, SMALL) == Vmap()
+
+
+def test_the_choice_is_the_same_for_the_same_input():
+    assert len({chosen(norms(), LARGE) for _ in range(3)}) == 1
+
+
+@pytest.mark.parametrize("platform", ["gpu", "tpu"])
+def test_an_accelerator_takes_all_at_once(platform):
+    with assume(platform):
+        assert chosen(norms(), LARGE) == Fold()
+
+
+@pytest.mark.parametrize("fun", [norms(), mixing], ids=["independent", "mixing"])
+def test_it_adds_one_trace_at_most(fun):
+    traces = []
+
+    def counted(x):
+        traces.append(x.shape)
+        return fun(x)
+
+    jax.eval_shape(time_distributed(counted), LARGE)
+    assert len(traces) <= 2
+
+
+def test_blocks_that_it_chose_keep_the_meaning():
+    x = jax.random.normal(jax.random.key(1), (256, 24, 512))
+    step = norms()
+    assert chosen(step, x) != Fold()
+
+    def loss(strategy, x):
+        return (time_distributed(step, strategy=strategy)(x) ** 3).mean()
+
+    expected, found = (jax.jit(jax.value_and_grad(lambda x, s=s: loss(s, x)))(x)
+                       for s in ("vmap", "auto"))  # fmt: skip
+    np.testing.assert_allclose(found[0], expected[0], rtol=1e-5)
+    np.testing.assert_allclose(found[1], expected[1], rtol=1e-4, atol=1e-9)
+
+
+def test_candidates_are_each_one_way_and_cover_the_rows():
+    for batch, time in ((1, 2), (3, 5), (32, 10), (256, 16)):
+        found = candidates(batch, time, remat=True)
+        assert len(found) == len(set(found)) and {Fold(), Vmap()} <= set(found)
+        for strategy in found:
+            blocks = strategy.blocks(batch, time)
+            assert (blocks.count - 1) * blocks.rows < batch * time <= blocks.count * blocks.rows
+    assert candidates(1, 1) == [Fold(), Vmap()]
+
+
+def test_a_mode_that_is_none_is_refused():
+    with pytest.raises(ValueError, match=r"mode='grad'\): mode must be \"both\" or \"forward\""):
+        tdjax.Auto(mode="grad")
