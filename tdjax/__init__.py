@@ -15,6 +15,7 @@ from tdjax.strategies import Auto, Fold, Vmap
 if TYPE_CHECKING:
     from tdjax import linen, nnx
     from tdjax._explain import Explanation, explain
+    from tdjax._tune import Tuning, tune
     from tdjax.comparison import Comparison, Entry, compare
 
 __version__ = "0.1.0"
@@ -26,6 +27,7 @@ __all__ = [
     "Explanation",
     "Fold",
     "StrategyError",
+    "Tuning",
     "Vmap",
     "__version__",
     "compare",
@@ -33,6 +35,7 @@ __all__ = [
     "linen",
     "nnx",
     "time_distributed",
+    "tune",
 ]
 
 _LAZY = {
@@ -41,6 +44,8 @@ _LAZY = {
     "Entry": "tdjax.comparison",
     "explain": "tdjax._explain",
     "Explanation": "tdjax._explain",
+    "tune": "tdjax._tune",
+    "Tuning": "tdjax._tune",
 }
 
 

@@ -115,7 +115,7 @@ def _of_module(
 
 def _of_decision(decision: Decision) -> Explanation:
     call, proven = decision.call, decision.proven
-    reasons = [f"Of what auto can take it is chosen because {decision.reason}."]
+    reasons = [decision.reason]
     if proven is None:
         independent, reason = _proof(call)
     else:

@@ -1,4 +1,4 @@
-"""The command line: `tdjax compare`, `tdjax show`, `tdjax targets`."""
+"""The command line: `tdjax compare`, `tdjax tune`, `tdjax show`, `tdjax targets`."""
 
 from __future__ import annotations
 
@@ -92,6 +92,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"tdjax {__version__}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     _add_compare(commands)
+    _add_tune(commands)
     show = commands.add_parser(
         "show",
         help="print a saved comparison, or two side by side",
@@ -112,19 +113,9 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _add_compare(commands: Any) -> None:
-    compare = commands.add_parser(
-        "compare",
-        help="measure strategies, on the built-in workloads or on a function of your own",
-        description="Measure strategies, check that they agree, and say which is fastest.",
-        epilog="""examples:
-  tdjax compare
-  tdjax compare mlp conv_net --dtype bfloat16 --targets cpu,tpu:v5e
-  tdjax compare my.net:step --shape 64,64 --shape 8,16,64 --in-axes none,1
-  tdjax compare "my.net:Net(features=(8, 16), train=False)" --shape 8,16,32""",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    add = compare.add_argument
+def _add_what(command: Any) -> None:
+    """Add the options that say what runs, and under which strategies."""
+    add = command.add_argument
     add(
         "what",
         nargs="*",
@@ -160,6 +151,44 @@ def _add_compare(commands: Any) -> None:
         "rivals; or every: auto and all that it chooses from, which takes long "
         "(default: vmap, fold, map, unroll, and folds in blocks of rows)",
     )
+
+
+def _add_tune(commands: Any) -> None:
+    tune = commands.add_parser(
+        "tune",
+        help="measure what is fastest, and let auto take it from then on",
+        description="Measure the strategies that promise most on a workload or a function of your "
+        "own, and remember the results: auto looks there first.",
+    )
+    _add_what(tune)
+    add = tune.add_argument
+    add("--mode", choices=("forward", "grad", "both"), default="both", help="default: both")
+    add(
+        "--memory-budget",
+        type=_bytes,
+        metavar="64MB",
+        help="temporary memory that the program may take; what takes more is not run",
+    )
+    add("--timeout", type=float, default=60.0, metavar="SECONDS", help="what a call may take")
+    add("--list", action="store_true", help="list the results that are kept")
+    add("--clear", action="store_true", help="delete them")
+    tune.set_defaults(command=_tune, quick=False)
+
+
+def _add_compare(commands: Any) -> None:
+    compare = commands.add_parser(
+        "compare",
+        help="measure strategies, on the built-in workloads or on a function of your own",
+        description="Measure strategies, check that they agree, and say which is fastest.",
+        epilog="""examples:
+  tdjax compare
+  tdjax compare mlp conv_net --dtype bfloat16 --targets cpu,tpu:v5e
+  tdjax compare my.net:step --shape 64,64 --shape 8,16,64 --in-axes none,1
+  tdjax compare "my.net:Net(features=(8, 16), train=False)" --shape 8,16,32""",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    _add_what(compare)
+    add = compare.add_argument
     add(
         "--peers",
         dest="strategies",
@@ -262,6 +291,51 @@ def _compare(chosen: argparse.Namespace) -> int:
     return _INTERRUPTED
 
 
+def _tune(chosen: argparse.Namespace) -> int:
+    from tdjax import _tuned
+    from tdjax.comparison.extras import need
+    from tdjax.comparison.interrupts import heeding
+    from tdjax.comparison.progress import shown
+
+    if chosen.clear:
+        sys.stdout.write(f"deleted {_tuned.clear()} results in {_tuned.folder()}\n")
+        return 0
+    if chosen.list:
+        return _list_results()
+    from tdjax._tune import tune_subject
+
+    try:
+        need("rich", "progress")
+        jobs = _jobs(chosen)
+    except (ValueError, TypeError, ImportError) as error:
+        raise _Wrong(error) from None
+    with shown() as shown_progress, heeding(shown_progress) as progress:
+        for job in jobs:
+            try:
+                made, _ = job.make()
+                given = None if chosen.strategies is None else _read_strategies(chosen.strategies)
+                modes = chosen.mode, given, chosen.memory_budget, chosen.timeout
+                tuning = tune_subject(made, *modes, progress)
+            except (ValueError, OSError) as error:
+                raise _Wrong(f"{job.name}: {error}") from error
+            progress.log(f"{job.name}: {tuning}")
+    return 0
+
+
+def _list_results() -> int:
+    from tdjax import _tuned
+
+    results = _tuned.everything()
+    for each in results:
+        fastest = min(each.times, key=lambda name: each.times[name], default="nothing ran")
+        sizes = " x ".join(map(str, each.sizes))
+        sys.stdout.write(
+            f"{each.title} {each.mode}, {sizes} rows, {each.device}, {each.date}: {fastest}\n"
+        )
+    sys.stdout.write(f"{len(results)} results in {_tuned.folder()}\n")
+    return 0
+
+
 def _limits(chosen: argparse.Namespace, targets: Sequence[Any], make: Any) -> Any:
     if chosen.rounds or chosen.within is None:
         return None
@@ -305,11 +379,8 @@ def _pictures(comparison: Any, folder: Path, quick: bool) -> list[Path]:
 
 def _jobs(chosen: argparse.Namespace) -> list[Any]:
     from tdjax.comparison import suite
-    from tdjax.comparison.strategy_list import read_strategies
 
-    strategies: Any = chosen.strategies
-    if strategies is not None and strategies not in suite.SETS:
-        strategies = read_strategies(strategies)
+    strategies = None if chosen.strategies is None else _read_strategies(chosen.strategies)
     functions = [name for name in chosen.what if ":" in name]
     if not functions:
         names = dict.fromkeys(chosen.what or workloads.names())
@@ -332,6 +403,13 @@ def _jobs(chosen: argparse.Namespace) -> list[Any]:
     if len(dtypes) not in (1, len(chosen.shape)):
         raise ValueError(f"--dtype has {len(dtypes)} dtypes for {len(chosen.shape)} arguments")
     return [suite.function(functions[0], chosen.shape, dtypes, in_axes, out_axes, strategies)]
+
+
+def _read_strategies(text: str) -> Any:
+    from tdjax.comparison import suite
+    from tdjax.comparison.strategy_list import read_strategies
+
+    return text if text in suite.SETS else read_strategies(text)
 
 
 def _effort(chosen: argparse.Namespace) -> Any:
@@ -385,6 +463,19 @@ def _shape(text: str) -> tuple[int, ...]:
     if min(sizes) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is no shape; write positive sizes, as 8,16,64")
     return sizes
+
+
+def _bytes(text: str) -> int:
+    scales = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9}
+    scales |= {"KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
+    number = text.strip().rstrip("kKMGgmiIbB")
+    try:
+        size = int(float(number) * scales[text.strip()[len(number) :].strip().upper()])
+    except (ValueError, KeyError):
+        size = 0
+    if size < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no size; write 500kB, 64MB, 1GiB, ...")
+    return size
 
 
 def _seconds(text: str) -> float | None:

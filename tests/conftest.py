@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import tempfile
 from pathlib import Path
 
 import jax
@@ -9,6 +10,10 @@ import pytest
 
 from tdjax.comparison.compiled import catalog
 from tdjax.comparison.hardware import leave_out_absent
+
+# What a user has tuned must not choose here, nor be changed.
+_cache = tempfile.TemporaryDirectory(prefix="tdjax-tests-")
+os.environ["TDJAX_CACHE_DIR"] = _cache.name
 
 os.environ["KERAS_BACKEND"] = "jax"  # Keras chooses its backend when it is first imported
 

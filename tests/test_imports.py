@@ -11,19 +11,19 @@ import tdjax
 
 PACKAGE = Path(tdjax.__file__).parent
 HEAVY = ("flax", "matplotlib", "rich", "hypothesis", "PIL", "pandas")
-OUTER = ("linen", "nnx", "_flax", "workloads", "comparison", "compare", "_explain", "cli")
+OUTER = ("linen", "nnx", "_flax", "workloads", "comparison", "compare", "_explain", "_tune", "cli")
 OUTER += ("__main__",)
 
 # From the bottom up: a module may import from its own layer and from those before it.
 LAYERS = (
-    ("_errors", "_symbolic", "_equation"),
-    ("_fingerprint", "_axes", "_mask", "_call"),
+    ("_errors", "_symbolic", "_equation", "_processor"),
+    ("_fingerprint", "_axes", "_mask", "_call", "_tuned"),
     ("independence", "costs"),
     ("strategies",),
     ("_flax_guard", "_transform"),
     ("_flax", "linen", "nnx"),
     ("workloads", "comparison"),
-    ("_explain",),
+    ("_explain", "_tune"),
     ("cli", "__main__"),
 )
 

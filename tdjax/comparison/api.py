@@ -105,8 +105,8 @@ def compare(
         name=workload,
     )
     effort = Effort(rounds=rounds, timeout_s=timeout)
-    with _progress(progress) as told:
-        session = Session(resolve(targets), wanted, effort, told, control=control)
+    with told(progress) as shown_progress:
+        session = Session(resolve(targets), wanted, effort, shown_progress, control=control)
         session.run([Job(made.name, lambda: (made, chosen), placed=partition is not None)])
     return session.comparison()
 
@@ -133,7 +133,8 @@ def check_effort(rounds: int | None, timeout: float) -> None:
         raise ValueError(f"timeout: got {timeout!r}, needed seconds above 0.")
 
 
-def _progress(progress: Progress | bool | None) -> AbstractContextManager[Progress]:
+def told(progress: Progress | bool | None) -> AbstractContextManager[Progress]:
+    """Return who is told how far it is: a bar for True, nobody for None or False."""
     if progress is True:
         return shown()
     return nullcontext(progress or Silent())

@@ -7,11 +7,11 @@ import os
 import platform
 from collections.abc import Sequence
 from importlib import metadata
-from pathlib import Path
 
 import jax
 
 import tdjax
+from tdjax._processor import processor
 from tdjax.comparison.targets import Target
 
 _PACKAGES = ("jax", "jaxlib", "flax", "numpy")
@@ -22,7 +22,7 @@ def environment(targets: Sequence[Target]) -> dict[str, str | int | None]:
     return {
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "devices": ", ".join(_device(target) for target in targets),
-        "processor": _processor(),
+        "processor": processor(),
         "cores": _cores(),
         "platform": platform.platform(),
         "python": platform.python_version(),
@@ -56,12 +56,3 @@ def _cores() -> int | None:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count()
-
-
-def _processor() -> str | None:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor() or None
-    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    return next(names, platform.machine() or None)

@@ -9,6 +9,7 @@ from typing import Any
 
 import jax
 
+from tdjax.comparison import wording
 from tdjax.comparison.allocator import settle_allocator
 from tdjax.comparison.candidate import Candidate, to_entry
 from tdjax.comparison.device_time import device_seconds
@@ -38,6 +39,7 @@ class Measurement:
         effort: how long it may take.
         control: whether to measure the reference twice, the second time under another name and
             compiled anew: a sound measurement finds the two level.
+        memory_budget: bytes of temporary memory; a candidate that takes more is not called.
     """
 
     def __init__(
@@ -49,14 +51,17 @@ class Measurement:
         device: jax.Device | None,
         effort: Effort,
         control: bool = False,
+        memory_budget: int | None = None,
     ) -> None:
         self.subject = subject
         self.group = group
         self.device = device
         self.effort = effort
         self.candidates = [Candidate(strategy) for strategy in strategies]
-        listed = (c for c in self.candidates if c.strategy == reference)
+        # Within a budget the reference may be no choice; its answer is the right one all the same.
+        listed = (c for c in self.candidates if c.strategy == reference and memory_budget is None)
         self.reference = next(listed, Candidate(reference, listed=False))
+        self._memory_budget = memory_budget
         if control:
             self.candidates.append(Candidate(reference, control=True))
         self._arguments: tuple[Any, Any] | None = None
@@ -140,8 +145,18 @@ class Measurement:
                 tell(f"compiling {candidate.name}", _COMPILED * index / len(candidates))
                 if begun is not None:
                     _finish(candidate, begun)
+                if candidate is not self.reference:
+                    self._hold_to_budget(candidate)
         finally:
             compiler.shutdown(cancel_futures=True)
+
+    def _hold_to_budget(self, candidate: Candidate) -> None:
+        if self._memory_budget is None or candidate.program is None:
+            return
+        taken = candidate.program.temp_bytes
+        if taken is not None and taken > self._memory_budget:
+            allowed = wording.memory(self._memory_budget)
+            candidate.drop("failed", f"takes {wording.memory(taken)}, the budget is {allowed}")
 
     def _begin(
         self, candidate: Candidate, arguments: Sequence[Any], compiler: Executor

@@ -90,3 +90,14 @@ class PeakMemory:
             self._child.ask(("arguments", arrays), _START_TIMEOUT)
             self._arguments = arguments
         return self._child
+
+
+class NoPeakMemory(PeakMemory):
+    """Measures none, where only time counts."""
+
+    def __init__(self) -> None:
+        super().__init__("none")
+
+    def measure(self, program: Program, arguments: Sequence[Any], deadline: float) -> int | None:
+        """Return None."""
+        return None

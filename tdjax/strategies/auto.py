@@ -8,6 +8,7 @@ import dataclasses
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from tdjax import _tuned
 from tdjax._call import Call, Program, trace
 from tdjax._symbolic import is_symbolic
 from tdjax.costs.machine import current_machine
@@ -19,7 +20,9 @@ from tdjax.strategies.base import Strategy
 from tdjax.strategies.fold import Fold
 from tdjax.strategies.vmap import Vmap
 
-_FASTEST = "it is predicted to be the fastest of those that keep the meaning"
+_FASTEST = "It is predicted to be the fastest of those that keep the meaning."
+
+_MEASURED = "It was measured to be the fastest here (tuned on {})."
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -29,7 +32,7 @@ class Decision:
     Attributes:
         call: the call, with its trace.
         strategy: what runs.
-        reason: why, as the end of a sentence.
+        reason: why, a sentence.
         proven: what is known of its rows; None where that was not asked.
         work: what a row costs; None where nothing had to be predicted.
         predicted: what strategies are predicted to take, this one first.
@@ -104,28 +107,58 @@ class Auto(Strategy):
     def decide(self, call: Call) -> Decision:
         """Return what would run, and why; nothing is run or compiled."""
         if call.axis_name is not None:
-            return Decision(
-                call, Vmap(), "it binds a name over time, which is there under vmap only"
-            )
+            return Decision(call, Vmap(), "Time has a name, which is bound under vmap alone.")
         if call.pooled:
-            return Decision(call, Fold(), "all steps are one batch (pooled), which is a whole fold")
+            return Decision(
+                call, Fold(), "All steps are one batch (pooled=True), which is a whole fold."
+            )
         if call.batch is None:
-            return Decision(call, Vmap(), "no argument has both time and batch")
+            return Decision(
+                call,
+                Vmap(),
+                "No argument has both time and batch, so that there are no rows to fold.",
+            )
         if not is_symbolic(call.time) and call.time == 1:
-            return Decision(call, Vmap(), "there is one step only")
+            return Decision(call, Vmap(), "There is one step only.")
         step = trace(call, call.batch)
         call = dataclasses.replace(call, traced=step)
         work, planned = self.plan(call, step)
+        measured = self._measured(call, step, planned)
+        reason = _MEASURED.format(measured[0]) if measured else _FASTEST
+        planned = measured[1] if measured else planned
         proven = None
         if not planned or isinstance(planned[0].strategy, Fold):
             fold = planned[0].strategy if planned else Fold()
             assert isinstance(fold, Fold)
             proven = prove(call, fold.chunk_size or call.batch * call.time, settled=True)
             if proven.proof.independent and not _shares_rows(call, proven):
-                return Decision(call, fold, _FASTEST, proven, work, planned)
+                return Decision(call, fold, reason, proven, work, planned)
             planned = [each for each in planned if not isinstance(each.strategy, Fold)]
         best = planned[0].strategy if planned else Vmap()
-        return Decision(call, best, _FASTEST, proven, work, planned)
+        return Decision(call, best, reason, proven, work, planned)
+
+    def _measured(
+        self, call: Call, step: Program, planned: Sequence[Candidate]
+    ) -> tuple[str, list[Candidate]] | None:
+        """Return the date of what tuning has measured, and candidates in that order; None without.
+
+        Where both modes were measured, and both count, their times are added up.
+        """
+        if not planned or not _tuned.anything_known():
+            return None
+        found = _tuned.find(_tuned.key_of(call, step))
+        counted = [each for each in found if self.mode != "forward" or each.mode == "forward"]
+        if not counted:
+            return None
+        times: dict[str, float] = {}
+        for strategy in set.intersection(*(set(each.times) for each in counted)):
+            times[strategy] = sum(each.times[strategy] for each in counted)
+        ranked = [each for each in planned if str(each.strategy) in times]
+        if not ranked:
+            return None
+        ranked.sort(key=lambda each: times[str(each.strategy)])
+        others = [each for each in planned if str(each.strategy) not in times]
+        return max(each.date for each in counted), [*ranked, *others]
 
     def plan(self, call: Call, step: Program) -> tuple[Work | None, list[Candidate]]:
         """Return what a row costs, and what every strategy is predicted to take, the best first.

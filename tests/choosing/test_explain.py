@@ -73,7 +73,7 @@ def test_flax_modules(module):
     ("options", "said"),
     [
         ({"pooled": True}, "one batch"),
-        ({"axis_name": "time"}, "binds a name"),
+        ({"axis_name": "time"}, "Time has a name"),
     ],
 )
 def test_what_leaves_one_way_says_so(options, said):

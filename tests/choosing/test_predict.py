@@ -11,7 +11,7 @@ from tdjax.costs.work import Work
 CPU = Machine(
     platform="cpu", dot_flops_s=1e11, conv_flops_s=1e11, transcendentals_s=1e9,
     near_bytes=2e6, far_bytes=32e6, near_bytes_s=6e10, far_bytes_s=2e10, memory_bytes_s=1e10,
-    operation_s=5e-6, turn_s=2e-6,
+    operation_s=5e-6, turn_s=2e-6, fresh_above=32e6, fresh_bytes_s=3e9,
 )  # fmt: skip
 NORMS = Work(moved_bytes=50e3, live_bytes=4e3, kept_bytes=20e3, input_bytes=2e3, output_bytes=2e3,
              operations=20)  # fmt: skip
@@ -70,3 +70,11 @@ def test_another_platform_can_be_assumed():
     with assume("tpu"):
         assert current_machine().platform == "tpu"
     assert current_machine().platform == "cpu"
+
+
+def test_memory_that_comes_fresh_from_the_system_costs():
+    heavy = dataclasses.replace(NORMS, live_bytes=20e3)
+    seldom = dataclasses.replace(CPU, fresh_above=float("inf"))
+    assert forward_s(whole(16000), heavy, CPU) > 1.5 * forward_s(whole(16000), heavy, seldom)
+    few = Blocks(500, 32)
+    assert forward_s(few, NORMS, CPU) < 1.1 * forward_s(whole(16000), NORMS, seldom)

@@ -1,0 +1,266 @@
+"""`tune`: measure what could run, and remember what was fastest; `auto` looks there first."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import functools
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import jax
+
+from tdjax import _tuned
+from tdjax.comparison.api import check_effort, parse_strategies, told
+from tdjax.comparison.entry import Entry, Group
+from tdjax.comparison.guard import Guard
+from tdjax.comparison.intervals import paired_ratio
+from tdjax.comparison.measure import Measurement
+from tdjax.comparison.peak import NoPeakMemory
+from tdjax.comparison.progress import Progress
+from tdjax.comparison.rounds import Effort
+from tdjax.comparison.subject import Subject, subject
+from tdjax.comparison.wording import memory, seconds, short
+from tdjax.strategies import Auto, Candidate, Decision, Strategy, parse, recorded
+
+MODES = {"forward": ("forward",), "grad": ("grad",), "both": ("forward", "grad")}
+# What is predicted to take so much longer than the first is not measured.
+_PROMISING = 2.5
+_FEWEST = 8
+_BUDGET_S = 15.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Tuning:
+    """What `tune` measured. Printing it gives a table.
+
+    Attributes:
+        best: the strategy object that was fastest.
+        entries: what was measured, one a candidate and mode, as in a `Comparison`.
+        paths: where the results were written.
+    """
+
+    best: Strategy
+    entries: tuple[Entry, ...]
+    paths: tuple[Path, ...]
+
+    def __str__(self) -> str:
+        lines = [f"{self.best} is fastest."]
+        for mode in dict.fromkeys(entry.mode for entry in self.entries):
+            entries = [entry for entry in self.entries if entry.mode == mode]
+            entries.sort(key=lambda e: (e.status != "ok", e.median_s or 0.0))
+            width = max(len(short(entry.strategy)) for entry in entries)
+            lines.append(f"{mode}:")
+            for entry in entries:
+                what = f"{seconds(entry.median_s):>8}  {memory(entry.temp_bytes):>8}"
+                note = "" if entry.status == "ok" else f"  {entry.status}: {entry.error}"
+                lines.append(f"  {short(entry.strategy):<{width}}  {what}{note}")
+        return "\n".join(lines)
+
+
+def tune(
+    fun: Any,
+    *args: Any,
+    in_axes: Any = 1,
+    out_axes: Any = 1,
+    mode: str = "forward",
+    strategies: Sequence[Any] | None = None,
+    mask: Any = None,
+    seq_lengths: Any = None,
+    kwargs: dict[str, Any] | None = None,
+    memory_budget: int | None = None,
+    timeout: float = 60.0,
+    progress: Progress | bool | None = None,
+) -> Tuning:
+    """Measure the strategies that could be fastest, and remember the results.
+
+    Candidates come from the predictions of `auto`. Each is compiled, its outputs and gradients are
+    checked against `vmap`, and rounds of samples are taken, which the slow ones leave early. The
+    results are kept in a file, and `auto` takes the fastest from then on, in this process and in
+    others, for the same program, sizes, device and versions.
+
+    Args:
+        fun: a step function, a wrapped one, or a Flax module, as for `compare`.
+        *args: its arguments, with their time axes.
+        in_axes, out_axes: as for `time_distributed`; a wrapped function brings its own.
+        mode: "forward"; "grad", forward and gradient together; or "both", which picks what has the
+            smallest sum.
+        strategies: the candidates; None: those that promise most.
+        mask, seq_lengths, kwargs: passed on.
+        memory_budget: bytes of temporary memory that the compiled program may take; what takes more
+            is not run.
+        timeout: seconds that a call may take.
+        progress: True shows it on standard error; or an object, as for `compare`.
+
+    Returns:
+        A `Tuning`.
+
+    Raises:
+        ValueError: an unknown mode or strategy; there is nothing to choose from; or nothing fits
+            the budget, with the least that can be had.
+        OSError: the results cannot be written.
+
+    >>> import jax.numpy as jnp
+    >>> tuning = tune(jnp.tanh, jnp.ones((4, 6, 8)), strategies=("vmap", "fold"))
+    >>> [entry.status for entry in tuning.entries]
+    ['ok', 'ok']
+    """
+    given = None if strategies is None else parse_strategies(strategies)
+    made = subject(
+        fun,
+        args,
+        in_axes=in_axes,
+        out_axes=out_axes,
+        mask=mask,
+        seq_lengths=seq_lengths,
+        kwargs=kwargs,
+    )
+    with told(progress) as progress_told:
+        return tune_subject(made, mode, given, memory_budget, timeout, progress_told)
+
+
+def tune_subject(
+    made: Subject,
+    mode: str,
+    strategies: Sequence[Strategy] | None,
+    memory_budget: int | None,
+    timeout: float,
+    progress: Progress,
+) -> Tuning:
+    """Tune what `compare` runs; see `tune`."""
+    if mode not in MODES:
+        raise ValueError(f"mode: got {mode!r}, needed 'forward', 'grad' or 'both'.")
+    check_effort(None, timeout)
+    if memory_budget is not None and not memory_budget > 0:
+        raise ValueError(f"memory_budget: got {memory_budget!r}, needed bytes above 0, or None.")
+    decision = _decision(made, mode)
+    chosen = strategies or _promising(decision.predicted, mode, memory_budget)
+    with Guard() as guard:
+        measured = [
+            _measure(made, each, chosen, memory_budget, timeout, guard, progress)
+            for each in MODES[mode]
+        ]
+    for measurement in measured:
+        _check_any(measurement, memory_budget)
+    paths = tuple(_tuned.keep(_result(decision, measurement)) for measurement in measured)
+    entries = tuple(entry for measurement in measured for entry in measurement.entries)
+    return Tuning(_best(entries, chosen), entries, paths)
+
+
+def _decision(made: Subject, mode: str) -> Decision:
+    """Return what `auto` would do before anything is measured."""
+    auto = Auto(mode="forward" if mode == "forward" else "both")
+    with recorded() as decisions:
+        jax.eval_shape(functools.partial(made.call, auto), made.arrays)
+    if not decisions or not decisions[0].predicted:
+        reason = f": {decisions[0].reason}" if decisions else ", for it updates shared state."
+        raise ValueError(f"tune: {made.name} can be run in one way only{reason}")
+    return decisions[0]
+
+
+def _promising(
+    predicted: Sequence[Candidate], mode: str, memory_budget: int | None
+) -> list[Strategy]:
+    """Return the candidates that are predicted to come near the first; all under a budget."""
+    ranked = sorted(predicted, key=lambda each: each.cost("forward" if mode == "forward" else mode))
+    limit = _PROMISING * ranked[0].cost(mode)
+    near = [c for i, c in enumerate(ranked) if i < _FEWEST or c.cost(mode) <= limit]
+    kept = ranked if memory_budget is not None else near
+    # In a forward pass there is nothing to compute anew.
+    anew = mode != "forward"
+    return [each.strategy for each in kept if anew or not getattr(each.strategy, "remat", False)]
+
+
+def _measure(
+    made: Subject,
+    mode: str,
+    strategies: Sequence[Strategy],
+    memory_budget: int | None,
+    timeout: float,
+    guard: Guard,
+    progress: Progress,
+) -> Measurement:
+    platform = jax.default_backend()
+    group = Group(made.name, platform, "measured", mode)
+    effort = Effort(budget_s=_BUDGET_S, timeout_s=timeout)
+    measurement = Measurement(
+        made, group, strategies, parse("vmap"), None, effort, memory_budget=memory_budget
+    )
+
+    def tell(text: str, fraction: float) -> None:
+        progress.update(f"{made.name} {mode}: {text}", fraction)
+
+    measurement.run(guard, NoPeakMemory(), tell)
+    return measurement
+
+
+def _check_any(measurement: Measurement, memory_budget: int | None) -> None:
+    entries = measurement.entries
+    if any(entry.status == "ok" for entry in entries):
+        return
+    name, mode = measurement.group.workload, measurement.group.mode
+    sized = [entry for entry in entries if entry.temp_bytes is not None]
+    if memory_budget is not None and sized:
+        least = min(sized, key=lambda entry: entry.temp_bytes or 0)
+        raise ValueError(
+            f"memory_budget: nothing fits {memory(memory_budget)}; the least that {name} can do "
+            f"with in mode {mode!r} is {memory(least.temp_bytes)}, by {least.strategy}."
+        )
+    first = next((entry.error for entry in entries if entry.error), "nothing ran")
+    raise ValueError(f"tune: no candidate for {name} ran to the end in mode {mode!r}: {first}")
+
+
+def _result(decision: Decision, measurement: Measurement) -> _tuned.Tuned:
+    call = decision.call
+    assert call.traced is not None
+    return _tuned.Tuned(
+        key=_tuned.key_of(call, call.traced),
+        mode=measurement.group.mode,
+        title=call.title,
+        sizes=(call.batch, call.time),
+        device=_tuned.device_kind(),
+        versions=_tuned.versions(),
+        date=datetime.datetime.now(datetime.UTC).date().isoformat(),
+        candidates=[
+            {
+                "strategy": entry.strategy,
+                "status": entry.status,
+                "error": entry.error,
+                "median_s": _time(entry, measurement.entries),
+                "samples_s": list(entry.samples_s),
+                "temp_bytes": entry.temp_bytes,
+            }
+            for entry in measurement.entries
+        ],
+    )
+
+
+def _time(entry: Entry, entries: Sequence[Entry]) -> float | None:
+    """Return the time that candidates are ordered by: paired with the one that took every round.
+
+    A candidate that left early was measured when the machine may have been slower.
+    """
+    if not entry.samples_s:
+        return None
+    pivot = max(entries, key=lambda other: len(other.samples_s))
+    return paired_ratio(entry.samples_s, pivot.samples_s).value * median(pivot.samples_s)
+
+
+def _best(entries: Sequence[Entry], strategies: Sequence[Strategy]) -> Strategy:
+    """Return the strategy with the smallest sum of times over the modes."""
+    modes = dict.fromkeys(entry.mode for entry in entries)
+    ok = {
+        (e.strategy, e.mode): _time(e, [other for other in entries if other.mode == e.mode]) or 0.0
+        for e in entries
+        if e.status == "ok"
+    }
+    sums = {
+        strategy: sum(ok[str(strategy), mode] for mode in modes)
+        for strategy in strategies
+        if all((str(strategy), mode) in ok for mode in modes)
+    }
+    if not sums:
+        raise ValueError("tune: no candidate ran to the end in both modes.")
+    return min(sums, key=lambda strategy: sums[strategy])

@@ -1,0 +1,192 @@
+"""Results of tuning, kept in files: which strategy was measured to be fastest for a program.
+
+One file a program and mode, written whole or not at all, so that several processes can tune at
+once. What cannot be read is left out, with a warning.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import hashlib
+import json
+import os
+import re
+import tempfile
+import warnings
+from collections.abc import Mapping, Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from tdjax._call import Call, Program
+from tdjax._processor import processor
+
+FORMAT = "tdjax-tuning"
+VERSION = 1
+MODES = ("forward", "grad")
+_ADDRESS = re.compile(r"0x[0-9a-f]+")
+
+
+@dataclasses.dataclass(frozen=True)
+class Tuned:
+    """What was measured of one program in one mode.
+
+    Attributes:
+        key: the program, its sizes and the device, hashed.
+        mode: "forward", or "grad" for forward and gradient.
+        title: the function's name.
+        sizes: its batch and time size.
+        device: the kind of device.
+        versions: of jax, jaxlib and tdjax.
+        date: when it was measured.
+        candidates: of each strategy its name, status, error, samples in seconds, median, and
+            temporary bytes.
+    """
+
+    key: str
+    mode: str
+    title: str
+    sizes: tuple[int, int]
+    device: str
+    versions: Mapping[str, str]
+    date: str
+    candidates: Sequence[Mapping[str, Any]]
+
+    @property
+    def times(self) -> dict[str, float]:
+        """The median of each strategy that ran to the end, in seconds."""
+        return {c["strategy"]: c["median_s"] for c in self.candidates if c["status"] == "ok"}
+
+
+def folder() -> Path:
+    """Return where results are kept: `TDJAX_CACHE_DIR`, or the user's cache folder."""
+    given = os.environ.get("TDJAX_CACHE_DIR")
+    if given:
+        return Path(given) / "tuning"
+    import platformdirs
+
+    return Path(platformdirs.user_cache_dir("tdjax")) / "tuning"
+
+
+def key_of(call: Call, step: Program) -> str:
+    """Return what results are kept under: the program, its sizes, the device and the versions.
+
+    The values of arrays do not enter. What a function's derivative rules compute does not either:
+    they have no text.
+    """
+    described = (
+        _ADDRESS.sub("", str(step.jaxpr.bare)),
+        str(call.layout()),
+        [str(getattr(leaf, "sharding", None)) for leaf in call.leaves if _is_spread(leaf)],
+        device_kind(),
+        sorted(versions().items()),
+    )
+    return hashlib.sha256(repr(described).encode()).hexdigest()[:32]
+
+
+def device_kind() -> str:
+    """Return the kind of JAX's default device; of a CPU its model, and how many cores there are."""
+    device = jax.devices()[0]
+    if device.platform != "cpu":
+        return str(device.device_kind)
+    return f"cpu, {processor()}, {os.cpu_count()} cores"
+
+
+@functools.cache
+def versions() -> dict[str, str]:
+    """Return the versions that a result holds for."""
+    found = {name: metadata.version(name) for name in ("jax", "jaxlib")}
+    return {**found, "results": str(VERSION)}
+
+
+def find(key: str) -> list[Tuned]:
+    """Return what is known of a program, in any mode."""
+    return [found for mode in MODES if (found := _read(_path(key, mode))) is not None]
+
+
+def anything_known() -> bool:
+    """Say whether there are results at all: then programs are worth a key."""
+    try:
+        return any(folder().glob("*.json"))
+    except OSError:
+        return False
+
+
+def everything() -> list[Tuned]:
+    """Return all results, in the order of their files' names."""
+    found = (_read(path) for path in sorted(folder().glob("*.json")))
+    return [each for each in found if each is not None]
+
+
+def clear() -> int:
+    """Delete all results; return how many files there were."""
+    paths = list(folder().glob("*.json"))
+    for path in paths:
+        path.unlink(missing_ok=True)
+    return len(paths)
+
+
+def keep(tuned: Tuned) -> Path:
+    """Write a result in the place of an earlier one.
+
+    Raises:
+        OSError: the folder cannot be written.
+    """
+    path = _path(tuned.key, tuned.mode)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    content = {"format": FORMAT, "version": VERSION, **dataclasses.asdict(tuned)}
+    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    try:
+        with os.fdopen(handle, "w") as file:
+            json.dump(content, file, indent=1)
+        os.replace(temporary, path)
+    except BaseException:
+        os.unlink(temporary)
+        raise
+    _known.pop(path, None)
+    return path
+
+
+def _path(key: str, mode: str) -> Path:
+    return folder() / f"{key}-{mode}.json"
+
+
+_known: dict[Path, tuple[int, Tuned | None]] = {}
+
+
+def _read(path: Path) -> Tuned | None:
+    """Return what a file holds, read once for as long as it does not change."""
+    try:
+        changed = path.stat().st_mtime_ns
+    except OSError:
+        return None
+    known = _known.get(path)
+    if known is None or known[0] != changed:
+        known = _known[path] = changed, _parsed(path)
+    return known[1]
+
+
+def _parsed(path: Path) -> Tuned | None:
+    try:
+        content = json.loads(path.read_text())
+        if content.pop("format") != FORMAT or content.pop("version") != VERSION:
+            return None  # Another version's: it is made anew when somebody tunes.
+        content["sizes"] = tuple(content["sizes"])
+        found = Tuned(**content)
+        assert all(time > 0 for time in found.times.values())
+        return found
+    except Exception as error:  # Whatever is in the file, a result is not worth a failure.
+        warnings.warn(
+            f"{path} holds no result of tuning that can be read ({error}); it is left out. "
+            f"`tdjax tune --clear` deletes all results.",
+            stacklevel=2,
+        )
+        return None
+
+
+def _is_spread(leaf: Any) -> bool:
+    sharding = getattr(leaf, "sharding", None)
+    return getattr(sharding, "num_devices", 1) > 1

@@ -1,0 +1,201 @@
+"""`tune`: what is measured, kept and taken from then on; and what is done with damaged files."""
+
+import json
+import multiprocessing
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import tdjax
+from tdjax import Auto, Fold, Vmap, _tuned, explain, time_distributed, tune
+from tdjax.cli import main
+
+WEIGHTS = jnp.ones((8, 8))
+CLIPS = jnp.ones((4, 6, 8))
+FEW = ("vmap", "fold", Fold(chunk_size=6))
+
+
+def step(x):
+    return jnp.tanh(x @ WEIGHTS)
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("TDJAX_CACHE_DIR", str(tmp_path))
+    return tmp_path / "tuning"
+
+
+def pretend(path, **times):
+    """Give a result other times."""
+    content = json.loads(path.read_text())
+    for candidate in content["candidates"]:
+        candidate["median_s"] = times[candidate["strategy"]]
+    path.write_text(json.dumps(content))
+    _tuned._known.clear()  # Within the clock's resolution the file looks unchanged.
+
+
+def test_candidates_are_measured_and_the_fastest_is_named():
+    tuning = tune(step, CLIPS, strategies=FEW)
+    assert [entry.status for entry in tuning.entries] == ["ok"] * 3
+    assert tuning.best in (Vmap(), Fold(), Fold(chunk_size=6))
+    assert str(tuning).startswith(f"{tuning.best} is fastest.")
+
+
+def test_auto_takes_what_was_measured(cache):
+    auto = explain(step, CLIPS).strategy
+    assert auto == Fold()
+    (path,) = tune(step, CLIPS, strategies=FEW).paths
+    pretend(path, **{"vmap": 3.0, "fold": 2.0, "Fold(chunk_size=6)": 1.0})
+    found = explain(step, CLIPS)
+    assert found.strategy == Fold(chunk_size=6)
+    assert "measured to be the fastest here" in found.reasons[0]
+    blocks = time_distributed(step)(CLIPS)
+    np.testing.assert_allclose(blocks, time_distributed(step, strategy="vmap")(CLIPS), rtol=1e-6)
+    # Another program, other sizes: nothing is known of them.
+    assert explain(lambda x: jnp.sin(x @ WEIGHTS), CLIPS).strategy == Fold()
+    assert explain(step, jnp.ones((4, 7, 8))).strategy == Fold()
+
+
+def test_what_was_measured_cannot_make_auto_fold_what_mixes_rows():
+    def center(x):
+        return x - x.mean(0)
+
+    tuning = tune(center, CLIPS, strategies=("vmap", "fold", "map"))
+    assert [entry.status for entry in tuning.entries] == ["ok", "failed", "ok"]
+    pretend(tuning.paths[0], vmap=2.0, fold=1.0, map=3.0)
+    assert explain(center, CLIPS).strategy == Vmap()
+
+
+def test_both_modes_count_unless_the_forward_pass_alone_is_asked_for():
+    tuning = tune(step, CLIPS, strategies=FEW, mode="both")
+    forward, grad = tuning.paths
+    pretend(forward, **{"vmap": 1.0, "fold": 2.0, "Fold(chunk_size=6)": 3.0})
+    pretend(grad, **{"vmap": 9.0, "fold": 4.0, "Fold(chunk_size=6)": 5.0})
+    assert explain(step, CLIPS).strategy == Fold()
+    assert explain(time_distributed(step, strategy=Auto(mode="forward")), CLIPS).strategy == Vmap()
+
+
+def test_a_wrong_answer_cannot_win():
+    class Wrong(tdjax.Vmap):
+        def run(self, call, proven=None):
+            return super().run(call, proven) * 1.5
+
+    tuning = tune(step, CLIPS, strategies=("vmap", Wrong(chunk_size=2)))
+    assert tuning.best == Vmap()
+    assert "disagrees with vmap" in tuning.entries[1].error
+
+
+def test_modules_are_tuned_as_they_are_called():
+    layer = nn.Dense(3)
+    (path,) = tune(layer, CLIPS, strategies=FEW).paths
+    pretend(path, **{"vmap": 1.0, "fold": 2.0, "Fold(chunk_size=6)": 3.0})
+    assert explain(layer, CLIPS).strategy == Vmap()
+    jitted = jax.jit(tdjax.linen.TimeDistributed(layer).init_with_output)
+    assert jitted(jax.random.key(0), CLIPS)[0].shape == (4, 6, 3)
+
+
+def hungry(x):
+    for _ in range(3):
+        x = jnp.sin(jnp.outer(x.ravel(), jnp.ones(64)).reshape(*x.shape, 64)).sum(-1)
+        x = jnp.cumsum(x, -1)
+    return x
+
+
+def test_a_budget_leaves_out_what_takes_more():
+    x = jnp.ones((8, 32, 16))
+    sizes = [e.temp_bytes for e in tune(hungry, x, strategies=("vmap", Fold(chunk_size=8))).entries]
+    assert sizes[1] < sizes[0] / 2
+    tuning = tune(hungry, x, strategies=("vmap", Fold(chunk_size=8)), memory_budget=sizes[1])
+    assert tuning.best == Fold(chunk_size=8)
+    assert tuning.entries[0].status == "failed" and "the budget is" in tuning.entries[0].error
+    with pytest.raises(ValueError, match=r"nothing fits 1\.00 kB; the least .* by Fold\(chunk"):
+        tune(hungry, x, strategies=("vmap", Fold(chunk_size=8)), memory_budget=1000)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"format": "tdjax-tuning", "version": 1}'])
+def test_a_damaged_file_is_left_out_with_a_warning(text):
+    (path,) = tune(step, CLIPS, strategies=FEW).paths
+    path.write_text(text)
+    _tuned._known.clear()
+    with pytest.warns(UserWarning, match="no result of tuning that can be read"):
+        assert explain(step, CLIPS).strategy == Fold()
+    assert explain(step, CLIPS).strategy == Fold()  # it warns once
+
+
+def test_a_file_of_another_version_is_left_alone():
+    (path,) = tune(step, CLIPS, strategies=FEW).paths
+    path.write_text('{"format": "tdjax-tuning", "version": 99, "more": 1}')
+    _tuned._known.clear()
+    assert explain(step, CLIPS).strategy == Fold()
+    assert path.exists()
+
+
+def write_many(folder, name):
+    import os
+
+    os.environ["TDJAX_CACHE_DIR"] = folder
+    for _ in range(30):
+        _tuned.keep(
+            _tuned.Tuned("key", "forward", name, (4, 6), "cpu", {}, "2026-01-01", [
+                {"strategy": "fold", "status": "ok", "median_s": 1.0}
+            ])
+        )  # fmt: skip
+
+
+def test_several_processes_can_write_at_once(cache):
+    context = multiprocessing.get_context("spawn")
+    names = ("a", "b")
+    writers = [context.Process(target=write_many, args=(str(cache.parent), n)) for n in names]
+    for writer in writers:
+        writer.start()
+    for writer in writers:
+        writer.join()
+    assert [writer.exitcode for writer in writers] == [0, 0]
+    (found,) = _tuned.find("key")
+    assert found.title in names and list(cache.iterdir()) == [cache / "key-forward.json"]
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"mode": "backward"}, "mode: got 'backward', needed 'forward', 'grad' or 'both'"),
+        ({"memory_budget": 0}, "memory_budget: got 0, needed bytes above 0"),
+        ({"strategies": ("vnap",)}, "'vnap', which is not known"),
+        ({"timeout": 0}, "timeout: got 0"),
+    ],
+)
+def test_wrong_options_are_named(options, said, cache):
+    with pytest.raises(ValueError, match=said):
+        tune(step, CLIPS, **options)
+    assert not cache.exists()
+
+
+def test_what_runs_in_one_way_has_nothing_to_tune():
+    with pytest.raises(ValueError, match="step can be run in one way only: All steps are one"):
+        tune(time_distributed(step, pooled=True), CLIPS)
+
+
+def test_the_command_tunes_lists_and_clears(cache, capsys):
+    words = ["tune", "dense", "--strategies", "vmap,fold", "--mode", "forward"]
+    assert main(words) == 0
+    assert "is fastest" in capsys.readouterr().err
+    assert main(["tune", "--list"]) == 0
+    assert "dense forward, 32 x 10 rows, cpu" in capsys.readouterr().out
+    assert main(["tune", "--clear"]) == 0
+    assert f"deleted 1 results in {cache}" in capsys.readouterr().out
+    assert not list(cache.iterdir())
+
+
+@pytest.mark.parametrize("size", ["12", "0.5", "64 MB", "1GiB", "3kb"])
+def test_sizes_are_read(size):
+    from tdjax.cli import _bytes
+
+    expected = {"12": 12, "64 MB": 64 * 10**6, "1GiB": 2**30, "3kb": 3000}
+    if size in expected:
+        assert _bytes(size) == expected[size]
+    else:
+        with pytest.raises(Exception, match=r"'0\.5' is no size"):
+            _bytes(size)
