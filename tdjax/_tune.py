@@ -23,7 +23,7 @@ from tdjax.comparison.progress import Progress
 from tdjax.comparison.rounds import Effort
 from tdjax.comparison.subject import Subject, subject
 from tdjax.comparison.wording import memory, seconds, short
-from tdjax.strategies import Auto, Candidate, Decision, Strategy, parse, recorded
+from tdjax.strategies import Auto, Candidate, Decision, Strategy, parse, recorded, written
 
 MODES = {"forward": ("forward",), "grad": ("grad",), "both": ("forward", "grad")}
 # What is predicted to take so much longer than the first is not measured.
@@ -144,7 +144,7 @@ def tune_subject(
         ]
     for measurement in measured:
         _check_any(measurement, memory_budget)
-    paths = tuple(_tuned.keep(_result(decision, measurement)) for measurement in measured)
+    paths = tuple(_tuned.keep(_result(decision, each, chosen)) for each in measured)
     entries = tuple(entry for measurement in measured for entry in measurement.entries)
     return Tuning(_best(entries, chosen), entries, paths)
 
@@ -212,7 +212,9 @@ def _check_any(measurement: Measurement, memory_budget: int | None) -> None:
     raise ValueError(f"tune: no candidate for {name} ran to the end in mode {mode!r}: {first}")
 
 
-def _result(decision: Decision, measurement: Measurement) -> _tuned.Tuned:
+def _result(
+    decision: Decision, measurement: Measurement, strategies: Sequence[Strategy]
+) -> _tuned.Tuned:
     call = decision.call
     assert call.traced is not None
     return _tuned.Tuned(
@@ -226,13 +228,14 @@ def _result(decision: Decision, measurement: Measurement) -> _tuned.Tuned:
         candidates=[
             {
                 "strategy": entry.strategy,
+                **written(strategy),
                 "status": entry.status,
                 "error": entry.error,
                 "median_s": _time(entry, measurement.entries),
                 "samples_s": list(entry.samples_s),
                 "temp_bytes": entry.temp_bytes,
             }
-            for entry in measurement.entries
+            for entry, strategy in zip(measurement.entries, strategies, strict=True)
         ],
     )
 

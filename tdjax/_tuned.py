@@ -42,8 +42,8 @@ class Tuned:
         device: the kind of device.
         versions: of jax, jaxlib and tdjax.
         date: when it was measured.
-        candidates: of each strategy its name, status, error, samples in seconds, median, and
-            temporary bytes.
+        candidates: of each strategy its name, kind and options, its status, error, samples in
+            seconds, median, and temporary bytes.
     """
 
     key: str

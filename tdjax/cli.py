@@ -108,6 +108,14 @@ def _parser() -> argparse.ArgumentParser:
     )
     show.add_argument("--json", action="store_true", help="print JSON instead of tables")
     show.set_defaults(command=_show)
+    fit = commands.add_parser(
+        "fit",
+        help="fit the speeds that auto predicts from to measurements of this machine",
+        description="Fit the speeds that auto predicts from to what `tdjax compare --strategies "
+        "every` measured, and print them with what choices by them lose.",
+    )
+    fit.add_argument("files", nargs="+", type=Path, metavar="FILE", help="comparison.json of a run")
+    fit.set_defaults(command=_fit)
     targets = commands.add_parser("targets", help="list the devices to compare on")
     targets.set_defaults(command=_targets)
     return parser
@@ -289,6 +297,29 @@ def _compare(chosen: argparse.Namespace) -> int:
     _present(comparison, folder, chosen.json, chosen.quick)
     sys.stderr.write("interrupted\n")
     return _INTERRUPTED
+
+
+def _fit(chosen: argparse.Namespace) -> int:
+    from tdjax import _fit as fitting
+    from tdjax.costs.machine import machine_of
+
+    try:
+        comparisons = [_load(path) for path in chosen.files]
+        measured = fitting.measured(comparisons)
+    except ValueError as error:
+        raise _Wrong(error) from None
+    platform = next(e.target for c in comparisons for e in c.entries if e.evidence == "measured")
+    start = fitting.fit(measured, machine_of(platform), steps=0)
+    found = fitting.fit(measured, machine_of(platform))
+    for title, fit in (("shipped", start), ("fitted", found)):
+        choices = ", ".join(f"{name}: {strategy}" for name, strategy in fit.chosen.items())
+        sys.stdout.write(
+            f"{title}: choices take {fit.regret:.3f}x the best that was measured; predictions "
+            f"differ by {fit.error:.0%}\n  {choices}\n"
+        )
+    for name in fitting.FITTED:
+        sys.stdout.write(f"    {name}={getattr(found.machine, name):.2g},\n")
+    return 0
 
 
 def _tune(chosen: argparse.Namespace) -> int:

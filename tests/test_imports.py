@@ -11,7 +11,18 @@ import tdjax
 
 PACKAGE = Path(tdjax.__file__).parent
 HEAVY = ("flax", "matplotlib", "rich", "hypothesis", "PIL", "pandas")
-OUTER = ("linen", "nnx", "_flax", "workloads", "comparison", "compare", "_explain", "_tune", "cli")
+OUTER = (
+    "linen",
+    "nnx",
+    "_flax",
+    "workloads",
+    "comparison",
+    "compare",
+    "_explain",
+    "_tune",
+    "_fit",
+    "cli",
+)
 OUTER += ("__main__",)
 
 # From the bottom up: a module may import from its own layer and from those before it.
@@ -23,7 +34,7 @@ LAYERS = (
     ("_flax_guard", "_transform"),
     ("_flax", "linen", "nnx"),
     ("workloads", "comparison"),
-    ("_explain", "_tune"),
+    ("_explain", "_tune", "_fit"),
     ("cli", "__main__"),
 )
 

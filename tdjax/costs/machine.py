@@ -76,7 +76,7 @@ class Machine:
         return 1 / (near / self.near_bytes_s + (1 - near) / slower)
 
 
-# Fitted by `tdjax oracle --fit` to the suite, forward and gradient, on two cores of an AMD EPYC
+# Fitted by `tdjax fit` to the suite, forward and gradient, on two cores of an AMD EPYC
 # (Zen 5, 1 MiB of L2 a core, 32 MiB of L3), 2026-11-25, jax 0.10.2. The caches' sizes are replaced
 # by those of the machine at hand.
 _CPU = Machine(

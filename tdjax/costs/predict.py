@@ -56,18 +56,46 @@ def gradient_s(blocks: Blocks, work: Work, machine: Machine) -> float:
 
 def forward_bytes(blocks: Blocks, work: Work) -> float:
     """Return the memory that a forward pass takes beside its arguments and results."""
-    pieces = work.output_bytes * blocks.rows * blocks.count if blocks.count > 1 else 0.0
-    turned = (work.input_bytes + work.output_bytes) * blocks.rows if blocks.transposed else 0.0
-    return work.live_bytes * blocks.rows + pieces + turned
+    return _values_bytes(blocks, work, False) + _edges_bytes(blocks, work, False)
 
 
 def gradient_bytes(blocks: Blocks, work: Work) -> float:
     """Return the memory that a forward pass and the gradient take beside arguments and results."""
+    return _values_bytes(blocks, work, True) + _edges_bytes(blocks, work, True)
+
+
+def most_bytes(blocks: Blocks, work: Work, gradient: bool) -> float:
+    """Return temporary memory that the compiled program does not exceed.
+
+    XLA keeps blocks alive beside each other, pads, and lays weights out anew: on the suite its
+    values took up to 2.2 times what is estimated, beside copies of the weights, one for every block
+    that is written out.
+    """
+    copies = blocks.count if gradient and blocks.count > 1 and not blocks.looped else 1
+    return (
+        2.5 * _values_bytes(blocks, work, gradient)
+        + 2.0 * _edges_bytes(blocks, work, gradient)
+        + (copies + gradient) * work.weight_bytes
+    )
+
+
+def _values_bytes(blocks: Blocks, work: Work, gradient: bool) -> float:
+    """Return the memory of values in use, and of those that a gradient keeps."""
+    in_use = work.live_bytes * blocks.rows
+    if not gradient:
+        return in_use
     kept = work.kept_bytes * blocks.rows
     if blocks.count > 1 and blocks.remat:
-        return forward_bytes(blocks, work) + kept
-    stacked = 2 if blocks.looped else 1
-    return forward_bytes(blocks, work) + stacked * kept * blocks.count
+        return in_use + kept
+    return in_use + (2 if blocks.looped else 1) * kept * blocks.count
+
+
+def _edges_bytes(blocks: Blocks, work: Work, gradient: bool) -> float:
+    """Return the memory of blocks that are put together, and of rows in another order."""
+    everything = blocks.rows * blocks.count
+    pieces = work.output_bytes + (work.input_bytes if gradient else 0.0)
+    turned = (work.input_bytes + work.output_bytes) * (everything if blocks.looped else blocks.rows)
+    return (pieces * everything if blocks.count > 1 else 0.0) + turned * blocks.transposed
 
 
 def _block_s(blocks: Blocks, work: Work, machine: Machine) -> float:

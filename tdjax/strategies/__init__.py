@@ -2,6 +2,7 @@
 
 from tdjax.strategies._candidates import candidates
 from tdjax.strategies._choosing import Candidate
+from tdjax.strategies._measured import written
 from tdjax.strategies._registry import NAMES, parse
 from tdjax.strategies.auto import Auto, Decision, recorded
 from tdjax.strategies.base import Strategy
@@ -19,4 +20,5 @@ __all__ = [
     "candidates",
     "parse",
     "recorded",
+    "written",
 ]

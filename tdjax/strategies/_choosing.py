@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Iterable
 
 from tdjax.costs.machine import Machine
-from tdjax.costs.predict import forward_s, gradient_s
+from tdjax.costs.predict import forward_s, gradient_s, most_bytes
 from tdjax.costs.work import Work
 from tdjax.strategies.base import Strategy
 
@@ -22,11 +22,13 @@ class Candidate:
         strategy: the strategy.
         forward_s: seconds of the forward pass.
         gradient_s: seconds of the forward pass and the gradient of everything.
+        most_bytes: temporary memory that it takes at most, with the gradient if that counts.
     """
 
     strategy: Strategy
     forward_s: float
     gradient_s: float
+    most_bytes: float
 
     def cost(self, mode: str) -> float:
         """Return what it is ranked by: "forward" alone, or forward and gradient together."""
@@ -54,7 +56,7 @@ def ranked(
         blocks = strategy.blocks(batch, time)
         assert blocks is not None
         costs = forward_s(blocks, work, machine), gradient_s(blocks, work, machine)
-        given.append(Candidate(strategy, *costs))
+        given.append(Candidate(strategy, *costs, most_bytes(blocks, work, mode != "forward")))
     found = sorted(given, key=lambda each: each.cost(mode))
     plain = given[0]
     if plain.cost(mode) <= WORTH * found[0].cost(mode):

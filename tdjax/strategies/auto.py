@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import contextvars
 import dataclasses
+import warnings
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -16,13 +17,12 @@ from tdjax.costs.work import Work, work_of
 from tdjax.independence import CONST, Proven, prove
 from tdjax.strategies._candidates import candidates
 from tdjax.strategies._choosing import Candidate, ranked
+from tdjax.strategies._measured import Measured
 from tdjax.strategies.base import Strategy
 from tdjax.strategies.fold import Fold
 from tdjax.strategies.vmap import Vmap
 
 _FASTEST = "It is predicted to be the fastest of those that keep the meaning."
-
-_MEASURED = "It was measured to be the fastest here (tuned on {})."
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -81,6 +81,10 @@ class Auto(Strategy):
     or compiled to find it.
 
     Args:
+        memory_budget: bytes of temporary memory that may be taken, in the backward pass too unless
+            the mode is "forward"; None for as much as is fastest. What tuning has compiled is known
+            to fit; of the rest it takes what is sure to, by a bound that is far from tight. If
+            nothing is, it warns, and takes what needs least.
         mode: "both" ranks by the time of a forward pass and that of one with its gradient, for
             nobody can see from inside whether a call is differentiated; "forward" by the first.
 
@@ -88,9 +92,15 @@ class Auto(Strategy):
     Auto(mode='forward')
     """
 
+    memory_budget: int | None = None
     mode: str = "both"
 
     def __post_init__(self) -> None:
+        budget = self.memory_budget
+        if budget is not None and (isinstance(budget, bool) or not budget > 0):
+            raise ValueError(
+                f"Auto(memory_budget={budget!r}): memory_budget must be bytes above 0, or None."
+            )
         if self.mode not in ("both", "forward"):
             raise ValueError(f'Auto(mode={self.mode!r}): mode must be "both" or "forward".')
 
@@ -102,6 +112,7 @@ class Auto(Strategy):
         decisions = _recorded.get()
         if decisions is not None:
             decisions.append(decision)
+        self._warn_of(decision)
         return decision.run()
 
     def decide(self, call: Call) -> Decision:
@@ -122,45 +133,43 @@ class Auto(Strategy):
             return Decision(call, Vmap(), "There is one step only.")
         step = trace(call, call.batch)
         call = dataclasses.replace(call, traced=step)
-        work, planned = self.plan(call, step)
-        measured = self._measured(call, step, planned)
-        reason = _MEASURED.format(measured[0]) if measured else _FASTEST
-        planned = measured[1] if measured else planned
+        work, planned = self._plan(call, step)
+        reason = _FASTEST
+        if planned and (measured := self._measured(call, step)):
+            reason, planned = measured.reason, measured.first(planned)
         proven = None
-        if not planned or isinstance(planned[0].strategy, Fold):
-            fold = planned[0].strategy if planned else Fold()
+        fitting = self._fitting(planned)
+        if not fitting or isinstance(fitting[0].strategy, Fold):
+            fold = fitting[0].strategy if fitting else Fold()
             assert isinstance(fold, Fold)
             proven = prove(call, fold.chunk_size or call.batch * call.time, settled=True)
             if proven.proof.independent and not _shares_rows(call, proven):
-                return Decision(call, fold, reason, proven, work, planned)
+                return Decision(call, fold, reason, proven, work, fitting)
             planned = [each for each in planned if not isinstance(each.strategy, Fold)]
-        best = planned[0].strategy if planned else Vmap()
-        return Decision(call, best, reason, proven, work, planned)
+            fitting = self._fitting(planned)
+        best = fitting[0].strategy if fitting else Vmap()
+        return Decision(call, best, reason, proven, work, fitting)
 
-    def _measured(
-        self, call: Call, step: Program, planned: Sequence[Candidate]
-    ) -> tuple[str, list[Candidate]] | None:
-        """Return the date of what tuning has measured, and candidates in that order; None without.
+    def _fitting(self, planned: Sequence[Candidate]) -> Sequence[Candidate]:
+        """Return those that are sure to fit the budget; if none is, the one that needs least."""
+        if self.memory_budget is None or not planned:
+            return planned
+        fitting = [each for each in planned if each.most_bytes <= self.memory_budget]
+        return fitting or [min(planned, key=lambda each: each.most_bytes)]
 
-        Where both modes were measured, and both count, their times are added up.
-        """
-        if not planned or not _tuned.anything_known():
-            return None
-        found = _tuned.find(_tuned.key_of(call, step))
-        counted = [each for each in found if self.mode != "forward" or each.mode == "forward"]
-        if not counted:
-            return None
-        times: dict[str, float] = {}
-        for strategy in set.intersection(*(set(each.times) for each in counted)):
-            times[strategy] = sum(each.times[strategy] for each in counted)
-        ranked = [each for each in planned if str(each.strategy) in times]
-        if not ranked:
-            return None
-        ranked.sort(key=lambda each: times[str(each.strategy)])
-        others = [each for each in planned if str(each.strategy) not in times]
-        return max(each.date for each in counted), [*ranked, *others]
+    def _warn_of(self, decision: Decision) -> None:
+        if self.memory_budget is None or not decision.predicted:
+            return
+        most = decision.predicted[0].most_bytes
+        if most > self.memory_budget:
+            warnings.warn(
+                f"{decision.call.title}: no strategy is sure to fit memory_budget="
+                f"{self.memory_budget} bytes; {decision.strategy} needs least, {most:.0f} at most. "
+                f"tdjax.tune(..., memory_budget=...) compiles them, and knows what fits.",
+                stacklevel=2,
+            )
 
-    def plan(self, call: Call, step: Program) -> tuple[Work | None, list[Candidate]]:
+    def _plan(self, call: Call, step: Program) -> tuple[Work | None, list[Candidate]]:
         """Return what a row costs, and what every strategy is predicted to take, the best first.
 
         Nothing is known where a size is a symbol.
@@ -170,7 +179,16 @@ class Auto(Strategy):
         has_rows = [role in ("rows", "spread") for role in call.roles]
         work = work_of(step.jaxpr, call.batch, has_rows)
         among = candidates(call.batch, call.time, remat=True)
-        return work, ranked(among, work, call.batch, call.time, current_machine(), self.mode)
+        found = ranked(among, work, call.batch, call.time, current_machine(), self.mode)
+        return work, found
+
+    def _measured(self, call: Call, step: Program) -> Measured | None:
+        """Return what tuning has measured of this program in the modes that count."""
+        if not _tuned.anything_known():
+            return None
+        found = _tuned.find(_tuned.key_of(call, step))
+        counted = [each for each in found if self.mode != "forward" or each.mode == "forward"]
+        return Measured(counted) if counted else None
 
 
 def _shares_rows(call: Call, proven: Proven) -> bool:

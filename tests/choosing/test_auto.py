@@ -37,6 +37,7 @@ def chosen(fun, x, auto="auto"):
 
 
 LARGE = jax.ShapeDtypeStruct((256, 32, 512), jnp.float32)
+HUGE = jax.ShapeDtypeStruct((256, 64, 512), jnp.float32)
 SMALL = jax.ShapeDtypeStruct((4, 5, 512), jnp.float32)
 
 
@@ -104,3 +105,34 @@ def test_candidates_are_each_one_way_and_cover_the_rows():
 def test_a_mode_that_is_none_is_refused():
     with pytest.raises(ValueError, match=r"mode='grad'\): mode must be \"both\" or \"forward\""):
         tdjax.Auto(mode="grad")
+
+
+@pytest.mark.parametrize(("mode", "budget"), [("both", 150_000_000), ("forward", 100_000_000)])
+def test_a_budget_is_kept(mode, budget):
+    fun = norms()
+    auto = Auto(memory_budget=budget, mode=mode)
+
+    def program(strategy):
+        distributed = time_distributed(fun, strategy=strategy)
+        if mode == "forward":
+            return distributed
+        return lambda x: jax.vjp(distributed, x)[1](x)
+
+    def temporary(strategy):
+        lowered = jax.jit(program(strategy)).lower(HUGE)
+        return lowered.compile().memory_analysis().temp_size_in_bytes
+
+    assert temporary("vmap") > 1.2 * budget
+    assert temporary(auto) <= budget
+
+
+def test_a_budget_that_nothing_fits_is_warned_of():
+    with pytest.warns(UserWarning, match=r"no strategy is sure to fit memory_budget=1000 bytes"):
+        strategy = chosen(norms(), LARGE, Auto(memory_budget=1000))
+    assert strategy.chunk_size == 32 and strategy.remat
+
+
+@pytest.mark.parametrize("budget", [0, -5, True])
+def test_a_budget_that_is_none_is_refused(budget):
+    with pytest.raises(ValueError, match="memory_budget must be bytes above 0"):
+        Auto(memory_budget=budget)

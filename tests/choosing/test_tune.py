@@ -111,6 +111,9 @@ def test_a_budget_leaves_out_what_takes_more():
     tuning = tune(hungry, x, strategies=("vmap", Fold(chunk_size=8)), memory_budget=sizes[1])
     assert tuning.best == Fold(chunk_size=8)
     assert tuning.entries[0].status == "failed" and "the budget is" in tuning.entries[0].error
+    assert explain(time_distributed(hungry, strategy=Auto(sizes[1], "forward")), x).strategy == (
+        Fold(chunk_size=8)
+    )
     with pytest.raises(ValueError, match=r"nothing fits 1\.00 kB; the least .* by Fold\(chunk"):
         tune(hungry, x, strategies=("vmap", Fold(chunk_size=8)), memory_budget=1000)
 

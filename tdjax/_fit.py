@@ -1,0 +1,171 @@
+"""Fits the speeds that costs are predicted from to what was measured.
+
+The measurements are those of `tdjax compare --strategies every`: all that `auto` chooses from, on
+the suite. A search by random steps, the same at every run, looks for the speeds under which the
+choice loses least against the best that was measured; how near predictions come to times counts a
+little, and so does how far the speeds have moved, so that they stay those of a machine.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import random
+from collections.abc import Iterator, Sequence
+from statistics import fmean
+
+from tdjax import workloads
+from tdjax._call import trace
+from tdjax._transform import time_distributed
+from tdjax.comparison import Comparison
+from tdjax.comparison.entry import Entry, grouped
+from tdjax.comparison.intervals import paired_ratio
+from tdjax.comparison.strategy_list import read_strategies
+from tdjax.costs.machine import Machine
+from tdjax.costs.predict import forward_s, gradient_s
+from tdjax.costs.work import Work, work_of
+from tdjax.strategies import Fold, Strategy
+from tdjax.strategies._choosing import ranked
+
+FITTED = (
+    ("dot_flops_s", "conv_flops_s", "transcendentals_s", "near_bytes_s", "far_bytes_s")
+    + ("memory_bytes_s", "operation_s", "turn_s", "fresh_bytes_s")
+)  # fmt: skip
+STEPS = 3000
+_STEP = 0.35
+_CHANGED = 0.4
+_ERROR_COUNTS = 0.25
+_MOVED_COUNTS = 0.01
+_NEAR = 1.5
+
+
+@dataclasses.dataclass(frozen=True)
+class Measured:
+    """A workload on which every strategy was measured.
+
+    Attributes:
+        name: the workload's.
+        batch, time: its sizes.
+        work: what a row costs.
+        seconds: of each strategy, by mode.
+    """
+
+    name: str
+    batch: int
+    time: int
+    work: Work
+    seconds: dict[str, dict[Strategy, float]]
+
+    @property
+    def in_all(self) -> list[Strategy]:
+        """The strategies that were measured in every mode, a whole fold first."""
+        first, *others = self.seconds.values()
+        found = [s for s in first if all(s in other for other in others)]
+        return sorted(found, key=lambda strategy: strategy != Fold())
+
+
+@dataclasses.dataclass(frozen=True)
+class Fit:
+    """Speeds, and how good they are.
+
+    Attributes:
+        machine: the speeds.
+        regret: how much longer the choices take than the best that was measured, 1.1 for 10%; the
+            geometric mean over workloads and modes.
+        error: the mean of |log(predicted / measured)| of strategies near the best.
+        moved: the mean of |log(speed / where the search began)|.
+        chosen: the choice on each workload.
+    """
+
+    machine: Machine
+    regret: float
+    error: float
+    moved: float
+    chosen: dict[str, Strategy]
+
+    @property
+    def loss(self) -> float:
+        """What the search makes small."""
+        return math.log(self.regret) + _ERROR_COUNTS * self.error + _MOVED_COUNTS * self.moved
+
+
+def measured(comparisons: Sequence[Comparison]) -> list[Measured]:
+    """Return what comparisons of the suite measured.
+
+    Raises:
+        ValueError: they have no workload of the suite, on which a whole fold was measured.
+    """
+    found: dict[str, dict[str, dict[Strategy, float]]] = {}
+    for comparison in comparisons:
+        for group, entries in grouped(comparison.entries).items():
+            if group.evidence == "measured" and group.workload in workloads.names():
+                found.setdefault(group.workload, {})[group.mode] = dict(_seconds(entries))
+    kept = {
+        n: by_mode for n, by_mode in found.items() if all(Fold() in s for s in by_mode.values())
+    }
+    if not kept:
+        raise ValueError("no workload of the suite was measured with a whole fold among others")
+    return [_measured(name, by_mode) for name, by_mode in kept.items()]
+
+
+def fit(workloads_measured: Sequence[Measured], start: Machine, steps: int = STEPS) -> Fit:
+    """Return the best speeds that the search finds from `start` on."""
+    steps_taken = random.Random(0)
+    best = _judge(start, workloads_measured, start)
+    for _ in range(steps):
+        found = _judge(_another(best.machine, steps_taken), workloads_measured, start)
+        if found.loss < best.loss:
+            best = found
+    return best
+
+
+def _another(machine: Machine, steps: random.Random) -> Machine:
+    factors = {
+        name: math.exp(steps.gauss(0, _STEP)) if steps.random() < _CHANGED else 1.0
+        for name in FITTED
+    }
+    new = {name: getattr(machine, name) * factor for name, factor in factors.items()}
+    # A cache that is nearer is not slower.
+    speeds = sorted((new[name] for name in FITTED[3:6]), reverse=True)
+    new.update(zip(FITTED[3:6], speeds, strict=True))
+    return dataclasses.replace(machine, **new)
+
+
+def _judge(machine: Machine, workloads_measured: Sequence[Measured], start: Machine) -> Fit:
+    regrets, errors, chosen = [], [], {}
+    for each in workloads_measured:
+        mode = "forward" if list(each.seconds) == ["forward"] else "both"
+        order = ranked(each.in_all, each.work, each.batch, each.time, machine, mode)
+        choice = chosen[each.name] = order[0].strategy
+        for mode, seconds in each.seconds.items():
+            least = min(seconds.values())
+            regrets.append(math.log(seconds[choice] / least))
+            predict = forward_s if mode == "forward" else gradient_s
+            for strategy, taken in seconds.items():
+                blocks = strategy.blocks(each.batch, each.time)
+                if blocks is not None and taken < _NEAR * least:
+                    errors.append(abs(math.log(predict(blocks, each.work, machine) / taken)))
+    moved = fmean(abs(math.log(getattr(machine, name) / getattr(start, name))) for name in FITTED)
+    return Fit(machine, math.exp(fmean(regrets)), fmean(errors), moved, chosen)
+
+
+def _measured(name: str, seconds: dict[str, dict[Strategy, float]]) -> Measured:
+    case = workloads.get(name).build(False)
+    wrapped = time_distributed(case.fun, in_axes=case.in_axes, out_axes=case.out_axes)
+    call = wrapped.bind(case.args, {}, None, None)
+    has_rows = [role in ("rows", "spread") for role in call.roles]
+    work = work_of(trace(call, call.batch).jaxpr, call.batch, has_rows)
+    return Measured(name, call.batch, call.time, work, seconds)
+
+
+def _seconds(entries: Sequence[Entry]) -> Iterator[tuple[Strategy, float]]:
+    """Yield strategies with their times, paired with the one that took every round."""
+    known = [entry for entry in entries if entry.measured and entry.strategy != "auto"]
+    if not known:
+        return
+    pivot = max(known, key=lambda entry: len(entry.samples_s))
+    assert pivot.median_s is not None
+    for entry in known:
+        (strategy,) = read_strategies(entry.strategy)
+        ratio = paired_ratio(entry.samples_s, pivot.samples_s).value
+        yield strategy, ratio * pivot.median_s

@@ -1,0 +1,65 @@
+"""Strategies in the order in which tuning has measured them."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from tdjax._tuned import Tuned
+from tdjax.strategies._choosing import Candidate
+from tdjax.strategies.base import Strategy
+from tdjax.strategies.fold import Fold
+from tdjax.strategies.vmap import Vmap
+
+_KINDS: dict[str, type[Fold] | type[Vmap]] = {"Fold": Fold, "Vmap": Vmap}
+
+
+@dataclasses.dataclass(frozen=True)
+class Measured:
+    """What is known of a program.
+
+    Attributes:
+        results: one of each mode that counts; their times are added up.
+    """
+
+    results: Sequence[Tuned]
+
+    @property
+    def reason(self) -> str:
+        """A sentence that says when it was measured."""
+        return f"It was measured to be the fastest here (tuned on {self.results[0].date})."
+
+    def first(self, planned: Sequence[Candidate]) -> list[Candidate]:
+        """Return candidates, the measured ones first, by their times and with their bytes."""
+        predicted = {each.strategy: each for each in planned}
+        known = []
+        for strategy in set.intersection(*(set(each) for each in self._results)):
+            found = [each[strategy] for each in self._results]
+            bytes_taken = [each["temp_bytes"] for each in found]
+            most = math.inf if None in bytes_taken else float(max(bytes_taken))
+            unknown = Candidate(strategy, math.nan, math.nan, most)
+            candidate = dataclasses.replace(predicted.pop(strategy, unknown), most_bytes=most)
+            known.append((sum(each["median_s"] for each in found), str(strategy), candidate))
+        known.sort(key=lambda each: each[:2])
+        others = [each for each in planned if each.strategy in predicted]
+        return [*(candidate for *_, candidate in known), *others]
+
+    @property
+    def _results(self) -> list[dict[Strategy, Mapping[str, Any]]]:
+        return [
+            {read(each): each for each in result.candidates if each["status"] == "ok"}
+            for result in self.results
+        ]
+
+
+def written(strategy: Strategy) -> dict[str, Any]:
+    """Return a strategy as JSON values."""
+    return {"kind": type(strategy).__name__, "options": dataclasses.asdict(strategy)}
+
+
+def read(values: Any) -> Strategy:
+    """Return the strategy that `written` wrote; of a fold nobody's word, its rows are proven."""
+    options = {k: v for k, v in values["options"].items() if k != "assume_independent"}
+    return _KINDS[values["kind"]](**options)

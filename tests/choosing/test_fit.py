@@ -1,0 +1,70 @@
+"""Fitting speeds: those that made the times are found again, and choices become better."""
+
+import dataclasses
+import random
+
+import pytest
+
+from tdjax import Fold, Vmap
+from tdjax._fit import Measured, fit, measured
+from tdjax.cli import main
+from tdjax.comparison import Comparison, Entry
+from tdjax.costs.machine import machine_of
+from tdjax.costs.predict import forward_s, gradient_s
+from tdjax.costs.work import Work
+from tdjax.strategies import candidates
+
+TRUE = dataclasses.replace(machine_of("cpu"), memory_bytes_s=3e9, operation_s=2e-5)
+WORKS = {
+    "norms": Work(moved_bytes=50e3, live_bytes=4e3, kept_bytes=20e3, input_bytes=2e3,
+                  output_bytes=2e3, operations=20),
+    "mlp": Work(dot_flops=8e6, moved_bytes=1e5, live_bytes=8e3, kept_bytes=5e4, weight_bytes=17e6,
+                operations=12),
+}  # fmt: skip
+
+
+def pretended(name, batch, time):
+    noise = random.Random(name)
+    seconds = {"forward": {}, "grad": {}}
+    for strategy in candidates(batch, time, remat=True):
+        blocks = strategy.blocks(batch, time)
+        for mode, predict in (("forward", forward_s), ("grad", gradient_s)):
+            true = predict(blocks, WORKS[name], TRUE)
+            seconds[mode][strategy] = true * (1 + 0.01 * noise.random())
+    return Measured(name, batch, time, WORKS[name], seconds)
+
+
+def test_a_fit_finds_speeds_that_choose_better():
+    data = [pretended("norms", 256, 64), pretended("mlp", 16, 32)]
+    start = dataclasses.replace(TRUE, memory_bytes_s=8e10, far_bytes_s=8e10, operation_s=1e-7)
+    before, after = fit(data, start, steps=0), fit(data, start, steps=400)
+    assert after.regret < 1.05 < before.regret
+    assert after.error < before.error / 2
+    assert after == fit(data, start, steps=400)
+
+
+def entry(workload, strategy, seconds):
+    return Entry(workload, "cpu", "measured", "forward", strategy, "ok", samples_s=(seconds,) * 5,
+                 median_s=seconds)  # fmt: skip
+
+
+def comparison(*entries):
+    return Comparison(entries, (), "vmap", {}, {})
+
+
+def test_measurements_are_read_from_comparisons(tmp_path, capsys):
+    names = ("auto", "fold", "vmap", "Fold(chunk_size=40, unroll=True)")
+    run = comparison(*(entry("dense", name, 1e-3 * (i + 1)) for i, name in enumerate(names)))
+    (found,) = measured([run])
+    assert (found.name, found.batch, found.time) == ("dense", 32, 10)
+    assert found.in_all == [Fold(), Vmap(), Fold(chunk_size=40, unroll=True)]
+    assert found.seconds["forward"][Vmap()] == pytest.approx(3e-3)
+    path = run.save(tmp_path / "run.json")
+    assert main(["fit", str(path)]) == 0
+    assert "shipped: choices take 1.000x the best" in capsys.readouterr().out
+
+
+def test_other_comparisons_are_refused(tmp_path, capsys):
+    path = comparison(entry("mine", "vmap", 1.0)).save(tmp_path / "run.json")
+    assert main(["fit", str(path)]) == 2
+    assert "no workload of the suite was measured" in capsys.readouterr().err
