@@ -1,7 +1,9 @@
 """What all tests share."""
 
+import atexit
 import contextlib
 import os
+import shutil
 import tempfile
 from pathlib import Path
 
@@ -12,8 +14,8 @@ from tdjax.comparison.compiled import catalog
 from tdjax.comparison.hardware import leave_out_absent
 
 # What a user has tuned must not choose here, nor be changed.
-_cache = tempfile.TemporaryDirectory(prefix="tdjax-tests-")
-os.environ["TDJAX_CACHE_DIR"] = _cache.name
+os.environ["TDJAX_CACHE_DIR"] = tempfile.mkdtemp(prefix="tdjax-tests-")
+atexit.register(shutil.rmtree, os.environ["TDJAX_CACHE_DIR"], ignore_errors=True)
 
 os.environ["KERAS_BACKEND"] = "jax"  # Keras chooses its backend when it is first imported
 
