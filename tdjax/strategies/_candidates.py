@@ -7,25 +7,28 @@ from tdjax.strategies.fold import Fold
 from tdjax.strategies.vmap import Vmap
 
 MOST_UNROLLED = 32
+MOST_WRITTEN = 500
 MOST_BLOCKS = 256
 
 
-def candidates(batch: int, time: int, remat: bool = False) -> list[Strategy]:
+def candidates(batch: int, time: int, remat: bool = False, operations: int = 1) -> list[Strategy]:
     """Return whole, blocked, unrolled and scanned forms, each once.
 
-    The number of blocks doubles from one to the next, up to 256. More than 32 are not written out:
-    compiling them takes more than they save.
+    The number of blocks doubles from one to the next, up to 256. More than 32 are not written out,
+    nor more than 500 operations: compiling them takes longer than anyone wants to wait.
 
     Args:
         batch: rows of a step.
         time: steps.
         remat: also the scanned forms that compute their blocks anew in the backward pass.
+        operations: how many a block has.
     """
+    unrolled = min(MOST_UNROLLED, MOST_WRITTEN // max(1, operations))
     found: list[Strategy] = [Fold(), Vmap()]
     for kind, size in ((Fold, batch * time), (Vmap, time)):
         for count in _counts(size):
             chunk = -(-size // count)
-            found += _forms(kind, chunk, -(-size // chunk), remat)
+            found += _forms(kind, chunk, -(-size // chunk), unrolled, remat)
     return list(dict.fromkeys(found))
 
 
@@ -34,11 +37,13 @@ def _counts(size: int) -> list[int]:
     return sorted({min(count, size) for count in doubled})
 
 
-def _forms(kind: type[Fold] | type[Vmap], chunk: int, count: int, remat: bool) -> list[Strategy]:
+def _forms(
+    kind: type[Fold] | type[Vmap], chunk: int, count: int, unrolled: int, remat: bool
+) -> list[Strategy]:
     if count < 2:
         return []
     forms: list[Strategy] = [kind(chunk_size=chunk)]
-    if count <= MOST_UNROLLED:
+    if count <= unrolled:
         forms.append(kind(chunk_size=chunk, unroll=True))
     if remat:
         forms.append(kind(chunk_size=chunk, remat=True))

@@ -178,7 +178,7 @@ class Auto(Strategy):
             return None, []
         has_rows = [role in ("rows", "spread") for role in call.roles]
         work = work_of(step.jaxpr, call.batch, has_rows)
-        among = candidates(call.batch, call.time, remat=True)
+        among = candidates(call.batch, call.time, True, work.operations)
         found = ranked(among, work, call.batch, call.time, current_machine(), self.mode)
         return work, found
 

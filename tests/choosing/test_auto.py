@@ -102,6 +102,14 @@ def test_candidates_are_each_one_way_and_cover_the_rows():
     assert candidates(1, 1) == [Fold(), Vmap()]
 
 
+def test_what_would_compile_for_minutes_is_not_written_out():
+    def most(operations):
+        found = candidates(8, 64, operations=operations)
+        return max((s.blocks(8, 64).count for s in found if s.unroll), default=0)
+
+    assert (most(1), most(100), most(300)) == (32, 4, 0)
+
+
 def test_a_mode_that_is_none_is_refused():
     with pytest.raises(ValueError, match=r"mode='grad'\): mode must be \"both\" or \"forward\""):
         tdjax.Auto(mode="grad")
