@@ -9,6 +9,7 @@ little, and so does how far the speeds have moved, so that they stay those of a 
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
 import random
 from collections.abc import Iterator, Sequence
@@ -21,22 +22,19 @@ from tdjax.comparison import Comparison
 from tdjax.comparison.entry import Entry, grouped
 from tdjax.comparison.intervals import paired_ratio
 from tdjax.comparison.strategy_list import read_strategies
-from tdjax.costs.machine import Machine
+from tdjax.costs.machine import FORMAT, SPEEDS, VERSION, Machine
 from tdjax.costs.predict import forward_s, gradient_s
 from tdjax.costs.work import Work, work_of
 from tdjax.strategies import Fold, Strategy
 from tdjax.strategies._choosing import ranked
 
-FITTED = (
-    ("dot_flops_s", "conv_flops_s", "transcendentals_s", "near_bytes_s", "far_bytes_s")
-    + ("memory_bytes_s", "operation_s", "turn_s", "fresh_bytes_s")
-)  # fmt: skip
 STEPS = 3000
 _STEP = 0.35
 _CHANGED = 0.4
 _ERROR_COUNTS = 0.25
 _MOVED_COUNTS = 0.01
 _NEAR = 1.5
+_MEMORIES = ("near_bytes_s", "far_bytes_s", "memory_bytes_s")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -122,12 +120,12 @@ def fit(workloads_measured: Sequence[Measured], start: Machine, steps: int = STE
 def _another(machine: Machine, steps: random.Random) -> Machine:
     factors = {
         name: math.exp(steps.gauss(0, _STEP)) if steps.random() < _CHANGED else 1.0
-        for name in FITTED
+        for name in SPEEDS
     }
     new = {name: getattr(machine, name) * factor for name, factor in factors.items()}
     # A cache that is nearer is not slower.
-    speeds = sorted((new[name] for name in FITTED[3:6]), reverse=True)
-    new.update(zip(FITTED[3:6], speeds, strict=True))
+    speeds = sorted((new[name] for name in SPEEDS[3:6]), reverse=True)
+    new.update(zip(_MEMORIES, speeds, strict=True))
     return dataclasses.replace(machine, **new)
 
 
@@ -145,7 +143,7 @@ def _judge(machine: Machine, workloads_measured: Sequence[Measured], start: Mach
                 blocks = strategy.blocks(each.batch, each.time)
                 if blocks is not None and taken < _NEAR * least:
                     errors.append(abs(math.log(predict(blocks, each.work, machine) / taken)))
-    moved = fmean(abs(math.log(getattr(machine, name) / getattr(start, name))) for name in FITTED)
+    moved = fmean(abs(math.log(getattr(machine, name) / getattr(start, name))) for name in SPEEDS)
     return Fit(machine, math.exp(fmean(regrets)), fmean(errors), moved, chosen)
 
 
@@ -169,3 +167,29 @@ def _seconds(entries: Sequence[Entry]) -> Iterator[tuple[Strategy, float]]:
         (strategy,) = read_strategies(entry.strategy)
         ratio = paired_ratio(entry.samples_s, pivot.samples_s).value
         yield strategy, ratio * pivot.median_s
+
+
+def machine_file(found: Fit, comparison: Comparison, platform: str) -> str:
+    """Return the text of a file for `tdjax/costs/machines/`, which makes the speeds known.
+
+    Args:
+        found: the speeds.
+        comparison: what they were fitted to.
+        platform: the device that it was measured on.
+    """
+    known = comparison.environment
+    if platform == "cpu":
+        kind = f"cpu, {known['processor']}, {known['cores']} cores"
+    else:
+        kind = known["devices"].partition("(")[2].rstrip(")") or known["devices"]
+    content = {
+        "format": FORMAT,
+        "version": VERSION,
+        "platform": platform,
+        "kind": kind,
+        "date": known["date"][:10],
+        "versions": {name: known[name] for name in ("jax", "jaxlib", "tdjax")},
+        "regret": round(found.regret, 3),
+        "speeds": {name: float(f"{getattr(found.machine, name):.3g}") for name in SPEEDS},
+    }
+    return json.dumps(content, indent=1) + "\n"

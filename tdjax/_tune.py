@@ -13,6 +13,7 @@ from typing import Any
 import jax
 
 from tdjax import _tuned
+from tdjax._device import device_kind
 from tdjax.comparison.api import check_effort, parse_strategies, told
 from tdjax.comparison.entry import Entry, Group
 from tdjax.comparison.guard import Guard
@@ -222,7 +223,7 @@ def _result(
         mode=measurement.group.mode,
         title=call.title,
         sizes=(call.batch, call.time),
-        device=_tuned.device_kind(),
+        device=device_kind(),
         versions=_tuned.versions(),
         date=datetime.datetime.now(datetime.UTC).date().isoformat(),
         candidates=[

@@ -19,10 +19,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-import jax
-
 from tdjax._call import Call, Program
-from tdjax._processor import processor
+from tdjax._device import device_kind
 
 FORMAT = "tdjax-tuning"
 VERSION = 1
@@ -85,14 +83,6 @@ def key_of(call: Call, step: Program) -> str:
         sorted(versions().items()),
     )
     return hashlib.sha256(repr(described).encode()).hexdigest()[:32]
-
-
-def device_kind() -> str:
-    """Return the kind of JAX's default device; of a CPU its model, and how many cores there are."""
-    device = jax.devices()[0]
-    if device.platform != "cpu":
-        return str(device.device_kind)
-    return f"cpu, {processor()}, {os.cpu_count()} cores"
 
 
 @functools.cache

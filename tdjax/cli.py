@@ -115,6 +115,13 @@ def _parser() -> argparse.ArgumentParser:
         "every` measured, and print them with what choices by them lose.",
     )
     fit.add_argument("files", nargs="+", type=Path, metavar="FILE", help="comparison.json of a run")
+    fit.add_argument(
+        "--out",
+        type=Path,
+        metavar="FILE.json",
+        help="write them as a file for tdjax/costs/machines, where auto finds them by the kind of "
+        "device",
+    )
     fit.set_defaults(command=_fit)
     targets = commands.add_parser("targets", help="list the devices to compare on")
     targets.set_defaults(command=_targets)
@@ -301,6 +308,7 @@ def _compare(chosen: argparse.Namespace) -> int:
 
 def _fit(chosen: argparse.Namespace) -> int:
     from tdjax import _fit as fitting
+    from tdjax.comparison import atomic
     from tdjax.costs.machine import machine_of
 
     try:
@@ -317,8 +325,15 @@ def _fit(chosen: argparse.Namespace) -> int:
             f"{title}: choices take {fit.regret:.3f}x the best that was measured; predictions "
             f"differ by {fit.error:.0%}\n  {choices}\n"
         )
-    for name in fitting.FITTED:
-        sys.stdout.write(f"    {name}={getattr(found.machine, name):.2g},\n")
+    text = fitting.machine_file(found, comparisons[0], platform)
+    if chosen.out is None:
+        sys.stdout.write(text)
+        return 0
+    try:
+        saved = atomic.write(chosen.out, text)
+    except OSError as error:
+        raise _Wrong(f"--out {chosen.out}: cannot be written: {error.strerror}") from None
+    sys.stderr.write(f"saved: {saved}\n")
     return 0
 
 

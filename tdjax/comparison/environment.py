@@ -11,7 +11,7 @@ from importlib import metadata
 import jax
 
 import tdjax
-from tdjax._processor import processor
+from tdjax._device import processor
 from tdjax.comparison.targets import Target
 
 _PACKAGES = ("jax", "jaxlib", "flax", "numpy")

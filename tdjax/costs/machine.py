@@ -1,7 +1,8 @@
 """What a device can do: the few figures that costs are predicted from.
 
-A CPU's caches are read from the machine; its speeds are those of the machine that they were fitted
-on. A choice depends on ratios alone, so that a faster core of the same make changes none.
+A CPU's caches are read from the machine. Speeds were fitted by `tdjax fit` on the machines that the
+files in `machines/` name; a CPU that has none takes those of the first. A choice depends on ratios
+alone, so that a faster core of the same make changes none.
 """
 
 from __future__ import annotations
@@ -10,15 +11,30 @@ import contextlib
 import contextvars
 import dataclasses
 import functools
+import json
 import math
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import jax
 
+from tdjax._device import device_kind
+
+FORMAT = "tdjax-machine"
+VERSION = 1
+SPEEDS = (
+    ("dot_flops_s", "conv_flops_s", "transcendentals_s", "near_bytes_s", "far_bytes_s")
+    + ("memory_bytes_s", "operation_s", "turn_s", "fresh_bytes_s")
+)  # fmt: skip
+
+_SHIPPED = Path(__file__).with_name("machines")
 _CACHES = Path("/sys/devices/system/cpu/cpu0/cache")
 _UNITS = {"K": 2**10, "M": 2**20, "G": 2**30}
+# glibc takes larger blocks from the system at every call, and gives them back: mallopt(3),
+# DEFAULT_MMAP_THRESHOLD_MAX.
+_FRESH_ABOVE = 32 * 2**20
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,25 +92,6 @@ class Machine:
         return 1 / (near / self.near_bytes_s + (1 - near) / slower)
 
 
-# Fitted by `tdjax fit` to the suite, forward and gradient, on two cores of an AMD EPYC
-# (Zen 5, 1 MiB of L2 a core, 32 MiB of L3), 2026-11-25, jax 0.10.2. The caches' sizes are replaced
-# by those of the machine at hand.
-_CPU = Machine(
-    platform="cpu",
-    dot_flops_s=2.0e11,
-    conv_flops_s=1.3e11,
-    transcendentals_s=2.0e10,
-    near_bytes=2 * 2**20,
-    far_bytes=32 * 2**20,
-    near_bytes_s=8.8e10,
-    far_bytes_s=3.9e10,
-    memory_bytes_s=8.2e9,
-    operation_s=6.6e-6,
-    turn_s=3.9e-6,
-    fresh_above=32 * 2**20,  # glibc's largest threshold, DEFAULT_MMAP_THRESHOLD_MAX in mallopt(3)
-    fresh_bytes_s=3.6e10,
-)
-
 # On an accelerator a block that does not fill the device wastes it, and starting an operation takes
 # as long as moving megabytes: what is computed at once is fastest.
 _ACCELERATOR = Machine(
@@ -134,20 +131,40 @@ def assume(platform: str) -> Iterator[None]:
 
 def machine_of(platform: str) -> Machine:
     """Return what is known of a platform: "cpu", "gpu", "tpu" or another."""
-    if platform != "cpu":
-        return dataclasses.replace(_ACCELERATOR, platform=platform)
-    return _this_cpu()
+    assumed = _assumed.get() is not None
+    return _machine(platform, "" if assumed else device_kind())
 
 
 @functools.cache
-def _this_cpu() -> Machine:
+def _machine(platform: str, kind: str) -> Machine:
+    known = [each for each in shipped() if each["platform"] == platform]
+    own = [each for each in known if each["kind"] == kind]
+    if platform != "cpu" and not own:
+        return dataclasses.replace(_ACCELERATOR, platform=platform)
+    speeds = (own or known)[0]["speeds"]
+    if platform != "cpu":
+        return dataclasses.replace(_ACCELERATOR, platform=platform, **speeds)
+    near, far = _caches()
+    return Machine(
+        platform="cpu", near_bytes=near, far_bytes=far, fresh_above=_FRESH_ABOVE, **speeds
+    )
+
+
+@functools.cache
+def shipped() -> list[dict[str, Any]]:
+    """Return what the files of fitted machines hold, in the order of their names."""
+    found = (json.loads(path.read_text()) for path in sorted(_SHIPPED.glob("*.json")))
+    return [each for each in found if (each["format"], each["version"]) == (FORMAT, VERSION)]
+
+
+def _caches() -> tuple[float, float]:
+    """Return the bytes of all cores' own caches, and of the shared one."""
     sizes = {2: 0.0, 3: 0.0}
     try:
         for folder in _CACHES.glob("index*"):
             size, level = (folder / "size").read_text().strip(), (folder / "level").read_text()
             sizes[int(level)] = int(size[:-1]) * _UNITS[size[-1]]
     except (OSError, ValueError, KeyError, IndexError):  # Not Linux, or a text of another form.
-        return _CPU
-    near = sizes[2] * (os.cpu_count() or 1)
-    far = max(sizes[3], near)
-    return dataclasses.replace(_CPU, near_bytes=near, far_bytes=far) if near else _CPU
+        sizes = {2: 0.0, 3: 0.0}
+    near = (sizes[2] or 2**20) * (os.cpu_count() or 1)
+    return near, max(sizes[3] or 32 * 2**20, near)

@@ -1,15 +1,18 @@
 """Fitting speeds: those that made the times are found again, and choices become better."""
 
 import dataclasses
+import json
 import random
 
 import pytest
 
 from tdjax import Fold, Vmap
+from tdjax._device import device_kind
 from tdjax._fit import Measured, fit, measured
 from tdjax.cli import main
 from tdjax.comparison import Comparison, Entry
-from tdjax.costs.machine import machine_of
+from tdjax.costs import machine
+from tdjax.costs.machine import FORMAT, SPEEDS, VERSION, machine_of
 from tdjax.costs.predict import forward_s, gradient_s
 from tdjax.costs.work import Work
 from tdjax.strategies import candidates
@@ -43,13 +46,19 @@ def test_a_fit_finds_speeds_that_choose_better():
     assert after == fit(data, start, steps=400)
 
 
+ENVIRONMENT = {
+    "date": "2026-01-02T03:04:05+00:00", "devices": "cpu", "processor": "Z80", "cores": 1,
+    "jax": "1.0", "jaxlib": "1.0", "tdjax": "1.0",
+}  # fmt: skip
+
+
 def entry(workload, strategy, seconds):
     return Entry(workload, "cpu", "measured", "forward", strategy, "ok", samples_s=(seconds,) * 5,
                  median_s=seconds)  # fmt: skip
 
 
 def comparison(*entries):
-    return Comparison(entries, (), "vmap", {}, {})
+    return Comparison(entries, (), "vmap", {}, ENVIRONMENT)
 
 
 def test_measurements_are_read_from_comparisons(tmp_path, capsys):
@@ -62,6 +71,38 @@ def test_measurements_are_read_from_comparisons(tmp_path, capsys):
     path = run.save(tmp_path / "run.json")
     assert main(["fit", str(path)]) == 0
     assert "shipped: choices take 1.000x the best" in capsys.readouterr().out
+    out = tmp_path / "z80.json"
+    assert main(["fit", str(path), "--out", str(out)]) == 0
+    written = json.loads(out.read_text())
+    assert (written["kind"], written["date"]) == ("cpu, Z80, 1 cores", "2026-01-02")
+
+
+def test_a_file_in_the_folder_makes_a_machine_known(tmp_path, monkeypatch):
+    speeds = dict.fromkeys(SPEEDS, 2.0)
+    own = {"format": FORMAT, "version": VERSION, "platform": "cpu", "kind": device_kind(),
+           "speeds": speeds}  # fmt: skip
+    others = {**own, "kind": "another", "speeds": dict.fromkeys(SPEEDS, 7.0)}
+    newer = {"format": FORMAT, "version": VERSION + 1}
+    for name, content in (("a", others), ("b", own), ("c", newer)):
+        (tmp_path / f"{name}.json").write_text(json.dumps(content))
+    monkeypatch.setattr(machine, "_SHIPPED", tmp_path)
+    caches = machine.shipped, machine._machine
+    for cache in caches:
+        cache.cache_clear()
+    try:
+        assert machine_of("cpu").turn_s == 2.0
+        with machine.assume("cpu"):
+            assert machine_of("cpu").turn_s == 7.0  # the first one, where the kind is not known
+    finally:
+        for cache in caches:
+            cache.cache_clear()
+
+
+def test_shipped_files_name_what_they_are_from():
+    assert {each["platform"] for each in machine.shipped()} >= {"cpu"}
+    for each in machine.shipped():
+        assert set(each["speeds"]) == set(SPEEDS) and min(each["speeds"].values()) > 0
+        assert each["kind"] and each["date"] and each["versions"]["jax"] and each["regret"] >= 1
 
 
 def test_other_comparisons_are_refused(tmp_path, capsys):
