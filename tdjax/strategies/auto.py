@@ -89,7 +89,7 @@ class Auto(Strategy):
             nobody can see from inside whether a call is differentiated; "forward" by the first.
 
     >>> Auto(mode="forward")
-    Auto(mode='forward')
+    Auto(memory_budget=None, mode='forward')
     """
 
     memory_budget: int | None = None

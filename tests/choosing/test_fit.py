@@ -12,12 +12,16 @@ from tdjax._fit import Measured, fit, measured
 from tdjax.cli import main
 from tdjax.comparison import Comparison, Entry
 from tdjax.costs import machine
-from tdjax.costs.machine import FORMAT, SPEEDS, VERSION, machine_of
+from tdjax.costs.machine import FORMAT, SPEEDS, VERSION, Machine, machine_of
 from tdjax.costs.predict import forward_s, gradient_s
 from tdjax.costs.work import Work
 from tdjax.strategies import candidates
 
-TRUE = dataclasses.replace(machine_of("cpu"), memory_bytes_s=3e9, operation_s=2e-5)
+TRUE = Machine(
+    platform="cpu", dot_flops_s=1e11, conv_flops_s=1e11, transcendentals_s=1e10,
+    near_bytes=2e6, far_bytes=32e6, near_bytes_s=8e10, far_bytes_s=2e10, memory_bytes_s=3e9,
+    operation_s=2e-5, turn_s=2e-6, fresh_above=32e6, fresh_bytes_s=1e10,
+)  # fmt: skip
 WORKS = {
     "norms": Work(moved_bytes=50e3, live_bytes=4e3, kept_bytes=20e3, input_bytes=2e3,
                   output_bytes=2e3, operations=20),
