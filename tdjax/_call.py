@@ -99,7 +99,7 @@ class Call:
     def described(self) -> Call:
         """Return the call with descriptions in place of arrays, for what must not keep them."""
         leaves = tuple(reshaped(leaf.shape, leaf) for leaf in self.leaves)
-        return dataclasses.replace(self, leaves=leaves, step=_forgotten, mask=None)
+        return dataclasses.replace(self, leaves=leaves, step=_forgotten, mask=None, traced=None)
 
     def layout(self) -> tuple:
         """Return all that decides, beside the program, how the leaves are taken apart."""
