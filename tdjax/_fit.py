@@ -1,7 +1,7 @@
 """Fits the speeds that costs are predicted from to what was measured.
 
-The measurements are those of `tdjax compare --strategies every`: all that `auto` chooses from, on
-the suite. A search by random steps, the same at every run, looks for the speeds under which the
+The measurements are those of `tdjax tune`, or of `tdjax compare --strategies every`: what `auto`
+chooses from, on the suite. A search by random steps, the same at every run, looks for the speeds under which the
 choice loses least against the best that was measured; how near predictions come to times counts a
 little, and so does how far the speeds have moved, so that they stay those of a machine.
 """
@@ -12,17 +12,19 @@ import dataclasses
 import json
 import math
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from statistics import fmean
+from typing import Any
 
 from tdjax import workloads
 from tdjax._call import trace
 from tdjax._transform import time_distributed
-from tdjax.comparison import Comparison
+from tdjax._shipped import FORMAT, VERSION
+from tdjax._tuned import Tuned
 from tdjax.comparison.entry import Entry, grouped
 from tdjax.comparison.intervals import paired_ratio
 from tdjax.comparison.strategy_list import read_strategies
-from tdjax.costs.machine import FORMAT, SPEEDS, VERSION, Machine
+from tdjax.costs.machine import SPEEDS, Machine
 from tdjax.costs.predict import forward_s, gradient_s
 from tdjax.costs.work import Work, work_of
 from tdjax.strategies import Fold, Strategy
@@ -87,17 +89,16 @@ class Fit:
         return math.log(self.regret) + _ERROR_COUNTS * self.error + _MOVED_COUNTS * self.moved
 
 
-def measured(comparisons: Sequence[Comparison]) -> list[Measured]:
-    """Return what comparisons of the suite measured.
+def measured(entries: Iterable[Entry]) -> list[Measured]:
+    """Return what was measured on the suite.
 
     Raises:
         ValueError: they have no workload of the suite, on which a whole fold was measured.
     """
     found: dict[str, dict[str, dict[Strategy, float]]] = {}
-    for comparison in comparisons:
-        for group, entries in grouped(comparison.entries).items():
-            if group.evidence == "measured" and group.workload in workloads.names():
-                found.setdefault(group.workload, {})[group.mode] = dict(_seconds(entries))
+    for group, rows in grouped(entries).items():
+        if group.evidence == "measured" and group.workload in workloads.names():
+            found.setdefault(group.workload, {})[group.mode] = dict(_seconds(rows))
     kept = {
         n: by_mode for n, by_mode in found.items() if all(Fold() in s for s in by_mode.values())
     }
@@ -169,27 +170,30 @@ def _seconds(entries: Sequence[Entry]) -> Iterator[tuple[Strategy, float]]:
         yield strategy, ratio * pivot.median_s
 
 
-def machine_file(found: Fit, comparison: Comparison, platform: str) -> str:
-    """Return the text of a file for `tdjax/costs/machines/`, which makes the speeds known.
+def device_file(
+    found: Fit, environment: Mapping[str, Any], platform: str, results: Sequence[Tuned] = ()
+) -> str:
+    """Return the text of a file for `tdjax/devices/`, which makes a device known.
 
     Args:
-        found: the speeds.
-        comparison: what they were fitted to.
-        platform: the device that it was measured on.
+        found: its speeds.
+        environment: of what they were fitted to, as a `Comparison` has it.
+        platform: "cpu", "gpu" or "tpu".
+        results: what tuning measured on it.
     """
-    known = comparison.environment
     if platform == "cpu":
-        kind = f"cpu, {known['processor']}, {known['cores']} cores"
+        kind = f"cpu, {environment['processor']}, {environment['cores']} cores"
     else:
-        kind = known["devices"].partition("(")[2].rstrip(")") or known["devices"]
+        kind = environment["devices"].partition("(")[2].rstrip(")") or environment["devices"]
     content = {
         "format": FORMAT,
         "version": VERSION,
         "platform": platform,
         "kind": kind,
-        "date": known["date"][:10],
-        "versions": {name: known[name] for name in ("jax", "jaxlib", "tdjax")},
+        "date": environment["date"][:10],
+        "versions": {name: environment[name] for name in ("jax", "jaxlib", "tdjax")},
         "regret": round(found.regret, 3),
         "speeds": {name: float(f"{getattr(found.machine, name):.3g}") for name in SPEEDS},
+        "results": [dataclasses.asdict(each) for each in results],
     }
     return json.dumps(content, indent=1) + "\n"

@@ -40,12 +40,14 @@ class Tuning:
     Attributes:
         best: the strategy object that was fastest.
         entries: what was measured, one a candidate and mode, as in a `Comparison`.
-        paths: where the results were written.
+        paths: where the results were written; none where the folder cannot be written.
+        results: what is kept, one a mode.
     """
 
     best: Strategy
     entries: tuple[Entry, ...]
     paths: tuple[Path, ...]
+    results: tuple[_tuned.Tuned, ...] = dataclasses.field(default=(), repr=False)
 
     def __str__(self) -> str:
         lines = [f"{self.best} is fastest."]
@@ -101,7 +103,6 @@ def tune(
     Raises:
         ValueError: an unknown mode or strategy; there is nothing to choose from; or nothing fits
             the budget, with the least that can be had.
-        OSError: the results cannot be written.
 
     >>> import jax.numpy as jnp
     >>> tuning = tune(jnp.tanh, jnp.ones((4, 6, 8)), strategies=("vmap", "fold"))
@@ -145,9 +146,10 @@ def tune_subject(
         ]
     for measurement in measured:
         _check_any(measurement, memory_budget)
-    paths = tuple(_tuned.keep(_result(decision, each, chosen)) for each in measured)
+    results = tuple(_result(decision, each, chosen) for each in measured)
+    paths = tuple(path for each in results if (path := _tuned.keep(each)) is not None)
     entries = tuple(entry for measurement in measured for entry in measurement.entries)
-    return Tuning(_best(entries, chosen), entries, paths)
+    return Tuning(_best(entries, chosen), entries, paths, results)
 
 
 def _decision(made: Subject, mode: str) -> Decision:
@@ -219,7 +221,7 @@ def _result(
     call = decision.call
     assert call.traced is not None
     return _tuned.Tuned(
-        key=_tuned.key_of(call, call.traced),
+        program=_tuned.program_of(call, call.traced),
         mode=measurement.group.mode,
         title=call.title,
         sizes=(call.batch, call.time),

@@ -1,7 +1,8 @@
 """Results of tuning, kept in files: which strategy was measured to be fastest for a program.
 
 One file a program and mode, written whole or not at all, so that several processes can tune at
-once. What cannot be read is left out, with a warning.
+once. What cannot be read is left out, with a warning. Where this user has tuned nothing, results
+that are shipped with the package for the same kind of device stand in.
 """
 
 from __future__ import annotations
@@ -19,11 +20,12 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from tdjax import _shipped
 from tdjax._call import Call, Program
 from tdjax._device import device_kind
 
 FORMAT = "tdjax-tuning"
-VERSION = 1
+VERSION = 2
 MODES = ("forward", "grad")
 _ADDRESS = re.compile(r"0x[0-9a-f]+")
 
@@ -33,7 +35,7 @@ class Tuned:
     """What was measured of one program in one mode.
 
     Attributes:
-        key: the program, its sizes and the device, hashed.
+        program: the program, its sizes and the device, hashed.
         mode: "forward", or "grad" for forward and gradient.
         title: the function's name.
         sizes: its batch and time size.
@@ -44,7 +46,7 @@ class Tuned:
             seconds, median, and temporary bytes.
     """
 
-    key: str
+    program: str
     mode: str
     title: str
     sizes: tuple[int, int]
@@ -69,8 +71,8 @@ def folder() -> Path:
     return Path(platformdirs.user_cache_dir("tdjax")) / "tuning"
 
 
-def key_of(call: Call, step: Program) -> str:
-    """Return what results are kept under: the program, its sizes, the device and the versions.
+def program_of(call: Call, step: Program) -> str:
+    """Return what results are kept under: the program, its sizes and the device, hashed.
 
     The values of arrays do not enter. What a function's derivative rules compute does not either:
     they have no text.
@@ -80,9 +82,8 @@ def key_of(call: Call, step: Program) -> str:
         str(call.layout()),
         [str(getattr(leaf, "sharding", None)) for leaf in call.leaves if _is_spread(leaf)],
         device_kind(),
-        sorted(versions().items()),
     )
-    return hashlib.sha256(repr(described).encode()).hexdigest()[:32]
+    return _hash(described)[:32]
 
 
 @functools.cache
@@ -92,15 +93,25 @@ def versions() -> dict[str, str]:
     return {**found, "results": str(VERSION)}
 
 
-def find(key: str) -> list[Tuned]:
-    """Return what is known of a program, in any mode."""
-    return [found for mode in MODES if (found := _read(_path(key, mode))) is not None]
+def find(program: str) -> list[Tuned]:
+    """Return what this user has measured of a program with these versions, in any mode."""
+    return [found for mode in MODES if (found := _read(_path(program, mode))) is not None]
 
 
-def anything_known() -> bool:
-    """Say whether there are results at all: then programs are worth a key."""
+def find_shipped(program: str) -> list[Tuned]:
+    """Return what is shipped of a program, with whichever versions it was measured."""
+    found = (Tuned(**each) for each in _shipped.results(device_kind()))
+    return [each for each in found if each.program == program]
+
+
+def anything_known(sizes: tuple[int, int]) -> bool:
+    """Say whether there may be results for calls of this batch and time size.
+
+    Where there are none, a program need not be hashed.
+    """
+    shipped = any(tuple(each["sizes"]) == sizes for each in _shipped.results(device_kind()))
     try:
-        return any(folder().glob("*.json"))
+        return shipped or any(folder().glob("*.json"))
     except OSError:
         return False
 
@@ -119,13 +130,26 @@ def clear() -> int:
     return len(paths)
 
 
-def keep(tuned: Tuned) -> Path:
-    """Write a result in the place of an earlier one.
+def keep(tuned: Tuned) -> Path | None:
+    """Write a result in the place of an earlier one; warn, once, where that cannot be done."""
+    try:
+        return _write(tuned)
+    except OSError as error:
+        if folder() not in _not_written:
+            _not_written.add(folder())
+            warnings.warn(
+                f"results of tuning cannot be kept in {folder()} ({error.strerror}), and are "
+                f"forgotten: set TDJAX_CACHE_DIR to a folder that can be written.",
+                stacklevel=2,
+            )
+        return None
 
-    Raises:
-        OSError: the folder cannot be written.
-    """
-    path = _path(tuned.key, tuned.mode)
+
+_not_written: set[Path] = set()
+
+
+def _write(tuned: Tuned) -> Path:
+    path = _path(tuned.program, tuned.mode)
     path.parent.mkdir(parents=True, exist_ok=True)
     content = {"format": FORMAT, "version": VERSION, **dataclasses.asdict(tuned)}
     handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
@@ -140,8 +164,12 @@ def keep(tuned: Tuned) -> Path:
     return path
 
 
-def _path(key: str, mode: str) -> Path:
-    return folder() / f"{key}-{mode}.json"
+def _path(program: str, mode: str) -> Path:
+    return folder() / f"{program}-{_hash(sorted(versions().items()))[:8]}-{mode}.json"
+
+
+def _hash(value: Any) -> str:
+    return hashlib.sha256(repr(value).encode()).hexdigest()
 
 
 _known: dict[Path, tuple[int, Tuned | None]] = {}
@@ -162,8 +190,8 @@ def _read(path: Path) -> Tuned | None:
 def _parsed(path: Path) -> Tuned | None:
     try:
         content = json.loads(path.read_text())
-        if content.pop("format") != FORMAT or content.pop("version") != VERSION:
-            return None  # Another version's: it is made anew when somebody tunes.
+        if (kind := (content.pop("format"), content.pop("version"))) != (FORMAT, VERSION):
+            raise ValueError(f"it is of {kind[0]} {kind[1]}, needed {FORMAT} {VERSION}")
         content["sizes"] = tuple(content["sizes"])
         found = Tuned(**content)
         assert all(time > 0 for time in found.times.values())

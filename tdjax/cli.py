@@ -119,8 +119,7 @@ def _parser() -> argparse.ArgumentParser:
         "--out",
         type=Path,
         metavar="FILE.json",
-        help="write them as a file for tdjax/costs/machines, where auto finds them by the kind of "
-        "device",
+        help="write them as a file for tdjax/devices, where auto finds them by the kind of device",
     )
     fit.set_defaults(command=_fit)
     targets = commands.add_parser("targets", help="list the devices to compare on")
@@ -185,6 +184,13 @@ def _add_tune(commands: Any) -> None:
         help="temporary memory that the program may take; what takes more is not run",
     )
     add("--timeout", type=float, default=60.0, metavar="SECONDS", help="what a call may take")
+    add(
+        "--out",
+        type=Path,
+        metavar="FILE.json",
+        help="also write the results, and speeds fitted to them, as a file for tdjax/devices, where "
+        "auto finds them on every device of this kind",
+    )
     add("--list", action="store_true", help="list the results that are kept")
     add("--clear", action="store_true", help="delete them")
     tune.set_defaults(command=_tune, quick=False)
@@ -307,16 +313,23 @@ def _compare(chosen: argparse.Namespace) -> int:
 
 
 def _fit(chosen: argparse.Namespace) -> int:
+    comparisons = [_load(path) for path in chosen.files]
+    entries = [entry for comparison in comparisons for entry in comparison.entries]
+    _keep_device(entries, comparisons[0].environment, (), chosen.out)
+    return 0
+
+
+def _keep_device(entries: Sequence[Any], environment: Any, results: Any, out: Path | None) -> None:
+    """Fit speeds to what was measured, say how good they are, and write a device's file."""
     from tdjax import _fit as fitting
     from tdjax.comparison import atomic
     from tdjax.costs.machine import machine_of
 
     try:
-        comparisons = [_load(path) for path in chosen.files]
-        measured = fitting.measured(comparisons)
+        measured = fitting.measured(entries)
     except ValueError as error:
         raise _Wrong(error) from None
-    platform = next(e.target for c in comparisons for e in c.entries if e.evidence == "measured")
+    platform = next(entry.target for entry in entries if entry.evidence == "measured")
     start = fitting.fit(measured, machine_of(platform), steps=0)
     found = fitting.fit(measured, machine_of(platform))
     for title, fit in (("shipped", start), ("fitted", found)):
@@ -325,16 +338,15 @@ def _fit(chosen: argparse.Namespace) -> int:
             f"{title}: choices take {fit.regret:.3f}x the best that was measured; predictions "
             f"differ by {fit.error:.0%}\n  {choices}\n"
         )
-    text = fitting.machine_file(found, comparisons[0], platform)
-    if chosen.out is None:
+    text = fitting.device_file(found, environment, platform, results)
+    if out is None:
         sys.stdout.write(text)
-        return 0
+        return
     try:
-        saved = atomic.write(chosen.out, text)
+        saved = atomic.write(out, text)
     except OSError as error:
-        raise _Wrong(f"--out {chosen.out}: cannot be written: {error.strerror}") from None
+        raise _Wrong(f"--out {out}: cannot be written: {error.strerror}") from None
     sys.stderr.write(f"saved: {saved}\n")
-    return 0
 
 
 def _tune(chosen: argparse.Namespace) -> int:
@@ -344,7 +356,10 @@ def _tune(chosen: argparse.Namespace) -> int:
     from tdjax.comparison.progress import shown
 
     if chosen.clear:
-        sys.stdout.write(f"deleted {_tuned.clear()} results in {_tuned.folder()}\n")
+        try:
+            sys.stdout.write(f"deleted {_tuned.clear()} results in {_tuned.folder()}\n")
+        except OSError as error:
+            raise _Wrong(f"{_tuned.folder()}: cannot be cleared: {error.strerror}") from None
         return 0
     if chosen.list:
         return _list_results()
@@ -355,16 +370,24 @@ def _tune(chosen: argparse.Namespace) -> int:
         jobs = _jobs(chosen)
     except (ValueError, TypeError, ImportError) as error:
         raise _Wrong(error) from None
+    tunings = []
     with shown() as shown_progress, heeding(shown_progress) as progress:
         for job in jobs:
             try:
-                made, _ = job.make()
-                given = None if chosen.strategies is None else _read_strategies(chosen.strategies)
+                made, strategies = job.make()
+                given = None if chosen.strategies is None else strategies
                 modes = chosen.mode, given, chosen.memory_budget, chosen.timeout
-                tuning = tune_subject(made, *modes, progress)
-            except (ValueError, OSError) as error:
+                tunings.append(tune_subject(made, *modes, progress))
+            except ValueError as error:
                 raise _Wrong(f"{job.name}: {error}") from error
-            progress.log(f"{job.name}: {tuning}")
+            progress.log(f"{job.name}: {tunings[-1]}")
+    if chosen.out is not None:
+        from tdjax.comparison.environment import environment
+        from tdjax.comparison.targets import resolve
+
+        entries = [entry for tuning in tunings for entry in tuning.entries]
+        results = [result for tuning in tunings for result in tuning.results]
+        _keep_device(entries, environment(resolve(None)), results, chosen.out)
     return 0
 
 

@@ -1,4 +1,4 @@
-"""A Ctrl-C that is not lost on its way through other people's callbacks."""
+"""A Ctrl-C that is not lost on its way through other people's callbacks, nor a polite kill."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class Heeding:
     """A progress that raises KeyboardInterrupt after one that nobody saw.
 
     Attributes:
-        asked: whether Ctrl-C was pressed.
+        asked: whether Ctrl-C was pressed, or the process told to end.
     """
 
     def __init__(self, progress: Progress) -> None:
@@ -42,7 +42,8 @@ def heeding(progress: Progress) -> Iterator[Heeding]:
     """Give a progress that raises KeyboardInterrupt at the next step after Ctrl-C, at the latest.
 
     Python raises it wherever it is at that moment, and in a callback, such as that of JAX for
-    the garbage collector, it is written to standard error and forgotten.
+    the garbage collector, it is written to standard error and forgotten. SIGTERM, by which
+    schedulers of clusters and `timeout` end what takes too long, counts as Ctrl-C.
     """
     told = Heeding(progress)
 
@@ -50,13 +51,15 @@ def heeding(progress: Progress) -> Iterator[Heeding]:
         told.asked = True
         raise KeyboardInterrupt
 
-    # A shell lets what runs in its background ignore it, and only the main thread may listen.
-    usual = signal.getsignal(signal.SIGINT) is signal.default_int_handler
-    if not usual or threading.current_thread() is not threading.main_thread():
-        yield told
-        return
-    signal.signal(signal.SIGINT, ask)
+    # A shell lets what runs in its background ignore Ctrl-C, and only the main thread may listen.
+    usual = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
+    heeded = [number for number, handler in usual.items() if signal.getsignal(number) is handler]
+    if threading.current_thread() is not threading.main_thread():
+        heeded = []
+    for number in heeded:
+        signal.signal(number, ask)
     try:
         yield told
     finally:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+        for number in heeded:
+            signal.signal(number, usual[number])

@@ -1,8 +1,8 @@
 """What a device can do: the few figures that costs are predicted from.
 
-A CPU's caches are read from the machine. Speeds were fitted by `tdjax fit` on the machines that the
-files in `machines/` name; a CPU that has none takes those of the first. A choice depends on ratios
-alone, so that a faster core of the same make changes none.
+A CPU's caches are read from the machine. Speeds were fitted on the devices that are shipped as
+files; a CPU that has none takes those of the first. A choice depends on ratios alone, so that a
+faster core of the same make changes none.
 """
 
 from __future__ import annotations
@@ -11,25 +11,21 @@ import contextlib
 import contextvars
 import dataclasses
 import functools
-import json
 import math
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import jax
 
+from tdjax import _shipped
 from tdjax._device import device_kind
 
-FORMAT = "tdjax-machine"
-VERSION = 1
 SPEEDS = (
     ("dot_flops_s", "conv_flops_s", "transcendentals_s", "near_bytes_s", "far_bytes_s")
-    + ("memory_bytes_s", "operation_s", "turn_s", "fresh_bytes_s")
+    + ("memory_bytes_s", "operation_s", "turn_s", "fresh_bytes_s", "looped_conv")
 )  # fmt: skip
 
-_SHIPPED = Path(__file__).with_name("machines")
 _CACHES = Path("/sys/devices/system/cpu/cpu0/cache")
 _UNITS = {"K": 2**10, "M": 2**20, "G": 2**30}
 # glibc takes larger blocks from the system at every call, and gives them back: mallopt(3),
@@ -55,6 +51,8 @@ class Machine:
         fresh_above: temporary memory of more bytes than this comes fresh from the system at every
             call, and is given back; inf where that is not so.
         fresh_bytes_s: bytes a second at which the system hands fresh memory out.
+        looped_conv: how much longer a convolution takes in a loop than written out: XLA for CPUs
+            neither chooses its layouts there nor runs it beside others.
     """
 
     platform: str
@@ -70,6 +68,7 @@ class Machine:
     turn_s: float
     fresh_above: float
     fresh_bytes_s: float
+    looped_conv: float = 1.0
 
     def fresh_s(self, temporary: float) -> float:
         """Return what it costs to get so much temporary memory from the system."""
@@ -137,7 +136,7 @@ def machine_of(platform: str) -> Machine:
 
 @functools.cache
 def _machine(platform: str, kind: str) -> Machine:
-    known = [each for each in shipped() if each["platform"] == platform]
+    known = [each for each in _shipped.devices() if each["platform"] == platform]
     own = [each for each in known if each["kind"] == kind]
     if platform != "cpu" and not own:
         return dataclasses.replace(_ACCELERATOR, platform=platform)
@@ -148,13 +147,6 @@ def _machine(platform: str, kind: str) -> Machine:
     return Machine(
         platform="cpu", near_bytes=near, far_bytes=far, fresh_above=_FRESH_ABOVE, **speeds
     )
-
-
-@functools.cache
-def shipped() -> list[dict[str, Any]]:
-    """Return what the files of fitted machines hold, in the order of their names."""
-    found = (json.loads(path.read_text()) for path in sorted(_SHIPPED.glob("*.json")))
-    return [each for each in found if (each["format"], each["version"]) == (FORMAT, VERSION)]
 
 
 def _caches() -> tuple[float, float]:

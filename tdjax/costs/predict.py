@@ -103,10 +103,11 @@ def _block_s(blocks: Blocks, work: Work, machine: Machine) -> float:
     in_use = rows * work.live_bytes + work.weight_bytes
     arithmetic = (
         work.dot_flops / machine.dot_flops_s
-        + work.conv_flops / machine.conv_flops_s
+        + work.conv_flops / machine.conv_flops_s * (machine.looped_conv if blocks.looped else 1.0)
         + work.transcendentals / machine.transcendentals_s
     )
-    traffic = (rows * work.moved_bytes + work.weight_bytes) / machine.bytes_s(in_use)
+    moved = rows * (work.moved_bytes + work.patch_bytes) + work.weight_bytes
+    traffic = moved / machine.bytes_s(in_use)
     fixed = work.operations * machine.operation_s + (machine.turn_s if blocks.looped else 0.0)
     return rows * arithmetic + traffic + fixed + machine.fresh_s(rows * work.patch_bytes)
 

@@ -22,14 +22,24 @@ class Measured:
 
     Attributes:
         results: one of each mode that counts; their times are added up.
+        shipped: whether they came with the package, and are another's.
     """
 
     results: Sequence[Tuned]
+    shipped: bool = False
 
     @property
-    def reason(self) -> str:
-        """A sentence that says when it was measured."""
-        return f"It was measured to be the fastest here (tuned on {self.results[0].date})."
+    def where(self) -> str:
+        """Where and when it was measured."""
+        first = self.results[0]
+        if self.shipped:
+            versions = f"{first.date}, jax {first.versions['jax']}"
+            return f"on a device like this one ({first.device}, {versions})"
+        return f"here (tuned on {first.date})"
+
+    def knows(self, strategy: Strategy) -> bool:
+        """Say whether the strategy was measured in every mode that counts."""
+        return all(strategy in each for each in self._results)
 
     def first(self, planned: Sequence[Candidate]) -> list[Candidate]:
         """Return candidates, the measured ones first, by their times and with their bytes."""
@@ -49,7 +59,11 @@ class Measured:
     @property
     def _results(self) -> list[dict[Strategy, Mapping[str, Any]]]:
         return [
-            {read(each): each for each in result.candidates if each["status"] == "ok"}
+            {
+                strategy: each
+                for each in result.candidates
+                if each["status"] == "ok" and (strategy := read(each)) is not None
+            }
             for result in self.results
         ]
 
@@ -59,7 +73,13 @@ def written(strategy: Strategy) -> dict[str, Any]:
     return {"kind": type(strategy).__name__, "options": dataclasses.asdict(strategy)}
 
 
-def read(values: Any) -> Strategy:
-    """Return the strategy that `written` wrote; of a fold nobody's word, its rows are proven."""
+def read(values: Any) -> Strategy | None:
+    """Return the strategy that `written` wrote, None for one that this version does not know.
+
+    Of a fold nobody's word is taken: its rows are proven.
+    """
     options = {k: v for k, v in values["options"].items() if k != "assume_independent"}
-    return _KINDS[values["kind"]](**options)
+    try:
+        return _KINDS[values["kind"]](**options)
+    except (KeyError, TypeError, ValueError):
+        return None

@@ -22,6 +22,7 @@ from tdjax.strategies.base import Strategy
 from tdjax.strategies.fold import Fold
 from tdjax.strategies.vmap import Vmap
 
+_COUNTED = {"forward": ("forward",), "both": ("forward", "grad")}
 _FASTEST = "It is predicted to be the fastest of those that keep the meaning."
 
 
@@ -134,11 +135,12 @@ class Auto(Strategy):
         step = trace(call, call.batch)
         call = dataclasses.replace(call, traced=step)
         work, planned = self._plan(call, step)
-        reason = _FASTEST
-        if planned and (measured := self._measured(call, step)):
-            reason, planned = measured.reason, measured.first(planned)
+        measured = self._measured(call, step) if planned else None
+        if measured is not None:
+            planned = measured.first(planned)
         proven = None
         fitting = self._fitting(planned)
+        reason = _why(fitting, measured)
         if not fitting or isinstance(fitting[0].strategy, Fold):
             fold = fitting[0].strategy if fitting else Fold()
             assert isinstance(fold, Fold)
@@ -147,6 +149,7 @@ class Auto(Strategy):
                 return Decision(call, fold, reason, proven, work, fitting)
             planned = [each for each in planned if not isinstance(each.strategy, Fold)]
             fitting = self._fitting(planned)
+            reason = _why(fitting, measured, left_out=fold)
         best = fitting[0].strategy if fitting else Vmap()
         return Decision(call, best, reason, proven, work, fitting)
 
@@ -184,11 +187,30 @@ class Auto(Strategy):
 
     def _measured(self, call: Call, step: Program) -> Measured | None:
         """Return what tuning has measured of this program in the modes that count."""
-        if not _tuned.anything_known():
+        if not _tuned.anything_known((call.batch, call.time)):
             return None
-        found = _tuned.find(_tuned.key_of(call, step))
-        counted = [each for each in found if self.mode != "forward" or each.mode == "forward"]
-        return Measured(counted) if counted else None
+        program = _tuned.program_of(call, step)
+        for find in (_tuned.find, _tuned.find_shipped):
+            counted = [each for each in find(program) if each.mode in _COUNTED[self.mode]]
+            if counted:
+                return Measured(counted, shipped=find is _tuned.find_shipped)
+        return None
+
+
+def _why(
+    fitting: Sequence[Candidate], measured: Measured | None, left_out: Fold | None = None
+) -> str:
+    """Return why the first of these is taken, in a sentence or two."""
+    if measured is None:
+        return _FASTEST
+    text = ""
+    if left_out is not None and measured.knows(left_out):
+        text = f"{left_out} was measured to be the fastest {measured.where}, and does not fit this "
+        text += "function, whose rows it would mix up. "
+    if fitting and measured.knows(fitting[0].strategy):
+        of_the_rest = " of the rest" if text else ""
+        return f"{text}It was measured to be the fastest{of_the_rest} {measured.where}."
+    return text + _FASTEST
 
 
 def _shares_rows(call: Call, proven: Proven) -> bool:

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from tdjax.workloads._base import Case, Workload
 
 
-def build(quick: bool) -> Case:
-    """Four LayerNorms with gelu on (256, 16, 512); quick: (2, 3, 8)."""
+def build(quick: bool, sizes: tuple[int, int, int] = (256, 16, 512)) -> Case:
+    """Four LayerNorms with gelu on `sizes`, (batch, time, width); quick: (2, 3, 8)."""
     import jax
     from flax import linen as nn
 
-    batch, time, width = (2, 3, 8) if quick else (256, 16, 512)
+    batch, time, width = (2, 3, 8) if quick else sizes
 
     class LayerNorms(nn.Module):
         @nn.compact
@@ -31,6 +32,12 @@ def build(quick: bool) -> Case:
     return Case(layer_norms, (params, x), in_axes=(None, 1), time_size=time)
 
 
+LONG = Workload(
+    name="layer_norms_long",
+    title="LayerNorms, longer",
+    description="4 x [LayerNorm, gelu] on (64, 256, 512).",
+    build=partial(build, sizes=(64, 256, 512)),
+)
 WORKLOAD = Workload(
     name="layer_norms",
     title="LayerNorms",

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from tdjax.workloads._base import Case, Workload
 
 
-def build(quick: bool) -> Case:
-    """One pre-norm block on (4, 8, 64, 256), 8 heads; quick: (2, 3, 4, 8), 2 heads."""
+def build(quick: bool, batch: int = 4, tokens: int = 64) -> Case:
+    """One pre-norm block on (batch, 8, tokens, 256), 8 heads; quick: (2, 3, 4, 8), 2 heads."""
     import jax
     from flax import linen as nn
 
-    batch, time, tokens, width, heads = (2, 3, 4, 8, 2) if quick else (4, 8, 64, 256, 8)
+    time, width, heads = (3, 8, 2) if quick else (8, 256, 8)
+    batch, tokens = (2, 4) if quick else (batch, tokens)
 
     class ViTBlock(nn.Module):
         @nn.compact
@@ -32,6 +34,12 @@ def build(quick: bool) -> Case:
     return Case(vit_block, (params, x), in_axes=(None, 1), time_size=time)
 
 
+LARGE = Workload(
+    name="vit_block_large",
+    title="ViT block, larger frames",
+    description="LayerNorm, 8-head attention, MLP on 196 tokens of 256 a frame, (8, 8, 196, 256).",
+    build=partial(build, batch=8, tokens=196),
+)
 WORKLOAD = Workload(
     name="vit_block",
     title="ViT block",

@@ -8,11 +8,13 @@ import pytest
 
 from tdjax import Fold, Vmap
 from tdjax._device import device_kind
+from tdjax import _shipped
 from tdjax._fit import Measured, fit, measured
 from tdjax.cli import main
 from tdjax.comparison import Comparison, Entry
+from tdjax._shipped import FORMAT, VERSION
 from tdjax.costs import machine
-from tdjax.costs.machine import FORMAT, SPEEDS, VERSION, Machine, machine_of
+from tdjax.costs.machine import SPEEDS, Machine, machine_of
 from tdjax.costs.predict import forward_s, gradient_s
 from tdjax.costs.work import Work
 from tdjax.strategies import candidates
@@ -68,7 +70,7 @@ def comparison(*entries):
 def test_measurements_are_read_from_comparisons(tmp_path, capsys):
     names = ("auto", "fold", "vmap", "Fold(chunk_size=40, unroll=True)")
     run = comparison(*(entry("dense", name, 1e-3 * (i + 1)) for i, name in enumerate(names)))
-    (found,) = measured([run])
+    (found,) = measured(run.entries)
     assert (found.name, found.batch, found.time) == ("dense", 32, 10)
     assert found.in_all == [Fold(), Vmap(), Fold(chunk_size=40, unroll=True)]
     assert found.seconds["forward"][Vmap()] == pytest.approx(3e-3)
@@ -84,13 +86,13 @@ def test_measurements_are_read_from_comparisons(tmp_path, capsys):
 def test_a_file_in_the_folder_makes_a_machine_known(tmp_path, monkeypatch):
     speeds = dict.fromkeys(SPEEDS, 2.0)
     own = {"format": FORMAT, "version": VERSION, "platform": "cpu", "kind": device_kind(),
-           "speeds": speeds}  # fmt: skip
+           "speeds": speeds, "results": []}  # fmt: skip
     others = {**own, "kind": "another", "speeds": dict.fromkeys(SPEEDS, 7.0)}
     newer = {"format": FORMAT, "version": VERSION + 1}
     for name, content in (("a", others), ("b", own), ("c", newer)):
         (tmp_path / f"{name}.json").write_text(json.dumps(content))
-    monkeypatch.setattr(machine, "_SHIPPED", tmp_path)
-    caches = machine.shipped, machine._machine
+    monkeypatch.setattr(_shipped, "_FOLDER", tmp_path)
+    caches = _shipped.devices, _shipped.results, machine._machine
     for cache in caches:
         cache.cache_clear()
     try:
@@ -103,8 +105,8 @@ def test_a_file_in_the_folder_makes_a_machine_known(tmp_path, monkeypatch):
 
 
 def test_shipped_files_name_what_they_are_from():
-    assert {each["platform"] for each in machine.shipped()} >= {"cpu"}
-    for each in machine.shipped():
+    assert {each["platform"] for each in _shipped.devices()} >= {"cpu"}
+    for each in _shipped.devices():
         assert set(each["speeds"]) == set(SPEEDS) and min(each["speeds"].values()) > 0
         assert each["kind"] and each["date"] and each["versions"]["jax"] and each["regret"] >= 1
 

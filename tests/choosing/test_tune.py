@@ -1,5 +1,7 @@
 """`tune`: what is measured, kept and taken from then on; and what is done with damaged files."""
 
+import collections
+import dataclasses
 import json
 import multiprocessing
 
@@ -10,8 +12,10 @@ import numpy as np
 import pytest
 
 import tdjax
-from tdjax import Auto, Fold, Vmap, _tuned, explain, time_distributed, tune
+from tdjax import Auto, Fold, Vmap, _shipped, _tuned, explain, time_distributed, tune
+from tdjax._device import device_kind
 from tdjax.cli import main
+from tdjax.independence import _proof
 
 WEIGHTS = jnp.ones((8, 8))
 CLIPS = jnp.ones((4, 6, 8))
@@ -67,6 +71,22 @@ def test_what_was_measured_cannot_make_auto_fold_what_mixes_rows():
     assert [entry.status for entry in tuning.entries] == ["ok", "failed", "ok"]
     pretend(tuning.paths[0], vmap=2.0, fold=1.0, map=3.0)
     assert explain(center, CLIPS).strategy == Vmap()
+
+
+def test_a_tuned_fold_that_fits_no_longer_is_explained(monkeypatch):
+    tuning = tune(step, CLIPS, strategies=FEW)
+    pretend(tuning.paths[0], **{"vmap": 2.0, "fold": 3.0, "Fold(chunk_size=6)": 1.0})
+    # On one step it is the same program, on other rows it is not; and the earlier proof is gone.
+    monkeypatch.setattr(_proof, "_known", collections.OrderedDict())
+
+    def mixing(x):
+        return step(x) if len(x) == 4 else step(x)[::-1]
+
+    found = explain(mixing, CLIPS)
+    assert found.strategy == Vmap()
+    assert found.reasons[0].startswith("Fold(chunk_size=6) was measured to be the fastest here")
+    assert "does not fit this function" in found.reasons[0]
+    assert "It was measured to be the fastest of the rest here" in found.reasons[0]
 
 
 def test_both_modes_count_unless_the_forward_pass_alone_is_asked_for():
@@ -128,12 +148,56 @@ def test_a_damaged_file_is_left_out_with_a_warning(text):
     assert explain(step, CLIPS).strategy == Fold()  # it warns once
 
 
-def test_a_file_of_another_version_is_left_alone():
+def test_a_file_of_another_version_is_left_alone_with_a_warning():
     (path,) = tune(step, CLIPS, strategies=FEW).paths
     path.write_text('{"format": "tdjax-tuning", "version": 99, "more": 1}')
     _tuned._known.clear()
-    assert explain(step, CLIPS).strategy == Fold()
+    with pytest.warns(UserWarning, match="it is of tdjax-tuning 99, needed tdjax-tuning 2"):
+        assert explain(step, CLIPS).strategy == Fold()
     assert path.exists()
+
+
+def test_a_folder_that_cannot_be_written_is_said_once(tmp_path, monkeypatch):
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("TDJAX_CACHE_DIR", str(tmp_path / "file"))
+    with pytest.warns(UserWarning, match="results of tuning cannot be kept in .*file/tuning"):
+        tuning = tune(step, CLIPS, strategies=FEW)
+    assert tuning.best in (Vmap(), Fold(), Fold(chunk_size=6)) and not tuning.paths
+    assert tune(step, CLIPS, strategies=FEW).results[0].program == tuning.results[0].program
+    assert explain(step, CLIPS).strategy == Fold()
+
+
+def shipped(tuning, **times):
+    """Return what a device's file would hold of a result, with other times and another jax."""
+    (result,) = tuning.results
+    candidates = [{**each, "median_s": times[each["strategy"]]} for each in result.candidates]
+    changed = dataclasses.replace(result, candidates=candidates, versions={"jax": "0.9"})
+    return json.loads(json.dumps(dataclasses.asdict(changed)))
+
+
+def test_what_is_shipped_for_the_device_counts_where_nothing_was_tuned_here(monkeypatch):
+    tuning = tune(step, CLIPS, strategies=FEW)
+    result = shipped(tuning, **{"vmap": 2.0, "fold": 3.0, "Fold(chunk_size=6)": 1.0})
+    known = {device_kind(): (result,)}
+    monkeypatch.setattr(_shipped, "results", lambda kind: known.get(kind, ()))
+    forward = time_distributed(step, strategy=Auto(mode="forward"))
+    assert "measured to be the fastest here" in explain(forward, CLIPS).reasons[0]
+    _tuned.clear()
+    found = explain(forward, CLIPS)
+    assert found.strategy == Fold(chunk_size=6)
+    assert f"on a device like this one ({device_kind()}, " in found.reasons[0]
+    assert "jax 0.9)" in found.reasons[0]
+    known["another"] = known.pop(device_kind())
+    assert explain(forward, CLIPS).strategy == Fold()
+
+
+def test_a_strategy_of_a_later_version_is_left_out():
+    (path,) = tune(step, CLIPS, strategies=FEW).paths
+    content = json.loads(path.read_text())
+    content["candidates"][0] |= {"kind": "Warp", "options": {"factor": 9}, "median_s": 1e-9}
+    path.write_text(json.dumps(content))
+    _tuned._known.clear()
+    assert explain(step, CLIPS).strategy in (Fold(), Fold(chunk_size=6))
 
 
 def write_many(folder, name):
@@ -158,7 +222,7 @@ def test_several_processes_can_write_at_once(cache):
         writer.join()
     assert [writer.exitcode for writer in writers] == [0, 0]
     (found,) = _tuned.find("key")
-    assert found.title in names and list(cache.iterdir()) == [cache / "key-forward.json"]
+    assert found.title in names and len(list(cache.iterdir())) == 1
 
 
 @pytest.mark.parametrize(

@@ -41,7 +41,7 @@ def swallow(x):
 
 def disguise(x):
     try:
-        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGTERM)
     except KeyboardInterrupt:
         raise RuntimeError("a callback failed")
 """
@@ -254,7 +254,7 @@ def test_ctrl_c_before_anything_is_measured_leaves_nothing(folder, capsys):
 
 
 @pytest.mark.parametrize("step", ["swallow", "disguise"])
-def test_ctrl_c_is_heeded_where_others_catch_it(folder, step):
+def test_ctrl_c_and_a_kill_are_heeded_where_others_catch_them(folder, step):
     words = ["compare", f"steps:{step}", "--shape", "2,3"]
     done = subprocess.run(
         [sys.executable, "-c", LISTENING, *words],
