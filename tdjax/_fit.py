@@ -1,9 +1,10 @@
 """Fits the speeds that costs are predicted from to what was measured.
 
 The measurements are those of `tdjax tune`, or of `tdjax compare --strategies every`: what `auto`
-chooses from, on the suite. A search by random steps, the same at every run, looks for the speeds under which the
-choice loses least against the best that was measured; how near predictions come to times counts a
-little, and so does how far the speeds have moved, so that they stay those of a machine.
+chooses from, on the suite. A search by random steps, the same at every run, looks for the speeds
+under which the choice loses least against the best that was measured; how near predictions come to
+times counts a little, and so does how far the speeds have moved, so that they stay those of a
+machine.
 """
 
 from __future__ import annotations
@@ -18,8 +19,8 @@ from typing import Any
 
 from tdjax import workloads
 from tdjax._call import trace
-from tdjax._transform import time_distributed
 from tdjax._shipped import FORMAT, VERSION
+from tdjax._transform import time_distributed
 from tdjax._tuned import Tuned
 from tdjax.comparison.entry import Entry, grouped
 from tdjax.comparison.intervals import paired_ratio

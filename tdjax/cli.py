@@ -188,8 +188,8 @@ def _add_tune(commands: Any) -> None:
         "--out",
         type=Path,
         metavar="FILE.json",
-        help="also write the results, and speeds fitted to them, as a file for tdjax/devices, where "
-        "auto finds them on every device of this kind",
+        help="also write the results, and speeds fitted to them, as a file for tdjax/devices, "
+        "where auto finds them on every device of this kind",
     )
     add("--list", action="store_true", help="list the results that are kept")
     add("--clear", action="store_true", help="delete them")

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
+from typing import Any
 
 from tdjax.comparison.progress import Progress
 
@@ -52,7 +53,10 @@ def heeding(progress: Progress) -> Iterator[Heeding]:
         raise KeyboardInterrupt
 
     # A shell lets what runs in its background ignore Ctrl-C, and only the main thread may listen.
-    usual = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
+    usual: dict[int, Any] = {
+        signal.SIGINT: signal.default_int_handler,
+        signal.SIGTERM: signal.SIG_DFL,
+    }
     heeded = [number for number, handler in usual.items() if signal.getsignal(number) is handler]
     if threading.current_thread() is not threading.main_thread():
         heeded = []

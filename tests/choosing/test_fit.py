@@ -6,13 +6,12 @@ import random
 
 import pytest
 
-from tdjax import Fold, Vmap
+from tdjax import Fold, Vmap, _shipped
 from tdjax._device import device_kind
-from tdjax import _shipped
 from tdjax._fit import Measured, fit, measured
+from tdjax._shipped import FORMAT, VERSION
 from tdjax.cli import main
 from tdjax.comparison import Comparison, Entry
-from tdjax._shipped import FORMAT, VERSION
 from tdjax.costs import machine
 from tdjax.costs.machine import SPEEDS, Machine, machine_of
 from tdjax.costs.predict import forward_s, gradient_s
