@@ -216,7 +216,8 @@ def _add_compare(commands: Any) -> None:
         action="store_const",
         const="peers",
         help="short for --strategies peers: auto against jax.vmap, jax.lax.map, Flax' and Haiku's "
-        "BatchApply, and the Python loop of Keras 3",
+        "BatchApply, and the Python loop of Keras 3, on more shapes if no workload is named: "
+        f"{', '.join(workloads.unseen())}",
     )
     add(
         "--targets",
@@ -452,7 +453,11 @@ def _jobs(chosen: argparse.Namespace) -> list[Any]:
     strategies = None if chosen.strategies is None else _read_strategies(chosen.strategies)
     functions = [name for name in chosen.what if ":" in name]
     if not functions:
-        names = dict.fromkeys(chosen.what or workloads.names())
+        usual = workloads.names()
+        if chosen.strategies == "peers":
+            # A contest on nothing but the shapes that speeds were fitted to would prove little.
+            usual += workloads.unseen()
+        names = dict.fromkeys(chosen.what or usual)
         for option in ("shape", "in_axes", "out_axes"):
             if getattr(chosen, option) is not None:
                 given = f"--{option.replace('_', '-')}"

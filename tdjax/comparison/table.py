@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Sequence
 from typing import Any
 
-from tdjax.comparison import against_peers, wording
+from tdjax.comparison import auto_standing, wording
 from tdjax.comparison.entry import Entry, Group, grouped
 from tdjax.comparison.extras import need
 from tdjax.comparison.result import Comparison
@@ -67,7 +67,7 @@ class _Fitted:
                 yield from _why(entries, verdict, comparison.reference)
         if len(groups) > 1:
             yield from _summaries(comparison)
-        yield from against_peers.summary(comparison.entries)
+        yield from auto_standing.summary(comparison.entries)
         if comparison.interrupted:
             yield Text("\ninterrupted: this is what was measured until then", style="bold yellow")
 

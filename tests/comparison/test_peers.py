@@ -9,7 +9,7 @@ import pytest
 
 from tdjax.cli import main
 from tdjax.comparison import Entry
-from tdjax.comparison.against_peers import against_peers, geometric_mean
+from tdjax.comparison.auto_standing import against_oracle, against_peers, geometric_mean
 from tdjax.comparison.peers import PEERS
 
 INSTALLED = [peer for peer in PEERS if peer.installed]
@@ -61,6 +61,13 @@ def test_the_same_program_is_as_fast():
     ]
     (found,) = against_peers(entries)
     assert found.same and found.speed == (1.0, 1.0, 1.0)
+
+
+def test_auto_is_set_beside_the_best_that_it_could_choose():
+    own = [entry(f"Fold(chunk_size={size})", *[2.0 / size] * 8) for size in range(1, 11)]
+    (found,) = against_oracle([entry("auto", *[0.25] * 8), entry("jax.vmap", 0.1, 0.1), *own])
+    assert (found.best, found.speed.value) == ("Fold(chunk_size=10)", pytest.approx(0.8))
+    assert against_oracle([entry("auto", *[0.25] * 8), *own[:3]]) == []  # somebody's selection
 
 
 def test_without_a_rival_there_is_nothing_to_say():
