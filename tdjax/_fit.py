@@ -145,7 +145,8 @@ def _judge(machine: Machine, workloads_measured: Sequence[Measured], start: Mach
                 blocks = strategy.blocks(each.batch, each.time)
                 if blocks is not None and taken < _NEAR * least:
                     errors.append(abs(math.log(predict(blocks, each.work, machine) / taken)))
-    moved = fmean(abs(math.log(getattr(machine, name) / getattr(start, name))) for name in SPEEDS)
+    finite = [name for name in SPEEDS if math.isfinite(getattr(start, name))]
+    moved = fmean(abs(math.log(getattr(machine, name) / getattr(start, name))) for name in finite)
     return Fit(machine, math.exp(fmean(regrets)), fmean(errors), moved, chosen)
 
 
@@ -194,7 +195,11 @@ def device_file(
         "date": environment["date"][:10],
         "versions": {name: environment[name] for name in ("jax", "jaxlib", "tdjax")},
         "regret": round(found.regret, 3),
-        "speeds": {name: float(f"{getattr(found.machine, name):.3g}") for name in SPEEDS},
+        "speeds": {
+            name: float(f"{speed:.3g}")
+            for name in SPEEDS
+            if math.isfinite(speed := getattr(found.machine, name))
+        },
         "results": [dataclasses.asdict(each) for each in results],
     }
     return json.dumps(content, indent=1) + "\n"

@@ -29,6 +29,8 @@ from tdjax.comparison.verdict import Verdict, judge
 # the rest is for compiling, and for returning to those whose verdict is not clear.
 _FIRST_SHARE = 0.35
 _TURN_S = 3.0
+# On a slow machine measuring takes longer than it was given; compilers get this share all the same.
+_LEAST_TO_COMPILE = 0.4
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,8 @@ class Limits:
 
     Attributes:
         measuring: for all groups that are measured.
-        all: for everything; what is compiled for devices that are not here takes the cut.
+        all: for everything; what is compiled for devices that are not here takes the cut, and has
+            two fifths of it at least.
     """
 
     measuring: float
@@ -237,7 +240,10 @@ class Session:
 
         for group in groups:
             finish(group)
-        within = None if self._limits is None else self._limits.all - (start - self._start)
+        within = None
+        if self._limits is not None:
+            left = self._limits.all - (start - self._start)
+            within = max(left, _LEAST_TO_COMPILE * self._limits.all)
         compile_groups(groups, self._effort.timeout_s, within, finished)
 
     def _tell(self, group: Group) -> Callable[[str, float], None]:

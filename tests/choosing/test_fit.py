@@ -106,7 +106,7 @@ def test_a_file_in_the_folder_makes_a_machine_known(tmp_path, monkeypatch):
 def test_shipped_files_name_what_they_are_from():
     assert {each["platform"] for each in _shipped.devices()} >= {"cpu"}
     for each in _shipped.devices():
-        assert set(each["speeds"]) == set(SPEEDS) and min(each["speeds"].values()) > 0
+        assert set(each["speeds"]) <= set(SPEEDS) and min(each["speeds"].values()) > 0
         assert each["kind"] and each["date"] and each["versions"]["jax"] and each["regret"] >= 1
 
 
