@@ -12,6 +12,7 @@ import pytest
 
 from tdjax.comparison.compiled import catalog
 from tdjax.comparison.hardware import leave_out_absent
+from tdjax.costs.machine import assume
 
 # What a user has tuned must not choose here, nor be changed.
 os.environ["TDJAX_CACHE_DIR"] = tempfile.mkdtemp(prefix="tdjax-tests-")
@@ -36,6 +37,13 @@ def strict_promotion(request):
         yield
         return
     with jax.numpy_rank_promotion("raise"), jax.numpy_dtype_promotion("strict"):
+        yield
+
+
+@pytest.fixture
+def on_cpu():
+    """Run on the CPU, whatever else is attached: for what is only done there."""
+    with jax.default_device(jax.devices("cpu")[0]), assume("cpu"):
         yield
 
 

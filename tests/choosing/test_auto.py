@@ -11,6 +11,8 @@ from tdjax import Auto, Fold, Vmap, time_distributed
 from tdjax.costs.machine import assume
 from tdjax.strategies import candidates, recorded
 
+pytestmark = pytest.mark.usefixtures("on_cpu")
+
 
 class Norms(nn.Module):
     @nn.compact

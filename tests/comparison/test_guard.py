@@ -11,6 +11,8 @@ from tdjax.comparison.first_call import FirstCalls
 from tdjax.comparison.guard import Call, Guard
 from tdjax.comparison.program import Building
 
+pytestmark = pytest.mark.usefixtures("on_cpu")
+
 
 def spin(steps):
     """A program that loops for long, and cannot be interrupted."""
@@ -22,7 +24,7 @@ def spin(steps):
     return Building(run, ARGUMENTS).finish()
 
 
-ARGUMENTS = ([jnp.linspace(0.0, 1.0, 1000)], [])
+ARGUMENTS = ([np.linspace(0.0, 1.0, 1000, dtype=np.float32)], [])
 FOREVER = 10**9
 
 

@@ -159,6 +159,7 @@ def gradient(strategy):
     ],
     ids=str,
 )
+@pytest.mark.usefixtures("on_cpu")
 def test_in_a_loop_on_a_cpu_every_convolution_has_the_fast_form(strategy):
     """XLA leaves it as it is in there, and runs any other form some thirty times slower."""
     compiled = gradient(strategy).lower(KERNEL, FRAMES).compile().as_text()
