@@ -30,6 +30,8 @@ MODES = {"forward": ("forward",), "grad": ("grad",), "both": ("forward", "grad")
 # What is predicted to take so much longer than the first is not measured.
 _PROMISING = 2.5
 _FEWEST = 8
+# Under a budget: the bound on a program's memory is up to so many times what it takes.
+_LOOSE = 5.0
 _BUDGET_S = 15.0
 
 
@@ -166,14 +168,21 @@ def _decision(made: Subject, mode: str) -> Decision:
 def _promising(
     predicted: Sequence[Candidate], mode: str, memory_budget: int | None
 ) -> list[Strategy]:
-    """Return the candidates that are predicted to come near the first; all under a budget."""
-    ranked = sorted(predicted, key=lambda each: each.cost("forward" if mode == "forward" else mode))
-    limit = _PROMISING * ranked[0].cost(mode)
-    near = [c for i, c in enumerate(ranked) if i < _FEWEST or c.cost(mode) <= limit]
-    kept = ranked if memory_budget is not None else near
+    """Return the candidates that are predicted to come near the first.
+
+    Under a budget, these are those that may fit, and the ones that take least.
+    """
     # In a forward pass there is nothing to compute anew.
     anew = mode != "forward"
-    return [each.strategy for each in kept if anew or not getattr(each.strategy, "remat", False)]
+    ranked = [c for c in predicted if anew or not getattr(c.strategy, "remat", False)]
+    ranked.sort(key=lambda each: each.cost(mode))
+    if memory_budget is not None:
+        leanest = sorted(ranked, key=lambda each: each.most_bytes)[:_FEWEST]
+        limit = _LOOSE * memory_budget
+        ranked = [c for c in ranked if c.most_bytes <= limit or c in leanest]
+    limit = _PROMISING * ranked[0].cost(mode)
+    near = [c for i, c in enumerate(ranked) if i < _FEWEST or c.cost(mode) <= limit]
+    return [each.strategy for each in near]
 
 
 def _measure(
