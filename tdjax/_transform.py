@@ -175,6 +175,7 @@ class TimeDistributed:
             for axis, leaf, name in zip([axes[i] for i in where], leaves, names, strict=True)
         ]
         time = time_size(names, leaves, axes, options["axis_size"])
+        given = mask, seq_lengths
         known = mask if mask is not None else seq_lengths
         batch = _batch_size(leaves, axes, known)
         mask = resolve_mask(mask, seq_lengths, batch, time)
@@ -207,6 +208,7 @@ class TimeDistributed:
             pooled=options["pooled"],
             mask=mask,
             masked_output=options["masked_output"],
+            given_mask=given,
         )
 
 
