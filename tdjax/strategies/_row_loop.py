@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import enum
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -65,6 +66,8 @@ class Phase:
 
     Attributes:
         rows: of a block.
+        beside: how many blocks a turn of the loop takes. They do not wait for each other: what one
+            leaves idle, the other may use.
         capacity: how many blocks there can be.
         function: takes what a block takes, and gives what it gives.
         inputs: what a block takes.
@@ -72,6 +75,7 @@ class Phase:
     """
 
     rows: int
+    beside: int
     capacity: Any
     function: Callable[[Sequence[Any]], Sequence[Any]]
     inputs: tuple[Input, ...]
@@ -111,8 +115,8 @@ def compute(plan: Any, order: Any, *operands: Any, loop: Loop) -> list[Any]:
     """Return the outputs; rows that are not chosen are 0.
 
     Args:
-        plan: the number of chosen rows, then the first row and the number of blocks of each phase.
-        order: the chosen rows, then copies of one of them, at least a block of them.
+        plan: the number of chosen rows, then the first row and the number of turns of each phase.
+        order: the chosen rows, then copies of one of them, as many as a turn takes.
         operands: arrays.
         loop: what to run.
     """
@@ -120,32 +124,40 @@ def compute(plan: Any, order: Any, *operands: Any, loop: Loop) -> list[Any]:
     for number, phase in enumerate(loop.phases):
         if not phase.outputs:
             continue
-        first, blocks = plan[1 + 2 * number], plan[2 + 2 * number]
-        places = jnp.arange(phase.rows, dtype=order.dtype)
+        first, turns = plan[1 + 2 * number], plan[2 + 2 * number]
+        turn = functools.partial(_turn, loop, phase, plan[0], first, order, operands)
+        results = lax.fori_loop(0, turns, turn, results)
+    return results
 
-        def turn(
-            index: Any,
-            results: list[Any],
-            phase: Phase = phase,
-            first: Any = first,
-            places: Any = places,
-        ) -> list[Any]:
-            start = first + index * phase.rows
-            rows = lax.dynamic_slice_in_dim(order, start, phase.rows)
-            block = _Block(loop.spread, index, rows, places < plan[0] - start)
-            given = [block.take(each, operands[each.operand]) for each in phase.inputs]
-            results = list(results)
-            for place, value in zip(phase.outputs, phase.function(given), strict=True):
-                results[place] = block.give(loop.outputs[place].kind, results[place], value)
-            return results
 
-        results = lax.fori_loop(0, blocks, turn, results)
+def _turn(
+    loop: Loop,
+    phase: Phase,
+    count: Any,
+    first: Any,
+    order: Any,
+    operands: Sequence[Any],
+    turn: Any,
+    results: list[Any],
+) -> list[Any]:
+    results, given = list(results), []
+    places = jnp.arange(phase.rows, dtype=order.dtype)
+    for number in range(phase.beside):
+        index = turn * phase.beside + number
+        start = first + index * phase.rows
+        rows = lax.dynamic_slice_in_dim(order, start, phase.rows)
+        block = _Block(loop.spread, index, rows, places < count - start)
+        taken = [block.take(each, operands[each.operand]) for each in phase.inputs]
+        given.append((block, phase.function(taken)))
+    for block, values in given:
+        for place, value in zip(phase.outputs, values, strict=True):
+            results[place] = block.give(loop.outputs[place].kind, results[place], value)
     return results
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class _Block:
-    """One turn of the loop.
+    """A block at its turn.
 
     Attributes:
         spread: as in `Loop`.

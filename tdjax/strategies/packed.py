@@ -7,14 +7,14 @@ from typing import Any, NoReturn
 
 import jax
 
-from tdjax._call import Call, Program, trace
+from tdjax._call import Call, trace
 from tdjax._errors import StrategyError
 from tdjax._symbolic import is_symbolic
 from tdjax.costs.machine import current_machine
 from tdjax.costs.work import work_of
 from tdjax.independence import Proven, prove
 from tdjax.strategies._eager import execute
-from tdjax.strategies._looping import for_loop
+from tdjax.strategies._looping import for_loop, has_convolutions
 from tdjax.strategies._packing_costs import best_block, has_small_blocks
 from tdjax.strategies.base import Strategy, check_chunk_size
 from tdjax.strategies.fold import Fold
@@ -67,7 +67,12 @@ class Packed(Strategy):
         return self.run_proven(call, proven)
 
     def block(self, call: Call) -> int:
-        """Return how many rows of a traced call are computed at once."""
+        """Return how many rows of a traced call its step is to be traced on."""
+        chunk = self._chunk(call)
+        return chunk // _beside(call, chunk)
+
+    def _chunk(self, call: Call) -> int:
+        """Return how many rows are computed at once."""
         assert call.traced is not None
         rows = call.batch * call.time
         if is_symbolic(rows):
@@ -84,22 +89,32 @@ class Packed(Strategy):
 
         proof, program = proven.proof, proven.block
         assert program is not None
+        chunk = self._chunk(call)
+        beside = _beside(call, chunk)
         call = dataclasses.replace(call, roles=proof.roles)
         programs = [program]
-        if not is_symbolic(call.batch) and has_small_blocks(program.rows, call.batch):
+        if not is_symbolic(call.batch) and has_small_blocks(chunk, call.batch):
             programs.append(proven.step)
-        packing = Packing(call.described(), tuple(_bare(each) for each in programs), proof)
+        bare = tuple(for_loop(dataclasses.replace(each, consts=())) for each in programs)
+        packing = Packing(call.described(), bare, proof, beside)
         operands = list(program.consts), list(call.leaves), call.mask
 
         def key() -> Any:
             step = proven.step.key
-            return step and (self, step, program.rows, call.layout(), proof.outputs)
+            return step and (self, step, chunk, beside, call.layout(), proof.outputs)
 
         return jax.tree.unflatten(program.out_tree, execute(key, packing, *operands))
 
 
-def _bare(program: Program) -> Program:
-    return for_loop(dataclasses.replace(program, consts=()))
+def _beside(call: Call, chunk: int) -> int:
+    """Return in how many blocks beside each other the rows of a turn are computed.
+
+    Convolutions leave cores of a CPU idle, which those of another block use.
+    """
+    assert call.traced is not None
+    if chunk % 2 or chunk < 4 or current_machine().platform != "cpu":
+        return 1
+    return 2 if has_convolutions(call.traced.jaxpr.bare) else 1
 
 
 def _check(call: Call) -> None:

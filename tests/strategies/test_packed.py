@@ -215,7 +215,7 @@ def test_blocks_past_the_last_real_row_do_not_run():
         return (cotangent * 2,)
 
     watched.defvjp(lambda x: (watched(x), None), backward)
-    phase = Phase(2, 4, lambda values: [watched(*values)], (Input(0, Kind.ROWS),), (0,))
+    phase = Phase(2, 1, 4, lambda values: [watched(*values)], (Input(0, Kind.ROWS),), (0,))
     made = Loop((phase,), (Output(Kind.ROWS, jax.ShapeDtypeStruct((8,), "float32")),), None)
     order = jnp.array([1, 4, 6, 1, 1, 1, 1, 1, 1, 1], jnp.int32)
     plan = jnp.array([3, 0, 2], jnp.int32)
@@ -245,6 +245,26 @@ def test_it_is_traced_twice_and_compiled_once(strategy, count_compilations):
         for real in (0, 4, 10):
             run(real)
     assert compiled == []
+
+
+def test_blocks_of_convolutions_run_two_at_a_turn():
+    """The second may have no real row, and what is small is left to blocks of one step."""
+    frames, kernel = array(2, 5, 3, 3, 2), array(3, 3, 2, 2)
+
+    def conv(kernel, x):
+        numbers = ("NHWC", "HWIO", "NHWC")
+        return jax.lax.conv_general_dilated(x, kernel, (1, 1), "SAME", dimension_numbers=numbers)
+
+    def gradient(strategy, mask):
+        fun = tdjax.time_distributed(conv, in_axes=(None, 1), strategy=strategy)
+        return jax.value_and_grad(lambda k, x: (fun(k, x, mask=mask) ** 2).sum(), (0, 1))
+
+    ours = jax.jit(lambda mask: gradient(Packed(chunk_size=8), mask)(kernel, frames))
+    theirs = jax.jit(lambda mask: gradient("fold", mask)(kernel, frames))
+    assert [phase.beside for phase in loops(ours, FIVE)[0].phases] == [2, 1]
+    for count in (3, 5, 9, 10):
+        mask = jnp.arange(10).reshape(2, 5) >= 10 - count
+        assert_same(ours(mask), theirs(mask), scale=20)
 
 
 def test_its_name_shows_in_a_profile():
