@@ -229,6 +229,12 @@ def test_ints_bools_and_keys_are_masked_too(strategy):
 
 
 @every_strategy
+def test_a_batch_of_nothing_has_a_mask_too(strategy):
+    fun = tdjax.time_distributed(jnp.sin, strategy=strategy)
+    assert fun(jnp.ones((0, TIME, 2)), mask=jnp.ones((0, TIME), bool)).shape == (0, TIME, 2)
+
+
+@every_strategy
 def test_values_of_one_step_may_be_padding(strategy):
     mask = MASKS["lengths"].at[:, 3].set(False)
     x = padded(mask, jnp.nan)

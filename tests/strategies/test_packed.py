@@ -21,17 +21,11 @@ MASKS = {
 }
 REPRESENTATIVE = (
     "several_inputs_and_outputs",
-    "patches_merged_with_batch",
     "values_of_one_step",
-    "value_of_one_step_returned",
-    "keys_a_step",
     "keys_a_row",
     "shared_feature_map",
     "outputs_without_rows",
-    "integers_and_bools",
-    "custom_vjp",
     "transposed",
-    "time_first",
 )
 
 
@@ -119,13 +113,6 @@ def mapped_weights(strategy, mask, weight, x):
     return jax.vmap(gradient, (0, None))(jnp.stack([weight, -weight]), x)
 
 
-def mapped_masks(strategy, mask, weight, x):
-    def gradient(mask):
-        return jax.grad(total, (2, 3))(strategy, mask, weight, x)
-
-    return jax.vmap(gradient)(jnp.stack([mask, ~mask, mask & ~mask]))
-
-
 def gradient_of_mapped_masks(strategy, mask, weight, x):
     def run(weight, x):
         return jax.vmap(lambda m: total(strategy, m, weight, x))(jnp.stack([mask, ~mask])).sum()
@@ -136,17 +123,14 @@ def gradient_of_mapped_masks(strategy, mask, weight, x):
 TRANSFORMS = {
     "jvp": directional(total),
     "gradient of a gradient": jax.grad(slope, (2, 3)),
-    "jvp of a gradient": directional(slope),
     "gradient of a jvp": lambda s, m, w, x: jax.grad(
         lambda w, x: directional(total)(s, m, w, x)[1], (0, 1)
     )(w, x),
     "hessian": lambda s, m, w, x: jax.hessian(functools.partial(total, s, m), 0)(w, x),
     "remat": recomputed,
     "scan": jax.value_and_grad(in_a_scan, (2, 3)),
-    "vmap": mapped,
-    "gradient of vmap": jax.grad(lambda *args: mapped(*args).sum(), (2, 3)),
+    "vmap and its gradient": jax.value_and_grad(lambda *args: mapped(*args).sum(), (2, 3)),
     "vmap over weights": mapped_weights,
-    "vmap over masks": mapped_masks,
     "gradient of vmap over masks": gradient_of_mapped_masks,
 }
 
