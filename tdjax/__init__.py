@@ -9,8 +9,9 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from tdjax._errors import StrategyError
+from tdjax._mask import lengths_to_mask, mask_to_lengths
 from tdjax._transform import time_distributed
-from tdjax.strategies import Auto, Fold, Vmap
+from tdjax.strategies import Auto, Fold, Packed, Vmap
 
 if TYPE_CHECKING:
     from tdjax import linen, nnx
@@ -26,13 +27,16 @@ __all__ = [
     "Entry",
     "Explanation",
     "Fold",
+    "Packed",
     "StrategyError",
     "Tuning",
     "Vmap",
     "__version__",
     "compare",
     "explain",
+    "lengths_to_mask",
     "linen",
+    "mask_to_lengths",
     "nnx",
     "time_distributed",
     "tune",

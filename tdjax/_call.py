@@ -46,6 +46,8 @@ class Call:
     pooled: bool = False
     mask: Any = None
     masked_output: Literal["zero", "keep"] = "zero"
+    given_mask: tuple[Any, Any] = (None, None)
+    """The mask and the lengths as the caller gave them, of which values may be known."""
     filled: bool = False
     """Whether the caller has put real rows in the place of padding already."""
     traced: Program | None = None
@@ -99,7 +101,14 @@ class Call:
     def described(self) -> Call:
         """Return the call with descriptions in place of arrays, for what must not keep them."""
         leaves = tuple(reshaped(leaf.shape, leaf) for leaf in self.leaves)
-        return dataclasses.replace(self, leaves=leaves, step=_forgotten, mask=None, traced=None)
+        return dataclasses.replace(
+            self,
+            leaves=leaves,
+            step=_forgotten,
+            mask=None,
+            given_mask=(None, None),
+            traced=None,
+        )
 
     def layout(self) -> tuple:
         """Return all that decides, beside the program, how the leaves are taken apart."""

@@ -129,6 +129,8 @@ def _of_decision(decision: Decision) -> Explanation:
             f"{_amount(work.live_bytes)}B in use at a time, and shares "
             f"{_amount(work.weight_bytes)}B of weights; there are {call.batch} x {call.time} rows."
         )
+    if decision.packing is not None:
+        reasons.append(decision.packing.reason)
     candidates = tuple(decision.predicted)
     return Explanation(decision.strategy, independent, tuple(reasons), candidates)
 

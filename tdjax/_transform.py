@@ -58,12 +58,13 @@ def time_distributed(
             never mapped. Keyword arguments are passed to every step as they are.
         out_axes: where time goes in the outputs, in the same way; None for an output that is the
             same for every step.
-        strategy: a name ("vmap", "map", "unroll", "fold", "auto") or an object (`tdjax.Vmap`,
-            `tdjax.Fold`). It never changes the answer.
+        strategy: a name ("vmap", "map", "unroll", "fold", "packed", "auto") or an object
+            (`tdjax.Vmap`, `tdjax.Fold`, `tdjax.Packed`). It never changes the answer.
         axis_name: a name for the time axis, for `jax.lax.pmean` and the like inside `fun`.
         pooled: let `fun` see all steps as one batch of `batch * time` rows instead (Haiku's and
             Flax's `BatchApply`): its statistics then run over both.
-        masked_output: what masked steps give: "zero", or "keep" for whatever was computed.
+        masked_output: what masked steps give: "zero", or "keep" for whatever was computed, which
+            is nothing under "packed".
         partition: reserved for meshes; must be None.
         axis_size: the number of steps, needed when nothing is mapped.
 
@@ -175,6 +176,7 @@ class TimeDistributed:
             for axis, leaf, name in zip([axes[i] for i in where], leaves, names, strict=True)
         ]
         time = time_size(names, leaves, axes, options["axis_size"])
+        given = mask, seq_lengths
         known = mask if mask is not None else seq_lengths
         batch = _batch_size(leaves, axes, known)
         mask = resolve_mask(mask, seq_lengths, batch, time)
@@ -207,6 +209,7 @@ class TimeDistributed:
             pooled=options["pooled"],
             mask=mask,
             masked_output=options["masked_output"],
+            given_mask=given,
         )
 
 

@@ -21,6 +21,7 @@ _PICTURES = {
     "time": "comparison.png",
     "memory": "comparison-memory.png",
     "roofline": "comparison-roofline.png",
+    "density": "comparison-density.png",
 }
 _USAGE = 2
 _INTERRUPTED = 130

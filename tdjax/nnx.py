@@ -27,7 +27,7 @@ class TimeDistributed(nnx.Module):
 
     Args:
         layer: a module, a method of one, or a function of one step.
-        strategy: a name ("vmap", "map", "unroll", "fold", "auto") or an object such as
+        strategy: a name ("vmap", "map", "unroll", "fold", "packed", "auto") or an object, as
             `tdjax.Fold(chunk_size=64)`. It never changes the answer.
         rng: "split": every step draws its own noise, the same under every strategy; "shared": one
             dropout mask for all steps.

@@ -7,7 +7,7 @@ import pytest
 from cases import array
 
 import tdjax
-from tdjax import Fold, StrategyError, Vmap
+from tdjax import Fold, Packed, StrategyError, Vmap
 
 X = array(8, 10, 3)
 STRATEGIES = ["vmap", "map", "unroll", "fold", Fold(chunk_size=3), "auto"]
@@ -61,7 +61,7 @@ MASKS = {
 }
 
 
-@every_strategy
+@pytest.mark.parametrize("strategy", [*STRATEGIES, "packed"], ids=str)
 @pytest.mark.parametrize("name", MASKS)
 def test_wrong_masks(name, strategy):
     mask, kind, words = MASKS[name]
@@ -86,14 +86,35 @@ def test_wrong_lengths(name):
     error(kind, lambda: fun(X, seq_lengths=lengths), *words)
 
 
-@every_strategy
+@pytest.mark.parametrize("strategy", [*STRATEGIES, "packed"], ids=str)
 def test_mask_and_lengths_together(strategy):
     fun = tdjax.time_distributed(jnp.sin, strategy=strategy)
     mask, lengths = jnp.ones((8, 10), bool), jnp.ones(8, jnp.int32)
     error(ValueError, lambda: fun(X, mask=mask, seq_lengths=lengths), "mask", "seq_lengths", "both")
 
 
-NAMES = ("vmap", "map", "unroll", "fold", "auto")
+CONVERTED = {
+    "float lengths": (TypeError, tdjax.lengths_to_mask, ([1.0],), ("seq_lengths", "int")),
+    "a matrix": (ValueError, tdjax.lengths_to_mask, ([[1]],), ("seq_lengths", "int[batch]")),
+    "too long": (ValueError, tdjax.lengths_to_mask, ([1, 4], 3), ("seq_lengths[1] is 4", "3")),
+    "an int mask": (TypeError, tdjax.mask_to_lengths, ([[1, 0]],), ("mask is int", "bool")),
+    "one axis": (ValueError, tdjax.mask_to_lengths, ([True],), ("bool[1]", "bool[batch,time]")),
+    "a gap": (ValueError, tdjax.mask_to_lengths, ([[False, True]],), ("mask[0]", "mask=")),
+}
+
+
+@pytest.mark.parametrize("name", CONVERTED)
+def test_masks_and_lengths_that_cannot_be_converted(name):
+    kind, convert, args, words = CONVERTED[name]
+    error(kind, lambda: convert(*args), *words)
+
+
+def test_the_longest_of_traced_lengths_is_not_known():
+    lengths = jnp.ones(3, jnp.int32)
+    error(TypeError, lambda: jax.jit(tdjax.lengths_to_mask)(lengths), "give time")
+
+
+NAMES = ("vmap", "map", "unroll", "fold", "packed", "auto")
 OPTIONS = {
     "unknown_strategy": (ValueError, {"strategy": "scan"}, ("'scan'", *NAMES)),
     "strategy_class": (TypeError, {"strategy": Fold}, ("Fold", "tdjax.Fold()")),
@@ -136,7 +157,7 @@ CHUNKS = {
 }
 
 
-@pytest.mark.parametrize("strategy", [Vmap, Fold])
+@pytest.mark.parametrize("strategy", [Vmap, Fold, Packed])
 @pytest.mark.parametrize("name", CHUNKS)
 def test_wrong_chunk_sizes(name, strategy):
     size, kind, words = CHUNKS[name]

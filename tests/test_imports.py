@@ -64,7 +64,9 @@ def test_a_call_pulls_in_nothing_heavy():
 
 
 def test_the_public_names_are_listed():
-    assert {"time_distributed", "Vmap", "Fold", "Auto", "StrategyError"} <= set(tdjax.__all__)
+    assert {"time_distributed", "Vmap", "Fold", "Packed", "Auto", "StrategyError"} <= set(
+        tdjax.__all__
+    )
     assert set(dir(tdjax)) == set(tdjax.__all__)
     with pytest.raises(AttributeError, match="no attribute 'time_distribute'"):
         tdjax.time_distribute  # noqa: B018

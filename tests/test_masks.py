@@ -10,7 +10,7 @@ from cases import array
 from oracle import assert_same, loop
 
 import tdjax
-from tdjax import Auto, Fold, Vmap
+from tdjax import Auto, Fold, Packed, Vmap
 
 pytestmark = pytest.mark.usefixtures("cheap_compilation")
 
@@ -24,7 +24,8 @@ STRATEGIES = [
     Fold(chunk_size=4, remat=True),
     Auto(),
 ]
-every_strategy = pytest.mark.parametrize("strategy", STRATEGIES, ids=str)
+every_strategy_that_keeps = pytest.mark.parametrize("strategy", STRATEGIES, ids=str)
+every_strategy = pytest.mark.parametrize("strategy", [*STRATEGIES, Packed(chunk_size=4)], ids=str)
 
 LENGTHS = jnp.array([5, 2, 0])
 MASKS = {
@@ -124,6 +125,18 @@ def test_lengths_say_the_same_as_their_mask(strategy):
     assert_same(fun(weight, x, seq_lengths=np.array(LENGTHS, np.uint8)), by_mask)
 
 
+def test_lengths_and_masks_turn_into_each_other_on_the_host_and_in_a_trace():
+    lengths = np.array([5, 2, 0])
+    mask = tdjax.lengths_to_mask(lengths)
+    assert isinstance(mask, np.ndarray) and np.array_equal(mask, MASKS["lengths"])
+    assert tdjax.lengths_to_mask([1], 4).shape == (1, 4)
+    assert tdjax.lengths_to_mask(np.zeros(0, int)).shape == (0, 0)
+    back = tdjax.mask_to_lengths(mask)
+    assert isinstance(back, np.ndarray) and np.array_equal(back, lengths)
+    traced = jax.jit(lambda n: tdjax.lengths_to_mask(n, TIME))(lengths)
+    assert np.array_equal(jax.jit(tdjax.mask_to_lengths)(traced), lengths)
+
+
 def test_lengths_in_a_trace_count_as_the_time_size_at_most():
     fun = jax.jit(tdjax.time_distributed(jnp.cos))
     output = fun(jnp.zeros((2, 3)), seq_lengths=jnp.array([9, 1]))
@@ -153,11 +166,13 @@ def test_a_parameter_called_mask_gets_its_slice(strategy, shape):
     by_hand = jnp.where(mask if mask.ndim == 3 else mask[..., None], x, -1.0)
     real = mask.reshape(BATCH, TIME, -1).any(-1)[..., None]
     assert_same(output, jnp.where(real, by_hand, 0.0))
+    if isinstance(strategy, Packed):
+        return
     kept = tdjax.time_distributed(step, strategy=strategy, masked_output="keep")(x, mask=mask)
     assert_same(kept, by_hand)
 
 
-@every_strategy
+@every_strategy_that_keeps
 def test_kept_outputs_and_gradients_are_what_was_computed(strategy):
     mask, weight = MASKS["lengths"], array(FEATURES, 3)
     x = array(BATCH, TIME, FEATURES)
@@ -211,6 +226,12 @@ def test_ints_bools_and_keys_are_masked_too(strategy):
 
     output = tdjax.time_distributed(step, strategy=strategy)(x, keys, mask=mask)
     assert_same(output, loop(step, (x, keys), mask=mask))
+
+
+@every_strategy
+def test_a_batch_of_nothing_has_a_mask_too(strategy):
+    fun = tdjax.time_distributed(jnp.sin, strategy=strategy)
+    assert fun(jnp.ones((0, TIME, 2)), mask=jnp.ones((0, TIME), bool)).shape == (0, TIME, 2)
 
 
 @every_strategy

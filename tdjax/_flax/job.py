@@ -103,7 +103,8 @@ class Job:
                 "axis_size": self.bound.time,
             },
         )
-        return transform.bind((variables, keys, *args), {}, self.mask, None)
+        call = transform.bind((variables, keys, *args), {}, self.mask, None)
+        return dataclasses.replace(call, given_mask=self.bound.given_mask)
 
     def _step(self, way: Way) -> Callable[..., Any]:
         layer = self.layer

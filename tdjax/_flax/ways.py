@@ -65,7 +65,7 @@ def _pooled(job: Job, local: list[str]) -> list[Way]:
     if not isinstance(strategy, Vmap) or not (
         strategy.chunk_size is None or _covers(strategy, job)
     ):
-        ways = '"fold"' if masked else '"vmap" or "fold"'
+        ways = '"fold" with the mask,' if masked else '"vmap" or "fold"'
         raise StrategyError(
             f"{job.layer.title} updates batch statistics over batch and time (pooled=None), which "
             f"needs all steps at once, and strategy={str(strategy)!r} takes them in blocks. Use "

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from typing import Any
 
+import jax.numpy as jnp
+
+from tdjax._mask import lengths_to_mask
+from tdjax.comparison.densities import Density, check_fractions, density_name, thinned
 from tdjax.comparison.progress import Progress, Silent, shown
 from tdjax.comparison.result import Comparison
 from tdjax.comparison.rounds import Effort
 from tdjax.comparison.session import Job, Session, modes
-from tdjax.comparison.subject import subject
+from tdjax.comparison.subject import Subject, subject
 from tdjax.comparison.targets import resolve
 
 DEFAULT_STRATEGIES = ("vmap", "fold", "map", "unroll")
@@ -26,6 +31,7 @@ def compare(
     mode: str = "forward",
     mask: Any = None,
     seq_lengths: Any = None,
+    valid_fractions: Sequence[float] | None = None,
     kwargs: dict[str, Any] | None = None,
     partition: Any = None,
     rounds: int | None = None,
@@ -52,7 +58,7 @@ def compare(
         in_axes: where they have them, as for `time_distributed`; a wrapped function brings
             its own.
         out_axes: where the outputs get theirs.
-        strategies: strategy objects or shorthand names.
+        strategies: strategy objects or shorthand names. With a mask, "packed" joins the default.
         targets: "cpu", "gpu", "tpu" for what is attached; "tpu:v5e", "gpu:h100", ... for what
             is not (`tdjax targets` lists them), "tpu:v5e:2x4" with a topology for arrays that
             are spread over devices; or several. None is JAX's default device.
@@ -60,6 +66,10 @@ def compare(
             for every inexact argument and module parameter; or "both", one after the other.
         mask: bool `(batch, time)`, passed on.
         seq_lengths: int `(batch,)`, passed on.
+        valid_fractions: parts of all steps that are to be real, such as `(0.25, 0.5, 1.0)`: every
+            strategy is measured with masks that keep so many, each a workload of its own, and
+            `plot(path, "density")` draws time against them. What `mask` or `seq_lengths` keeps is
+            kept first.
         kwargs: keyword arguments for every step.
         partition: as for `time_distributed`; the arguments stay where they lie.
         rounds: how many samples of each candidate; None: until the verdict is clear, for a few
@@ -91,24 +101,56 @@ def compare(
         ['vmap', 'fold']
     """
     wanted = modes(mode)
+    masked = any(given is not None for given in (mask, seq_lengths, valid_fractions))
+    if masked and strategies is DEFAULT_STRATEGIES:
+        strategies = (*DEFAULT_STRATEGIES, "packed")
     chosen = parse_strategies(strategies)
     check_effort(rounds, timeout)
-    made = subject(
+
+    make = partial(
+        subject,
         fun,
         args,
         in_axes=in_axes,
         out_axes=out_axes,
-        mask=mask,
-        seq_lengths=seq_lengths,
         kwargs=kwargs,
         partition=partition,
         name=workload,
     )
+
+    made = make(mask=mask, seq_lengths=seq_lengths)
+    placed = partition is not None
+    jobs = [Job(made.name, lambda: (made, chosen), placed)]
+    if valid_fractions is not None:
+        known = mask if seq_lengths is None else lengths_to_mask(seq_lengths, _time(made))
+        jobs = [
+            _at_density(make, made, known, part, chosen, placed)
+            for part in check_fractions(valid_fractions)
+        ]
     effort = Effort(rounds=rounds, timeout_s=timeout)
     with told(progress) as shown_progress:
         session = Session(resolve(targets), wanted, effort, shown_progress, control=control)
-        session.run([Job(made.name, lambda: (made, chosen), placed=partition is not None)])
+        session.run(jobs)
     return session.comparison()
+
+
+def _at_density(
+    make: Callable[..., Subject],
+    made: Subject,
+    known: Any,
+    part: float,
+    strategies: Sequence[Any],
+    placed: bool,
+) -> Job:
+    """Return the job of a subject with a mask that keeps a part of all steps."""
+    mask = jnp.asarray(thinned(known, made.steps, part))
+    density = Density(made.name, part)
+    name = density_name(*density)
+    return Job(name, lambda: (make(mask=mask), strategies), placed, density)
+
+
+def _time(made: Subject) -> int | None:
+    return None if made.steps is None else made.steps.time
 
 
 def parse_strategies(strategies: Sequence[Any] | str) -> list[Any]:

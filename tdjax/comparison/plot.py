@@ -11,13 +11,14 @@ from tdjax.comparison import atomic, memory_time, roofline, wording
 from tdjax.comparison.entry import Entry, Group, grouped
 from tdjax.comparison.extras import need
 from tdjax.comparison.plot_colours import INK, SOFT
+from tdjax.comparison.plot_density import density_lines, series
 from tdjax.comparison.plot_scatter import label, points
 from tdjax.comparison.plot_time import bars, subtitle
 from tdjax.comparison.result import Comparison
 from tdjax.comparison.scatter import Chart
 from tdjax.comparison.verdict import Verdict
 
-KINDS = ("time", "memory", "roofline")
+KINDS = ("time", "memory", "roofline", "density")
 _SCATTER_INCHES = 3.0
 
 
@@ -31,7 +32,15 @@ def plot(comparison: Comparison, path: str | os.PathLike[str], kind: str = "time
 
     groups = grouped(comparison.entries)
     verdicts = {verdict.group: verdict for verdict in comparison.verdicts}
-    charts = {} if kind == "time" else _charts(comparison, kind)
+    charts = {} if kind in ("time", "density") else _charts(comparison, kind)
+    lines = series(groups, comparison.densities) if kind == "density" else {}
+    if kind == "density":
+        if not lines:
+            raise ValueError(
+                "plot: nothing to draw for kind='density': no workload was measured at several "
+                "parts of real steps (compare(..., valid_fractions=...))."
+            )
+        groups = {group: [] for group in lines}
     rows = list(dict.fromkeys((g.workload, g.target, g.evidence) for g in groups))
     modes = [mode for mode in wording.MODE_TITLES if any(g.mode == mode for g in groups)]
     heights = [_height(groups, row) if kind == "time" else _SCATTER_INCHES for row in rows]
@@ -61,6 +70,9 @@ def plot(comparison: Comparison, path: str | os.PathLike[str], kind: str = "time
             if kind == "time":
                 bars(axes, groups[group], verdict, comparison.reference)
                 _title(axes, group, subtitle(groups[group]), verdict)
+            elif kind == "density":
+                density_lines(axes, lines[group])
+                _title(axes, group, "", None)
             elif (chart := charts.get(group)) is not None:
                 points(axes, chart)
                 _title(axes, group, "", verdict)
@@ -84,9 +96,11 @@ def plot(comparison: Comparison, path: str | os.PathLike[str], kind: str = "time
 def kinds(comparison: Comparison) -> tuple[str, ...]:
     """Return the kinds of picture that there is something to draw of, "time" first."""
     found = ["time"]
-    for kind in KINDS[1:]:
+    for kind in ("memory", "roofline"):
         if _known_charts(comparison, kind):
             found.append(kind)
+    if series(grouped(comparison.entries), comparison.densities):
+        found.append("density")
     return tuple(found)
 
 
@@ -130,6 +144,7 @@ def _headline(comparison: Comparison, kind: str) -> str:
     what = {
         "time": f"relative to {comparison.reference}, shorter is better",
         "memory": "memory against time, lower left is better",
+        "density": "time against the part of steps that is real, lower is better",
         "roofline": "rooflines; nothing ran on compiled targets: their points are bounds",
     }
     parts = (

@@ -11,6 +11,7 @@ from typing import Any
 
 from tdjax.comparison import atomic
 from tdjax.comparison.ceilings import Ceilings
+from tdjax.comparison.densities import Density
 from tdjax.comparison.entry import Entry, Group, grouped
 from tdjax.comparison.verdict import Verdict
 
@@ -39,6 +40,8 @@ class Comparison:
         interrupted: whether it was ended before it was done.
         ceilings: what each target reaches at best, by its name; targets whose figures are not
             known are left out.
+        densities: of workloads with a mask, the series that each belongs to and the part of its
+            steps that is real.
     """
 
     entries: tuple[Entry, ...]
@@ -48,6 +51,7 @@ class Comparison:
     environment: Mapping[str, Any]
     interrupted: bool = False
     ceilings: Mapping[str, Ceilings] = field(default_factory=dict)
+    densities: Mapping[str, Density] = field(default_factory=dict)
 
     def __str__(self) -> str:
         from tdjax.comparison.table import plain
@@ -83,6 +87,7 @@ class Comparison:
             "environment": dict(self.environment),
             "workloads": dict(self.workloads),
             "ceilings": {name: known.to_json() for name, known in self.ceilings.items()},
+            "densities": dict(self.densities),
             "verdicts": [verdict.to_json() for verdict in self.verdicts],
             "entries": [entry.to_json() for entry in self.entries],
         }
@@ -122,6 +127,9 @@ class Comparison:
                 ceilings={
                     name: Ceilings.from_json(known)
                     for name, known in (content["ceilings"] if version >= 3 else {}).items()
+                },
+                densities={
+                    name: Density(*known) for name, known in content.get("densities", {}).items()
                 },
             )
         except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -184,7 +192,8 @@ class Comparison:
         Args:
             path: where to; the suffix (.png, .svg, .pdf) says what is written.
             kind: "time" (or cycles or bytes, where nothing was measured), "memory" (against
-                time) or "roofline" (flops a second against flops a byte).
+                time), "roofline" (flops a second against flops a byte) or "density" (time against
+                the part of steps that is real, with what it would be if padding were free).
 
         Returns:
             The path.

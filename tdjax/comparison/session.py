@@ -13,6 +13,7 @@ from tdjax.comparison import ceilings
 from tdjax.comparison.ceilings import Ceilings
 from tdjax.comparison.compiled.group import CompiledCandidate, CompiledGroup, Lowered, lower
 from tdjax.comparison.compiled.queue import compile_groups
+from tdjax.comparison.densities import Density
 from tdjax.comparison.entry import Entry, Group
 from tdjax.comparison.environment import environment
 from tdjax.comparison.guard import Guard
@@ -42,11 +43,13 @@ class Job:
         make: gives the subject.
         strategies: the strategy objects, the same in every mode.
         placed: whether its arrays already lie where they should run.
+        density: the series it belongs to, and the part of its steps that is real.
     """
 
     name: str
     make: Callable[[], tuple[Subject, Sequence[Any]]]
     placed: bool = False
+    density: Density | None = None
 
 
 @dataclass(frozen=True)
@@ -111,6 +114,7 @@ class Session:
         self._reference = parse("vmap")
         self._groups: list[Measurement | CompiledGroup] = []
         self._workloads: dict[str, str] = {}
+        self._densities: dict[str, Density] = {}
         self._environment = environment(targets)
         self._ceilings: dict[str, Ceilings] = {}
         self._peaks = {t.name: PeakMemory(t.name) for t in targets if t.evidence == "measured"}
@@ -146,6 +150,7 @@ class Session:
             environment=self._environment,
             interrupted=interrupted,
             ceilings=dict(self._ceilings),
+            densities=dict(self._densities),
         )
 
     def _find_ceilings(self) -> None:
@@ -160,6 +165,8 @@ class Session:
         modes = self._modes_for(subject)
         self._total -= (len(self._modes) - len(modes)) * len(self._targets)
         self._workloads[job.name] = subject.description
+        if job.density is not None:
+            self._densities[job.name] = job.density
         lowered: dict[tuple[str, str], list[Lowered]] = {}
         for target in self._targets:
             for mode in modes:

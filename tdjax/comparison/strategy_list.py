@@ -32,7 +32,8 @@ def _strategy(node: ast.expr) -> Any:
 
     if not isinstance(node, ast.Call):
         return ast.unparse(node)
-    kinds: dict[str, Any] = {kind.__name__: kind for kind in (tdjax.Vmap, tdjax.Fold, tdjax.Auto)}
+    classes = tdjax.Vmap, tdjax.Fold, tdjax.Packed, tdjax.Auto
+    kinds: dict[str, Any] = {kind.__name__: kind for kind in classes}
     name = ast.unparse(node.func).removeprefix("tdjax.")
     if name not in kinds:
         raise ValueError(f"strategies: {name!r} takes no arguments; {', '.join(kinds)} do")

@@ -7,6 +7,7 @@ from tdjax.strategies._registry import NAMES, parse
 from tdjax.strategies.auto import Auto, Decision, recorded
 from tdjax.strategies.base import Strategy
 from tdjax.strategies.fold import Fold
+from tdjax.strategies.packed import Packed
 from tdjax.strategies.vmap import Vmap
 
 __all__ = [
@@ -15,6 +16,7 @@ __all__ = [
     "Candidate",
     "Decision",
     "Fold",
+    "Packed",
     "Strategy",
     "Vmap",
     "candidates",

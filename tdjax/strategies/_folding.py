@@ -8,13 +8,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from tdjax._call import Call, Program, as_array
-from tdjax._errors import StrategyError
+from tdjax._call import Call, Program
 from tdjax.independence import STEP, Kind, Proof, Rows
 from tdjax.strategies._blocks import in_blocks
-from tdjax.strategies._hoisting import Folded, Hoist
+from tdjax.strategies._by_rows import check_stacked, evaluate, once_a_step, stack
 from tdjax.strategies._padding import fill, real_steps, zero
-from tdjax.strategies._rows import fold_leaf, repeat, rows_first, unfold
+from tdjax.strategies._rows import fold_leaf, rows_first
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -30,13 +29,7 @@ class Folding:
     remat: bool
 
     def __post_init__(self) -> None:
-        for axis, kind in zip(self.program.out_axes(self.call), self.proof.outputs, strict=True):
-            if axis is None and (isinstance(kind, Rows) or kind is STEP):
-                raise StrategyError(
-                    f"out_axes is None for an output of {self.call.title} that a fold computes row "
-                    f"by row; give the axis where its steps are to be stacked, or, if it is the "
-                    f'same for every step, use strategy="vmap".'
-                )
+        check_stacked(self.call, self.program, self.proof)
 
     def __call__(self, consts: list[Any], leaves: list[Any], mask: Any) -> list[Any]:
         """Return the outputs, steps stacked, masked ones zero if they are to be."""
@@ -48,7 +41,7 @@ class Folding:
         values = self._on_rows(consts, leaves)
         stacked = []
         for value, kind, axis in zip(values, outputs, self.program.out_axes(call), strict=True):
-            value = _stack(value, kind, axis, call)
+            value = stack(value, kind, axis, call)
             if zeroed:
                 value = zero(value, axis, kind if isinstance(kind, Rows) else None, real)
             stacked.append(value)
@@ -58,33 +51,32 @@ class Folding:
         """Return outputs with their rows, or time, leading."""
         call, outputs = self.call, self.proof.outputs
         where = [i for i, role in enumerate(call.roles) if role == "rows"]
-        steps, found = self._once_a_step(consts, leaves)
+        steps, found = once_a_step(call, self.program, self.proof, consts, leaves)
 
-        def evaluate(rows: list[Any]) -> list[Any]:
+        def evaluated(rows: list[Any]) -> list[Any]:
             merged = list(leaves)
             for index, value in zip(where, rows[: len(where)], strict=True):
                 merged[index] = value
-            if "step" in call.roles:
-                return Folded(self.program, self.proof)(consts, merged, rows[len(where) :])
-            return self.program(consts, merged)
+            more = rows[len(where) :]
+            return evaluate(call, self.program, self.proof, consts, merged, more)
 
         def rows_of(rows: list[Any]) -> list[Any]:
             return [
                 rows_first(value, kind)
-                for value, kind in zip(evaluate(rows), outputs, strict=True)
+                for value, kind in zip(evaluated(rows), outputs, strict=True)
                 if isinstance(kind, Rows)
             ]
 
         with jax.named_scope("tdjax.fold"):
             folded = [fold_leaf(leaves[i], call.time_axis(i), call) for i in where] + found
             if self.block is self.rows or self.block == self.rows:
-                whole = (jax.checkpoint(evaluate) if self.remat else evaluate)(folded)
+                whole = (jax.checkpoint(evaluated) if self.remat else evaluated)(folded)
                 return [
                     step if kind is STEP else _leading(value, kind)
                     for value, step, kind in zip(whole, steps, outputs, strict=True)
                 ]
             if self.proof.steps is None and not all(isinstance(kind, Rows) for kind in outputs):
-                steps = evaluate([value[: self.block] for value in folded])
+                steps = evaluated([value[: self.block] for value in folded])
             computed = iter(
                 in_blocks(rows_of, folded, self.rows, self.block, self.unroll, self.remat)
             )
@@ -93,33 +85,6 @@ class Folding:
             for kind, step in zip(outputs, steps, strict=True)
         ]
 
-    def _once_a_step(self, consts: list[Any], leaves: list[Any]) -> tuple[list[Any], list[Any]]:
-        """Return the outputs that have no rows, and what values of one step give to the rows."""
-        outputs = self.proof.outputs
-        needed = "step" in self.call.roles or not all(isinstance(kind, Rows) for kind in outputs)
-        if not needed or self.proof.steps is None:
-            return [None] * len(outputs), []
-        hoist = Hoist(self.call, self.proof)
-        once = [
-            jnp.moveaxis(leaf, self.call.time_axis(index), 0) if role == "step" else leaf
-            for index, (leaf, role) in enumerate(zip(leaves, self.call.roles, strict=True))
-        ]
-        values = hoist.run(self.program.jaxpr, self.proof.steps, consts, once)
-        return [
-            value if value is None else as_array(value, aval)
-            for value, aval in zip(values, self.program.out_avals, strict=True)
-        ], hoist.found
-
 
 def _leading(value: Any, kind: Kind) -> Any:
     return rows_first(value, kind) if isinstance(kind, Rows) else jnp.asarray(value)
-
-
-def _stack(value: Any, kind: Kind, axis: int | None, call: Call) -> Any:
-    if isinstance(kind, Rows):
-        assert axis is not None
-        return unfold(value, kind, axis, call)
-    if kind is STEP:
-        assert axis is not None
-        return jnp.moveaxis(value, 0, axis)
-    return repeat(value, axis, call.time)

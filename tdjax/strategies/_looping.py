@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 from tdjax._call import Program
 from tdjax._equation import all_equations
@@ -11,10 +12,15 @@ from tdjax._equation import all_equations
 def for_loop(program: Program) -> Program:
     """Return a program that computes the same, with convolutions that are fast in a loop too."""
     bare = program.jaxpr.bare
-    if not any(eqn.primitive.name == "conv_general_dilated" for eqn in all_equations(bare)):
+    if not has_convolutions(bare):
         return program
     from tdjax.strategies._looped_conv import looped  # needs jax.extend, 20 ms to import
 
     bare = looped(bare)
     opened = dataclasses.replace(program.jaxpr, eqns=tuple(bare.eqns), bare=bare)
     return dataclasses.replace(program, jaxpr=opened)
+
+
+def has_convolutions(jaxpr: Any) -> bool:
+    """Say whether there is a convolution in a program, however deep."""
+    return any(eqn.primitive.name == "conv_general_dilated" for eqn in all_equations(jaxpr))

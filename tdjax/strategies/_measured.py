@@ -11,9 +11,10 @@ from tdjax._tuned import Tuned
 from tdjax.strategies._choosing import Candidate
 from tdjax.strategies.base import Strategy
 from tdjax.strategies.fold import Fold
+from tdjax.strategies.packed import Packed
 from tdjax.strategies.vmap import Vmap
 
-_KINDS: dict[str, type[Fold] | type[Vmap]] = {"Fold": Fold, "Vmap": Vmap}
+_KINDS: dict[str, type[Strategy]] = {"Fold": Fold, "Packed": Packed, "Vmap": Vmap}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,6 +37,11 @@ class Measured:
             versions = f"{first.date}, jax {first.versions['jax']}"
             return f"on a device like this one ({first.device}, {versions})"
         return f"here (tuned on {first.date})"
+
+    @property
+    def has_packed(self) -> bool:
+        """Whether packed steps were among what was measured."""
+        return any(isinstance(strategy, Packed) for each in self._results for strategy in each)
 
     def knows(self, strategy: Strategy) -> bool:
         """Say whether the strategy was measured in every mode that counts."""

@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from tdjax._call import Call
+from tdjax._symbolic import is_concrete_shape
 from tdjax.independence import Rows
 
 
@@ -27,6 +28,8 @@ def fill(call: Call, real: Any, consts: list[Any], leaves: list[Any]) -> tuple[l
     With no real row at all there is nothing to copy; then the arrays that all steps share are cut
     off from gradients instead, which would all be zero.
     """
+    if is_concrete_shape(real.shape) and real.size == 0:
+        return consts, leaves
     flat = real.reshape(-1)
     where = jnp.argmax(flat)
     row, step = where // real.shape[1], where % real.shape[1]

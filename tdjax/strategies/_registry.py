@@ -7,6 +7,7 @@ from typing import Any
 from tdjax.strategies.auto import Auto
 from tdjax.strategies.base import Strategy
 from tdjax.strategies.fold import Fold
+from tdjax.strategies.packed import Packed
 from tdjax.strategies.vmap import Vmap
 
 NAMES: dict[str, Strategy] = {
@@ -14,6 +15,7 @@ NAMES: dict[str, Strategy] = {
     "map": Vmap(chunk_size=1),
     "unroll": Vmap(chunk_size=1, unroll=True),
     "fold": Fold(),
+    "packed": Packed(),
     "auto": Auto(),
 }
 """Every shorthand with the strategy it stands for."""

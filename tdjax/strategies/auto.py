@@ -18,8 +18,10 @@ from tdjax.independence import CONST, Proven, prove
 from tdjax.strategies._candidates import candidates
 from tdjax.strategies._choosing import Candidate, ranked
 from tdjax.strategies._measured import Measured
+from tdjax.strategies._packing_choice import PackingChoice, packing_choice
 from tdjax.strategies.base import Strategy
 from tdjax.strategies.fold import Fold
+from tdjax.strategies.packed import Packed
 from tdjax.strategies.vmap import Vmap
 
 _COUNTED = {"forward": ("forward",), "both": ("forward", "grad")}
@@ -37,6 +39,8 @@ class Decision:
         proven: what is known of its rows; None where that was not asked.
         work: what a row costs; None where nothing had to be predicted.
         predicted: what strategies are predicted to take, this one first.
+        packing: what is known of packing its steps; None where that is out of the question.
+        measured: what tuning has measured, if it has.
     """
 
     call: Call
@@ -45,10 +49,12 @@ class Decision:
     proven: Proven | None = None
     work: Work | None = None
     predicted: Sequence[Candidate] = ()
+    packing: PackingChoice | None = None
+    measured: Measured | None = None
 
     def run(self) -> Any:
         """Run the call."""
-        if isinstance(self.strategy, Fold) and self.proven is not None:
+        if isinstance(self.strategy, (Fold, Packed)) and self.proven is not None:
             return self.strategy.run_proven(self.call, self.proven)
         if isinstance(self.strategy, Vmap):
             return self.strategy.run(self.call, self.proven)
@@ -88,13 +94,16 @@ class Auto(Strategy):
             nothing is, it warns, and takes what needs least.
         mode: "both" ranks by the time of a forward pass and that of one with its gradient, for
             nobody can see from inside whether a call is differentiated; "forward" by the first.
+        valid_fraction: the part of all steps that masks keep, as a rule, from 0 to 1: it tells
+            whether to pack them where a mask's values are not known. None assumes three quarters.
 
     >>> Auto(mode="forward")
-    Auto(memory_budget=None, mode='forward')
+    Auto(memory_budget=None, mode='forward', valid_fraction=None)
     """
 
     memory_budget: int | None = None
     mode: str = "both"
+    valid_fraction: float | None = None
 
     def __post_init__(self) -> None:
         budget = self.memory_budget
@@ -104,6 +113,12 @@ class Auto(Strategy):
             )
         if self.mode not in ("both", "forward"):
             raise ValueError(f'Auto(mode={self.mode!r}): mode must be "both" or "forward".')
+        fraction = self.valid_fraction
+        if fraction is not None and (isinstance(fraction, bool) or not 0 <= fraction <= 1):
+            raise ValueError(
+                f"Auto(valid_fraction={fraction!r}): valid_fraction must be a number from 0 to 1, "
+                f"the part of all steps that is real, or None."
+            )
 
     __str__ = Strategy.__str__
 
@@ -118,6 +133,32 @@ class Auto(Strategy):
 
     def decide(self, call: Call) -> Decision:
         """Return what would run, and why; nothing is run or compiled."""
+        decision = self._decide(call)
+        if call.mask is None or not decision.predicted or decision.work is None:
+            return decision
+        if decision.measured is not None and decision.measured.has_packed:
+            return decision
+        packing = packing_choice(
+            decision.call, decision.work, decision.predicted, self.mode, self.valid_fraction
+        )
+        if packing is None:
+            return decision
+        decision = dataclasses.replace(decision, packing=packing)
+        fits = self.memory_budget is None or packing.candidate.most_bytes <= self.memory_budget
+        if not packing.pays or not fits:
+            return decision
+        packed = packing.candidate.strategy
+        assert isinstance(packed, Packed)
+        proven = prove(decision.call, packed.block(decision.call), settled=True)
+        if not proven.proof.independent or _shares_rows(call, proven):
+            return dataclasses.replace(decision, packing=None)
+        predicted = [packing.candidate, *decision.predicted]
+        return dataclasses.replace(
+            decision, strategy=packed, reason=_FASTEST, proven=proven, predicted=predicted
+        )
+
+    def _decide(self, call: Call) -> Decision:
+        """Return what would run if steps were not packed, unless that was measured to be best."""
         if call.axis_name is not None:
             return Decision(call, Vmap(), "Time has a name, which is bound under vmap alone.")
         if call.pooled:
@@ -141,17 +182,16 @@ class Auto(Strategy):
         proven = None
         fitting = self._fitting(planned)
         reason = _why(fitting, measured)
-        if not fitting or isinstance(fitting[0].strategy, Fold):
-            fold = fitting[0].strategy if fitting else Fold()
-            assert isinstance(fold, Fold)
-            proven = prove(call, fold.chunk_size or call.batch * call.time, settled=True)
+        first = fitting[0].strategy if fitting else Fold()
+        if isinstance(first, (Fold, Packed)):
+            proven = prove(call, _block(first, call), settled=True)
             if proven.proof.independent and not _shares_rows(call, proven):
-                return Decision(call, fold, reason, proven, work, fitting)
-            planned = [each for each in planned if not isinstance(each.strategy, Fold)]
+                return Decision(call, first, reason, proven, work, fitting, measured=measured)
+            planned = [each for each in planned if isinstance(each.strategy, Vmap)]
             fitting = self._fitting(planned)
-            reason = _why(fitting, measured, left_out=fold)
+            reason = _why(fitting, measured, left_out=first)
         best = fitting[0].strategy if fitting else Vmap()
-        return Decision(call, best, reason, proven, work, fitting)
+        return Decision(call, best, reason, proven, work, fitting, measured=measured)
 
     def _fitting(self, planned: Sequence[Candidate]) -> Sequence[Candidate]:
         """Return those that are sure to fit the budget; if none is, the one that needs least."""
@@ -197,8 +237,15 @@ class Auto(Strategy):
         return None
 
 
+def _block(strategy: Fold | Packed, call: Call) -> int:
+    """Return how many rows at once the step is to be traced on."""
+    if isinstance(strategy, Packed):
+        return strategy.block(call)
+    return strategy.chunk_size or call.batch * call.time
+
+
 def _why(
-    fitting: Sequence[Candidate], measured: Measured | None, left_out: Fold | None = None
+    fitting: Sequence[Candidate], measured: Measured | None, left_out: Strategy | None = None
 ) -> str:
     """Return why the first of these is taken, in a sentence or two."""
     if measured is None:

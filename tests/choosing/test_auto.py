@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 import tdjax
-from tdjax import Auto, Fold, Vmap, time_distributed
+import tdjax.linen
+from tdjax import Auto, Fold, Packed, Vmap, time_distributed
 from tdjax.costs.machine import assume
 from tdjax.strategies import candidates, recorded
 
@@ -146,3 +147,62 @@ def test_a_budget_that_nothing_fits_is_warned_of():
 def test_a_budget_that_is_none_is_refused(budget):
     with pytest.raises(ValueError, match="memory_budget must be bytes above 0"):
         Auto(memory_budget=budget)
+
+
+def masked(fun, mask, auto="auto", x=LARGE):
+    """Return what is decided for a mask, or for a traced one of these sizes."""
+    wrapped = time_distributed(fun, strategy=auto)
+    with recorded() as decisions:
+        if mask is None:
+            traced = jax.ShapeDtypeStruct(x.shape[:2], bool)
+            jax.eval_shape(lambda x, mask: wrapped(x, mask=mask), x, traced)
+        else:
+            jax.eval_shape(lambda x: wrapped(x, mask=mask), x)
+    return decisions[0]
+
+
+def real(part):
+    return np.arange(LARGE.shape[0] * LARGE.shape[1]).reshape(LARGE.shape[:2]) < part * 2**13
+
+
+def test_a_mask_that_keeps_little_is_packed_and_one_that_keeps_all_is_not():
+    few, most = masked(norms(), real(0.25)), masked(norms(), real(1.0))
+    assert isinstance(few.strategy, Packed) and few.predicted[0].strategy == few.strategy
+    assert not isinstance(most.strategy, Packed)
+    assert few.packing.part == 0.25 and 0.25 < few.packing.break_even <= 1
+    assert few.packing.break_even == most.packing.break_even
+    assert masked(norms(), real(0.25), Auto(valid_fraction=1.0)).strategy == few.strategy
+
+
+def test_where_the_mask_is_not_known_the_caller_says_how_much_it_keeps():
+    assert isinstance(masked(norms(), None, Auto(valid_fraction=0.2)).strategy, Packed)
+    all_of_it = masked(norms(), None, Auto(valid_fraction=1.0))
+    assert not isinstance(all_of_it.strategy, Packed) and all_of_it.packing.part == 1.0
+    assert masked(norms(), None).packing.part is None
+
+
+def test_what_cannot_be_packed_is_not():
+    assert isinstance(masked(mixing, real(0.1)).strategy, Vmap)
+    keep = time_distributed(norms(), masked_output="keep")
+    with recorded() as decisions:
+        jax.eval_shape(lambda x: keep(x, mask=real(0.1)), LARGE)
+    assert decisions[0].packing is None and not isinstance(decisions[0].strategy, Packed)
+    small = Auto(valid_fraction=0.1, memory_budget=2**20)
+    with pytest.warns(UserWarning, match="memory_budget"):
+        assert not isinstance(masked(norms(), None, small).strategy, Packed)
+
+
+def test_lengths_that_a_layer_is_given_are_known_to_it():
+    layer = tdjax.linen.TimeDistributed(Norms())
+    variables = jax.eval_shape(layer.init, jax.random.key(0), LARGE)
+    with recorded() as decisions:
+        jax.eval_shape(
+            lambda v, x: layer.apply(v, x, seq_lengths=np.full(256, 4)), variables, LARGE
+        )
+    assert isinstance(decisions[0].strategy, Packed) and decisions[0].packing.part == 0.125
+
+
+@pytest.mark.parametrize("fraction", [-0.1, 1.5, True, float("nan")])
+def test_a_fraction_lies_between_0_and_1(fraction):
+    with pytest.raises(ValueError, match="valid_fraction must be a number from 0 to 1"):
+        Auto(valid_fraction=fraction)

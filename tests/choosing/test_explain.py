@@ -98,3 +98,21 @@ def test_a_refusal_is_that_of_the_call():
     with pytest.raises(StrategyError):
         time_distributed(center, strategy="fold")(jnp.ones((4, 5, 8)))
     assert not explain(time_distributed(center, strategy="vmap"), CLIPS).rows_independent
+
+
+def test_with_a_mask_it_says_from_where_on_packing_pays():
+    large = jax.ShapeDtypeStruct((32, 64, 256), jnp.float32)
+    weights = jnp.zeros((256, 256))
+
+    def step(x):
+        for _ in range(4):
+            x = jnp.tanh(x @ weights)
+        return x
+
+    found = explain(step, large, seq_lengths=jnp.full(32, 8))
+    assert isinstance(found.strategy, tdjax.Packed)
+    assert found.candidates[0].strategy == found.strategy
+    assert "Packing is predicted to pay where less than" in str(found)
+    assert "12% of these are" in str(found)
+    asked = explain(time_distributed(step, strategy="packed"), large, seq_lengths=jnp.full(32, 8))
+    assert asked.strategy == tdjax.Packed()

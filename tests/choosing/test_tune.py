@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import tdjax
-from tdjax import Auto, Fold, Vmap, _shipped, _tuned, explain, time_distributed, tune
+from tdjax import Auto, Fold, Packed, Vmap, _shipped, _tuned, explain, time_distributed, tune
 from tdjax._device import device_kind
 from tdjax.cli import main
 from tdjax.independence import _proof
@@ -189,6 +189,19 @@ def test_what_is_shipped_for_the_device_counts_where_nothing_was_tuned_here(monk
     assert "jax 0.9)" in found.reasons[0]
     known["another"] = known.pop(device_kind())
     assert explain(forward, CLIPS).strategy == Fold()
+
+
+def test_packed_steps_are_taken_where_they_were_measured_to_be_fastest():
+    mask = jnp.ones((4, 6), bool)
+    forward = time_distributed(step, strategy=Auto(mode="forward"))
+    tuning = tune(step, CLIPS, strategies=("vmap", Packed(chunk_size=8)), mask=mask)
+    pretend(tuning.paths[0], **{"vmap": 2.0, "Packed(chunk_size=8)": 1.0})
+    assert explain(forward, CLIPS, mask=mask).strategy == Packed(chunk_size=8)
+    assert explain(forward, CLIPS).strategy == Fold()  # without a mask it is another call
+    np.testing.assert_allclose(forward(CLIPS, mask=mask), step(CLIPS), rtol=1e-6)
+    pretend(tuning.paths[0], **{"vmap": 1.0, "Packed(chunk_size=8)": 2.0})
+    few = jnp.zeros((4, 6), bool).at[0, 0].set(True)
+    assert explain(forward, CLIPS, mask=few).strategy == Vmap()
 
 
 def test_a_strategy_of_a_later_version_is_left_out():

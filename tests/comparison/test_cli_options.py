@@ -161,11 +161,12 @@ def test_wrong_options_are_one_line_and_exit_2(folder, capsys, words, said):
 
 
 def test_strategies_read_as_tables_show_them():
-    said = "vmap, Fold(512, unroll), tdjax.Vmap(chunk_size=2, remat=True), Auto(), vmap,"
+    said = "vmap, Fold(512, unroll), tdjax.Vmap(chunk_size=2, remat=True), Packed(8), Auto(), vmap,"
     assert read_strategies(said) == [
         tdjax.Vmap(),
         tdjax.Fold(chunk_size=512, unroll=True),
         tdjax.Vmap(chunk_size=2, remat=True),
+        tdjax.Packed(chunk_size=8),
         tdjax.Auto(),
     ]
 
@@ -181,7 +182,7 @@ def test_strategies_read_as_tables_show_them():
         ("Fold(0)", "at least 1"),
         ("Fold(print())", "Fold.print"),
         ("Fold(**{})", "Fold"),
-        ("vmap(3)", "'vmap' takes no arguments; Vmap, Fold, Auto do"),
+        ("vmap(3)", "'vmap' takes no arguments; Vmap, Fold, Packed, Auto do"),
     ],
 )
 def test_strategies_that_cannot_be_read(text, said):

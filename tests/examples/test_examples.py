@@ -20,6 +20,13 @@ def test_dense_shows_both_ways():
     assert done.stdout.count("(32, 10, 16) -> (32, 10, 64)") == 2
 
 
+def test_ragged_documents_says_what_was_saved():
+    done = run("ragged_documents.py", "--steps", 1, "--pages", 4)
+    assert done.returncode == 0, done.stderr
+    for words in ("4 pages of", "of its steps are real", "packed", "saved: ", "to their page: "):
+        assert words in done.stdout
+
+
 def test_faster_rcnn_head_saves_its_picture(tmp_path):
     out = tmp_path / "new" / "folder"
     done = run("faster_rcnn_head.py", "--out", out, "--num-rois", 12)

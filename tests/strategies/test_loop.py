@@ -5,11 +5,11 @@ import functools
 import jax
 import jax.numpy as jnp
 import pytest
-from cases import CASES, TIME
+from cases import BATCH, CASES, TIME
 from oracle import assert_same, is_array, loop, steps_of, take_step, value_and_vjp
 
 import tdjax
-from tdjax import Auto, Fold, StrategyError, Vmap
+from tdjax import Auto, Fold, Packed, StrategyError, Vmap
 
 STRATEGIES = {
     str(strategy): strategy
@@ -20,6 +20,7 @@ STRATEGIES = {
         Vmap(chunk_size=2, remat=True),
         Fold(),
         Fold(chunk_size=5, remat=True),
+        Packed(chunk_size=5),
     )
 }
 MORE = {
@@ -82,9 +83,16 @@ def expected(name):
 def wrapped(case, strategy):
     def run(weights, args):
         fun = tdjax.time_distributed(case.build(*weights), strategy=strategy, **case.options())
-        return fun(*args, **case.kwargs)
+        return fun(*args, **case.kwargs, **nothing_masked(case, args, strategy))
 
     return run
+
+
+def nothing_masked(case, args, strategy):
+    """Return the mask that a strategy needs that packs."""
+    if not isinstance(strategy, Packed):
+        return {}
+    return {"mask": jnp.ones((BATCH, steps_of(args, case.in_axes)[0]), bool)}
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES.values(), ids=STRATEGIES)
@@ -101,8 +109,8 @@ def test_further_options_equal_the_loop(name, strategy):
 
 def check(name, strategy):
     case = CASES[name]
-    if isinstance(strategy, Fold) and not case.folds:
-        with pytest.raises(StrategyError, match="cannot be folded"):
+    if isinstance(strategy, (Fold, Packed)) and not case.folds:
+        with pytest.raises(StrategyError, match=r"cannot be (folded|packed): its rows are not"):
             wrapped(case, strategy)(case.weights, case.args)
         return
     value, gradient = compiled(wrapped(case, strategy), case, case.args)
@@ -166,7 +174,7 @@ SOME = ("pytrees", "values_of_one_step", "scalar_a_step", "centred", "keys_a_row
 @pytest.mark.parametrize("name", SOME)
 def test_few_steps_without_jit(name, strategy, time):
     case = CASES[name]
-    if isinstance(strategy, Fold) and not case.folds:
+    if isinstance(strategy, (Fold, Packed)) and not case.folds:
         return
     args = with_time(case, time)
     assert set(steps_of(args, case.in_axes)) == {time}
@@ -208,6 +216,8 @@ def test_nothing_mapped_repeats_the_step(strategy):
 def test_remainders_leave_gradients_finite_where_the_loop_has_them(strategy):
     x = jnp.zeros((2, 5, 3)).at[:, 1:].set(1.0)
 
+    masked = {"mask": jnp.ones((2, 5), bool)} if isinstance(strategy, Packed) else {}
+
     def total(fun, x):
         return fun(x)[:, 1:].sum()
 
@@ -215,7 +225,7 @@ def test_remainders_leave_gradients_finite_where_the_loop_has_them(strategy):
         return jnp.where(x > 0, jnp.sqrt(x), 0.0)
 
     fun = tdjax.time_distributed(step, strategy=strategy)
-    ours = jax.grad(functools.partial(total, fun))(x)
+    ours = jax.grad(functools.partial(total, functools.partial(fun, **masked)))(x)
     theirs = jax.grad(functools.partial(total, lambda x: loop(step, (x,))))(x)
     assert jnp.array_equal(jnp.isfinite(ours), jnp.isfinite(theirs))
 

@@ -1,0 +1,85 @@
+"""What packed steps are predicted to take, and from which part of real steps on they pay."""
+
+from __future__ import annotations
+
+from tdjax.costs.machine import Machine
+from tdjax.costs.predict import Blocks, forward_s, gradient_s
+from tdjax.costs.work import Work
+
+ASSUMED = 0.75
+"""The part of all steps that is taken to be real where nobody knows."""
+
+# A step's own batch is taken for the last rows if it is so large a part of a block, at least.
+_SMALLEST = 16
+_MOST_BLOCKS = 64
+
+
+def has_small_blocks(block: int, batch: int) -> bool:
+    """Say whether blocks of one step's rows are good for rows that do not fill a block."""
+    return 2 * batch <= block <= _SMALLEST * batch
+
+
+def best_block(work: Work, batch: int, time: int, machine: Machine) -> int:
+    """Return how many rows at once are predicted to be fastest, for half of all steps or for all.
+
+    Blocks halve from all rows down to a 64th of them.
+    """
+    rows = batch * time
+    counts = [2**power for power in range(_MOST_BLOCKS.bit_length())]
+    blocks = sorted({-(-rows // count) for count in counts}, reverse=True)
+
+    def cost(block: int) -> float:
+        each = (packed_s(block, work, batch, time, part, machine) for part in (0.5, 1.0))
+        return sum(forward + gradient for forward, gradient in each)
+
+    return min(blocks, key=cost)
+
+
+def packed_s(
+    block: int, work: Work, batch: int, time: int, part: float, machine: Machine
+) -> tuple[float, float]:
+    """Return the predicted seconds of a forward pass, and of one with the gradient.
+
+    Args:
+        block: rows at once.
+        work: what a row costs.
+        batch: rows of a step.
+        time: steps.
+        part: of all steps that is real.
+        machine: where it runs.
+    """
+    rows = batch * time
+    filled = part * rows
+    if block < rows:
+        # The last block is half full on average; in smaller ones, half of one of these is lost.
+        filled += 0.5 * (batch if has_small_blocks(block, batch) else block)
+    count = max(1.0, min(filled, float(-(-rows // block) * block)) / block)
+    blocks = Blocks(block, count, looped=True)  # type: ignore[arg-type]  # a part of a block
+    # Outputs of all steps are set to zero first, and so are gradients of inputs.
+    zeros = work.output_bytes * rows / machine.bytes_s(work.output_bytes * rows)
+    input_zeros = work.input_bytes * rows / machine.bytes_s(work.input_bytes * rows)
+    forward = forward_s(blocks, work, machine) + zeros
+    return forward, gradient_s(blocks, work, machine) + zeros + input_zeros
+
+
+def break_even(
+    block: int, work: Work, batch: int, time: int, rival_s: float, mode: str, machine: Machine
+) -> float:
+    """Return the part of real steps below which packed steps are predicted to be faster.
+
+    Args:
+        rival_s: what the best other strategy is predicted to take, in this mode.
+        mode: "forward", or "both" for forward and gradient.
+    """
+
+    def cost(part: float) -> float:
+        forward, gradient = packed_s(block, work, batch, time, part, machine)
+        return forward if mode == "forward" else forward + gradient
+
+    low, high = 0.0, 1.0
+    if cost(high) <= rival_s:
+        return 1.0
+    for _ in range(20):
+        middle = (low + high) / 2
+        low, high = (middle, high) if cost(middle) <= rival_s else (low, middle)
+    return low

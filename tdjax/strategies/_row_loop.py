@@ -1,0 +1,199 @@
+"""A loop over blocks of chosen rows, whose length is known at run time alone.
+
+`jax.lax.scan` runs all of its turns, and `jax.lax.while_loop` has no gradient. So the loop is a
+primitive of its own (`_row_loop_rules.py`), closed under derivatives: the derivative of a loop over
+blocks is a loop over the same blocks, which skips what the loop skips and adds the gradients of
+shared arrays up in place. Here is what such a loop consists of, and what it computes.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+
+class Kind(enum.Enum):
+    """How a block meets an array: what it takes of an operand, or gives to an output.
+
+    `SHARED`: all of it, and what blocks give is added up. `ROWS`: the block's rows. `SPREAD`: the
+    rows of an array that has one for several of the loop's rows. `STACKED`: an entry a block.
+    """
+
+    SHARED = enum.auto()
+    ROWS = enum.auto()
+    SPREAD = enum.auto()
+    STACKED = enum.auto()
+
+    @property
+    def has_rows(self) -> bool:
+        """Whether a block's part has its rows as leading axis."""
+        return self in (Kind.ROWS, Kind.SPREAD)
+
+
+@dataclasses.dataclass(frozen=True)
+class Input:
+    """What a block takes of an operand.
+
+    Attributes:
+        operand: which one.
+        kind: how.
+        zeroed: whether rows that only fill a block are zeros rather than copies of a chosen row.
+    """
+
+    operand: int
+    kind: Kind
+    zeroed: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class Output:
+    """An output of the loop: how blocks give it, and its shape and type."""
+
+    kind: Kind
+    aval: jax.ShapeDtypeStruct
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Phase:
+    """Blocks of one size.
+
+    Attributes:
+        rows: of a block.
+        beside: how many blocks a turn of the loop takes. They do not wait for each other: what one
+            leaves idle, the other may use.
+        capacity: how many blocks there can be.
+        function: takes what a block takes, and gives what it gives.
+        inputs: what a block takes.
+        outputs: to which outputs of the loop it gives; a phase that gives nothing does not run.
+    """
+
+    rows: int
+    beside: int
+    capacity: Any
+    function: Callable[[Sequence[Any]], Sequence[Any]]
+    inputs: tuple[Input, ...]
+    outputs: tuple[int, ...]
+
+    def idle(self) -> Phase:
+        """Return a phase of the same blocks that does nothing."""
+        return dataclasses.replace(self, inputs=(), outputs=())
+
+    def taken(self, given: Input, aval: Any) -> jax.ShapeDtypeStruct:
+        """Return the shape and type of what a block takes of an operand."""
+        shape = aval.shape if given.kind is Kind.SHARED else aval.shape[1:]
+        return jax.ShapeDtypeStruct((self.rows,) * given.kind.has_rows + tuple(shape), aval.dtype)
+
+    def stacked(self, aval: Any) -> Output:
+        """Return the output to which every block gives an array of its own."""
+        shape = (self.capacity, *aval.shape)
+        return Output(Kind.STACKED, jax.ShapeDtypeStruct(shape, aval.dtype))
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Loop:
+    """What runs: phases one after the other, each on the rows that those before it have left.
+
+    Attributes:
+        phases: of blocks.
+        outputs: what they give.
+        spread: returns the rows of a `SPREAD` array that belong to rows of the loop.
+    """
+
+    phases: tuple[Phase, ...]
+    outputs: tuple[Output, ...]
+    spread: Callable[[Any], Any]
+
+
+def compute(plan: Any, order: Any, *operands: Any, loop: Loop) -> list[Any]:
+    """Return the outputs; rows that are not chosen are 0.
+
+    Args:
+        plan: the number of chosen rows, then the first row and the number of turns of each phase.
+        order: the chosen rows, then copies of one of them, as many as a turn takes.
+        operands: arrays.
+        loop: what to run.
+    """
+    results = [jnp.zeros(output.aval.shape, output.aval.dtype) for output in loop.outputs]
+    for number, phase in enumerate(loop.phases):
+        if not phase.outputs:
+            continue
+        first, turns = plan[1 + 2 * number], plan[2 + 2 * number]
+        turn = functools.partial(_turn, loop, phase, plan[0], first, order, operands)
+        results = lax.fori_loop(0, turns, turn, results)
+    return results
+
+
+def _turn(
+    loop: Loop,
+    phase: Phase,
+    count: Any,
+    first: Any,
+    order: Any,
+    operands: Sequence[Any],
+    turn: Any,
+    results: list[Any],
+) -> list[Any]:
+    results, given = list(results), []
+    places = jnp.arange(phase.rows, dtype=order.dtype)
+    for number in range(phase.beside):
+        index = turn * phase.beside + number
+        start = first + index * phase.rows
+        rows = lax.dynamic_slice_in_dim(order, start, phase.rows)
+        block = _Block(loop.spread, index, rows, places < count - start)
+        taken = [block.take(each, operands[each.operand]) for each in phase.inputs]
+        given.append((block, phase.function(taken)))
+    for block, values in given:
+        for place, value in zip(phase.outputs, values, strict=True):
+            results[place] = block.give(loop.outputs[place].kind, results[place], value)
+    return results
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Block:
+    """A block at its turn.
+
+    Attributes:
+        spread: as in `Loop`.
+        index: the number of the block in its phase.
+        rows: its rows.
+        live: which of them are chosen rows, rather than copies that fill the block.
+    """
+
+    spread: Callable[[Any], Any]
+    index: Any
+    rows: Any
+    live: Any
+
+    def take(self, given: Input, operand: Any) -> Any:
+        """Return what it takes of an operand."""
+        if given.kind is Kind.SHARED:
+            return operand
+        if given.kind is Kind.STACKED:
+            return lax.dynamic_index_in_dim(operand, self.index, 0, keepdims=False)
+        value = operand.at[self._where(given.kind)].get(mode="promise_in_bounds")
+        if not given.zeroed:
+            return value
+        live = self.live.reshape(-1, *[1] * (value.ndim - 1))
+        return jnp.where(live, value, jnp.zeros((), value.dtype))
+
+    def give(self, kind: Kind, result: Any, value: Any) -> Any:
+        """Return an output with what the block gives to it."""
+        if kind is Kind.SHARED:
+            return result + value
+        if kind is Kind.STACKED:
+            return lax.dynamic_update_index_in_dim(result, value, self.index, 0)
+        nowhere = jnp.full((), result.shape[0], self.rows.dtype)
+        places = result.at[jnp.where(self.live, self._where(kind), nowhere)]
+        if kind is Kind.SPREAD:
+            return places.add(value, mode="drop")
+        return places.set(value, mode="drop", unique_indices=True)
+
+    def _where(self, kind: Kind) -> Any:
+        return self.spread(self.rows) if kind is Kind.SPREAD else self.rows

@@ -1,0 +1,140 @@
+"""The strategy that computes only the rows that a mask keeps."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, NoReturn
+
+import jax
+
+from tdjax._call import Call, trace
+from tdjax._errors import StrategyError
+from tdjax._symbolic import is_symbolic
+from tdjax.costs.machine import current_machine
+from tdjax.costs.work import work_of
+from tdjax.independence import Proven, prove
+from tdjax.strategies._eager import execute
+from tdjax.strategies._looping import for_loop, has_convolutions
+from tdjax.strategies._packing_costs import best_block, has_small_blocks
+from tdjax.strategies.base import Strategy, check_chunk_size
+from tdjax.strategies.fold import Fold
+
+_SYMBOLIC = 128
+"""Rows of a block where sizes are symbols."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Packed(Strategy):
+    """Compute the rows that the mask keeps, and nothing else.
+
+    The rows that are real come first, in their order; they are computed in blocks, and blocks past
+    the last of them do not run, forward and backward, whatever the mask is: it may be known at run
+    time alone. Every array keeps its shape, no row is dropped, and one program serves all masks.
+    Masked steps give 0, and no gradient. Rows must be independent, which is proven as for a fold.
+
+    Rows that do not fill a block are taken in smaller ones, of the rows of one step, where those
+    are of a fitting size; else the last block is filled with copies of a row, which lead nowhere.
+
+    Args:
+        chunk_size: rows at once; None for as many as the predicted costs suggest.
+
+    >>> import tdjax
+    >>> sine = tdjax.time_distributed(jax.numpy.sin, strategy=Packed(chunk_size=64))
+    >>> sine(jax.numpy.ones((2, 3)), seq_lengths=jax.numpy.array([3, 1]))
+    Array([[0.84147096, 0.84147096, 0.84147096],
+           [0.84147096, 0.        , 0.        ]], dtype=float32)
+    """
+
+    chunk_size: int | None = None
+
+    def __post_init__(self) -> None:
+        check_chunk_size("Packed", self.chunk_size, "rows")
+
+    __str__ = Strategy.__str__
+
+    def run(self, call: Call) -> Any:
+        """Pack the call, if its rows are proven independent."""
+        _check(call)
+        if call.batch is None:
+            _refuse(call, "no argument has both time and batch")
+        rows = call.batch * call.time
+        if not is_symbolic(rows) and rows == 0:
+            return Fold().run(call)
+        call = dataclasses.replace(call, traced=trace(call, call.batch))
+        proven = prove(call, self.block(call))
+        if not proven.proof.independent:
+            _refuse(call, proven.proof.reason)
+        return self.run_proven(call, proven)
+
+    def block(self, call: Call) -> int:
+        """Return how many rows of a traced call its step is to be traced on."""
+        chunk = self._chunk(call)
+        return chunk // _beside(call, chunk)
+
+    def _chunk(self, call: Call) -> int:
+        """Return how many rows are computed at once."""
+        assert call.traced is not None
+        rows = call.batch * call.time
+        if is_symbolic(rows):
+            return self.chunk_size or _SYMBOLIC
+        if self.chunk_size is None:
+            has_rows = [role in ("rows", "spread") for role in call.roles]
+            work = work_of(call.traced.jaxpr, call.batch, has_rows)
+            return best_block(work, call.batch, call.time, current_machine())
+        return min(self.chunk_size, rows)
+
+    def run_proven(self, call: Call, proven: Proven) -> Any:
+        """Run with the step traced on a block of rows, and their independence settled."""
+        from tdjax.strategies._packing import Packing  # needs jax.extend, 20 ms to import
+
+        proof, program = proven.proof, proven.block
+        assert program is not None
+        chunk = self._chunk(call)
+        beside = _beside(call, chunk)
+        call = dataclasses.replace(call, roles=proof.roles)
+        programs = [program]
+        if not is_symbolic(call.batch) and has_small_blocks(chunk, call.batch):
+            programs.append(proven.step)
+        bare = tuple(for_loop(dataclasses.replace(each, consts=())) for each in programs)
+        packing = Packing(call.described(), bare, proof, beside)
+        operands = list(program.consts), list(call.leaves), call.mask
+
+        def key() -> Any:
+            step = proven.step.key
+            return step and (self, step, chunk, beside, call.layout(), proof.outputs)
+
+        return jax.tree.unflatten(program.out_tree, execute(key, packing, *operands))
+
+
+def _beside(call: Call, chunk: int) -> int:
+    """Return in how many blocks beside each other the rows of a turn are computed.
+
+    Convolutions leave cores of a CPU idle, which those of another block use.
+    """
+    assert call.traced is not None
+    if chunk % 2 or chunk < 4 or current_machine().platform != "cpu":
+        return 1
+    return 2 if has_convolutions(call.traced.jaxpr.bare) else 1
+
+
+def _check(call: Call) -> None:
+    """Raise StrategyError where there is nothing to pack, or something to keep."""
+    if call.mask is None:
+        raise StrategyError(
+            f'{call.title} has no mask: strategy="packed" computes only the steps that a mask '
+            f"keeps. Call it with mask= (bool, batch x time) or seq_lengths= (int, batch), or use "
+            f'strategy="fold".'
+        )
+    if call.masked_output == "keep":
+        raise StrategyError(
+            f'{call.title} has masked_output="keep", and strategy="packed" computes nothing in '
+            f'masked steps that could be kept. Use masked_output="zero", or strategy="fold".'
+        )
+
+
+def _refuse(call: Call, reason: str) -> NoReturn:
+    way = 'strategy="fold"' if call.pooled else 'strategy="vmap" (or "auto")'
+    raise StrategyError(
+        f"{call.title} cannot be packed: its rows are not proven to be independent, because "
+        f"{reason}. Use {way}, which takes any function."
+    )
