@@ -12,6 +12,7 @@ import jax
 from tdjax._symbolic import is_symbolic
 from tdjax._transform import TimeDistributed, time_distributed
 from tdjax.comparison.subject import is_module, subject
+from tdjax.costs.machine import current_machine
 from tdjax.independence import prove
 from tdjax.strategies import Auto, Candidate, Decision, Strategy, recorded
 
@@ -129,6 +130,7 @@ def _of_decision(decision: Decision) -> Explanation:
             f"{_amount(work.live_bytes)}B in use at a time, and shares "
             f"{_amount(work.weight_bytes)}B of weights; there are {call.batch} x {call.time} rows."
         )
+        reasons.append(current_machine().source)
     if decision.packing is not None:
         reasons.append(decision.packing.reason)
     candidates = tuple(decision.predicted)

@@ -192,6 +192,7 @@ def device_file(
         "version": VERSION,
         "platform": platform,
         "kind": kind,
+        "evidence": "measured",
         "date": environment["date"][:10],
         "versions": {name: environment[name] for name in ("jax", "jaxlib", "tdjax")},
         "regret": round(found.regret, 3),

@@ -1,7 +1,9 @@
-"""What the package knows of devices that were really measured, a file each.
+"""What the package knows of devices, a file each.
 
 A file in `devices/` holds the speeds that costs are predicted from and results of tuning, with the
-kind of device, the date and the versions that they are from. `tdjax tune --out` writes one.
+kind of device, the date and the versions that they are from. `tdjax tune --out` writes one. Of a
+device that nobody has measured it may hold what its compiler says of the suite instead, in a
+sentence.
 """
 
 from __future__ import annotations

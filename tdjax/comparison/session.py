@@ -226,7 +226,6 @@ class Session:
                     self._log("again", group.group, after)
 
     def _compile(self, groups: Sequence[CompiledGroup]) -> None:
-        start = time.perf_counter()
         waiting = [sum(candidate.waiting for candidate in group.candidates) for group in groups]
         left = dict(zip(map(id, groups), waiting, strict=True))
         everything = sum(waiting)
@@ -247,11 +246,7 @@ class Session:
 
         for group in groups:
             finish(group)
-        within = None
-        if self._limits is not None:
-            left = self._limits.all - (start - self._start)
-            within = max(left, _LEAST_TO_COMPILE * self._limits.all)
-        compile_groups(groups, self._effort.timeout_s, within, finished)
+        compile_groups(groups, self._effort.timeout_s, self._left_to_compile(), finished)
 
     def _tell(self, group: Group) -> Callable[[str, float], None]:
         def tell(text: str, fraction: float) -> None:
@@ -286,6 +281,12 @@ class Session:
         to_come = self._total * measured / len(self._targets) - self._done
         share = _FIRST_SHARE * self._left_to_measure() / max(1.0, to_come)
         return replace(self._effort, budget_s=max(0.3, min(self._effort.budget_s, share)))
+
+    def _left_to_compile(self) -> float | None:
+        if self._limits is None:
+            return None
+        left = self._limits.all - (time.perf_counter() - self._start)
+        return max(left, _LEAST_TO_COMPILE * self._limits.all)
 
     def _left_to_measure(self) -> float:
         if self._limits is None:

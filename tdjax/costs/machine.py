@@ -53,6 +53,7 @@ class Machine:
         fresh_bytes_s: bytes a second at which the system hands fresh memory out.
         looped_conv: how much longer a convolution takes in a loop than written out: XLA for CPUs
             neither chooses its layouts there nor runs it beside others.
+        source: where these figures come from, in a sentence.
     """
 
     platform: str
@@ -69,6 +70,7 @@ class Machine:
     fresh_above: float
     fresh_bytes_s: float
     looped_conv: float = 1.0
+    source: str = ""
 
     def fresh_s(self, temporary: float) -> float:
         """Return what it costs to get so much temporary memory from the system."""
@@ -137,10 +139,15 @@ def machine_of(platform: str) -> Machine:
 @functools.cache
 def _machine(platform: str, kind: str) -> Machine:
     known = [each for each in _shipped.devices() if each["platform"] == platform]
-    own = [each for each in known if each["kind"] == kind]
+    measured = [each for each in known if each["evidence"] == "measured"]
+    own = [each for each in measured if each["kind"] == kind]
     if platform != "cpu" and not own:
-        return dataclasses.replace(_ACCELERATOR, platform=platform)
-    speeds = (own or known)[0]["speeds"]
+        said = [each["says"] for each in known if each["evidence"] == "compiled"]
+        source = " ".join(["No such device was measured: all rows at once keep one busy.", *said])
+        return dataclasses.replace(_ACCELERATOR, platform=platform, source=source)
+    first = (own or measured)[0]
+    whose = "this kind of device" if own else f"another one ({first['kind']})"
+    speeds = {**first["speeds"], "source": f"Speeds are those of {whose}, {first['date']}."}
     if platform != "cpu":
         return dataclasses.replace(_ACCELERATOR, platform=platform, **speeds)
     near, far = _caches()
