@@ -271,11 +271,11 @@ def test_the_command_tunes_lists_and_clears(cache, capsys):
 
 @pytest.mark.parametrize("size", ["12", "0.5", "64 MB", "1GiB", "3kb"])
 def test_sizes_are_read(size):
-    from tdjax.cli import _bytes
+    from tdjax.cli.words import read_bytes
 
     expected = {"12": 12, "64 MB": 64 * 10**6, "1GiB": 2**30, "3kb": 3000}
     if size in expected:
-        assert _bytes(size) == expected[size]
+        assert read_bytes(size) == expected[size]
     else:
         with pytest.raises(Exception, match=r"'0\.5' is no size"):
-            _bytes(size)
+            read_bytes(size)

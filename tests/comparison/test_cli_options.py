@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 import tdjax
-from tdjax.cli import _limits, _parser, main
+from tdjax.cli import _parser, main
+from tdjax.cli.compare import _limits
 from tdjax.comparison import Comparison, Entry
 from tdjax.comparison.session import Limits
 from tdjax.comparison.strategy_list import read_strategies

@@ -1,0 +1,84 @@
+"""The command line: `tdjax compare`, `tdjax tune`, `tdjax show`, `tdjax targets`."""
+
+from __future__ import annotations
+
+import argparse
+import io
+import os
+import sys
+from collections.abc import Sequence
+from typing import NoReturn
+
+from tdjax import __version__
+from tdjax.cli import compare, show, tune
+from tdjax.cli.errors import INTERRUPTED, Wrong
+
+_UNREAD = 1
+_USAGE = 2
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line, and no more."""
+
+    def error(self, message: str) -> NoReturn:
+        raise Wrong(f"{message} (see {self.prog} --help)")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line.
+
+    Args:
+        arguments: the words after the program's name; None takes the process's own.
+
+    Returns:
+        The exit code: 0; 1 where nobody reads the output; 2 for a call that cannot be answered,
+        after one line that begins with `error:`; 130 after Ctrl-C.
+    """
+    _replace_what_cannot_be_encoded()
+    try:
+        from tdjax.comparison.hardware import leave_out_absent
+
+        chosen = _parser().parse_args(arguments)
+        leave_out_absent()
+        code: int = chosen.command(chosen)
+        sys.stdout.flush()
+    except Wrong as error:
+        return _fail(error)
+    except BrokenPipeError:
+        # Python flushes standard output once more when it ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return _UNREAD
+    except KeyboardInterrupt:
+        sys.stderr.write("interrupted\n")
+        code = INTERRUPTED
+    if code == INTERRUPTED and arguments is None:
+        # What JAX was interrupted in, it may stumble over when Python takes everything down: the
+        # exit code would be that of a segmentation fault.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    return code
+
+
+def _replace_what_cannot_be_encoded() -> None:
+    """Let a terminal or file that knows no "±" show "?" in its place."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper) and "utf" not in stream.encoding.lower():
+            stream.reconfigure(errors="replace")
+
+
+def _fail(error: object) -> int:
+    sys.stderr.write(f"error: {' '.join(str(error).split())}\n")
+    return _USAGE
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="tdjax", description="Compare the ways to distribute a function over time."
+    )
+    parser.add_argument("--version", action="version", version=f"tdjax {__version__}")
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    compare.add(commands)
+    tune.add(commands)
+    show.add(commands)
+    return parser

@@ -1,0 +1,194 @@
+"""`tdjax compare`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from tdjax import workloads
+from tdjax.cli.errors import INTERRUPTED, Wrong
+from tdjax.cli.what import add_what, jobs_of
+from tdjax.cli.words import read_seconds, read_words
+
+_DEFAULT = object()
+_MEASURING_S = 160.0
+_ALL_S = 325.0
+_GROUP_S = 10.0
+_PICTURES = {
+    "time": "comparison.png",
+    "memory": "comparison-memory.png",
+    "roofline": "comparison-roofline.png",
+    "density": "comparison-density.png",
+}
+
+
+def add(commands: Any) -> None:
+    """Add the command."""
+    compare = commands.add_parser(
+        "compare",
+        help="measure strategies, on the built-in workloads or on a function of your own",
+        description="Measure strategies, check that they agree, and say which is fastest.",
+        epilog="""examples:
+  tdjax compare
+  tdjax compare mlp conv_net --dtype bfloat16 --targets cpu,tpu:v5e
+  tdjax compare my.net:step --shape 64,64 --shape 8,16,64 --in-axes none,1
+  tdjax compare "my.net:Net(features=(8, 16), train=False)" --shape 8,16,32""",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add_what(compare)
+    option = compare.add_argument
+    option(
+        "--peers",
+        dest="strategies",
+        action="store_const",
+        const="peers",
+        help="short for --strategies peers: auto against jax.vmap, jax.lax.map, Flax' and Haiku's "
+        "BatchApply, and the Python loop of Keras 3, on more shapes if no workload is named: "
+        f"{', '.join(workloads.unseen())}",
+    )
+    option(
+        "--targets",
+        metavar="cpu,tpu:v5e",
+        help="devices of `tdjax targets` (default: the attached one that JAX chooses)",
+    )
+    option("--mode", choices=("forward", "grad", "both"), default="both", help="default: both")
+    option(
+        "--rounds",
+        type=int,
+        metavar="N",
+        help="samples of each candidate (default: as time allows)",
+    )
+    option(
+        "--timeout",
+        type=float,
+        default=60.0,
+        metavar="SECONDS",
+        help="what one call may take, or the compiling of one program for a device that is not "
+        "here (default: 60)",
+    )
+    option(
+        "--within",
+        type=read_seconds,
+        default=_DEFAULT,
+        metavar="SECONDS",
+        help="what everything may take, or none: with more, measuring takes more rounds until "
+        "verdicts are clear, and compilers of devices that are not here are waited for longer "
+        f"(default: {_MEASURING_S:.0f} for what is here, {_ALL_S:.0f} in all; none if --rounds)",
+    )
+    option(
+        "--control",
+        action="store_true",
+        help="measure vmap twice: where it differs from itself, no verdict stands",
+    )
+    option("--quick", action="store_true", help="tiny arrays: does it all work?")
+    option("--json", action="store_true", help="print the comparison as JSON instead of tables")
+    option(
+        "--out",
+        type=Path,
+        default=Path("tdjax-results"),
+        metavar="DIR",
+        help="folder for comparison.json, .html and pictures (default: tdjax-results)",
+    )
+    compare.set_defaults(command=_compare)
+
+
+def _compare(chosen: argparse.Namespace) -> int:
+    from tdjax.comparison import atomic
+    from tdjax.comparison.error_place import error_place
+    from tdjax.comparison.extras import need
+    from tdjax.comparison.interrupts import heeding
+    from tdjax.comparison.progress import shown
+    from tdjax.comparison.session import Limits, Session, modes
+    from tdjax.comparison.targets import installed
+
+    try:
+        need("rich", "tables")
+        need("matplotlib", "plots")
+        asked = None if chosen.targets is None else read_words(chosen.targets)
+        targets, missing = installed(asked)
+        jobs, effort = jobs_of(chosen), _effort(chosen)
+    except (ValueError, TypeError, ImportError) as error:
+        raise Wrong(error) from None
+    try:
+        folder = atomic.check_folder(chosen.out)
+    except OSError as error:
+        raise Wrong(f"--out {chosen.out}: cannot write there: {error.strerror}") from None
+    for text in missing:
+        sys.stderr.write(f"left out: {text}\n")
+    interrupted = False
+    with shown() as shown_progress, heeding(shown_progress) as progress:
+        limits = _limits(chosen, targets, Limits)
+        session = Session(targets, modes(chosen.mode), effort, progress, limits, chosen.control)
+        try:
+            session.run(jobs)
+        except KeyboardInterrupt:
+            interrupted = True
+        except Exception as error:
+            # What a user's function raises is the user's: it is named, not explained.
+            said = f"{session.current}: {type(error).__name__}{error_place(error)}: {error}"
+            interrupted = progress.asked  # If so, it is Ctrl-C in disguise.
+            if not interrupted:
+                raise Wrong(said) from error
+    comparison = session.comparison(interrupted)
+    if not interrupted:
+        _present(comparison, folder, chosen.json, chosen.quick)
+        return 0
+    if not any(entry.status == "ok" for entry in comparison.entries):
+        raise KeyboardInterrupt
+    _present(comparison, folder, chosen.json, chosen.quick)
+    sys.stderr.write("interrupted\n")
+    return INTERRUPTED
+
+
+def _limits(chosen: argparse.Namespace, targets: Sequence[Any], make: Any) -> Any:
+    if chosen.rounds or chosen.within is None:
+        return None
+    if chosen.within is _DEFAULT:
+        return make(measuring=_MEASURING_S, all=_ALL_S)
+    only_measured = all(target.evidence == "measured" for target in targets)
+    share = 1.0 if only_measured else _MEASURING_S / _ALL_S
+    return make(measuring=share * chosen.within, all=chosen.within)
+
+
+def _present(comparison: Any, folder: Path, as_json: bool, quick: bool) -> None:
+    from rich.console import Console
+
+    from tdjax.comparison.plot import kinds
+
+    # Saved first: a reader that has gone away must not cost what was measured.
+    saved = comparison.save(folder / "comparison.json")
+    if as_json:
+        sys.stdout.write(comparison.to_json())
+    else:
+        Console().print(comparison)
+    paths = [
+        saved,
+        *(comparison.plot(folder / _PICTURES[kind], kind) for kind in kinds(comparison)),
+        comparison.report(folder / "comparison.html"),
+        *_pictures(comparison, folder, quick),
+    ]
+    sys.stderr.write(f"\nsaved: {', '.join(str(path) for path in paths)}\n")
+
+
+def _pictures(comparison: Any, folder: Path, quick: bool) -> list[Path]:
+    """Draw what the workloads that were compared look at, where that can be seen."""
+    paths = []
+    for name in {entry.workload: None for entry in comparison.entries}:
+        picture = workloads.get(name).picture if name in workloads.names() else None
+        if picture is not None:
+            paths.append(folder / f"{name}.png")
+            picture(paths[-1], quick)
+    return paths
+
+
+def _effort(chosen: argparse.Namespace) -> Any:
+    from tdjax.comparison.api import check_effort
+    from tdjax.comparison.rounds import Effort
+
+    check_effort(chosen.rounds, chosen.timeout)
+    if chosen.quick:
+        return Effort(rounds=chosen.rounds, budget_s=0.2, timeout_s=chosen.timeout)
+    return Effort(rounds=chosen.rounds, budget_s=_GROUP_S, timeout_s=chosen.timeout)

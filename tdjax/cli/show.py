@@ -1,0 +1,78 @@
+"""`tdjax show` and `tdjax targets`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+from tdjax.cli.errors import Wrong
+
+
+def add(commands: Any) -> None:
+    """Add the commands."""
+    show = commands.add_parser(
+        "show",
+        help="print a saved comparison, or two side by side",
+        description="Print a saved comparison, or what changed from an old one to a new one. "
+        "Times are not compared where device, processor or cores differ.",
+    )
+    show.add_argument(
+        "files",
+        nargs="+",
+        type=Path,
+        metavar="FILE",
+        help="the comparison.json of a run; of two, the old one first",
+    )
+    show.add_argument("--json", action="store_true", help="print JSON instead of tables")
+    show.set_defaults(command=_show)
+    targets = commands.add_parser("targets", help="list the devices to compare on")
+    targets.set_defaults(command=_targets)
+
+
+def _show(chosen: argparse.Namespace) -> int:
+    from rich.console import Console
+
+    from tdjax.comparison.changes import changes
+
+    if len(chosen.files) > 2:
+        raise Wrong(f"show takes one file, or an old and a new one; got {len(chosen.files)}")
+    runs = [load(file) for file in chosen.files]
+    shown = runs[0] if len(runs) == 1 else changes(*runs)
+    if chosen.json:
+        sys.stdout.write(shown.to_json())
+    else:
+        Console().print(shown)
+    return 0
+
+
+def load(file: Path) -> Any:
+    from tdjax.comparison import Comparison
+
+    try:
+        return Comparison.load(file)
+    except OSError as error:
+        raise Wrong(f"{file}: cannot be read: {error.strerror}") from None
+    except ValueError as error:
+        raise Wrong(error) from None
+
+
+def _targets(chosen: argparse.Namespace) -> int:
+    from tdjax.comparison.compiled import catalog
+    from tdjax.comparison.targets import ATTACHABLE, attached
+
+    here = attached()
+    for target in here:
+        sys.stdout.write(f"{target.name}: attached, {target.count} x {target.kind}: measured\n")
+    absent = [name for name in ATTACHABLE if name not in {target.name for target in here}]
+    if absent:
+        sys.stdout.write(f"not attached: {', '.join(absent)}\n")
+    for compiler in (catalog.TPU, catalog.CUDA):
+        names = ", ".join(name for name, by in catalog.names().items() if by == compiler)
+        if compiler.installed:
+            sys.stdout.write(f"compiled, without the device, by {compiler.title}: {names}\n")
+        else:
+            sys.stdout.write(f"after {compiler.install}: {names}\n")
+    sys.stdout.write("with a topology of your own: tpu:v5e:2x4, gpu:h100:8\n")
+    return 0

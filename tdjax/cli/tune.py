@@ -1,0 +1,151 @@
+"""`tdjax tune` and `tdjax fit`: what `auto` learns from."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from tdjax.cli.errors import Wrong
+from tdjax.cli.show import load
+from tdjax.cli.what import add_what, jobs_of
+from tdjax.cli.words import read_bytes
+
+
+def add(commands: Any) -> None:
+    """Add the commands."""
+    tune = commands.add_parser(
+        "tune",
+        help="measure what is fastest, and let auto take it from then on",
+        description="Measure the strategies that promise most on a workload or a function of your "
+        "own, and remember the results: auto looks there first.",
+    )
+    add_what(tune)
+    option = tune.add_argument
+    option("--mode", choices=("forward", "grad", "both"), default="both", help="default: both")
+    option(
+        "--memory-budget",
+        type=read_bytes,
+        metavar="64MB",
+        help="temporary memory that the program may take; what takes more is not run",
+    )
+    option("--timeout", type=float, default=60.0, metavar="SECONDS", help="what a call may take")
+    option(
+        "--out",
+        type=Path,
+        metavar="FILE.json",
+        help="also write the results, and speeds fitted to them, as a file for tdjax/devices, "
+        "where auto finds them on every device of this kind",
+    )
+    option("--list", action="store_true", help="list the results that are kept")
+    option("--clear", action="store_true", help="delete them")
+    tune.set_defaults(command=_tune, quick=False)
+    fit = commands.add_parser(
+        "fit",
+        help="fit the speeds that auto predicts from to measurements of this machine",
+        description="Fit the speeds that auto predicts from to what `tdjax compare --strategies "
+        "every` measured, and print them with what choices by them lose.",
+    )
+    fit.add_argument("files", nargs="+", type=Path, metavar="FILE", help="comparison.json of a run")
+    fit.add_argument(
+        "--out",
+        type=Path,
+        metavar="FILE.json",
+        help="write them as a file for tdjax/devices, where auto finds them by the kind of device",
+    )
+    fit.set_defaults(command=_fit)
+
+
+def _tune(chosen: argparse.Namespace) -> int:
+    from tdjax import _tuned
+    from tdjax.comparison.extras import need
+    from tdjax.comparison.interrupts import heeding
+    from tdjax.comparison.progress import shown
+
+    if chosen.clear:
+        try:
+            sys.stdout.write(f"deleted {_tuned.clear()} results in {_tuned.folder()}\n")
+        except OSError as error:
+            raise Wrong(f"{_tuned.folder()}: cannot be cleared: {error.strerror}") from None
+        return 0
+    if chosen.list:
+        return _list_results()
+    from tdjax._tune import tune_subject
+
+    try:
+        need("rich", "progress")
+        jobs = jobs_of(chosen)
+    except (ValueError, TypeError, ImportError) as error:
+        raise Wrong(error) from None
+    tunings = []
+    with shown() as shown_progress, heeding(shown_progress) as progress:
+        for job in jobs:
+            try:
+                made, strategies = job.make()
+                given = None if chosen.strategies is None else strategies
+                modes = chosen.mode, given, chosen.memory_budget, chosen.timeout
+                tunings.append(tune_subject(made, *modes, progress))
+            except ValueError as error:
+                raise Wrong(f"{job.name}: {error}") from error
+            progress.log(f"{job.name}: {tunings[-1]}")
+    if chosen.out is not None:
+        from tdjax.comparison.environment import environment
+        from tdjax.comparison.targets import resolve
+
+        entries = [entry for tuning in tunings for entry in tuning.entries]
+        results = [result for tuning in tunings for result in tuning.results]
+        _keep_device(entries, environment(resolve(None)), results, chosen.out)
+    return 0
+
+
+def _list_results() -> int:
+    from tdjax import _tuned
+
+    results = _tuned.everything()
+    for each in results:
+        fastest = min(each.times, key=lambda name: each.times[name], default="nothing ran")
+        sizes = " x ".join(map(str, each.sizes))
+        sys.stdout.write(
+            f"{each.title} {each.mode}, {sizes} rows, {each.device}, {each.date}: {fastest}\n"
+        )
+    sys.stdout.write(f"{len(results)} results in {_tuned.folder()}\n")
+    return 0
+
+
+def _fit(chosen: argparse.Namespace) -> int:
+    comparisons = [load(path) for path in chosen.files]
+    entries = [entry for comparison in comparisons for entry in comparison.entries]
+    _keep_device(entries, comparisons[0].environment, (), chosen.out)
+    return 0
+
+
+def _keep_device(entries: Sequence[Any], environment: Any, results: Any, out: Path | None) -> None:
+    """Fit speeds to what was measured, say how good they are, and write a device's file."""
+    from tdjax import _fit as fitting
+    from tdjax.comparison import atomic
+    from tdjax.costs.machine import machine_of
+
+    try:
+        measured = fitting.measured(entries)
+    except ValueError as error:
+        raise Wrong(error) from None
+    platform = next(entry.target for entry in entries if entry.evidence == "measured")
+    start = fitting.fit(measured, machine_of(platform), steps=0)
+    found = fitting.fit(measured, machine_of(platform))
+    for title, fit in (("shipped", start), ("fitted", found)):
+        choices = ", ".join(f"{name}: {strategy}" for name, strategy in fit.chosen.items())
+        sys.stdout.write(
+            f"{title}: choices take {fit.regret:.3f}x the best that was measured; predictions "
+            f"differ by {fit.error:.0%}\n  {choices}\n"
+        )
+    text = fitting.device_file(found, environment, platform, results)
+    if out is None:
+        sys.stdout.write(text)
+        return
+    try:
+        saved = atomic.write(out, text)
+    except OSError as error:
+        raise Wrong(f"--out {out}: cannot be written: {error.strerror}") from None
+    sys.stderr.write(f"saved: {saved}\n")
