@@ -58,27 +58,8 @@ def _unrolled(body: Body, leaves: list[Any], size: int, block: int) -> list[Any]
 def _scanned(body: Body, leaves: list[Any], size: int, block: int, unroll: int) -> list[Any]:
     count = -(-size // block)
     stacked = [leaf.reshape(count, block, *leaf.shape[1:]) for leaf in _filled(leaves, size, block)]
-    shapes: list[tuple] = []
-
-    def turn(carry: None, xs: list[Any]) -> tuple[None, list[Any]]:
-        outputs = body(xs)
-        shapes[:] = [output.shape[1:] for output in outputs]
-        return carry, [_flat(output) for output in outputs]
-
-    _, outputs = jax.lax.scan(turn, None, stacked, unroll=unroll)
-    return [
-        output.reshape(count * block, *shape)[:size]
-        for output, shape in zip(outputs, shapes, strict=True)
-    ]
-
-
-def _flat(output: Any) -> Any:
-    """Return a block's output in one axis.
-
-    A loop's outputs begin as zeros, and so do those of its gradient. Where both are of one shape,
-    XLA makes the zeros once, and keeps them beside the two copies that become the outputs.
-    """
-    return output.reshape(-1)
+    _, outputs = jax.lax.scan(lambda carry, xs: (carry, body(xs)), None, stacked, unroll=unroll)
+    return [output.reshape(count * block, *output.shape[2:])[:size] for output in outputs]
 
 
 def _filled(leaves: list[Any], size: int, block: int) -> list[Any]:
