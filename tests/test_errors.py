@@ -1,6 +1,5 @@
 """Wrong calls: each error's type, what it names, what it got and what it needs."""
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 import jax
 from jax.sharding import NamedSharding, PartitionSpec
@@ -211,11 +211,12 @@ class Cut:
         axes = broadcast_axes("out_axes", self.call.out_axes, output)
         kinds: Sequence[Any] = self.outputs or [None] * len(leaves)
         return [
-            self._out_spec(leaf, axis, kind)
+            self.out_spec(leaf, axis, kind)
             for leaf, axis, kind in zip(leaves, axes, kinds, strict=True)
         ]
 
-    def _out_spec(self, leaf: Any, axis: int | None, kind: Kind | None) -> PartitionSpec:
+    def out_spec(self, leaf: Any, axis: int | None, kind: Kind | None) -> PartitionSpec:
+        """Return how an output lies: time at `axis`, if it has any, and a step's rows by `kind`."""
         time = normalize_out_axis(axis, leaf.ndim - (axis is not None), "the output")
         if not isinstance(kind, Rows):
             return self.where.spec(leaf.ndim, None, time)
@@ -248,7 +249,7 @@ def _cut(call: Call, strategy: Strategy | None, where: Placement) -> Cut:
             return Cut(call, where, _by_shape(call, rows))
         proven = prove(call, rows)
     if not proven.proof.independent:
-        _refuse(call, where, proven.proof.reason)
+        refuse(call, where, proven.proof.reason)
     assert proven.block is not None
     call = dataclasses.replace(call, roles=proven.proof.roles)
     noise = find_noise(call.title, proven.step, proven.block) if where.batch else None
@@ -271,7 +272,8 @@ def _by_shape(call: Call, rows: int) -> tuple[Kind, ...]:
     )
 
 
-def _refuse(call: Call, where: Placement, reason: str) -> None:
+def refuse(call: Call, where: Placement, reason: str) -> NoReturn:
+    """Raise StrategyError: rows would have to meet."""
     if where.batch:
         time = f"PartitionSpec(None, {sequence(where.time) if where.time else 'time'})"
         raise StrategyError(

@@ -268,6 +268,15 @@ def _check_sizes(call: Call, found: Placement) -> None:
             )
 
 
+def gathered(array: Any) -> Any:
+    """Return an array whose type says that it lies whole on every device of an explicit mesh."""
+    sharding = jax.typeof(array).sharding
+    if not any(_names(entry) for entry in sharding.spec):
+        return array
+    mesh = _concrete(array) or sharding.mesh
+    return jax.sharding.reshard(array, NamedSharding(mesh, PartitionSpec()))
+
+
 def sequence(names: Sequence[str]) -> str:
     """Return names of mesh axes as errors show them."""
     return ", ".join(map(repr, names)) or "none"
