@@ -6,12 +6,13 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
+from tdjax.comparison.partitioned import Partitioned, has_devices
 from tdjax.comparison.progress import Progress, Silent, shown
 from tdjax.comparison.result import Comparison
 from tdjax.comparison.rounds import Effort
 from tdjax.comparison.session import Job, Session, modes
-from tdjax.comparison.subject import subject
-from tdjax.comparison.targets import resolve
+from tdjax.comparison.subject import own_option, subject
+from tdjax.comparison.targets import Target, resolve
 
 DEFAULT_STRATEGIES = ("vmap", "fold", "map", "unroll")
 
@@ -61,7 +62,10 @@ def compare(
         mask: bool `(batch, time)`, passed on.
         seq_lengths: int `(batch,)`, passed on.
         kwargs: keyword arguments for every step.
-        partition: as for `time_distributed`; the arguments stay where they lie.
+        partition: as for `time_distributed`. Every strategy is compared as XLA spreads it by
+            itself, and as it runs on every device's own block, "fold (partitioned)". The
+            arguments stay where they lie; a `NamedSharding` places them, and its mesh may be a
+            `jax.sharding.AbstractMesh` of devices that are not here, such as "tpu:v5e:2x4".
         rounds: how many samples of each candidate; None: until the verdict is clear, for a few
             seconds at most.
         timeout: seconds that one call may take before its candidate is cut, and for a target
@@ -93,6 +97,9 @@ def compare(
     wanted = modes(mode)
     chosen = parse_strategies(strategies)
     check_effort(rounds, timeout)
+    partition = own_option(fun, "partition", partition) if partition is None else partition
+    if partition is not None:
+        chosen += [Partitioned(strategy, partition) for strategy in chosen]
     made = subject(
         fun,
         args,
@@ -104,11 +111,23 @@ def compare(
         partition=partition,
         name=workload,
     )
+    resolved = resolve(targets)
+    _check_devices(partition, resolved)
     effort = Effort(rounds=rounds, timeout_s=timeout)
     with told(progress) as shown_progress:
-        session = Session(resolve(targets), wanted, effort, shown_progress, control=control)
+        session = Session(resolved, wanted, effort, shown_progress, control=control)
         session.run([Job(made.name, lambda: (made, chosen), placed=partition is not None)])
     return session.comparison()
+
+
+def _check_devices(partition: Any, targets: Sequence[Target]) -> None:
+    measured = [target.name for target in targets if target.evidence == "measured"]
+    if measured and not has_devices(partition):
+        raise ValueError(
+            f"partition is on a mesh without devices, {partition.mesh.shape}, and programs are to "
+            f"run on {', '.join(measured)}: give a jax.sharding.Mesh, or targets to compile for, "
+            f'such as "tpu:v5e:2x4".'
+        )
 
 
 def parse_strategies(strategies: Sequence[Any] | str) -> list[Any]:
