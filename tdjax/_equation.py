@@ -35,7 +35,7 @@ def hide_own_frames() -> None:
     from jax.extend import source_info_util
 
     package = os.path.dirname(__file__)
-    for part in ("_", "independence", "linen.py", "nnx.py"):
+    for part in ("_", "independence", "linen.py", "nnx.py", "partition"):
         source_info_util.register_exclusion(os.path.join(package, part))
 
 

@@ -14,6 +14,7 @@ from tdjax._transform import TimeDistributed, time_distributed
 from tdjax.comparison.subject import is_module, subject
 from tdjax.costs.machine import current_machine
 from tdjax.independence import prove
+from tdjax.partition import own_block
 from tdjax.strategies import Auto, Candidate, Decision, Strategy, recorded
 
 _SHOWN = 6
@@ -90,6 +91,7 @@ def explain(
 
     def call(*given: Any) -> None:
         bound = wrapped.bind(given, kwargs, mask, seq_lengths)
+        bound = own_block(bound, wrapped.options["partition"])
         strategy = wrapped.options["strategy"]
         found.append(
             _of_decision(strategy.decide(bound))

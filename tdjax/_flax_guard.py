@@ -49,14 +49,14 @@ def wrap_module(fun: Any, options: dict[str, Any]) -> Any:
 
 
 def _settings(fun: Any, options: dict[str, Any]) -> dict[str, Any]:
-    for name in ("axis_name", "partition", "axis_size"):
+    for name in ("axis_name", "axis_size"):
         if options[name] is not None:
             raise TypeError(
                 f"{name} is {options[name]!r}, which has no meaning for a Flax module "
                 f"({type(fun).__name__}): leave it out. Batch normalisation finds the time axis by "
                 f"itself in tdjax.linen.TimeDistributed and tdjax.nnx.TimeDistributed."
             )
-    names = ("in_axes", "out_axes", "strategy", "masked_output")
+    names = ("in_axes", "out_axes", "strategy", "masked_output", "partition")
     pooled = True if options["pooled"] else None
     return {**{name: options[name] for name in names}, "pooled": pooled}
 

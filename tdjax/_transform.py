@@ -25,6 +25,7 @@ from tdjax._equation import hide_own_frames
 from tdjax._flax_guard import lift_method, no_module_in_use, wrap_module
 from tdjax._mask import resolve_mask
 from tdjax._symbolic import is_symbolic
+from tdjax.partition import check_partition, run
 from tdjax.strategies import Strategy, parse
 
 
@@ -65,7 +66,10 @@ def time_distributed(
             Flax's `BatchApply`): its statistics then run over both.
         masked_output: what masked steps give: "zero", or "keep" for whatever was computed, which
             is nothing under "packed".
-        partition: reserved for meshes; must be None.
+        partition: on a mesh, the axes of it that the batch and the steps are spread over,
+            `jax.sharding.PartitionSpec("data", "seq")`: every device runs the strategy on its own
+            block, and nothing moves between them. Where the mesh is explicit, the types of the
+            arguments say so. Mesh axes that are not named stay automatic.
         axis_size: the number of steps, needed when nothing is mapped.
 
     Returns:
@@ -115,11 +119,7 @@ def _check_options(options: dict[str, Any]) -> None:
         )
     if not isinstance(options["pooled"], bool):
         raise TypeError(f"pooled is {options['pooled']!r}; it must be True or False.")
-    if options["partition"] is not None:
-        raise ValueError(
-            f"partition is {options['partition']!r}; running on a mesh is not supported yet: leave "
-            f"it None and let jax.jit place the arrays."
-        )
+    check_partition(options["partition"])
     size = options["axis_size"]
     if size is not None and not is_symbolic(size) and (type(size) is not int or size < 0):
         raise ValueError(f"axis_size is {size!r}; it must be an int, the number of steps.")
@@ -155,7 +155,7 @@ class TimeDistributed:
         with no_module_in_use(self.__wrapped__):
             if not is_symbolic(call.time) and call.time == 0:
                 return no_steps(call)
-            return self.options["strategy"].run(call)
+            return run(call, self.options["strategy"], self.options["partition"])
 
     def bind(self, args: tuple, kwargs: dict[str, Any], mask: Any, seq_lengths: Any) -> Call:
         """Check the arguments of a call and find their time axes, rows and sizes."""

@@ -23,6 +23,7 @@ from tdjax._flax.options import Options, make_options
 from tdjax._flax.run import run_layer, run_outputs
 from tdjax._flax.signature import takes_mask, without_self
 from tdjax._transform import time_distributed
+from tdjax.partition import gathered
 
 
 class TimeDistributed(nn.Module):
@@ -53,6 +54,8 @@ class TimeDistributed(nn.Module):
         in_axes: where time is in each positional argument, as in `tdjax.time_distributed`.
         out_axes: where time goes in the outputs.
         masked_output: what masked steps give: "zero", or "keep" for whatever was computed.
+        partition: on a mesh, the axes of it that batch and time are spread over, as in
+            `tdjax.time_distributed`. Batch statistics are those of all devices.
 
     >>> import jax, jax.numpy as jnp
     >>> head = TimeDistributed(nn.Dense(64))
@@ -71,6 +74,7 @@ class TimeDistributed(nn.Module):
     in_axes: Any = 1
     out_axes: Any = 1
     masked_output: str = "zero"
+    partition: Any = None
 
     def __post_init__(self) -> None:
         check_layer(self.layer)
@@ -134,6 +138,7 @@ def _options_of(wrapper: TimeDistributed) -> Options:
         _given(wrapper.in_axes),
         _given(wrapper.out_axes),
         wrapper.masked_output,
+        wrapper.partition,
     )
 
 
@@ -178,7 +183,7 @@ def _initialize(
             return leaf
         if time == 0:
             return jnp.zeros(leaf.shape[:axis] + leaf.shape[axis + 1 :], leaf.dtype)
-        return jax.lax.index_in_dim(leaf, 0, axis, keepdims=False)
+        return jax.lax.index_in_dim(gathered(leaf), 0, axis, keepdims=False)
 
     leaves = iter([first(leaf, axis) for leaf, axis in zip(bound.leaves, bound.axes, strict=True)])
     flat, tree = jax.tree.flatten(args)
@@ -267,6 +272,7 @@ def _over_function(function: Callable[..., Any], options: Options) -> Any:
         strategy=options.strategy,
         pooled=options.pooled is True,
         masked_output=options.masked_output,
+        partition=options.partition,
     )
 
 

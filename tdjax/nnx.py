@@ -40,6 +40,8 @@ class TimeDistributed(nnx.Module):
         in_axes: where time is in each positional argument, as in `tdjax.time_distributed`.
         out_axes: where time goes in the outputs.
         masked_output: what masked steps give: "zero", or "keep" for whatever was computed.
+        partition: on a mesh, the axes of it that batch and time are spread over, as in
+            `tdjax.time_distributed`. Batch statistics are those of all devices.
 
     >>> import jax.numpy as jnp
     >>> head = TimeDistributed(nnx.Linear(16, 64, rngs=nnx.Rngs(0)))
@@ -61,10 +63,19 @@ class TimeDistributed(nnx.Module):
         in_axes: Axes = 1,
         out_axes: Axes = 1,
         masked_output: str = "zero",
+        partition: Any = None,
     ) -> None:
         check_layer(layer)
         options = make_options(
-            strategy, rng, pooled, state, sum_collections, in_axes, out_axes, masked_output
+            strategy,
+            rng,
+            pooled,
+            state,
+            sum_collections,
+            in_axes,
+            out_axes,
+            masked_output,
+            partition,
         )
         if inspect.ismethod(layer) and isinstance(layer.__self__, nnx.Module):
             layer, self.method = layer.__self__, layer.__name__
@@ -98,6 +109,7 @@ class TimeDistributed(nnx.Module):
                 strategy=options.strategy,
                 pooled=options.pooled is True,
                 masked_output=options.masked_output,
+                partition=options.partition,
             )
             return run(x, *args, mask=mask, seq_lengths=seq_lengths, **kwargs)
         function = getattr(type(self.layer), self.method or "__call__")

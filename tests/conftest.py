@@ -23,6 +23,10 @@ os.environ["KERAS_BACKEND"] = "jax"  # Keras chooses its backend when it is firs
 # XLA's compiler for CUDA weighs 4.6 GB: its tests run wherever it is installed.
 collect_ignore = [] if catalog.CUDA.installed else ["comparison/compiled/test_cuda.py"]
 
+# Meshes are tested on devices that a CPU plays; not by XLA_FLAGS, which programs started by tests
+# would inherit.
+jax.config.update("jax_num_cpu_devices", 8)
+
 # The tests install libtpu for its compiler; without a TPU it complains when it is asked for one.
 leave_out_absent()
 

@@ -132,7 +132,7 @@ OPTIONS = {
     "pooled": (TypeError, {"pooled": "yes"}, ("pooled", "'yes'")),
     "axis_size_negative": (ValueError, {"axis_size": -1}, ("axis_size", "-1")),
     "axis_size_float": (ValueError, {"axis_size": 2.5}, ("axis_size", "2.5")),
-    "partition": (ValueError, {"partition": jax.sharding.PartitionSpec("data")}, ("partition",)),
+    "partition": (TypeError, {"partition": ("data", "seq")}, ("partition", "PartitionSpec(batch")),
 }
 
 

@@ -31,6 +31,7 @@ LAYERS = (
     ("_fingerprint", "_axes", "_mask", "_call", "_tuned"),
     ("independence", "costs"),
     ("strategies",),
+    ("partition",),
     ("_flax_guard", "_transform"),
     ("_flax", "linen", "nnx"),
     ("workloads", "comparison"),

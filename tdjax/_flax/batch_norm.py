@@ -9,10 +9,10 @@ import jax.numpy as jnp
 from tdjax._errors import StrategyError
 
 
-def with_axis(given: Any, axis_name: str) -> tuple:
-    """Return the axis names to average over: those that a layer has already, and one more."""
+def with_axes(given: Any, axis_names: tuple[str, ...]) -> tuple:
+    """Return the axis names to average over: those that a layer has already, and these."""
     names = (given,) if isinstance(given, str) else tuple(given or ())
-    return (*names, axis_name)
+    return (*names, *axis_names)
 
 
 def batch_norm_mask(mask: Any, x: Any, given: Any) -> Any:

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 
 from tdjax._axes import is_array
 from tdjax._call import Call
+from tdjax._flax.block import Block
 from tdjax._flax.folded_keys import fold_keys
 from tdjax._flax.keys import step_keys
 from tdjax._flax.layer import Layer, Statistics
@@ -39,6 +40,7 @@ class Way:
         axis_name: batch normalisation averages over this name of time as well.
         each: batch statistics come back from every step.
         masked: batch normalisation counts real rows alone.
+        frozen: batch normalisation takes its running statistics.
     """
 
     strategy: Strategy
@@ -46,6 +48,7 @@ class Way:
     axis_name: str | None = None
     each: bool = False
     masked: bool = False
+    frozen: bool = False
 
     @property
     def one_batch(self) -> bool:
@@ -63,14 +66,19 @@ class Job:
     kwargs: dict[str, Any]
     bound: Call
     axis_name: str
+    block: Block | None = None
+    """Where these arguments lie, if they are one device's part of all."""
 
     @functools.cached_property
     def keys(self) -> dict[str, Any]:
         """A key a step for every stream, `(time,)`."""
-        return {
-            name: step_keys(key, self.options.rng, self.bound.time)
+        block, time = self.block, self.bound.time
+        first = 0 if block is None else block.first_step(time)
+        keys = {
+            name: step_keys(key, self.options.rng, time, first)
             for name, key in self.layer.keys.items()
         }
+        return keys if block is None else block.keys(keys)
 
     @property
     def mask(self) -> Any:
@@ -114,8 +122,10 @@ class Job:
         def run(variables: dict, keys: dict, args: tuple, mask: Any) -> Any:
             kwargs = {**self.kwargs, "mask": mask} if given else self.kwargs
             statistics = None
-            if way.masked or way.axis_name:
-                statistics = Statistics(way.axis_name, _counted(mask) if way.masked else None)
+            names = self._averaged(way)
+            if way.masked or names or way.frozen:
+                counted = _counted(mask) if way.masked else None
+                statistics = Statistics(names, counted, way.frozen)
             with scalars_inside() as scalars:
                 output, after = layer(variables, keys, args, kwargs, statistics)
             return output, _sort(layer, variables, after, way, scalars)
@@ -130,6 +140,11 @@ class Job:
                 return run(variables, keys, args, None)
 
         return _named(step, layer, takes)
+
+    def _averaged(self, way: Way) -> tuple[str, ...]:
+        """Return the names that batch normalisation averages over beside its rows."""
+        names = () if way.axis_name is None else (way.axis_name,)
+        return names if self.block is None else (*names, *self.block.averaged(way.each))
 
     def _variable_axes(self, variables: dict[str, Any]) -> dict[str, Any]:
         """Perturbations have a value for every step; all other variables are shared."""

@@ -15,8 +15,11 @@ def typed(key: Any) -> Any:
     return jax.random.wrap_key_data(key)
 
 
-def step_keys(key: Any, rng: Literal["split", "shared"], time: Any) -> Any:
-    """Return one key a step, `(time,)`: the key with t folded in, or the same one every time."""
+def step_keys(key: Any, rng: Literal["split", "shared"], time: Any, first: Any = 0) -> Any:
+    """Return one key a step, `(time,)`: the key with t folded in, or the same one every time.
+
+    `first` is the number of the first step.
+    """
     if rng == "shared":
         return jnp.broadcast_to(key, (time,))
-    return jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(time))
+    return jax.vmap(jax.random.fold_in, (None, 0))(key, first + jnp.arange(time))

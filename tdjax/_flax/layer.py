@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import abc
+import contextlib
 import dataclasses
+from collections.abc import Iterator
 from typing import Any, Literal
 
 Role = Literal["state", "statistic", "counter", "sown", "perturbation"]
@@ -20,12 +22,15 @@ class Statistics:
     """What batch normalisation has to know beyond one step.
 
     Attributes:
-        axis_name: the name of the time axis to average over, too; None for the rows at hand alone.
+        axis_names: the names to average over, too, that of the time axis and those of mesh axes;
+            none for the rows at hand alone.
         mask: bool `(rows,)`, the rows that count; None for all.
+        frozen: whether it takes the running statistics, as in evaluation.
     """
 
-    axis_name: str | None = None
+    axis_names: tuple[str, ...] = ()
     mask: Any = None
+    frozen: bool = False
 
 
 class Layer(abc.ABC):
@@ -55,6 +60,16 @@ class Layer(abc.ABC):
         statistics: Statistics | None,
     ) -> tuple[Any, dict[str, Any]]:
         """Return the output, and all variables as they are after the call."""
+
+    @contextlib.contextmanager
+    def holding(self, variables: dict[str, Any], keys: dict[str, Any]) -> Iterator[None]:
+        """Have other values for variables and keys: those of one device."""
+        before = self.variables, self.keys
+        self.variables, self.keys = variables, keys
+        try:
+            yield
+        finally:
+            self.variables, self.keys = before
 
     @abc.abstractmethod
     def role(self, name: str) -> Role:

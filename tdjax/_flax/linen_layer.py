@@ -19,7 +19,7 @@ from flax.core import lift
 from flax.core.scope import LazyRng
 from flax.linen.transforms import lift_direct_transform
 
-from tdjax._flax.batch_norm import batch_norm_mask, with_axis
+from tdjax._flax.batch_norm import batch_norm_mask, with_axes
 from tdjax._flax.keys import typed
 from tdjax._flax.layer import Layer, Role, Statistics
 from tdjax._flax.shape_checks import check_once
@@ -256,6 +256,9 @@ def _restore(counters: dict, saved: dict) -> None:
             counters[key] = value
 
 
+_RUNNING = "use_running_average"
+
+
 @contextlib.contextmanager
 def _normalising_over(statistics: Statistics | None) -> Iterator[None]:
     """Make every `nn.BatchNorm` inside average over the named axis and count real rows alone."""
@@ -270,14 +273,18 @@ def _normalising_over(statistics: Statistics | None) -> Iterator[None]:
         if statistics.mask is not None:
             x = args[0] if args else kwargs["x"]
             kwargs = {**kwargs, "mask": batch_norm_mask(statistics.mask, x, kwargs.get("mask"))}
-        if statistics.axis_name is None:
-            return call(*args, **kwargs)
-        given = module.axis_name
-        object.__setattr__(module, "axis_name", with_axis(given, statistics.axis_name))
+        given = module.axis_name, module.use_running_average
+        if statistics.axis_names:
+            names = with_axes(module.axis_name, statistics.axis_names)
+            object.__setattr__(module, "axis_name", names)
+        if statistics.frozen:
+            args, kwargs = args[:1], {k: v for k, v in kwargs.items() if k != _RUNNING}
+            object.__setattr__(module, _RUNNING, True)
         try:
             return call(*args, **kwargs)
         finally:
-            object.__setattr__(module, "axis_name", given)
+            for name, value in zip(("axis_name", _RUNNING), given, strict=True):
+                object.__setattr__(module, name, value)
 
     with nn.intercept_methods(intercept):
         yield

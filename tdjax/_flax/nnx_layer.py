@@ -11,7 +11,7 @@ from typing import Any
 import jax
 from flax import nnx
 
-from tdjax._flax.batch_norm import batch_norm_mask, with_axis
+from tdjax._flax.batch_norm import batch_norm_mask, with_axes
 from tdjax._flax.keys import typed
 from tdjax._flax.layer import Layer, Role, Statistics
 from tdjax._flax.signature import without_self
@@ -202,12 +202,13 @@ def _normalising_over(module: nnx.Module, statistics: Statistics | None) -> Iter
     token = _mask.set(statistics.mask)
     try:
         for layer in layers:
-            if statistics.axis_name is not None:
-                object.__setattr__(
-                    layer, "axis_name", with_axis(layer.axis_name, statistics.axis_name)
-                )
+            if statistics.axis_names:
+                names = with_axes(layer.axis_name, statistics.axis_names)
+                object.__setattr__(layer, "axis_name", names)
             if statistics.mask is not None:
                 object.__setattr__(layer, "__class__", _counting(type(layer)))
+            if statistics.frozen:
+                object.__setattr__(layer, "__class__", _frozen(type(layer)))
         yield
     finally:
         _mask.reset(token)
@@ -227,5 +228,16 @@ def _counting(kind: type) -> type:
         def __call__(self, x: Any, *args: Any, mask: Any = None, **kwargs: Any) -> Any:
             rows = batch_norm_mask(_mask.get(), x, mask)
             return super().__call__(x, *args, mask=rows, **kwargs)
+
+    return BatchNorm
+
+
+@functools.cache
+def _frozen(kind: type) -> type:
+    """Return a BatchNorm that takes its running statistics, whatever it is told."""
+
+    class BatchNorm(kind):
+        def __call__(self, x: Any, *args: Any, use_running_average: Any = None, **kw: Any) -> Any:
+            return super().__call__(x, use_running_average=True, **kw)
 
     return BatchNorm

@@ -6,6 +6,7 @@ import dataclasses
 from typing import Any, Literal
 
 from tdjax._axes import Axes, check_axes
+from tdjax.partition import check_partition
 from tdjax.strategies import Strategy, parse
 
 
@@ -21,6 +22,7 @@ class Options:
     in_axes: Axes = 1
     out_axes: Axes = 1
     masked_output: Literal["zero", "keep"] = "zero"
+    partition: Any = None
 
     def shown(self) -> dict[str, str]:
         """Return the strategy, and what else differs from its default, as they are written."""
@@ -45,6 +47,7 @@ def make_options(
     in_axes: Axes = 1,
     out_axes: Axes = 1,
     masked_output: Any = "zero",
+    partition: Any = None,
 ) -> Options:
     """Return checked settings.
 
@@ -63,6 +66,7 @@ def make_options(
         in_axes = tuple(in_axes)
     check_axes("in_axes", in_axes)
     check_axes("out_axes", out_axes)
+    check_partition(partition)
     return Options(
         parse(strategy),
         rng,
@@ -72,6 +76,7 @@ def make_options(
         in_axes,
         out_axes,
         masked_output,
+        partition,
     )
 
 

@@ -18,6 +18,7 @@ from tdjax._flax.job import EACH, EQUAL, ROWS, SCALARS, Job, Way, bind_arguments
 from tdjax._flax.layer import Layer
 from tdjax._flax.options import Options
 from tdjax._flax.scalars import report_scalars
+from tdjax._flax.spreading import in_blocks
 from tdjax._flax.ways import check_state, choose_ways
 from tdjax._symbolic import is_symbolic
 from tdjax._transform import no_steps
@@ -54,27 +55,31 @@ def run_layer(
         job = Job(layer, options, args, kwargs, bound, axis_name)
         if not is_symbolic(bound.time) and bound.time == 0:
             return _no_time(job)
-        effects = _effects(job)
-        if check_state(job, effects):
-            assert effects is not None
-            output, groups = run_in_order(job, effects)
-            return output, _merge(job, groups)
-        *others, last = choose_ways(job, effects)
-        for way in others:
-            try:
-                return _run(job, way, effects)
-            except StrategyError:
-                continue
+        return in_blocks(job, _run_steps, _merge)
+
+
+def _run_steps(job: Job) -> tuple[Any, dict[str, Any]]:
+    """Return the output, and what was written, in groups."""
+    effects = _effects(job)
+    if check_state(job, effects):
+        assert effects is not None
+        return run_in_order(job, effects)
+    *others, last = choose_ways(job, effects)
+    for way in others:
         try:
-            return _run(job, last, effects)
-        except StrategyError as error:
-            names = _mixing(job, last)
-            if not names:
-                raise
-            raise StrategyError(
-                f"{error} The output alone could be folded: rows meet in what {layer.title} sows, "
-                f"{', '.join(names)}; a collection that is not mutable is not collected."
-            ) from None
+            return _run(job, way, effects)
+        except StrategyError:
+            continue
+    try:
+        return _run(job, last, effects)
+    except StrategyError as error:
+        names = _mixing(job, last)
+        if not names:
+            raise
+        raise StrategyError(
+            f"{error} The output alone could be folded: rows meet in what {job.layer.title} sows, "
+            f"{', '.join(names)}; a collection that is not mutable is not collected."
+        ) from None
 
 
 def run_outputs(
@@ -95,18 +100,19 @@ def run_outputs(
         job = Job(layer, options, args, kwargs, bound, axis_name)
         if not is_symbolic(bound.time) and bound.time == 0:
             return _no_time(job)[0]
-        way = Way(Vmap(), axis_name=None if options.pooled is False else axis_name)
         token = _outputs_alone.set(True)
         try:
-            return _drop_writes(job.call(way), way)
+            return in_blocks(job, _drop_writes, _merge)[0]
         finally:
             _outputs_alone.reset(token)
 
 
-def _drop_writes(call: Call, way: Way) -> Any:
+def _drop_writes(job: Job) -> tuple[Any, dict[str, Any]]:
+    way = _first_look(job)
+    call = job.call(way)
     groups: dict[str, dict] = {EQUAL: {}, EACH: {}, ROWS: {}, SCALARS: {}}
     alone = dataclasses.replace(call, step=lambda leaves: (call.step(leaves)[0], groups))
-    return way.strategy.run(alone)[0]
+    return way.strategy.run(alone)
 
 
 def _mixing(job: Job, way: Way) -> list[str]:
@@ -161,8 +167,7 @@ def _run(job: Job, way: Way, effects: Effects | None) -> tuple[Any, dict[str, An
         call = dataclasses.replace(call, traced=effects.program)
     if way.one_batch and effects is not None:
         call = _as_one_batch(job, call, effects)
-    output, groups = way.strategy.run(call)
-    return output, _merge(job, groups)
+    return way.strategy.run(call)
 
 
 def _same_step(way: Way, seen: Way, effects: Effects) -> bool:
@@ -195,22 +200,32 @@ def _merge(job: Job, groups: dict[str, dict[str, Any]]) -> dict[str, Any]:
     for group, axis in ((ROWS, 1), (SCALARS, 0)):
         for name, value in groups[group].items():
             if layer.summed(name):
-                merged[name] = value.sum(axis)
+                total = value.sum(axis)
+                merged[name] = total if job.block is None else job.block.summed(total)
     report_scalars(layer, {name: merged[name] for name in groups[SCALARS]})
     for name, value in groups[EACH].items():
-        merged[name] = _mean_over_steps(value, job.mask)
+        merged[name] = _mean_over_steps(value, job)
     if job.mask is not None:
         any_real = job.mask.any()
+        if job.block is not None:
+            any_real = job.block.anywhere(any_real, job.block.where.names)
         for name in merged:
             if layer.role(name) == "statistic" and name in layer.variables:
                 merged[name] = jnp.where(any_real, merged[name], layer.variables[name])
     return merged
 
 
-def _mean_over_steps(values: Any, mask: Any) -> Any:
+def _mean_over_steps(values: Any, job: Job) -> Any:
     """Return the mean over the leading axis, over steps with any real row if there is a mask."""
-    if mask is None:
-        return values.mean(0)
-    steps = real_steps(mask).any(axis=0)
-    steps = (steps | ~steps.any()).reshape([-1] + [1] * (values.ndim - 1))
-    return values.mean(0, where=steps)
+    block = job.block
+    if job.mask is None:
+        mean = values.mean(0)
+        return mean if block is None else block.summed(mean) / block.where.time_blocks
+    steps = real_steps(job.mask).any(axis=0)
+    if block is not None:
+        steps = block.anywhere(steps, block.where.batch)
+    real = steps.reshape([-1] + [1] * (values.ndim - 1))
+    total, count = jnp.where(real, values, 0).sum(0), steps.sum()
+    if block is not None:
+        total, count = block.summed(total), block.summed(count)
+    return total / jnp.maximum(count, 1)

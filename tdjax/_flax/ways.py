@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from tdjax._equation import uses_axis
 from tdjax._errors import StrategyError
 from tdjax._flax.effects import Depends, Effects
 from tdjax._flax.job import Job, Way
@@ -20,13 +21,53 @@ def choose_ways(job: Job, effects: Effects | None) -> list[Way]:
     strategy, pooled = job.options.strategy, job.options.pooled
     statistics = written(job, effects, "statistic")
     if statistics and pooled is False:
+        _check_spread(job, effects, [], job.mask is not None and bool(_batch_axes(job)))
         return [_each_step(job)]
     if statistics:
         local = [name for name, depends in statistics.items() if depends is Depends.ITS_STEP]
+        _check_spread(job, effects, local, job.mask is not None)
         return _pooled(job, local)
     if pooled is True:
         return [Way(Fold() if isinstance(strategy, Auto) else strategy, pooled=True)]
     return [Way(strategy)]
+
+
+def _batch_axes(job: Job) -> tuple[str, ...]:
+    return () if job.block is None else job.block.where.batch
+
+
+def _check_spread(job: Job, effects: Effects | None, local: list[str], uneven: bool) -> None:
+    """Raise StrategyError unless batch statistics can be those of all devices.
+
+    Args:
+        job: the call, or a device's part of it.
+        effects: what a step writes.
+        local: statistics that are not averaged over a named axis.
+        uneven: whether the number of rows that count may differ between devices.
+    """
+    if job.block is None:
+        return
+    title, over = job.layer.title, ", ".join(map(repr, job.block.where.names))
+    if job.block.mixing and job.options.pooled is not False:
+        raise StrategyError(
+            f"{title} updates batch statistics over batch and time, which are spread over {over}, "
+            f"and beside them its rows are not independent, because {job.block.mixing}. Leave out "
+            f"partition, or use pooled=False."
+        )
+    assert effects is not None
+    alone = [axis for axis in _batch_axes(job) if not uses_axis(effects.program.jaxpr, axis)]
+    if local or alone:
+        raise StrategyError(
+            f"{title} updates batch statistics without averaging over a named axis as flax's "
+            f"BatchNorm does, so that they would be those of one device: the rows are spread over "
+            f"{over}. Leave out partition."
+        )
+    if uneven:
+        raise StrategyError(
+            f"{title} updates batch statistics, and a mask leaves a different number of rows on "
+            f"every device along {over}, which would weigh alike. Leave out the mask or partition; "
+            f"evaluation takes both."
+        )
 
 
 def written(job: Job, effects: Effects | None, role: str) -> dict[str, Depends]:
@@ -104,6 +145,7 @@ def check_state(job: Job, effects: Effects | None) -> bool:
     names = [name for name, depends in state.items() if depends is not Depends.NOTHING]
     if not names:
         return _counts(job, effects)
+    _check_order(job)
     if job.options.state != "carry":
         raise StrategyError(
             f"{job.layer.title} writes {', '.join(names)}, which comes out differently for every "
@@ -118,4 +160,16 @@ def _counts(job: Job, effects: Effects | None) -> bool:
     """Say whether state that no data enters is to be carried on: a counter then counts steps."""
     if effects is None or job.options.state != "carry":
         return False
-    return any(job.layer.role(name) == "state" for name in effects.written)
+    counts = any(job.layer.role(name) == "state" for name in effects.written)
+    if counts:
+        _check_order(job)
+    return counts
+
+
+def _check_order(job: Job) -> None:
+    """Raise StrategyError if steps that hand on state are on different devices."""
+    if job.options.state == "carry" and job.block is not None:
+        raise StrategyError(
+            f'{job.layer.title} has state="carry", whose steps run one after the other, and they '
+            f"are spread over a mesh. Leave out partition."
+        )

@@ -11,12 +11,13 @@ import jax.numpy as jnp
 
 from tdjax._mask import lengths_to_mask
 from tdjax.comparison.densities import Density, check_fractions, density_name, thinned
+from tdjax.comparison.partitioned import Partitioned, has_devices
 from tdjax.comparison.progress import Progress, Silent, shown
 from tdjax.comparison.result import Comparison
 from tdjax.comparison.rounds import Effort
 from tdjax.comparison.session import Job, Session, modes
-from tdjax.comparison.subject import Subject, subject
-from tdjax.comparison.targets import resolve
+from tdjax.comparison.subject import Subject, own_option, subject
+from tdjax.comparison.targets import Target, resolve
 
 DEFAULT_STRATEGIES = ("vmap", "fold", "map", "unroll")
 
@@ -71,7 +72,10 @@ def compare(
             `plot(path, "density")` draws time against them. What `mask` or `seq_lengths` keeps is
             kept first.
         kwargs: keyword arguments for every step.
-        partition: as for `time_distributed`; the arguments stay where they lie.
+        partition: as for `time_distributed`. Every strategy is compared as XLA spreads it by
+            itself, and as it runs on every device's own block, "fold (partitioned)". The
+            arguments stay where they lie; a `NamedSharding` places them, and its mesh may be a
+            `jax.sharding.AbstractMesh` of devices that are not here, such as "tpu:v5e:2x4".
         rounds: how many samples of each candidate; None: until the verdict is clear, for a few
             seconds at most.
         timeout: seconds that one call may take before its candidate is cut, and for a target
@@ -106,7 +110,9 @@ def compare(
         strategies = (*DEFAULT_STRATEGIES, "packed")
     chosen = parse_strategies(strategies)
     check_effort(rounds, timeout)
-
+    partition = own_option(fun, "partition", partition) if partition is None else partition
+    if partition is not None:
+        chosen += [Partitioned(strategy, partition) for strategy in chosen]
     make = partial(
         subject,
         fun,
@@ -127,9 +133,11 @@ def compare(
             _at_density(make, made, known, part, chosen, placed)
             for part in check_fractions(valid_fractions)
         ]
+    resolved = resolve(targets)
+    _check_devices(partition, resolved)
     effort = Effort(rounds=rounds, timeout_s=timeout)
     with told(progress) as shown_progress:
-        session = Session(resolve(targets), wanted, effort, shown_progress, control=control)
+        session = Session(resolved, wanted, effort, shown_progress, control=control)
         session.run(jobs)
     return session.comparison()
 
@@ -151,6 +159,16 @@ def _at_density(
 
 def _time(made: Subject) -> int | None:
     return None if made.steps is None else made.steps.time
+
+
+def _check_devices(partition: Any, targets: Sequence[Target]) -> None:
+    measured = [target.name for target in targets if target.evidence == "measured"]
+    if measured and not has_devices(partition):
+        raise ValueError(
+            f"partition is on a mesh without devices, {partition.mesh.shape}, and programs are to "
+            f"run on {', '.join(measured)}: give a jax.sharding.Mesh, or targets to compile for, "
+            f'such as "tpu:v5e:2x4".'
+        )
 
 
 def parse_strategies(strategies: Sequence[Any] | str) -> list[Any]:

@@ -29,6 +29,20 @@ def streamed(args: Sequence[Any], in_axes: Any) -> list[Any]:
     return [leaf for leaf, _ in _mapped(args, in_axes)]
 
 
+def placed_axes(args: Sequence[Any], in_axes: Any) -> dict[int, tuple[int | None, int]]:
+    """Return where the leaves that have a time axis have batch and time, by their identity."""
+    steps = steps_of(args, in_axes)
+    found: dict[int, tuple[int | None, int]] = {}
+    for leaf, axis in _mapped(args, in_axes):
+        rank = getattr(leaf, "ndim", 0)
+        if steps is not None and -rank <= axis < rank:
+            time = axis % rank
+            batch = 1 if time == 0 else 0
+            has_rows = rank > 1 and leaf.shape[batch] == steps.batch
+            found[id(leaf)] = (batch if has_rows else None, time)
+    return found
+
+
 def _mapped(args: Sequence[Any], in_axes: Any) -> list[tuple[Any, int]]:
     """Return the leaves with a time axis, each with that axis.
 

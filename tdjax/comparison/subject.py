@@ -18,8 +18,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from tdjax.comparison.hlo import Steps
+from tdjax.comparison.partitioned import apart, put
 from tdjax.comparison.peers import Peer
-from tdjax.comparison.steps import steps_of, streamed
+from tdjax.comparison.steps import placed_axes, steps_of, streamed
 
 MODES = ("forward", "grad")
 
@@ -138,8 +139,6 @@ def subject(
     owned = {"mask": mask, "seq_lengths": seq_lengths}
     call_with = {**(kwargs or {}), **{key: v for key, v in owned.items() if v is not None}}
     options = {"in_axes": in_axes, "out_axes": out_axes}
-    if partition is not None:
-        options["partition"] = partition
     trees: tuple[Any, ...]
     if _is_a("flax.linen", "Module", fun):
         run, trees = _linen(fun, args, call_with, options)
@@ -147,19 +146,21 @@ def subject(
         run, trees = _nnx(fun, args, call_with, options)
     else:
         run, trees = _function(fun, args, call_with, options)
-    axes = _own_axes(fun, in_axes)
+    axes = own_option(fun, "in_axes", in_axes)
     flat = _flat(
         name or _name(fun), run, trees, description or _describe(args), streamed(args, axes)
     )
-    return replace(flat, steps=steps_of(args, axes))
+    where = placed_axes(args, axes)
+    arrays = [put(array, where, partition) for array in flat.arrays]
+    return replace(flat, steps=steps_of(args, axes), arrays=arrays)
 
 
-def _own_axes(fun: Any, in_axes: Any) -> Any:
-    """Return a wrapper's own axes, in whichever way it keeps them; else those that are given."""
+def own_option(fun: Any, name: str, given: Any) -> Any:
+    """Return what a wrapper has been given, in whichever way it keeps it; else what is given."""
     options = getattr(fun, "options", None)
     if isinstance(options, dict):
-        return options.get("in_axes", in_axes)
-    return getattr(fun if options is None else options, "in_axes", in_axes)
+        return options.get(name, given)
+    return getattr(fun if options is None else options, name, given)
 
 
 def _function(
@@ -173,7 +174,9 @@ def _function(
         if isinstance(strategy, Peer):
             axes = options["in_axes"], options["out_axes"]
             return strategy.run(step, given, keywords, *axes), ()
-        return time_distributed(step, strategy=strategy, **options)(*given, **keywords), ()
+        strategy, partition = apart(strategy)
+        spread = time_distributed(step, strategy=strategy, partition=partition, **options)
+        return spread(*given, **keywords), ()
 
     return run, (args, call_with, ())
 
@@ -184,7 +187,8 @@ def _unwrapped(fun: Any, options: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
 
     if not isinstance(fun, TimeDistributed):
         return fun, options
-    own = {name: value for name, value in fun.options.items() if name != "strategy"}
+    varied = ("strategy", "partition")
+    own = {name: value for name, value in fun.options.items() if name not in varied}
     return fun.__wrapped__, {**options, **own}
 
 
@@ -196,9 +200,10 @@ def _linen(
     rngs = {name: jax.random.key(index) for index, name in enumerate(("params", "dropout"))}
 
     def wrapped(strategy: Any) -> Any:
+        strategy, partition = apart(strategy)
         if isinstance(layer, TimeDistributed):
-            return layer.clone(strategy=strategy)
-        return TimeDistributed(layer, strategy=strategy, **options)
+            return layer.clone(strategy=strategy, partition=partition)
+        return TimeDistributed(layer, strategy=strategy, partition=partition, **options)
 
     variables = dict(wrapped("vmap").init(rngs, *args, **call_with))
     params = variables.pop("params", {})
@@ -227,9 +232,11 @@ def _nnx(
     from tdjax.nnx import TimeDistributed
 
     def wrapped(module: Any, strategy: Any) -> Any:
+        strategy, partition = apart(strategy)
         if not isinstance(module, TimeDistributed):
-            return TimeDistributed(module, strategy=strategy, **options)
-        module.options = nnx.static(replace(module.options, strategy=strategy))
+            return TimeDistributed(module, strategy=strategy, partition=partition, **options)
+        chosen = replace(module.options, strategy=strategy, partition=partition)
+        module.options = nnx.static(chosen)
         return module
 
     parts: Any = nnx.split(layer, nnx.Param, ...)

@@ -70,11 +70,23 @@ def _columns(entries: Sequence[Entry], reference: str) -> list[_Column]:
             _Column(f"{metric} ratio", f"/ {reference}", ratios),
         ]
     facts = {
+        **_sent(entries),
         "flops": [_known(e.flops, wording.count) for e in entries],
         "temp": [wording.memory(e.temp_bytes) for e in entries],
         "compile s": [_known(e.compile_s, "{:.2f}".format) for e in entries],
     }
     return [*columns, *(_Column(name, name, cells) for name, cells in facts.items())]
+
+
+def _sent(entries: Sequence[Entry]) -> dict[str, list[str]]:
+    """Return what devices send each other, where any do."""
+    if not any(entry.comm_bytes for entry in entries):
+        return {}
+    counts = [None if entry.hlo is None else entry.hlo.get("collectives") for entry in entries]
+    return {
+        "collectives": [_known(count, wording.count) for count in counts],
+        "sent": [wording.memory(entry.comm_bytes) for entry in entries],
+    }
 
 
 def _figure(entry: Entry, metric: str) -> str:

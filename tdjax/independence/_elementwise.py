@@ -17,9 +17,9 @@ ELEMENTWISE = (
     "le_to", "lgamma", "log", "log1p", "log2", "logistic", "lt", "lt_to", "max", "min", "mul",
     "name", "ne", "neg", "nextafter", "not", "one_minus_square", "optimization_barrier", "or",
     "polygamma", "polynomial", "population_count", "pow", "pvary", "real", "reduce_precision",
-    "regularized_incomplete_beta", "rem", "round", "rsqrt", "select_n", "sharding_constraint",
-    "shift_left", "shift_right_arithmetic", "shift_right_logical", "sign", "sin", "sinh",
-    "sqrt", "square", "stop_gradient", "sub", "tan", "tanh", "xor", "zeta",
+    "regularized_incomplete_beta", "rem", "reshard", "round", "rsqrt", "select_n",
+    "sharding_constraint", "shift_left", "shift_right_arithmetic", "shift_right_logical", "sign",
+    "sin", "sinh", "sqrt", "square", "stop_gradient", "sub", "tan", "tanh", "xor", "zeta",
 )
 # fmt: on
 

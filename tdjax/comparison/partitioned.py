@@ -1,0 +1,57 @@
+"""Strategies that run on every device's own block, beside those that XLA spreads by itself."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+
+@dataclass(frozen=True)
+class Partitioned:
+    """A strategy with a partition."""
+
+    strategy: Any
+    partition: Any
+
+    def __str__(self) -> str:
+        return f"{self.strategy} (partitioned)"
+
+
+def apart(strategy: Any) -> tuple[Any, Any]:
+    """Return a strategy and its partition, None for none."""
+    if isinstance(strategy, Partitioned):
+        return strategy.strategy, strategy.partition
+    return strategy, None
+
+
+def put(array: Any, axes: Mapping[int, tuple[int | None, int]], partition: Any) -> Any:
+    """Return an array as it lies on the mesh that a partition brings.
+
+    Args:
+        array: an argument.
+        axes: where batch and time of arguments are, by the identity of those that have time.
+        partition: a `NamedSharding`; an array stays where it is under anything else. On a mesh
+            without devices, it becomes a description.
+    """
+    if not isinstance(partition, NamedSharding):
+        return array
+    batch, time = (*partition.spec, None, None)[:2]
+    entries: list[Any] = [None] * array.ndim
+    if id(array) in axes:
+        batch_axis, time_axis = axes[id(array)]
+        entries[time_axis] = time
+        if batch_axis is not None:
+            entries[batch_axis] = batch
+    placed = NamedSharding(partition.mesh, PartitionSpec(*entries))
+    if isinstance(partition.mesh, Mesh):
+        return jax.device_put(array, placed)
+    return jax.ShapeDtypeStruct(array.shape, array.dtype, sharding=placed)
+
+
+def has_devices(partition: Any) -> bool:
+    """Say whether a program can run where a partition says."""
+    return not isinstance(partition, NamedSharding) or isinstance(partition.mesh, Mesh)

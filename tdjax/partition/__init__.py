@@ -1,0 +1,20 @@
+"""Runs calls on meshes: every device computes its own block of batch and time."""
+
+from tdjax.partition._local import Cut, in_block, own_block, refuse, run, spread
+from tdjax.partition._noise import Noise, find_noise
+from tdjax.partition._placement import Placement, check_partition, gathered, place
+
+__all__ = [
+    "Cut",
+    "Noise",
+    "Placement",
+    "check_partition",
+    "find_noise",
+    "gathered",
+    "in_block",
+    "own_block",
+    "place",
+    "refuse",
+    "run",
+    "spread",
+]

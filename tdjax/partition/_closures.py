@@ -1,0 +1,255 @@
+"""Arrays that a step closes over, on explicit meshes, where a block may not reach them.
+
+JAX hands arrays that are closed over into `jax.shard_map` only where the mesh is automatic. On an
+explicit one their types say how they lie, and a block has no such axes. So the step is traced where
+no mesh is in scope, which finds them; they become arguments that all steps share, and the trace is
+evaluated anew on what a block sees, without anything in it that says how arrays lie.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import AbstractMesh, AxisType
+
+from tdjax._call import Call, Role
+from tdjax._equation import bind, inner_program, is_literal, scan_counts
+from tdjax._errors import StrategyError
+from tdjax._symbolic import reshaped
+
+_NOWHERE = AbstractMesh((), ())
+_NOTE = (
+    "An array that the step closes over is split over an explicit mesh; given as an argument, with "
+    "None at its place in in_axes, it is gathered first, or stays split over mesh axes that "
+    "partition does not name."
+)
+_LAYING_OUT = ("mesh_cast", "reshard", "sharding_constraint", "pvary")
+
+
+def hoisted(call: Call) -> Call:
+    """Return the call with the arrays that its step closes over as shared arguments.
+
+    It is returned as it is where there are none that know of an explicit mesh.
+    """
+    step = _Traced(call.step)
+    found = [const for const in step.at(_step_shapes(call)).consts if _is_explicit(const)]
+    if not found:
+        return call
+    count = len(call.leaves)
+    shared: list[Role] = ["shared"] * len(found)
+
+    def run(leaves: list[Any]) -> Any:
+        return step(leaves[:count], found, leaves[count:])
+
+    return dataclasses.replace(
+        call,
+        step=run,
+        names=(*call.names, *(f"closed-over array {index}" for index in range(len(found)))),
+        leaves=(*call.leaves, *found),
+        axes=(*call.axes, *[None] * len(found)),
+        roles=(*call.roles, *shared),
+    )
+
+
+def _step_shapes(call: Call) -> list[jax.ShapeDtypeStruct]:
+    return [reshaped(call.step_shape(index), leaf) for index, leaf in enumerate(call.leaves)]
+
+
+def _is_explicit(const: Any) -> bool:
+    return AxisType.Explicit in jax.typeof(const).sharding.mesh.axis_types
+
+
+class _Traced:
+    """A step, traced once for each set of shapes."""
+
+    def __init__(self, step: Callable[[list[Any]], Any]) -> None:
+        self._step = step
+        self._known: dict[Any, Any] = {}
+        self._trees: dict[Any, Any] = {}
+
+    def at(self, shapes: list[jax.ShapeDtypeStruct]) -> Any:
+        """Return the trace for these shapes."""
+        key = tuple((shape.shape, shape.dtype, shape.weak_type) for shape in shapes)
+        if key not in self._known:
+            with jax.sharding.use_abstract_mesh(_NOWHERE):
+                made = jax.make_jaxpr(self._step, return_shape=True)
+                try:
+                    self._known[key], output = made(shapes)
+                except Exception as error:
+                    error.add_note(_NOTE)
+                    raise
+            self._trees[key] = jax.tree.structure(output)
+        self.tree = self._trees[key]
+        return self._known[key]
+
+    def __call__(self, leaves: list[Any], found: Sequence[Any], given: Sequence[Any]) -> Any:
+        """Evaluate the trace, with `given` in the place of the arrays `found`."""
+        closed = self.at([reshaped(leaf.shape, leaf) for leaf in leaves])
+        instead = {id(const): value for const, value in zip(found, given, strict=True)}
+        consts = [instead.get(id(const), const) for const in closed.consts]
+        return jax.tree.unflatten(self.tree, evaluate(closed.jaxpr, consts, leaves))
+
+
+def evaluate(jaxpr: Any, consts: Sequence[Any], inputs: Sequence[Any]) -> list[Any]:
+    """Return what a program gives, whatever it says about how its arrays lie."""
+    env = dict(zip(jaxpr.constvars, consts, strict=True))
+    env.update(zip(jaxpr.invars, inputs, strict=True))
+
+    def read(atom: Any) -> Any:
+        return atom.val if is_literal(atom) else env[atom]
+
+    for eqn in jaxpr.eqns:
+        outputs = _equation(eqn, [read(atom) for atom in eqn.invars])
+        env.update(zip(eqn.outvars, outputs, strict=True))
+    return [read(atom) for atom in jaxpr.outvars]
+
+
+def _closed(program: Any) -> Callable[..., list[Any]]:
+    """Return a program inside another as a function."""
+    jaxpr, consts = getattr(program, "jaxpr", program), getattr(program, "consts", ())
+    return lambda *inputs: evaluate(jaxpr, consts, inputs)
+
+
+def _equation(eqn: Any, inputs: list[Any]) -> list[Any]:
+    name = eqn.primitive.name
+    rule: Callable[[Any, list[Any]], Any] | None = _RULES.get(name)
+    if rule is not None:
+        return list(rule(eqn, inputs))
+    if name in _LAYING_OUT:
+        return inputs
+    if any(hasattr(value, "eqns") for value in jax.tree.leaves(list(eqn.params.values()))):
+        raise StrategyError(
+            f"the step closes over arrays of an explicit mesh and uses `{name}`, which tdjax "
+            f"cannot bring to a block: give the arrays as arguments, with None at their place in "
+            f"in_axes."
+        )
+    laid = {key: None for key in ("sharding", "out_sharding") if key in eqn.params}
+    return bind(eqn.replace(params={**eqn.params, **laid}), inputs)
+
+
+def _call(eqn: Any, inputs: list[Any]) -> list[Any]:
+    return _closed(inner_program(eqn))(*inputs)
+
+
+def _checkpoint(eqn: Any, inputs: list[Any]) -> list[Any]:
+    params = eqn.params
+    body = _closed(inner_program(eqn))
+    remat = jax.checkpoint(body, policy=params["policy"], prevent_cse=params["prevent_cse"])
+    return remat(*inputs)
+
+
+def _scan(eqn: Any, inputs: list[Any]) -> list[Any]:
+    params = eqn.params
+    consts, carry = scan_counts(eqn)
+    body = _closed(params["jaxpr"])
+
+    def one(state: list[Any], xs: list[Any]) -> tuple[list[Any], list[Any]]:
+        outputs = body(*inputs[:consts], *state, *xs)
+        return outputs[:carry], outputs[carry:]
+
+    state, outputs = jax.lax.scan(
+        one,
+        inputs[consts : consts + carry],
+        inputs[consts + carry :],
+        length=params["length"],
+        reverse=params["reverse"],
+        unroll=params["unroll"],
+    )
+    return [*state, *outputs]
+
+
+def _while(eqn: Any, inputs: list[Any]) -> list[Any]:
+    params = eqn.params
+    first, second = params["cond_nconsts"], params["body_nconsts"]
+    of_cond, of_body = inputs[:first], inputs[first : first + second]
+    cond, body = _closed(params["cond_jaxpr"]), _closed(params["body_jaxpr"])
+    return jax.lax.while_loop(
+        lambda state: cond(*of_cond, *state)[0],
+        lambda state: body(*of_body, *state),
+        inputs[first + second :],
+    )
+
+
+def _cond(eqn: Any, inputs: list[Any]) -> list[Any]:
+    which, *operands = inputs
+    return jax.lax.switch(which, [_closed(branch) for branch in eqn.params["branches"]], *operands)
+
+
+def _custom(eqn: Any, inputs: list[Any]) -> list[Any]:
+    """Keep a derivative rule: JAX itself applies it, where no mesh is in scope."""
+    kinds = [atom.aval.dtype for atom in eqn.invars]
+    moved = [index for index, kind in enumerate(kinds) if jnp.issubdtype(kind, jnp.inexact)]
+
+    def original(chosen: list[Any], all_inputs: list[Any]) -> list[Any]:
+        return bind(eqn, _merged(moved, chosen, all_inputs))
+
+    def again(function: Callable[..., Any], *args: Any) -> Any:
+        shapes = jax.tree.map(lambda x: reshaped(x.shape, x), args)
+        with jax.sharding.use_abstract_mesh(_NOWHERE):
+            closed, output = jax.make_jaxpr(function, return_shape=True)(*shapes)
+        flat = evaluate(closed.jaxpr, closed.consts, jax.tree.leaves(args))
+        return jax.tree.unflatten(jax.tree.structure(output), flat)
+
+    if eqn.primitive.name == "custom_jvp_call":
+        return _with_jvp(eqn, inputs, moved, original, again)
+    return _with_vjp(eqn, inputs, moved, original, again)
+
+
+def _merged(moved: list[int], chosen: list[Any], rest: list[Any]) -> list[Any]:
+    merged = list(rest)
+    for index, value in zip(moved, chosen, strict=True):
+        merged[index] = value
+    return merged
+
+
+def _with_jvp(eqn: Any, inputs: Any, moved: Any, original: Any, again: Any) -> list[Any]:
+    @jax.custom_jvp
+    def function(chosen: list[Any], rest: list[Any]) -> list[Any]:
+        return _call(eqn, _merged(moved, chosen, rest))
+
+    def rule(primals: Any, tangents: Any) -> Any:
+        chosen, rest = primals
+
+        def push(chosen: Any, rest: Any, change: Any) -> Any:
+            return jax.jvp(lambda values: original(values, rest), (chosen,), (change,))
+
+        return again(push, chosen, rest, tangents[0])
+
+    function.defjvp(rule)
+    return function([inputs[index] for index in moved], inputs)
+
+
+def _with_vjp(eqn: Any, inputs: Any, moved: Any, original: Any, again: Any) -> list[Any]:
+    @jax.custom_vjp
+    def function(chosen: list[Any], rest: list[Any]) -> list[Any]:
+        return _call(eqn, _merged(moved, chosen, rest))
+
+    def forward(chosen: Any, rest: Any) -> Any:
+        return function(chosen, rest), (chosen, rest)
+
+    def backward(kept: Any, cotangents: Any) -> Any:
+        def pull(chosen: Any, rest: Any, cotangents: Any) -> Any:
+            return jax.vjp(lambda values: original(values, rest), chosen)[1](cotangents)[0]
+
+        return again(pull, *kept, cotangents), None
+
+    function.defvjp(forward, backward)
+    rest = [
+        jax.lax.stop_gradient(value) if index in moved else value
+        for index, value in enumerate(inputs)
+    ]
+    return function([inputs[index] for index in moved], rest)
+
+
+_RULES: dict[str, Callable[[Any, list[Any]], Any]] = {
+    **dict.fromkeys(("jit", "pjit", "closed_call", "core_call"), _call),
+    **dict.fromkeys(("checkpoint", "remat", "remat2"), _checkpoint),
+    **dict.fromkeys(("custom_jvp_call", "custom_vjp_call", "custom_vjp_call_jaxpr"), _custom),
+    "scan": _scan,
+    "while": _while,
+    "cond": _cond,
+}

@@ -1,0 +1,288 @@
+"""Runs a strategy on every device's own block of a call, inside `jax.shard_map`.
+
+The meaning of the loop survives without communication because steps do not know of each other, and
+rows do not either where the batch is spread: that is proven first. Whatever the strategy does, it
+does to a call of the block's own size, and plans for that.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any, NoReturn
+
+import jax
+from jax.sharding import NamedSharding, PartitionSpec
+
+from tdjax._axes import broadcast_axes, normalize_out_axis
+from tdjax._call import Call, Program, trace
+from tdjax._equation import open_program
+from tdjax._errors import StrategyError
+from tdjax._symbolic import reshaped
+from tdjax.independence import Kind, Rows, prove
+from tdjax.partition._closures import hoisted
+from tdjax.partition._noise import Noise, find_noise
+from tdjax.partition._placement import Placement, place, sequence
+from tdjax.strategies import Strategy
+from tdjax.strategies._eager import execute
+
+
+def run(call: Call, strategy: Strategy, partition: Any) -> Any:
+    """Return the output of a call, every device having computed its own block.
+
+    Raises:
+        ValueError: the partition does not fit the mesh or the call.
+        StrategyError: a block cannot be computed by itself.
+    """
+    where = place(call, partition)
+    if where is None:
+        return strategy.run(call)
+    cut = _cut(call, strategy, where)
+    specs = [cut.spec(index) for index in range(len(cut.call.leaves))]
+    operands, mask = list(cut.call.leaves), cut.call.mask
+    if mask is not None:
+        specs.append(where.spec(mask.ndim, 0, 1))
+        operands.append(mask)
+
+    def block(operands: list[Any]) -> tuple[Any, list[PartitionSpec]]:
+        leaves = operands if mask is None else operands[:-1]
+        output = strategy.run(cut.local(leaves, None if mask is None else operands[-1]))
+        specs = cut.out_specs(output)
+        return output if cut.noise is None else cut.noise.whole(output), specs
+
+    return spread(where, block, operands, specs)
+
+
+def spread(
+    where: Placement,
+    block: Callable[[list[Any]], tuple[Any, list[PartitionSpec]]],
+    operands: list[Any],
+    specs: Sequence[PartitionSpec],
+) -> Any:
+    """Return what `block` returns for every device's block of the operands, put together.
+
+    Args:
+        where: the mesh, and the axes of it that are taken apart.
+        block: takes the blocks of the operands; returns a pytree, and how each of its leaves lies.
+        operands: arrays.
+        specs: how each of them lies.
+    """
+    trees: list[Any] = []
+
+    def function(operands: list[Any]) -> Any:
+        # How outputs lie is known when the block has been traced. JAX reads it after that.
+        found: list[PartitionSpec] = []
+
+        def body(operands: list[Any]) -> list[Any]:
+            output, lying = block(operands)
+            flat, tree = jax.tree.flatten(output)
+            found.extend(lying)
+            trees.append(tree)
+            return flat
+
+        def mapped(operands: list[Any]) -> list[Any]:
+            return jax.shard_map(
+                body,
+                mesh=jax.sharding.get_abstract_mesh() if where.others else where.mesh,
+                in_specs=(list(specs),),
+                out_specs=found,
+                axis_names=set(where.names),
+                # The check refuses a scan over zeros, in any recurrent cell.
+                check_vma=False,
+            )(operands)
+
+        if where.others:
+            with jax.sharding.use_abstract_mesh(where.mesh.abstract_mesh):
+                automatic = jax.sharding.auto_axes(mapped, axes=where.others, out_sharding=found)
+                flat = automatic(operands)
+        else:
+            flat = mapped(operands)
+        return jax.tree.unflatten(trees[-1], flat)
+
+    if where.explicit:
+        operands = [_laid_out(x, spec, where) for x, spec in zip(operands, specs, strict=True)]
+    if any(isinstance(operand, jax.core.Tracer) for operand in operands):
+        return jax.jit(function)(operands)
+    return _remembered(function, operands)
+
+
+def _remembered(function: Callable[[list[Any]], Any], operands: list[Any]) -> Any:
+    """Call a function on concrete arrays; what computes the same is compiled once."""
+    closed, outputs = jax.make_jaxpr(function, return_shape=True)(operands)
+    avals, tree = jax.tree.flatten(outputs)
+    program = Program(None, open_program(closed), tuple(closed.consts), tree, tuple(avals))
+    bare = dataclasses.replace(program, consts=())
+    if any(isinstance(const, jax.core.Tracer) for const in program.consts):
+        return jax.tree.unflatten(tree, jax.jit(bare)(program.consts, operands))
+    flat = execute(lambda: program.key, bare, program.consts, operands)
+    return jax.tree.unflatten(tree, flat)
+
+
+def _laid_out(array: Any, spec: PartitionSpec, where: Placement) -> Any:
+    """Return an array that lies as `spec` says, and over other mesh axes as it did."""
+    sharding = jax.typeof(array).sharding
+    known = sharding.spec if not sharding.mesh.empty else ()
+    entries = []
+    for axis, entry in enumerate(spec):
+        held = known[axis] if axis < len(known) else None
+        others = [name for name in _tuple(held) if name not in where.names]
+        names = (*_tuple(entry), *others)
+        entries.append(names if len(names) > 1 else next(iter(names), None))
+    wanted = PartitionSpec(*entries)
+    if not sharding.mesh.empty and PartitionSpec(*known) == wanted:
+        return array
+    return jax.sharding.reshard(array, NamedSharding(where.mesh, wanted))
+
+
+def _tuple(entry: Any) -> tuple:
+    return () if entry is None else entry if isinstance(entry, tuple) else (entry,)
+
+
+def own_block(call: Call, partition: Any) -> Call:
+    """Return one device's part of a call, with descriptions in place of arrays."""
+    where = place(call, partition)
+    if where is None:
+        return call
+    cut = _cut(call, None, where)
+    leaves = []
+    for index, leaf in enumerate(call.leaves):
+        spec = cut.spec(index)
+        shape = NamedSharding(where.mesh.abstract_mesh, spec).shard_shape(leaf.shape)
+        leaves.append(reshaped(shape, leaf))
+    mask = call.mask
+    if mask is not None:
+        mask = jax.ShapeDtypeStruct((cut.batch, cut.time, *mask.shape[2:]), mask.dtype)
+    return cut.local(leaves, mask)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Cut:
+    """A call, and how it is cut into blocks.
+
+    Attributes:
+        call: the whole call.
+        where: the mesh.
+        outputs: where the rows of each output are; None where the batch is not spread.
+        traced: the step, traced on a block's batch; None where it was not.
+        noise: the noise that rows draw, of which a block takes its own; None for none.
+    """
+
+    call: Call
+    where: Placement
+    outputs: tuple[Kind, ...] | None = None
+    traced: Program | None = None
+    noise: Noise | None = None
+
+    @property
+    def batch(self) -> Any:
+        """Rows of a step in a block."""
+        batch = self.call.batch
+        return batch if batch is None else batch // self.where.batch_blocks
+
+    @property
+    def time(self) -> Any:
+        """Steps of a block."""
+        return self.call.time // self.where.time_blocks
+
+    def spec(self, index: int) -> PartitionSpec:
+        """Return how a leaf lies."""
+        role, rank = self.call.roles[index], self.call.leaves[index].ndim
+        axis = self.call.axes[index]
+        if role == "rows":
+            return self.where.spec(rank, 0 if axis else 1, axis)
+        return self.where.spec(rank, 0 if role == "spread" else None, axis)
+
+    def local(self, leaves: Sequence[Any], mask: Any) -> Call:
+        """Return the call of a block."""
+        call = dataclasses.replace(
+            self.call,
+            leaves=tuple(leaves),
+            batch=self.batch,
+            time=self.time,
+            mask=mask,
+            traced=self.traced,
+        )
+        return call if self.noise is None else self.noise.of_block(call, self.where)
+
+    def out_specs(self, output: Any) -> list[PartitionSpec]:
+        """Return how the leaves of an output lie."""
+        leaves = jax.tree.leaves(output)
+        axes = broadcast_axes("out_axes", self.call.out_axes, output)
+        kinds: Sequence[Any] = self.outputs or [None] * len(leaves)
+        return [
+            self.out_spec(leaf, axis, kind)
+            for leaf, axis, kind in zip(leaves, axes, kinds, strict=True)
+        ]
+
+    def out_spec(self, leaf: Any, axis: int | None, kind: Kind | None) -> PartitionSpec:
+        """Return how an output lies: time at `axis`, if it has any, and a step's rows by `kind`."""
+        time = normalize_out_axis(axis, leaf.ndim - (axis is not None), "the output")
+        if not isinstance(kind, Rows):
+            return self.where.spec(leaf.ndim, None, time)
+        if kind.outer != 1:
+            raise StrategyError(
+                f"an output of {self.call.title} merges its rows into a neighbouring axis, behind "
+                f"it, where they cannot be spread over {sequence(self.where.batch)}; return it "
+                f"with the batch in front."
+            )
+        rows = kind.axis + (time is not None and time <= kind.axis)
+        return self.where.spec(leaf.ndim, rows, time)
+
+
+def _cut(call: Call, strategy: Strategy | None, where: Placement) -> Cut:
+    """Return how to cut a call, if its blocks can be computed by themselves."""
+    if call.axis_name is not None:
+        raise StrategyError(
+            f"{call.title} has axis_name={call.axis_name!r} for the steps, which are spread over "
+            f"the mesh: every block would talk to its own steps alone. Leave out axis_name, or "
+            f"partition."
+        )
+    if where.explicit:
+        call = hoisted(call)
+    if not where.batch and not call.pooled:
+        return Cut(call, where)
+    assumed = getattr(strategy, "assume_independent", False)
+    rows = call.batch // where.batch_blocks
+    with in_block(where):
+        if assumed:
+            return Cut(call, where, _by_shape(call, rows))
+        proven = prove(call, rows)
+    if not proven.proof.independent:
+        refuse(call, where, proven.proof.reason)
+    assert proven.block is not None
+    call = dataclasses.replace(call, roles=proven.proof.roles)
+    noise = find_noise(call.title, proven.step, proven.block) if where.batch else None
+    traced = proven.block if noise is None and proven.block.rows == rows else None
+    return Cut(call, where, proven.proof.outputs if where.batch else None, traced, noise)
+
+
+def in_block(where: Placement) -> contextlib.AbstractContextManager:
+    """Let what is traced inside see the mesh as a block does."""
+    return jax.sharding.use_abstract_mesh(where.local)
+
+
+def _by_shape(call: Call, rows: int) -> tuple[Kind, ...]:
+    """Return what stands in for a proof: rows where the leading size is theirs."""
+    from tdjax.independence import CONST
+
+    program = trace(call, rows)
+    return tuple(
+        Rows(0) if aval.shape and aval.shape[0] == rows else CONST for aval in program.out_avals
+    )
+
+
+def refuse(call: Call, where: Placement, reason: str) -> NoReturn:
+    """Raise StrategyError: rows would have to meet."""
+    if where.batch:
+        time = f"PartitionSpec(None, {sequence(where.time) if where.time else 'time'})"
+        raise StrategyError(
+            f"{call.title} cannot run on a batch that is spread over {sequence(where.batch)}: a "
+            f"device sees its own rows alone, and they are not proven to be independent, because "
+            f"{reason}. Spread the steps alone, partition={time}, which any function takes; or use "
+            f"tdjax.Fold(assume_independent=True) if you know better."
+        )
+    raise StrategyError(
+        f"{call.title} sees all steps as one batch (pooled=True), which partition takes apart, and "
+        f"its rows are not proven to be independent, because {reason}. Leave out partition."
+    )

@@ -1,0 +1,317 @@
+"""Functions spread over a mesh against the plain loop: values, gradients, noise."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import meshes
+import numpy as np
+import pytest
+from casebook import array
+from cases import BATCH, CASES, TIME
+from jax.sharding import PartitionSpec as P
+from oracle import assert_same, is_array, loop, value_and_vjp
+
+import tdjax
+from tdjax import Auto, Fold, StrategyError, Vmap
+
+pytestmark = pytest.mark.usefixtures("cheap_compilation")
+
+BOTH = P("data", "seq")
+TIME_ALONE = P(None, "seq")
+# Their batch is spread as well, or they close over arrays, keep derivative rules, loop or branch.
+WITH_GRADIENTS = (
+    "dense",
+    "several_inputs_and_outputs",
+    "patches_merged_with_batch",
+    "recurrent_net_inside",
+    "values_of_one_step",
+    "shared_feature_map",
+    "custom_jvp",
+    "custom_vjp",
+    "cond_shared",
+    "while_shared",
+    "remat_and_jit_inside",
+    "transposed",
+)
+NO_ROWS = ("scalar_a_step",)
+
+
+def mesh_of(kind):
+    return meshes.make(kind, data=2, seq=TIME)
+
+
+def partition_of(case):
+    return BOTH if case.folds else TIME_ALONE
+
+
+def spread(case, weights, args, strategy, partition):
+    step = case.build(*weights)
+    wrapped = tdjax.time_distributed(step, strategy=strategy, partition=partition, **case.options())
+    return wrapped(*args, **case.kwargs)
+
+
+def plain(case, weights, args):
+    return loop(case.build(*weights), args, **case.options(), kwargs=case.kwargs)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_every_step_function(name):
+    case = CASES[name]
+    with jax.set_mesh(mesh_of("auto")):
+        got = spread(case, case.weights, case.args, Vmap(), partition_of(case))
+    assert_same(jax.device_get(got), jax.device_get(plain(case, case.weights, case.args)))
+
+
+@pytest.mark.parametrize("kind", ["auto", "explicit"])
+@pytest.mark.parametrize("name", WITH_GRADIENTS)
+def test_gradients(name, kind):
+    case = CASES[name]
+
+    leaves, tree = jax.tree.flatten((case.weights, case.args))
+    arrays = {place: leaf for place, leaf in enumerate(leaves) if is_array(leaf)}
+
+    def differentiated(fun):
+        def run(arrays):
+            merged = [arrays.get(place, leaf) for place, leaf in enumerate(leaves)]
+            return value_and_vjp(fun, jax.tree.unflatten(tree, merged))
+
+        return jax.device_get(jax.jit(run)(arrays))
+
+    def run(weights, args):
+        if kind == "explicit":
+            weights = jax.tree.map(lambda x: jax.sharding.reshard(x, P()), weights)
+        output = spread(case, weights, args, Fold(chunk_size=2), partition_of(case))
+        return output if kind == "auto" else jax.sharding.reshard(output, P())
+
+    expected = differentiated(functools.partial(plain, case))
+    with jax.set_mesh(mesh_of(kind)):
+        assert_same(differentiated(run), expected)
+
+
+@pytest.mark.parametrize(
+    "strategy", [Vmap(chunk_size=1), Vmap(chunk_size=1, unroll=True), Fold(), Auto()], ids=str
+)
+@pytest.mark.parametrize("mask", [False, True])
+def test_strategies(strategy, mask):
+    mesh = meshes.make("auto", data=2, seq=4)
+    x = array(4, 8, 5)
+    real = jnp.arange(8)[None] < jnp.array([3, 8, 0, 5])[:, None]
+    x = jnp.where(real[:, :, None], x, jnp.nan) if mask else x
+
+    def run(partition, x):
+        step = tdjax.time_distributed(
+            lambda x: x / jnp.linalg.norm(x, axis=-1, keepdims=True),
+            strategy=strategy,
+            partition=partition,
+        )
+        return step(x, mask=real if mask else None)
+
+    expected = value_and_vjp(lambda x: run(None, x), (x,))
+    got = value_and_vjp(lambda x: run(BOTH, x), (meshes.put(mesh, x, "data", "seq"),))
+    assert_same(jax.device_get(got), jax.device_get(expected))
+
+
+def test_types_of_arguments_say_how_they_lie():
+    mesh = meshes.make("explicit", data=2, seq=4)
+    x = meshes.put(mesh, array(4, 8, 6), "data", "seq")
+    kernel = meshes.put(mesh, array(6, 3), "data")
+
+    def run(kernel, x):
+        return tdjax.time_distributed(lambda x: jnp.tanh(x @ kernel))(x)
+
+    got = jax.jit(run)(kernel, x)
+    assert jax.typeof(got).sharding.spec == P("data", "seq", None)
+    expected = loop(lambda x: jnp.tanh(x @ array(6, 3)), (array(4, 8, 6),))
+    assert_same(jax.device_get(got), jax.device_get(expected))
+    gradient = jax.jit(jax.grad(lambda kernel: run(kernel, x).sum()))(kernel)
+    assert jax.typeof(gradient).sharding.spec == P("data", None)
+
+
+@pytest.mark.parametrize("kind", ["auto", "explicit"])
+def test_other_axes_split_the_function_inside(kind):
+    mesh = meshes.make(kind, data=2, seq=2, model=2)
+    x, kernel = array(4, 4, 6), array(6, 8)
+
+    def run(x, kernel):
+        step = tdjax.time_distributed(
+            lambda x, kernel: jnp.tanh(x @ kernel) @ kernel.T,
+            in_axes=(1, None),
+            partition=None if kind == "explicit" else BOTH,
+        )
+        return step(x, kernel)
+
+    placed = meshes.put(mesh, x, "data", "seq"), meshes.put(mesh, kernel, None, "model")
+    expected = value_and_vjp(lambda x, kernel: jnp.tanh(x @ kernel) @ kernel.T, (x, kernel))
+    assert_same(
+        jax.device_get(jax.jit(lambda *args: value_and_vjp(run, args))(*placed)),
+        jax.device_get(expected),
+    )
+    # The two halves of the features meet once; no weight moves.
+    assert meshes.collectives(meshes.compiled(run, *placed)) == {"all-reduce": 1}
+
+
+@pytest.mark.parametrize("partition", [P(("data", "fsdp"), "seq"), P("fsdp"), P(("data", "seq"))])
+def test_several_axes_for_one(partition):
+    mesh = meshes.make("auto", data=2, fsdp=2, seq=2)
+    x = array(4, 4, 3)
+    with jax.set_mesh(mesh):
+        got = tdjax.time_distributed(jnp.cos, partition=partition)(x)
+    assert_same(jax.device_get(got), jax.device_get(jnp.cos(x)))
+
+
+@pytest.mark.parametrize(
+    "impl, strategy",
+    [
+        ("threefry2x32", Vmap()),
+        ("threefry2x32", Fold(chunk_size=3)),
+        ("rbg", Vmap(chunk_size=1)),
+    ],
+    ids=str,
+)
+def test_noise_has_the_bits_of_one_device(impl, strategy):
+    mesh = meshes.make("auto", data=2, seq=4)
+    x, keys = jnp.ones((4, 8, 6)), jax.random.split(jax.random.key(3, impl=impl), 8)
+
+    def drop(x, key):
+        first, second = jax.random.split(key)
+        kept = jnp.where(jax.random.bernoulli(first, 0.5, x.shape), x, 0.0)
+        return kept + jax.random.uniform(jax.random.fold_in(second, 3), (1, 1)), second
+
+    def run(partition, x):
+        step = tdjax.time_distributed(
+            drop, in_axes=(1, 0), out_axes=(1, 0), strategy=strategy, partition=partition
+        )
+        return step(x, keys)
+
+    got = jax.jit(functools.partial(run, BOTH))(meshes.put(mesh, x, "data", "seq"))
+    expected = jax.jit(functools.partial(run, None))(x)
+    jax.tree.map(np.testing.assert_array_equal, *map(bits, (got, expected)))
+
+
+def bits(output):
+    return np.asarray(output[0]), np.asarray(jax.random.key_data(output[1]))
+
+
+def test_noise_from_bare_keys_is_refused():
+    mesh = meshes.make("auto", data=2, seq=4)
+    keys = jax.random.key_data(jax.random.split(jax.random.key(3), 8))
+    step = tdjax.time_distributed(
+        lambda x, key: x + jax.random.normal(key, x.shape), in_axes=(1, 0), partition=BOTH
+    )
+    with pytest.raises(
+        StrategyError, match=r"noise of shape \(2, 6\).*give every step a typed key"
+    ):
+        step(meshes.put(mesh, array(4, 8, 6), "data", "seq"), keys)
+
+
+def test_rows_that_meet_need_their_whole_batch():
+    mesh = meshes.make("auto", data=2, seq=4)
+    centred = tdjax.time_distributed(lambda x: x - x.mean(0), strategy="vmap", partition=BOTH)
+    with pytest.raises(StrategyError, match=r"spread over 'data'.*reduce_sum.*P.*\(None, 'seq'\)"):
+        centred(meshes.put(mesh, array(4, 8, 3), "data", "seq"))
+
+
+def test_pooled_needs_independent_rows():
+    mesh = meshes.make("auto", seq=4)
+    x = array(2, 8, 3)
+    with jax.set_mesh(mesh):
+        got = tdjax.time_distributed(jnp.cos, pooled=True, partition=P(None, "seq"))(x)
+        with pytest.raises(StrategyError, match=r"pooled=True.*Leave out partition"):
+            mixing = tdjax.time_distributed(
+                lambda x: x - x.mean(0), pooled=True, partition=P(None, "seq")
+            )
+            mixing(x)
+    assert_same(jax.device_get(got), jax.device_get(jnp.cos(x)))
+
+
+def test_a_promise_of_independence_is_taken():
+    mesh = meshes.make("auto", data=2)
+    x = array(4, 2, 3)
+    step = tdjax.time_distributed(
+        lambda x: (jnp.sort(x, 0) * 0 + x, jnp.float32(2)),
+        strategy=Fold(assume_independent=True),
+        out_axes=(1, None),
+        partition=P("data"),
+    )
+    with jax.set_mesh(mesh):
+        got = step(x)
+    assert_same(jax.device_get(got), (np.asarray(x), np.float32(2)))
+
+
+def test_what_was_compiled_is_remembered(count_compilations):
+    mesh = meshes.make("auto", data=2, seq=4)
+    x = meshes.put(mesh, array(4, 8, 3), "data", "seq")
+
+    def run():
+        return tdjax.time_distributed(lambda x: jnp.sin(x) * 2, partition=BOTH)(x)
+
+    first = run()
+    with count_compilations() as compiled:
+        second = run()
+    assert not compiled
+    np.testing.assert_array_equal(first, second)
+
+
+def test_transforms():
+    mesh = meshes.make("auto", data=2, seq=2)
+    x = array(3, 4, 4, 2)
+    step = tdjax.time_distributed(jnp.sin, partition=BOTH)
+    with jax.set_mesh(mesh):
+        mapped = jax.vmap(step)(x)
+        pushed = jax.jvp(step, (x[0],), (x[1],))[1]
+        shape = jax.eval_shape(step, x[0])
+        again = jax.grad(jax.checkpoint(lambda x: step(x).sum()))(x[0])
+        _, scanned = jax.lax.scan(lambda carry, x: (carry, step(x)), None, x)
+    assert_same(jax.device_get(mapped), jax.device_get(jnp.sin(x)))
+    assert_same(jax.device_get(scanned), jax.device_get(jnp.sin(x)))
+    assert_same(jax.device_get(pushed), jax.device_get(jnp.cos(x[0]) * x[1]))
+    assert_same(jax.device_get(again), jax.device_get(jnp.cos(x[0])))
+    assert shape.shape == (4, 4, 2)
+
+
+def test_nested():
+    mesh = meshes.make("auto", data=2, seq=2)
+    x = array(4, 4, 3, 2)
+    inner = tdjax.time_distributed(jnp.sin)
+    with jax.set_mesh(mesh):
+        got = tdjax.time_distributed(inner, partition=BOTH)(x)
+    assert_same(jax.device_get(got), jax.device_get(jnp.sin(x)))
+
+
+def test_traces():
+    mesh = meshes.make("auto", data=2, seq=4)
+    x = array(4, 8, 3)
+    for number, (strategy, partition, most) in enumerate(
+        (
+            ("vmap", TIME_ALONE, 1),
+            ("fold", TIME_ALONE, 2),
+            ("vmap", BOTH, 2),
+            ("fold", BOTH, 3),
+        )
+    ):
+        seen = []
+
+        def step(x, seen=seen, number=number):
+            seen.append(x.shape)
+            return x * number + 7
+
+        wrapped = tdjax.time_distributed(step, strategy=strategy, partition=partition)
+        with jax.set_mesh(mesh):
+            jax.make_jaxpr(wrapped)(x)
+        assert len(seen) == most, (strategy, partition, seen)
+
+
+def test_auto_plans_for_the_block():
+    mesh = meshes.make("auto", data=2, seq=4)
+    step = tdjax.time_distributed(jnp.tanh, partition=BOTH)
+    with jax.set_mesh(mesh):
+        explanation = tdjax.explain(step, array(4, 8, 5))
+    assert any("there are 2 x 2 rows" in reason for reason in explanation.reasons)
+
+
+def test_no_steps():
+    mesh = meshes.make("auto", data=2, seq=4)
+    with jax.set_mesh(mesh):
+        got = tdjax.time_distributed(jnp.tanh, partition=BOTH)(jnp.ones((BATCH, 0, 3)))
+    assert got.shape == (BATCH, 0, 3)
