@@ -15,6 +15,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from tdjax._call import Call, Program, trace
 from tdjax._equation import all_equations
@@ -126,6 +127,29 @@ def _along(small: Shape, large: Shape) -> int | None:
     return axes[0] if len(axes) == 1 and large[axes[0]] % small[axes[0]] == 0 else None
 
 
+def _counts_alone(impl: Any, whole: Shape, bit_width: int) -> bool:
+    """Say whether every number comes from the key and its place alone, so that a part can."""
+    small = math.prod(whole) < 2**32 and bit_width <= 32
+    by_place = getattr(jax.config, "jax_threefry_partitionable", False)
+    return str(impl) == "threefry2x32" and by_place and small
+
+
+def _part(words: Any, size: Shape, whole: Shape, axis: int, start: Any) -> Any:
+    """Return the numbers from `start` on along an axis of what a Threefry key gives.
+
+    Number i is the hash of i, high and low word, both words of it put together.
+    """
+    from jax.extend.random import threefry_2x32
+
+    place = jnp.zeros(size, jnp.uint32)
+    for each, stride in enumerate(math.prod(whole[each + 1 :]) for each in range(len(whole))):
+        index = jax.lax.broadcasted_iota(jnp.uint32, size, each)
+        place = place + (index + start if each == axis else index) * np.uint32(stride)
+    counts = jnp.concatenate([jnp.zeros(place.size, jnp.uint32), place.reshape(-1)])
+    high, low = jnp.split(threefry_2x32(words, counts), 2)
+    return (high ^ low).reshape(size)
+
+
 @functools.lru_cache(maxsize=256)
 def _spec(impl: Any, word_shape: Shape, shapes: tuple[tuple[Shape, Shape], ...]) -> Any:
     from jax.extend.random import define_prng_impl  # jax.extend takes 20 ms to import
@@ -149,13 +173,16 @@ def _spec(impl: Any, word_shape: Shape, shapes: tuple[tuple[Shape, Shape], ...])
         return with_block(jax.random.split(key_of(data), count), data)
 
     def random_bits(data: Any, bit_width: int, size: Shape) -> Any:
-        whole = wholes.get(tuple(size), tuple(size))
-        bits = jax.random.bits(key_of(data), whole, f"uint{bit_width}")
-        axis = _along(tuple(size), whole)
+        size = tuple(size)
+        whole, kind = wholes.get(size, size), f"uint{bit_width}"
+        axis = _along(size, whole)
         if axis is None:
-            return bits
-        start = data[-1].astype(jnp.int32) * size[axis]
-        return jax.lax.dynamic_slice_in_dim(bits, start, size[axis], axis)
+            return jax.random.bits(key_of(data), size, kind)
+        start = data[-1] * size[axis]
+        if _counts_alone(impl, whole, bit_width):
+            return _part(data[:-1], size, whole, axis, start).astype(kind)
+        bits = jax.random.bits(key_of(data), whole, kind)
+        return jax.lax.dynamic_slice_in_dim(bits, start.astype(jnp.int32), size[axis], axis)
 
     made = define_prng_impl(
         key_shape=(math.prod(word_shape) + 1,),

@@ -57,9 +57,8 @@ NET = Net()
 
 @functools.cache
 def variables_of(layer):
-    return tdjax.linen.TimeDistributed(layer).init(
-        {"params": jax.random.key(0), "dropout": jax.random.key(1)}, X
-    )
+    keys = {"params": jax.random.key(0), "dropout": jax.random.key(1)}
+    return jax.jit(tdjax.linen.TimeDistributed(layer).init)(keys, X)
 
 
 def both(mesh, partition, layer=NET, **options):
@@ -121,10 +120,8 @@ def test_initialised_on_the_mesh_as_off_it():
         mesh = meshes.make(kind, data=2, seq=4)
         wrapper = tdjax.linen.TimeDistributed(Net(), partition=BOTH)
         with jax.set_mesh(mesh):
-            made = wrapper.init(
-                {"params": jax.random.key(0), "dropout": jax.random.key(1)},
-                meshes.put(mesh, X, "data", "seq"),
-            )
+            keys = {"params": jax.random.key(0), "dropout": jax.random.key(1)}
+            made = jax.jit(wrapper.init)(keys, meshes.put(mesh, X, "data", "seq"))
         assert_same(jax.device_get(made["params"]), jax.device_get(variables_of(Net())["params"]))
 
 
