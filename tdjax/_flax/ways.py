@@ -51,8 +51,8 @@ def _check_spread(job: Job, effects: Effects | None, local: list[str], uneven: b
     if job.block.mixing and job.options.pooled is not False:
         raise StrategyError(
             f"{title} updates batch statistics over batch and time, which are spread over {over}, "
-            f"and beside them its rows are not independent, because {job.block.mixing}. Leave out "
-            f"partition, or use pooled=False."
+            f"and beside them its rows are not independent, because {job.block.mixing}. "
+            f"Use partition=PartitionSpec(), which leaves spreading to XLA, or pooled=False."
         )
     assert effects is not None
     alone = [axis for axis in _batch_axes(job) if not uses_axis(effects.program.jaxpr, axis)]
@@ -60,13 +60,13 @@ def _check_spread(job: Job, effects: Effects | None, local: list[str], uneven: b
         raise StrategyError(
             f"{title} updates batch statistics without averaging over a named axis as flax's "
             f"BatchNorm does, so that they would be those of one device: the rows are spread over "
-            f"{over}. Leave out partition."
+            f"{over}. Use partition=PartitionSpec(), which leaves spreading to XLA."
         )
     if uneven:
         raise StrategyError(
             f"{title} updates batch statistics, and a mask leaves a different number of rows on "
-            f"every device along {over}, which would weigh alike. Leave out the mask or partition; "
-            f"evaluation takes both."
+            f"every device along {over}, which would weigh alike. Use "
+            f"partition=PartitionSpec(), which leaves spreading to XLA; evaluation takes masks."
         )
 
 
@@ -171,5 +171,5 @@ def _check_order(job: Job) -> None:
     if job.options.state == "carry" and job.block is not None:
         raise StrategyError(
             f'{job.layer.title} has state="carry", whose steps run one after the other, and they '
-            f"are spread over a mesh. Leave out partition."
+            f"are spread over a mesh. Use partition=PartitionSpec()."
         )

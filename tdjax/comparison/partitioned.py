@@ -21,11 +21,16 @@ class Partitioned:
         return f"{self.strategy} (partitioned)"
 
 
-def apart(strategy: Any) -> tuple[Any, Any]:
-    """Return a strategy and its partition, None for none."""
+def apart(strategy: Any, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options of `time_distributed` with a strategy and its partition."""
     if isinstance(strategy, Partitioned):
-        return strategy.strategy, strategy.partition
-    return strategy, None
+        return {**options, "strategy": strategy.strategy, "partition": strategy.partition}
+    return {**options, "strategy": strategy}
+
+
+def left_to_xla(partition: Any) -> PartitionSpec | None:
+    """Return the partition of what is compared with one: nothing that types say is to count."""
+    return None if partition is None else PartitionSpec()
 
 
 def put(array: Any, axes: Mapping[int, tuple[int | None, int]], partition: Any) -> Any:

@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from tdjax.comparison.hlo import Steps
-from tdjax.comparison.partitioned import apart, put
+from tdjax.comparison.partitioned import apart, left_to_xla, put
 from tdjax.comparison.peers import Peer
 from tdjax.comparison.steps import placed_axes, steps_of, streamed
 
@@ -138,7 +138,8 @@ def subject(
         raise TypeError(f"compare: got {type(fun).__name__}, needed a function or a Flax module.")
     owned = {"mask": mask, "seq_lengths": seq_lengths}
     call_with = {**(kwargs or {}), **{key: v for key, v in owned.items() if v is not None}}
-    options = {"in_axes": in_axes, "out_axes": out_axes}
+    alone = left_to_xla(partition)
+    options = {"in_axes": in_axes, "out_axes": out_axes, "partition": alone}
     trees: tuple[Any, ...]
     if _is_a("flax.linen", "Module", fun):
         run, trees = _linen(fun, args, call_with, options)
@@ -174,9 +175,7 @@ def _function(
         if isinstance(strategy, Peer):
             axes = options["in_axes"], options["out_axes"]
             return strategy.run(step, given, keywords, *axes), ()
-        strategy, partition = apart(strategy)
-        spread = time_distributed(step, strategy=strategy, partition=partition, **options)
-        return spread(*given, **keywords), ()
+        return time_distributed(step, **apart(strategy, options))(*given, **keywords), ()
 
     return run, (args, call_with, ())
 
@@ -200,10 +199,10 @@ def _linen(
     rngs = {name: jax.random.key(index) for index, name in enumerate(("params", "dropout"))}
 
     def wrapped(strategy: Any) -> Any:
-        strategy, partition = apart(strategy)
+        chosen = apart(strategy, options)
         if isinstance(layer, TimeDistributed):
-            return layer.clone(strategy=strategy, partition=partition)
-        return TimeDistributed(layer, strategy=strategy, partition=partition, **options)
+            return layer.clone(strategy=chosen["strategy"], partition=chosen["partition"])
+        return TimeDistributed(layer, **chosen)
 
     variables = dict(wrapped("vmap").init(rngs, *args, **call_with))
     params = variables.pop("params", {})
@@ -232,11 +231,11 @@ def _nnx(
     from tdjax.nnx import TimeDistributed
 
     def wrapped(module: Any, strategy: Any) -> Any:
-        strategy, partition = apart(strategy)
+        chosen = apart(strategy, options)
         if not isinstance(module, TimeDistributed):
-            return TimeDistributed(module, strategy=strategy, partition=partition, **options)
-        chosen = replace(module.options, strategy=strategy, partition=partition)
-        module.options = nnx.static(chosen)
+            return TimeDistributed(module, **chosen)
+        own = {name: chosen[name] for name in ("strategy", "partition")}
+        module.options = nnx.static(replace(module.options, **own))
         return module
 
     parts: Any = nnx.split(layer, nnx.Param, ...)

@@ -22,11 +22,6 @@ from tdjax._errors import StrategyError
 from tdjax._symbolic import reshaped
 
 _NOWHERE = AbstractMesh((), ())
-_NOTE = (
-    "An array that the step closes over is split over an explicit mesh; given as an argument, with "
-    "None at its place in in_axes, it is gathered first, or stays split over mesh axes that "
-    "partition does not name."
-)
 _LAYING_OUT = ("mesh_cast", "reshard", "sharding_constraint", "pvary")
 
 
@@ -36,7 +31,10 @@ def hoisted(call: Call) -> Call:
     It is returned as it is where there are none that know of an explicit mesh.
     """
     step = _Traced(call.step)
-    found = [const for const in step.at(_step_shapes(call)).consts if _is_explicit(const)]
+    try:
+        found = [const for const in step.at(_step_shapes(call)).consts if _is_explicit(const)]
+    except Exception:  # where a mesh is in scope it may well be traced; if not, that says why
+        return call
     if not found:
         return call
     count = len(call.leaves)
@@ -77,11 +75,7 @@ class _Traced:
         if key not in self._known:
             with jax.sharding.use_abstract_mesh(_NOWHERE):
                 made = jax.make_jaxpr(self._step, return_shape=True)
-                try:
-                    self._known[key], output = made(shapes)
-                except Exception as error:
-                    error.add_note(_NOTE)
-                    raise
+                self._known[key], output = made(shapes)
             self._trees[key] = jax.tree.structure(output)
         self.tree = self._trees[key]
         return self._known[key]

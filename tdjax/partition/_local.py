@@ -236,7 +236,7 @@ def _cut(call: Call, strategy: Strategy | None, where: Placement) -> Cut:
         raise StrategyError(
             f"{call.title} has axis_name={call.axis_name!r} for the steps, which are spread over "
             f"the mesh: every block would talk to its own steps alone. Leave out axis_name, or "
-            f"partition."
+            f"use partition=PartitionSpec(), which leaves spreading to XLA."
         )
     if where.explicit:
         call = hoisted(call)
@@ -279,10 +279,12 @@ def refuse(call: Call, where: Placement, reason: str) -> NoReturn:
         raise StrategyError(
             f"{call.title} cannot run on a batch that is spread over {sequence(where.batch)}: a "
             f"device sees its own rows alone, and they are not proven to be independent, because "
-            f"{reason}. Spread the steps alone, partition={time}, which any function takes; or use "
+            f"{reason}. Spread the steps alone, partition={time}, which any function takes; leave "
+            f"spreading to XLA, partition=PartitionSpec(); or use "
             f"tdjax.Fold(assume_independent=True) if you know better."
         )
     raise StrategyError(
         f"{call.title} sees all steps as one batch (pooled=True), which partition takes apart, and "
-        f"its rows are not proven to be independent, because {reason}. Leave out partition."
+        f"its rows are not proven to be independent, because {reason}. Use "
+        f"partition=PartitionSpec(), which leaves spreading to XLA."
     )

@@ -87,7 +87,7 @@ def test_inside_a_block():
 
 def test_a_name_for_time():
     with pytest.raises(
-        StrategyError, match=r"axis_name='time' .* Leave out axis_name, or partition"
+        StrategyError, match=r"axis_name='time' .* Leave out axis_name, or use partition"
     ):
         call(P("data"), axis_name="time")
 

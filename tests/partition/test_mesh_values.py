@@ -248,7 +248,7 @@ def test_pooled_needs_independent_rows():
     x = array(2, 8, 3)
     with jax.set_mesh(mesh):
         got = tdjax.time_distributed(jnp.cos, pooled=True, partition=P(None, "seq"))(x)
-        with pytest.raises(StrategyError, match=r"pooled=True.*Leave out partition"):
+        with pytest.raises(StrategyError, match=r"pooled=True.*leaves spreading to XLA"):
             mixing = tdjax.time_distributed(
                 lambda x: x - x.mean(0), pooled=True, partition=P(None, "seq")
             )
@@ -346,3 +346,14 @@ def test_no_steps():
     with jax.set_mesh(mesh):
         got = tdjax.time_distributed(jnp.tanh, partition=BOTH)(jnp.ones((BATCH, 0, 3)))
     assert got.shape == (BATCH, 0, 3)
+
+
+def test_spreading_can_be_left_to_xla():
+    mesh = meshes.make("explicit", data=2)
+    x = meshes.put(mesh, array(4, 3, 2), "data")
+    step = tdjax.time_distributed(lambda x: x - x.mean(0), strategy="vmap", partition=P())
+    with jax.set_mesh(mesh):
+        got = jax.jit(step)(x)
+    assert_same(
+        jax.device_get(got), jax.device_get(loop(lambda x: x - x.mean(0), (array(4, 3, 2),)))
+    )

@@ -9,6 +9,7 @@ import tdjax
 
 X = jnp.ones((4, 8, 6, 6, 8))  # (batch, time, height, width, channels)
 KERNEL = jnp.ones((3, 3, 8, 8))
+MESH = AbstractMesh((2, 4), ("data", "seq"), axis_types=(AxisType.Auto,) * 2)
 SPEC = PartitionSpec("data", "seq")
 
 
@@ -21,7 +22,7 @@ def test_a_slice_of_tpus_that_is_not_here():
     result = tdjax.compare(
         conv, KERNEL, X, in_axes=(None, 1), strategies=("vmap", "fold"),
         targets="tpu:v5e:2x4", timeout=300,
-        partition=NamedSharding(AbstractMesh((2, 4), ("data", "seq")), SPEC),
+        partition=NamedSharding(MESH, SPEC),
     )  # fmt: skip
     by_name = {entry.strategy: entry for entry in result.entries}
     assert list(by_name) == ["vmap", "fold", "vmap (partitioned)", "fold (partitioned)"]
