@@ -13,7 +13,7 @@ from jax.sharding import PartitionSpec as P
 from oracle import assert_same, is_array, loop, value_and_vjp
 
 import tdjax
-from tdjax import Auto, Fold, StrategyError, Vmap
+from tdjax import Auto, Fold, Packed, StrategyError, Vmap
 
 pytestmark = pytest.mark.usefixtures("cheap_compilation")
 
@@ -101,6 +101,7 @@ def test_gradients(name):
         (Vmap(chunk_size=1), False),
         (Vmap(chunk_size=1, unroll=True), True),
         (Fold(), True),
+        (Packed(chunk_size=3), True),
         (Auto(), False),
     ],
     ids=str,
