@@ -48,6 +48,7 @@ def _show(chosen: argparse.Namespace) -> int:
 
 
 def load(file: Path) -> Any:
+    """Return a saved comparison."""
     from tdjax.comparison import Comparison
 
     try:

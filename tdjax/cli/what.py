@@ -50,6 +50,7 @@ def add_what(command: Any) -> None:
 
 
 def jobs_of(chosen: argparse.Namespace) -> list[Any]:
+    """Return what is to run: the workloads that are named, or one thing of the user's own."""
     from tdjax.comparison import suite
 
     strategies = None if chosen.strategies is None else strategies_of(chosen.strategies)
@@ -82,6 +83,7 @@ def jobs_of(chosen: argparse.Namespace) -> list[Any]:
 
 
 def strategies_of(text: str) -> Any:
+    """Return the strategies of a list, or the name of a set of them."""
     from tdjax.comparison import suite
     from tdjax.comparison.strategy_list import read_strategies
 
