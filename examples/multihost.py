@@ -232,7 +232,12 @@ def note(out: Path, number: int, loss: float) -> None:
         return
     path = out / "losses.jsonl"
     lines = path.read_text().splitlines() if path.exists() else []
-    path.write_text("\n".join([*lines[:number], json.dumps({"step": number, "loss": loss})]) + "\n")
+    # Written beside and renamed: a run that is killed here leaves the old losses or the new ones.
+    written = out / "losses.jsonl.new"
+    written.write_text(
+        "\n".join([*lines[:number], json.dumps({"step": number, "loss": loss})]) + "\n"
+    )
+    written.replace(path)
     say(f"step {number}: loss {loss:.6f}")
 
 
