@@ -5,6 +5,7 @@ What it prints is kept from the user, unless `TDJAX_VERBOSE` is set; its last li
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pickle
 import queue
@@ -105,8 +106,12 @@ class Child:
         return answer
 
     def close(self) -> None:
-        """End the process, whatever it is doing."""
-        self._process.kill()
+        """End the process and its copies, whatever they are doing."""
+        if sys.platform == "win32":  # There are no copies there.
+            self._process.kill()
+        else:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
         if os.environ.get("TDJAX_VERBOSE"):
             sys.stderr.write("".join(f"{line}\n" for line in self._complaint_lines()))

@@ -31,8 +31,15 @@ class OutOfMemory(Exception):
 
 
 def resident(pid: int) -> int | None:
-    """Return the bytes of memory that a process takes; None where that cannot be asked."""
-    return _kilobytes(_PROC / str(pid) / "status", "VmRSS")
+    """Return the bytes of memory that a process and its copies take; None where none says."""
+    own = _kilobytes(_PROC / str(pid) / "status", "VmRSS")
+    if own is None:
+        return None
+    try:
+        copies = (_PROC / str(pid) / "task" / str(pid) / "children").read_text().split()
+    except OSError:
+        return own
+    return own + sum(resident(int(copy)) or 0 for copy in copies)
 
 
 def total() -> int | None:

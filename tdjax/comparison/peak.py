@@ -69,7 +69,7 @@ class PeakMemory:
         except (TooSlow, ChildDied):
             self.close()
             return None
-        return None if answer is None else int(answer)
+        return answer if isinstance(answer, int) else None  # else the call failed there
 
     def close(self) -> None:
         """End the process."""

@@ -6,13 +6,13 @@ executable there, and answers with the bytes, or None.
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
 import jax
 from jax.experimental.serialize_executable import deserialize_and_load
 
 from tdjax._answering import serve
+from tdjax._forked import in_a_copy
 
 _RESET_PEAK = "5"
 
@@ -26,24 +26,9 @@ class _Original:
     def answer(self, kind: str, payload: Any) -> int | None:
         """Return the peak of a call, None where there is none, and for arguments."""
         if kind == "peak":
-            return _in_a_copy(payload, self._arguments)
+            return in_a_copy(lambda: _peak(payload, self._arguments))
         self._arguments = payload
         return None
-
-
-def _in_a_copy(serialised: Any, arguments: Any) -> int | None:
-    readable, writable = os.pipe()
-    copy = os.fork()
-    if copy == 0:
-        try:
-            os.write(writable, str(_peak(serialised, arguments)).encode())
-        finally:
-            os._exit(0)  # Nothing of the original's must be closed or flushed by its copy.
-    os.close(writable)
-    with os.fdopen(readable) as pipe:
-        said = pipe.read()
-    os.waitpid(copy, 0)
-    return int(said) if said.isdigit() else None
 
 
 def _peak(serialised: Any, arguments: Any) -> int | None:

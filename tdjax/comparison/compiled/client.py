@@ -18,6 +18,8 @@ from tdjax.comparison.memory import OutOfMemory, Watch
 
 _WORKER = Path(__file__).with_name("worker.py")
 _START_TIMEOUT = 120.0
+# The process itself sees to deadlines; this is for one that hangs.
+_ANSWER_TIMEOUT = 60.0
 
 
 class CompileFailed(Exception):
@@ -77,40 +79,37 @@ class Client:
         Args:
             parcel: as `travel.pack` makes it.
             deadline: seconds that the compiler may take, its start not counted.
-            patience: seconds after which the optimised program is enough: where the compiler
-                has made it by then, no code is waited for.
+            patience: seconds that its code is waited for, once it is optimised.
 
         Raises:
-            TooSlow: the deadline passed, without an optimised program; the process is ended.
+            TooSlow: the deadline passed, without an optimised program.
             CompileFailed: the program was refused, or the process died, or had to be ended.
             Closed: `close` was called.
         """
         child = self._started()
-        start = time.monotonic()
         with TemporaryDirectory(prefix="tdjax-", ignore_cleanup_errors=True) as folder:
-
-            def watch() -> None:
-                self._watch.check(child.pid)
-                if time.monotonic() - start >= patience and _optimised(Path(folder)) is not None:
-                    raise TooSlow
-
-            request = "compile", (parcel.program, parcel.mesh, self._options(folder))
+            options = self._options(folder)
+            request = parcel.program, parcel.mesh, options, deadline, patience
             try:
-                answer = child.ask(request, deadline, watch)
-            except TooSlow:
-                text = _optimised(Path(folder))
-                if text is None:
-                    raise
-                return Compiled(None, text, None)
+                answer = child.ask(
+                    ("compile", request),
+                    deadline + _ANSWER_TIMEOUT,
+                    lambda: self._watch.check(child.pid),
+                )
             except OutOfMemory as error:
                 raise CompileFailed(_out_of_memory(error)) from None
             except ChildDied as error:
                 if self._closed:
                     raise Closed from None
                 raise CompileFailed(f"its compiler {error}") from None
-        if answer[0] == "failed":
-            raise CompileFailed(_first_line(answer[1]))
-        return Compiled(*answer[1:])
+        match answer:
+            case "failed", text:
+                raise CompileFailed(_first_line(text))
+            case "optimised", text:
+                return Compiled(None, text, None)
+            case "done", seconds, text, temp_bytes:
+                return Compiled(seconds, text, temp_bytes)
+        raise TooSlow
 
     def _options(self, folder: str) -> Mapping[str, Any] | None:
         if not self._device.compiler.optimises_first:
@@ -145,15 +144,6 @@ class Client:
             raise CompileFailed(self._refusal)
         self.start_s = time.monotonic() - start
         return self._child
-
-
-def _optimised(folder: Path) -> str | None:
-    """Return the optimised program that a compiler at work has written; None if it has not yet."""
-    # Written after the program itself, which is whole by then.
-    if not any(folder.glob("*.after_optimizations-buffer-assignment.txt")):
-        return None
-    texts = list(folder.glob("*.after_optimizations.txt"))
-    return texts[0].read_text() if len(texts) == 1 else None
 
 
 def _out_of_memory(error: OutOfMemory) -> str:

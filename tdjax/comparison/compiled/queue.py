@@ -18,17 +18,13 @@ from tdjax.comparison.memory import Watch
 # A compiler takes a gigabyte, and more than a core for some of its time.
 _FEWEST_AT_ONCE = 2
 
-# What it takes to optimise a program in a new process, in starts of that process, which show how
-# fast the machine is at the time; and what a start takes as long as there was none.
-_RESERVE_STARTS = 3.0
-_RESERVE_STARTS_PER_OPERATION = 3e-3
-_START_S = 0.4
-# Code is waited for at least for as long as ending the process for it would cost; with time to
-# spare, a few times as long. Beside the reference, one program gets no more than this part of it.
-_LEAST_PATIENCE_STARTS = 1.5
-_LEAST_PATIENCE_S = 4.0
-_REFERENCE_PATIENCE_S = 16.0
-_MOST_OF_SPARE = 0.2
+# Where time is short, the code of a program is waited for so long at first, in starts of a
+# compiler's process, which show how fast the machine is at the time; and what a start takes before
+# there was one. Programs of a few operations are done by then.
+_PATIENCE_STARTS = 0.2
+_START_S = 1.0
+# Beside others that wait, no program's code gets more than this part of the time that is left.
+_LARGEST_SHARE = 0.5
 
 _NO_TIME = "not compiled: this comparison's time was used up"
 _NO_CODE = "optimised, but its code was not generated in {:.3g} s{}: no estimate of cycles"
@@ -47,10 +43,9 @@ def compile_groups(
 ) -> None:
     """Compile every candidate that waits; those that fail or take too long keep their reason.
 
-    Every group's reference comes first, then every group's smallest other program, and so on.
-    Time is kept back to optimise all those that follow, which takes a tenth of what generating
-    their code takes: where a limit of time is too short for all, large programs, unrolled over
-    all steps as a rule, have no estimate of cycles, and what they compute and move is known.
+    Where time is limited, every program is optimised first, which takes a tenth of the whole: what
+    it computes and moves is then known. With what time is left, code is generated, for which a
+    compiler estimates cycles: group by group, those of the fewest operations first.
 
     Args:
         groups: what to compile.
@@ -70,17 +65,21 @@ def compile_groups(
 
 
 def _tasks(groups: Sequence[CompiledGroup]) -> dict[Device, list[_Task]]:
+    """Return what waits for each device: every reference, then every group's smallest other."""
     found: dict[Device, list[tuple[int, int, _Task]]] = {}
     for group in groups:
-        waiting = [candidate for candidate in group.candidates if candidate.waiting]
-        waiting.sort(key=lambda each: (each.lowered.strategy != group.reference, _size(each)))
-        for place, candidate in enumerate(waiting):
-            task = place, _size(candidate), (group, candidate)
-            found.setdefault(group.device, []).append(task)
+        waiting = [(group, candidate) for candidate in group.candidates if candidate.waiting]
+        for place, task in enumerate(sorted(waiting, key=_turn)):
+            found.setdefault(group.device, []).append((place, _size(task[1]), task))
     return {
         device: [task for *_, task in sorted(tasks, key=lambda each: each[:2])]
         for device, tasks in found.items()
     }
+
+
+def _turn(task: _Task) -> tuple[bool, int]:
+    group, candidate = task
+    return candidate.lowered.strategy != group.reference, _size(candidate)
 
 
 def _size(candidate: CompiledCandidate) -> int:
@@ -120,71 +119,67 @@ def _work(
     client: Client, tasks: Sequence[_Task], timeout_s: float, end: float, done: _Done
 ) -> None:
     """Compile one device's programs, in a thread: it waits for a process most of the time."""
-    to_come = [_starts(candidate) for _, candidate in tasks]
+    later = []
     try:
-        for index, (group, candidate) in enumerate(tasks):
-            start_s = client.start_s or _START_S
-            keep = start_s * sum(to_come[index + 1 :])
-            _compile(
-                client, group, candidate, timeout_s, end, keep, start_s * _LEAST_PATIENCE_STARTS
-            )
-            done.put((group, candidate))
+        for task in tasks:
+            patience = math.inf
+            if end < math.inf:
+                patience = _PATIENCE_STARTS * (client.start_s or _START_S)
+            if _compile(client, task, timeout_s, end, patience):
+                done.put(task)
+            else:
+                later.append(task)
+        later.sort(key=lambda task: (_group_size(task[0]), *_turn(task)))
+        for index, task in enumerate(later):
+            left = end - time.monotonic()
+            patience = left if index == len(later) - 1 else _LARGEST_SHARE * left
+            if patience > 0:
+                _compile(client, task, timeout_s, end, patience)
+            done.put(task)
     except BaseException as error:
         done.put(error)
 
 
-def _starts(candidate: CompiledCandidate) -> float:
-    """Return the starts of a process whose time to keep back for a program still to come."""
-    return _RESERVE_STARTS + _RESERVE_STARTS_PER_OPERATION * _size(candidate)
+def _group_size(group: CompiledGroup) -> int:
+    return sum(_size(candidate) for candidate in group.candidates)
 
 
-def _patience(spare: float, least: float, is_reference: bool) -> float:
-    """Return how long to wait for a program's code, of the seconds that no other one needs.
-
-    Every ratio is to a reference's figure: its code is waited for longest.
-    """
-    if is_reference:
-        return max(_REFERENCE_PATIENCE_S, spare)
-    return least if spare <= 0 else max(_LEAST_PATIENCE_S, _MOST_OF_SPARE * spare)
-
-
-def _compile(
-    client: Client,
-    group: CompiledGroup,
-    candidate: CompiledCandidate,
-    timeout_s: float,
-    end: float,
-    keep: float,
-    least: float,
-) -> None:
-    """Compile one program.
+def _compile(client: Client, task: _Task, timeout_s: float, end: float, patience: float) -> bool:
+    """Compile one program; say whether nothing more can be known of it in this time.
 
     Args:
-        client, group, candidate, timeout_s: as `compile_groups` has them.
+        client, timeout_s: as `compile_groups` has them.
+        task: the program.
         end: when everything should be done.
-        keep: seconds to leave for the programs that follow.
-        least: seconds before which ending the process would cost more than it saves.
+        patience: seconds that its code is waited for, once it is optimised.
     """
+    group, candidate = task
+    drop = candidate.drop if candidate.waiting else _keep  # What is known of it stays.
     start = time.monotonic()
     left = end - start
     if left <= 0:
-        candidate.drop("timeout", _NO_TIME)
-        return
+        drop("timeout", _NO_TIME)
+        return True
     assert candidate.lowered.parcel is not None
     deadline = min(timeout_s, left)
-    patience = _patience(left - keep, least, candidate.lowered.strategy == group.reference)
     try:
         compiled = client.compile(candidate.lowered.parcel, deadline, patience)
     except TooSlow:
         cut = f"cut: its compiler was still running after {deadline:.3g} s"
-        candidate.drop("timeout", cut if left > timeout_s else _NO_TIME)
+        drop("timeout", cut if left > timeout_s else _NO_TIME)
     except CompileFailed as error:
-        candidate.drop("failed", str(error))
+        drop("failed", str(error))
     except Closed:
-        return  # It still waits: whoever closed the compiler says why.
+        pass  # It still waits: whoever closed the compiler says why.
     else:
         note = None
         if compiled.compile_s is None:
             share = _SHARE if patience < timeout_s else ""
             note = _NO_CODE.format(time.monotonic() - start, share)
         candidate.accept(compiled, group.steps, note)
+        return compiled.compile_s is not None or deadline <= patience
+    return True
+
+
+def _keep(status: str, error: str) -> None:
+    """Leave a candidate as it is."""

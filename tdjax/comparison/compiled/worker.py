@@ -1,46 +1,84 @@
 """The process that compiles for one device, whose compiler may print, hang or die.
 
-`("device", options)` makes the topology, `("compile", (program, mesh, options))` compiles an
-exported program for it.
+`("device", options)` names the topology, `("compile", request)` compiles an exported program for
+it: in a copy of the process, so that a compiler that need not finish costs no new start.
 """
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
+import jax
+import numpy as np
+from jax import export
+from jax.experimental import topologies
+from jax.sharding import AxisType, Mesh, SingleDeviceSharding
+
 from tdjax._answering import serve
+from tdjax._forked import in_a_copy
 
 
 class _Worker:
     def __init__(self) -> None:
-        self._devices: Any = None
+        self._topology: Any = None
 
     def answer(self, kind: str, payload: Any) -> Any:
-        """Return `("ready", devices)`, or `("done", seconds, text, temporary memory)`."""
-        if kind == "compile":
-            program, axes, options = payload
-            return "done", *_compile(program, axes, options, self._devices)
-        self._devices = _devices(payload)
-        return "ready", len(self._devices)
+        """Return what is answered to a request.
+
+        `("ready", devices)` to a device; to a program `("done", seconds, text, temporary memory)`,
+        `("optimised", text)` if its code was late, `("late",)` if that was, too.
+        """
+        if kind == "device":
+            self._topology = payload
+            return "ready", in_a_copy(lambda: len(_devices(payload)))
+        program, axes, options, deadline, patience = payload
+        folder = None if options is None else Path(options["xla_dump_to"])
+        end = time.monotonic() + deadline
+        optimised_at = math.inf
+
+        def enough() -> bool:
+            nonlocal optimised_at
+            now = time.monotonic()
+            if optimised_at == math.inf and folder is not None and _optimised(folder) is not None:
+                optimised_at = now
+            return now >= min(end, optimised_at + patience)
+
+        made = in_a_copy(lambda: _compile(program, axes, options, self._topology), enough)
+        if made is not None:
+            return "done", *made
+        text = None if folder is None else _optimised(folder)
+        return ("late",) if text is None else ("optimised", text)
+
+
+def _optimised(folder: Path) -> str | None:
+    """Return the optimised program that a compiler at work has written; None if it has not yet."""
+    # Written after the program itself, which is whole by then.
+    if not any(folder.glob("*.after_optimizations-buffer-assignment.txt")):
+        return None
+    texts = list(folder.glob("*.after_optimizations.txt"))
+    return texts[0].read_text() if len(texts) == 1 else None
 
 
 def _devices(options: Any) -> Any:
-    from jax.experimental import topologies
-
     return topologies.get_topology_desc(**options).devices
 
 
+def _wake(device: Any) -> None:
+    """Compile something, so that no program's time has a compiler's own start in it."""
+    shape = jax.ShapeDtypeStruct((), np.int32, sharding=SingleDeviceSharding(device))
+    jax.jit(lambda x: x + 1).lower(shape).compile()
+
+
 def _compile(
-    program: bytes, axes: Any, options: Any, devices: Any
+    program: bytes, axes: Any, options: Any, topology: Any
 ) -> tuple[float, str, int | None]:
     """Return seconds, optimised text and temporary memory of a program."""
-    import jax
-    import numpy as np
-    from jax import export
-    from jax.sharding import AxisType, Mesh, SingleDeviceSharding
-
+    devices = _devices(topology)
+    _wake(devices[0])
     exported = export.deserialize(bytearray(program))
     if exported.nr_devices > len(devices):
         raise ValueError(

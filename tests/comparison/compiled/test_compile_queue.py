@@ -1,13 +1,12 @@
 """How the time for many programs is shared out, with a compiler whose times are known."""
 
-import math
 import time
 
 import pytest
 
 from tdjax.comparison.child import TooSlow
 from tdjax.comparison.compiled import catalog, queue
-from tdjax.comparison.compiled.client import Compiled
+from tdjax.comparison.compiled.client import Compiled, CompileFailed
 from tdjax.comparison.compiled.group import CompiledGroup, Lowered
 from tdjax.comparison.compiled.queue import compile_groups
 from tdjax.comparison.compiled.travel import Parcel
@@ -43,13 +42,13 @@ class Compiler:
     def compile(self, parcel, deadline, patience):
         optimised = parcel.operations / 1000
         whole = 11 * optimised
-        if whole <= min(deadline, max(patience, optimised)):
+        if whole <= min(deadline, optimised + patience):
             time.now += whole
             return Compiled(whole, TEXT % ESTIMATE, 0)
         if optimised > deadline:
             time.now += deadline
             raise TooSlow
-        time.now += min(deadline, max(patience, optimised)) + 1
+        time.now += min(deadline, optimised + patience) + 1
         return Compiled(None, TEXT % "", None)
 
     def close(self):
@@ -112,9 +111,19 @@ def test_no_time_leaves_every_program_out(clock):
     }
 
 
-def test_the_reference_s_code_is_waited_for_longest(clock):
-    sizes = [1400, 1400, 1400]
-    entries = compiled(sizes, 22.0, reference=1)
+def test_the_reference_s_code_is_generated_first(clock):
+    entries = compiled([1400, 1400, 1400], 40.0, reference=1)
     assert [e.estimated_cycles for e in entries] == [None, 42, None]
     assert [e.flops for e in entries] == [8.0, 8.0, 8.0]
-    assert queue._patience(math.inf, 1.0, False) == math.inf
+
+
+def test_a_compiler_that_fails_when_it_generates_code_leaves_what_is_known(clock, monkeypatch):
+    def fail_late(self, parcel, deadline, patience):
+        time.now += 1
+        if patience > 1:
+            raise CompileFailed("out of memory")
+        return Compiled(None, TEXT % "", None)
+
+    monkeypatch.setattr(Compiler, "compile", fail_late)
+    (entry,) = compiled([100], 40.0)
+    assert (entry.status, entry.flops, entry.estimated_cycles) == ("ok", 8.0, None)
