@@ -15,7 +15,7 @@ from tdjax.cli.words import read_seconds, read_words
 
 _DEFAULT = object()
 _MEASURING_S = 160.0
-_ALL_S = 325.0
+_ALL_S = 310.0
 _GROUP_S = 10.0
 _PICTURES = {
     "time": "comparison.png",

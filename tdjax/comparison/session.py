@@ -31,7 +31,7 @@ from tdjax.comparison.verdict import Verdict, judge
 _FIRST_SHARE = 0.35
 _TURN_S = 3.0
 # On a slow machine measuring takes longer than it was given; compilers get this share all the same.
-_LEAST_TO_COMPILE = 0.4
+_LEAST_TO_COMPILE = 0.25
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class Limits:
     Attributes:
         measuring: for all groups that are measured.
         all: for everything; what is compiled for devices that are not here takes the cut, and has
-            two fifths of it at least.
+            a quarter of it at least.
     """
 
     measuring: float

@@ -119,15 +119,15 @@ def test_a_call_beyond_its_timeout_is_a_row_that_says_so(folder, capsys):
 @pytest.mark.parametrize(
     ("words", "targets", "measuring", "everything"),
     [
-        ("", "cpu", 160, 325),
-        ("", "cpu,tpu:v5e", 160, 325),
+        ("", "cpu", 160, 310),
+        ("", "cpu,tpu:v5e", 160, 310),
         ("--within 650", "cpu", 650, 650),
-        ("--within 650", "cpu,tpu:v5e", 320, 650),
+        ("--within 650", "cpu,tpu:v5e", 335.5, 650),
     ],
 )
 def test_within_limits_a_run(words, targets, measuring, everything):
     limits = limits_of(words, targets)
-    assert (limits.measuring, limits.all) == pytest.approx((measuring, everything))
+    assert (limits.measuring, limits.all) == pytest.approx((measuring, everything), rel=1e-3)
 
 
 @pytest.mark.parametrize("words", ["--within none", "--rounds 5"])
