@@ -163,9 +163,12 @@ def _bar(entry: Entry, entries: Sequence[Entry]) -> str:
 def _notes(entries: Sequence[Entry]) -> Any:
     from rich.text import Text
 
+    told: dict[str, list[str]] = {}
     for entry in entries:
         if entry.error is not None:
-            yield Text(f"  {wording.short(entry.strategy)}: {wording.reason(entry)}", style="dim")
+            told.setdefault(wording.reason(entry), []).append(wording.short(entry.strategy))
+    for reason, strategies in told.items():
+        yield Text(f"  {', '.join(strategies)}: {reason}", style="dim")
 
 
 def _verdict(verdict: Verdict) -> Any:

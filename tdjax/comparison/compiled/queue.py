@@ -27,8 +27,8 @@ _START_S = 1.0
 _LARGEST_SHARE = 0.5
 
 _NO_TIME = "not compiled: this comparison's time was used up"
-_NO_CODE = "optimised, but its code was not generated in {:.3g} s{}: no estimate of cycles"
-_SHARE = ", its share of this comparison's time"
+_NO_CODE = "optimised, but its code was not generated in {}: no estimate of cycles"
+_SHARE = "its share of this comparison's time"
 
 Finished = Callable[[CompiledGroup, CompiledCandidate], None]
 _Task = tuple[CompiledGroup, CompiledCandidate]
@@ -174,8 +174,8 @@ def _compile(client: Client, task: _Task, timeout_s: float, end: float, patience
     else:
         note = None
         if compiled.compile_s is None:
-            share = _SHARE if patience < timeout_s else ""
-            note = _NO_CODE.format(time.monotonic() - start, share)
+            taken = f"{time.monotonic() - start:.3g} s"
+            note = _NO_CODE.format(_SHARE if patience < timeout_s else taken)
         candidate.accept(compiled, group.steps, note)
         return compiled.compile_s is not None or deadline <= patience
     return True
