@@ -24,7 +24,17 @@ from tdjax.comparison.progress import Progress
 from tdjax.comparison.rounds import Effort
 from tdjax.comparison.subject import Subject, subject
 from tdjax.comparison.wording import memory, seconds, short
-from tdjax.strategies import Auto, Candidate, Decision, Strategy, parse, recorded, written
+from tdjax.strategies import (
+    Auto,
+    Candidate,
+    Decision,
+    Fold,
+    Strategy,
+    Vmap,
+    parse,
+    recorded,
+    written,
+)
 
 MODES = {"forward": ("forward",), "grad": ("grad",), "both": ("forward", "grad")}
 # What is predicted to take so much longer than the first is not measured.
@@ -170,7 +180,8 @@ def _promising(
 ) -> list[Strategy]:
     """Return the candidates that are predicted to come near the first.
 
-    Under a budget, these are those that may fit, and the ones that take least.
+    Under a budget, these are those that may fit, the ones that take least, and those that compute
+    all rows at once: where the weights take most of the memory, the bound is far from what is.
     """
     # In a forward pass there is nothing to compute anew.
     anew = mode != "forward"
@@ -179,10 +190,16 @@ def _promising(
     if memory_budget is not None:
         leanest = sorted(ranked, key=lambda each: each.most_bytes)[:_FEWEST]
         limit = _LOOSE * memory_budget
-        ranked = [c for c in ranked if c.most_bytes <= limit or c in leanest]
+        ranked = [
+            c for c in ranked if c.most_bytes <= limit or c in leanest or _is_plain(c.strategy)
+        ]
     limit = _PROMISING * ranked[0].cost(mode)
     near = [c for i, c in enumerate(ranked) if i < _FEWEST or c.cost(mode) <= limit]
     return [each.strategy for each in near]
+
+
+def _is_plain(strategy: Strategy) -> bool:
+    return strategy in (Vmap(), Fold())
 
 
 def _measure(

@@ -25,6 +25,10 @@ from tdjax.comparison.subject import Subject
 _COMPILED = 0.5
 _CALLED = 0.6
 _TIMED = 0.9
+# Programs of so many operations are unrolled over time. XLA cannot be stopped at them, so what it
+# would take is estimated first.
+_LARGE = 5000
+_TOO_LARGE = "not compiled: its {:,} operations would take about {:.0f} s; the timeout is {:.3g} s"
 
 
 class Measurement:
@@ -140,7 +144,10 @@ class Measurement:
     def _build(self, candidates: Sequence[Candidate], arguments: Sequence[Any], tell: Tell) -> None:
         compiler = ThreadPoolExecutor(1)
         try:
-            building = [(c, self._begin(c, arguments, compiler)) for c in candidates]
+            building: list[tuple[Candidate, Building | None]] = []
+            for candidate in candidates:
+                first = building[0][1] if building else None
+                building.append((candidate, self._begin(candidate, arguments, compiler, first)))
             for index, (candidate, begun) in enumerate(building):
                 tell(f"compiling {candidate.name}", _COMPILED * index / len(candidates))
                 if begun is not None:
@@ -159,14 +166,25 @@ class Measurement:
             candidate.drop("failed", f"takes {wording.memory(taken)}, the budget is {allowed}")
 
     def _begin(
-        self, candidate: Candidate, arguments: Sequence[Any], compiler: Executor
+        self,
+        candidate: Candidate,
+        arguments: Sequence[Any],
+        compiler: Executor,
+        first: Building | None,
     ) -> Building | None:
         function = self.subject.function(candidate.strategy, self.group.mode)
         try:
-            return Building(function, arguments, compiler, self.subject.steps)
+            building = Building(function, arguments, self.subject.steps)
+            if building.operations > _LARGE and first is not None:
+                seconds, most = building.expected_s(first), self.effort.timeout_s
+                if seconds > most:
+                    candidate.drop("timeout", _TOO_LARGE.format(building.operations, seconds, most))
+                    return None
         except Exception as error:  # A strategy that cannot run here is a row with its reason.
             candidate.drop("failed", f"{type(error).__name__}: {error}")
             return None
+        building.start(compiler)
+        return building
 
 
 def _finish(candidate: Candidate, building: Building) -> None:

@@ -20,6 +20,7 @@ from tdjax.comparison.hlo import (
     movements,
     parse,
 )
+from tdjax.comparison.operations import operations
 
 
 @dataclass(frozen=True)
@@ -98,41 +99,44 @@ class Program:
 
 
 class Building:
-    """A program in the making: traced and lowered at once, compiled by a thread that waits for it.
+    """A program in the making: traced and lowered at once, compiled when it is started.
 
-    XLA compiles without Python's lock, so that the next candidate can be traced, and the text of
-    the last one read, in the meantime.
+    XLA compiles without Python's lock, so that in another thread's time the next candidate can be
+    traced, and the text of the last one read.
 
     Args:
         function: what to compile, for where the arguments lie.
         arguments: what it will be called with.
-        compiler: the thread, one for all candidates; None compiles in this one.
         steps: batch and time size, to name the axes that move.
+
+    Attributes:
+        operations: how many equations were lowered.
     """
 
     def __init__(
-        self,
-        function: Callable[..., Any],
-        arguments: Sequence[Any],
-        compiler: Executor | None = None,
-        steps: Steps | None = None,
+        self, function: Callable[..., Any], arguments: Sequence[Any], steps: Steps | None = None
     ) -> None:
         start = time.perf_counter()
         traced = jax.jit(function).trace(*arguments)
         traced_at = time.perf_counter()
-        lowered = traced.lower()
+        self._lowered = traced.lower()
         self._trace_s = traced_at - start
         self._lower_s = time.perf_counter() - traced_at
         self._steps = steps
-        if compiler is None:
-            self._compiled: Future[tuple[Any, float]] = Future()
-            self._compiled.set_result(_compile(lowered))
-        else:
-            self._compiled = compiler.submit(_compile, lowered)
+        self._compiled: Future[tuple[Any, float]] | None = None
+        self.operations = operations(traced.jaxpr)
+
+    def start(self, compiler: Executor) -> None:
+        """Have it compiled by a thread."""
+        self._compiled = compiler.submit(_compile, self._lowered)
+
+    def expected_s(self, first: Building) -> float:
+        """Return the seconds that its compiler may take, by what the first of its kind took."""
+        return first._result()[1] / max(1, first.operations) * self.operations
 
     def finish(self) -> Program:
         """Return the program when it is compiled."""
-        compiled, compile_s = self._compiled.result()
+        compiled, compile_s = self._result()
         stats = compiled.memory_analysis()
         temporary = None if stats is None else int(stats.temp_size_in_bytes)
         return Program(
@@ -144,6 +148,12 @@ class Building:
             temp_bytes=temporary,
             call_bytes=None if temporary is None else temporary + int(stats.output_size_in_bytes),
         )
+
+    def _result(self) -> tuple[Any, float]:
+        if self._compiled is None:
+            self._compiled = Future()
+            self._compiled.set_result(_compile(self._lowered))
+        return self._compiled.result()
 
 
 def _compile(lowered: Any) -> tuple[Any, float]:

@@ -58,8 +58,27 @@ def _unrolled(body: Body, leaves: list[Any], size: int, block: int) -> list[Any]
 def _scanned(body: Body, leaves: list[Any], size: int, block: int, unroll: int) -> list[Any]:
     count = -(-size // block)
     stacked = [leaf.reshape(count, block, *leaf.shape[1:]) for leaf in _filled(leaves, size, block)]
-    _, outputs = jax.lax.scan(lambda carry, xs: (carry, body(xs)), None, stacked, unroll=unroll)
-    return [output.reshape(count * block, *output.shape[2:])[:size] for output in outputs]
+    features: list[tuple[int, ...]] = []
+
+    def one(carry: None, xs: list[Any]) -> tuple[None, list[Any]]:
+        outputs = body(xs)
+        features[:] = [output.shape[1:] for output in outputs]
+        return carry, [_apart(output) for output in outputs]
+
+    _, outputs = jax.lax.scan(one, None, stacked, unroll=unroll)
+    return [
+        output.reshape(count * block, *shape)[:size]
+        for output, shape in zip(outputs, features, strict=True)
+    ]
+
+
+def _apart(output: Any) -> Any:
+    """Return an output in a shape of its own, its elements in the same order.
+
+    XLA starts all outputs of one shape from the same buffer of zeros, those of the backward loop,
+    which are shaped as the inputs, among them, and keeps a copy of it.
+    """
+    return output.reshape(-1, *output.shape[2:]) if output.ndim > 3 else output
 
 
 def _filled(leaves: list[Any], size: int, block: int) -> list[Any]:

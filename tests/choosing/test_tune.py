@@ -14,7 +14,9 @@ import pytest
 import tdjax
 from tdjax import Auto, Fold, Packed, Vmap, _shipped, _tuned, explain, time_distributed, tune
 from tdjax._device import device_kind
+from tdjax._tune import _decision, _promising
 from tdjax.cli import main
+from tdjax.comparison.subject import subject
 from tdjax.independence import _proof
 
 WEIGHTS = jnp.ones((8, 8))
@@ -136,6 +138,13 @@ def test_a_budget_leaves_out_what_takes_more():
     )
     with pytest.raises(ValueError, match=r"nothing fits 1\.00 kB; the least .* by Fold\(chunk"):
         tune(hungry, x, strategies=("vmap", Fold(chunk_size=8)), memory_budget=1000)
+
+
+def test_under_a_budget_all_rows_at_once_are_tried_however_much_they_may_take():
+    """The bound may be far above what they take: weights count several times in it."""
+    predicted = _decision(subject(hungry, (jnp.ones((8, 32, 16)),)), "forward").predicted
+    tried = _promising(predicted, "forward", 1000)
+    assert Vmap() in tried and Fold() in tried
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"format": "tdjax-tuning", "version": 1}'])

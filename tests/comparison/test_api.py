@@ -187,3 +187,16 @@ def test_an_interrupted_session_keeps_what_was_measured():
     assert [len(e.samples_s) for e in result.entries] == [5, 5, 2, 2]
     assert result.interrupted and len(result.verdicts) == 2
     assert any(text.startswith("[1/2] dense forward on cpu") for text in progress.heard)
+
+
+def test_a_program_that_would_compile_for_too_long_is_a_row_that_says_so():
+    def long(x):
+        for _ in range(20):
+            x = jnp.sin(x)
+        return x
+
+    x = jnp.ones((1, 300, 2))
+    result = tdjax.compare(long, x, strategies=("vmap", "unroll"), rounds=1, timeout=0.05)
+    _, unroll = result.entries
+    assert unroll.status == "timeout" and unroll.samples_s == ()
+    assert unroll.error.startswith("not compiled: its 6,") and "operations would" in unroll.error

@@ -11,6 +11,8 @@ import jax
 from jax import export
 from jax.sharding import NamedSharding
 
+from tdjax.comparison.operations import operations
+
 
 @dataclass(frozen=True)
 class Parcel:
@@ -45,9 +47,10 @@ def pack(function: Callable[..., Any], arguments: Sequence[Any], platform: str) 
     exported = export.export(jitted, platforms=[platform])(*shapes)
     program = bytes(exported.serialize())
     lowered_at = time.perf_counter()
-    operations = _operations(traced.jaxpr)
     mesh = next(filter(None, map(_mesh, jax.tree.leaves(shapes))), None)
-    return Parcel(program, mesh, traced_at - start, lowered_at - traced_at, operations)
+    return Parcel(
+        program, mesh, traced_at - start, lowered_at - traced_at, operations(traced.jaxpr)
+    )
 
 
 def _shape(array: Any) -> jax.ShapeDtypeStruct:
@@ -63,13 +66,3 @@ def _mesh(shape: jax.ShapeDtypeStruct) -> tuple[tuple[str, int, str], ...] | Non
     mesh = shape.sharding.mesh
     types = [kind.name for kind in mesh.axis_types]
     return tuple(zip(mesh.axis_names, mesh.axis_sizes, types, strict=True))
-
-
-def _operations(program: Any) -> int:
-    """Count equations, those of inner programs included."""
-    eqns = getattr(program, "eqns", None)
-    if eqns is None:
-        return 0
-    inner = (value for eqn in eqns for value in eqn.params.values())
-    each = (part for value in inner for part in (value if isinstance(value, tuple) else (value,)))
-    return len(eqns) + sum(_operations(part) for part in each)
