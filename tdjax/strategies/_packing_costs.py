@@ -14,6 +14,14 @@ _SMALLEST = 16
 _MOST_BLOCKS = 64
 
 
+def blocks_beside(block: int, convolves: bool, machine: Machine) -> int:
+    """Return in how many blocks beside each other the rows of a turn are computed.
+
+    Convolutions leave cores of a CPU idle, which those of another block use.
+    """
+    return 2 if convolves and block % 2 == 0 and block >= 4 and machine.platform == "cpu" else 1
+
+
 def has_small_blocks(block: int, batch: int) -> bool:
     """Say whether blocks of one step's rows are good for rows that do not fill a block."""
     return 2 * batch <= block <= _SMALLEST * batch
@@ -54,7 +62,9 @@ def packed_s(
         # The last block is half full on average; in smaller ones, half of one of these is lost.
         filled += 0.5 * (batch if has_small_blocks(block, batch) else block)
     count = max(1.0, min(filled, float(-(-rows // block) * block)) / block)
-    blocks = Blocks(block, count, looped=True)  # type: ignore[arg-type]  # a part of a block
+    beside = blocks_beside(block, work.conv_flops > 0, machine)
+    parts = block // beside, count * beside
+    blocks = Blocks(*parts, looped=True)  # type: ignore[arg-type]  # a part of a block
     # Outputs of all steps are set to zero first, and so are gradients of inputs.
     zeros = work.output_bytes * rows / machine.bytes_s(work.output_bytes * rows)
     input_zeros = work.input_bytes * rows / machine.bytes_s(work.input_bytes * rows)

@@ -15,7 +15,7 @@ from tdjax.costs.work import work_of
 from tdjax.independence import Proven, prove
 from tdjax.strategies._eager import execute
 from tdjax.strategies._looping import for_loop, has_convolutions
-from tdjax.strategies._packing_costs import best_block, has_small_blocks
+from tdjax.strategies._packing_costs import best_block, blocks_beside, has_small_blocks
 from tdjax.strategies.base import Strategy, check_chunk_size
 from tdjax.strategies.fold import Fold
 
@@ -107,14 +107,8 @@ class Packed(Strategy):
 
 
 def _beside(call: Call, chunk: int) -> int:
-    """Return in how many blocks beside each other the rows of a turn are computed.
-
-    Convolutions leave cores of a CPU idle, which those of another block use.
-    """
     assert call.traced is not None
-    if chunk % 2 or chunk < 4 or current_machine().platform != "cpu":
-        return 1
-    return 2 if has_convolutions(call.traced.jaxpr.bare) else 1
+    return blocks_beside(chunk, has_convolutions(call.traced.jaxpr.bare), current_machine())
 
 
 def _check(call: Call) -> None:

@@ -290,3 +290,17 @@ def test_what_it_needs_and_cannot_do():
     )
     with pytest.raises(StrategyError, match='strategy="vmap"'):
         fun(x, mask=jnp.ones((2, 3), bool))
+
+
+def test_within_a_fold_its_mask_counts_over_all_steps_and_the_way_out_is_named():
+    x, keep = array(2, 2, 3, 4), jnp.arange(12).reshape(2, 2, 3) % 5 < 2
+    inner = tdjax.time_distributed(jnp.tanh, strategy="packed")
+
+    def run(strategy):
+        return tdjax.time_distributed(lambda x, m: inner(x, mask=m), strategy=strategy)(x, keep)
+
+    with pytest.raises(StrategyError, match=r'inside it has strategy="packed".*strategy="vmap"'):
+        run("fold")
+    expected = jnp.where(keep[..., None], jnp.tanh(x), 0)
+    for strategy in ("vmap", "auto", tdjax.Fold(assume_independent=True)):
+        assert_same(run(strategy), expected)
