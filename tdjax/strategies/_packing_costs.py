@@ -12,14 +12,7 @@ ASSUMED = 0.75
 # A step's own batch is taken for the last rows if it is so large a part of a block, at least.
 _SMALLEST = 16
 _MOST_BLOCKS = 64
-
-
-def blocks_beside(block: int, convolves: bool, machine: Machine) -> int:
-    """Return in how many blocks beside each other the rows of a turn are computed.
-
-    Convolutions leave cores of a CPU idle, which those of another block use.
-    """
-    return 2 if convolves and block % 2 == 0 and block >= 4 and machine.platform == "cpu" else 1
+_NEARLY = 1.05
 
 
 def has_small_blocks(block: int, batch: int) -> bool:
@@ -30,7 +23,9 @@ def has_small_blocks(block: int, batch: int) -> bool:
 def best_block(work: Work, batch: int, time: int, machine: Machine) -> int:
     """Return how many rows at once are predicted to be fastest, for half of all steps or for all.
 
-    Blocks halve from all rows down to a 64th of them.
+    Blocks halve from all rows down to a 64th of them. Of those that are nearly as fast as the best,
+    the largest is taken: it adds gradients of weights up less often, and what convolutions contract
+    over is longer, which the prediction does not know.
     """
     rows = batch * time
     counts = [2**power for power in range(_MOST_BLOCKS.bit_length())]
@@ -40,7 +35,9 @@ def best_block(work: Work, batch: int, time: int, machine: Machine) -> int:
         each = (packed_s(block, work, batch, time, part, machine) for part in (0.5, 1.0))
         return sum(forward + gradient for forward, gradient in each)
 
-    return min(blocks, key=cost)
+    costs = {block: cost(block) for block in blocks}
+    least = min(costs.values())
+    return next(block for block in blocks if costs[block] <= _NEARLY * least)
 
 
 def packed_s(
@@ -62,9 +59,7 @@ def packed_s(
         # The last block is half full on average; in smaller ones, half of one of these is lost.
         filled += 0.5 * (batch if has_small_blocks(block, batch) else block)
     count = max(1.0, min(filled, float(-(-rows // block) * block)) / block)
-    beside = blocks_beside(block, work.conv_flops > 0, machine)
-    parts = block // beside, count * beside
-    blocks = Blocks(*parts, looped=True)  # type: ignore[arg-type]  # a part of a block
+    blocks = Blocks(block, count, looped=True)  # type: ignore[arg-type]  # a part of a block
     # Outputs of all steps are set to zero first, and so are gradients of inputs.
     zeros = work.output_bytes * rows / machine.bytes_s(work.output_bytes * rows)
     input_zeros = work.input_bytes * rows / machine.bytes_s(work.input_bytes * rows)

@@ -14,8 +14,8 @@ from tdjax.costs.machine import current_machine
 from tdjax.costs.work import work_of
 from tdjax.independence import Proven, prove
 from tdjax.strategies._eager import execute
-from tdjax.strategies._looping import for_loop, has_convolutions
-from tdjax.strategies._packing_costs import best_block, blocks_beside, has_small_blocks
+from tdjax.strategies._looping import for_loop
+from tdjax.strategies._packing_costs import best_block, has_small_blocks
 from tdjax.strategies.base import Strategy, check_chunk_size
 from tdjax.strategies.fold import Fold
 
@@ -67,12 +67,7 @@ class Packed(Strategy):
         return self.run_proven(call, proven)
 
     def block(self, call: Call) -> int:
-        """Return how many rows of a traced call its step is to be traced on."""
-        chunk = self._chunk(call)
-        return chunk // _beside(call, chunk)
-
-    def _chunk(self, call: Call) -> int:
-        """Return how many rows are computed at once."""
+        """Return how many rows of a traced call are computed at once."""
         assert call.traced is not None
         rows = call.batch * call.time
         if is_symbolic(rows):
@@ -89,26 +84,20 @@ class Packed(Strategy):
 
         proof, program = proven.proof, proven.block
         assert program is not None
-        chunk = self._chunk(call)
-        beside = _beside(call, chunk)
+        chunk = self.block(call)
         call = dataclasses.replace(call, roles=proof.roles)
         programs = [program]
         if not is_symbolic(call.batch) and has_small_blocks(chunk, call.batch):
             programs.append(proven.step)
         bare = tuple(for_loop(dataclasses.replace(each, consts=())) for each in programs)
-        packing = Packing(call.described(), bare, proof, beside)
+        packing = Packing(call.described(), bare, proof)
         operands = list(program.consts), list(call.leaves), call.mask
 
         def key() -> Any:
             step = proven.step.key
-            return step and (self, step, chunk, beside, call.layout(), proof.outputs)
+            return step and (self, step, chunk, call.layout(), proof.outputs)
 
         return jax.tree.unflatten(program.out_tree, execute(key, packing, *operands))
-
-
-def _beside(call: Call, chunk: int) -> int:
-    assert call.traced is not None
-    return blocks_beside(chunk, has_convolutions(call.traced.jaxpr.bare), current_machine())
 
 
 def _check(call: Call) -> None:

@@ -231,8 +231,7 @@ def test_it_is_traced_twice_and_compiled_once(strategy, count_compilations):
     assert compiled == []
 
 
-def test_blocks_of_convolutions_run_two_at_a_turn():
-    """The second may have no real row, and what is small is left to blocks of one step."""
+def test_what_fills_no_large_block_of_convolutions_is_left_to_blocks_of_one_step():
     frames, kernel = array(2, 5, 3, 3, 2), array(3, 3, 2, 2)
 
     def conv(kernel, x):
@@ -245,7 +244,7 @@ def test_blocks_of_convolutions_run_two_at_a_turn():
 
     ours = jax.jit(lambda mask: gradient(Packed(chunk_size=8), mask)(kernel, frames))
     theirs = jax.jit(lambda mask: gradient("fold", mask)(kernel, frames))
-    assert [phase.beside for phase in loops(ours, FIVE)[0].phases] == [2, 1]
+    assert [phase.rows for phase in loops(ours, FIVE)[0].phases] == [8, 2]
     for count in (3, 5, 9, 10):
         mask = jnp.arange(10).reshape(2, 5) >= 10 - count
         assert_same(ours(mask), theirs(mask), scale=20)
