@@ -11,7 +11,7 @@ from tdjax._call import Call, trace
 from tdjax._errors import StrategyError
 from tdjax._symbolic import is_symbolic
 from tdjax.costs.machine import current_machine
-from tdjax.costs.work import work_of
+from tdjax.costs.work import Work, work_of
 from tdjax.independence import Proven, prove
 from tdjax.strategies._eager import execute
 from tdjax.strategies._looping import for_loop
@@ -33,7 +33,8 @@ class Packed(Strategy):
     Masked steps give 0, and no gradient. Rows must be independent, which is proven as for a fold.
 
     Rows that do not fill a block are taken in smaller ones, of the rows of one step, where those
-    are of a fitting size; else the last block is filled with copies of a row, which lead nowhere.
+    are of a fitting size and do not mostly read weights; else the last block is filled with copies
+    of a row, which lead nowhere.
 
     Args:
         chunk_size: rows at once; None for as many as the predicted costs suggest.
@@ -73,9 +74,7 @@ class Packed(Strategy):
         if is_symbolic(rows):
             return self.chunk_size or _SYMBOLIC
         if self.chunk_size is None:
-            has_rows = [role in ("rows", "spread") for role in call.roles]
-            work = work_of(call.traced.jaxpr, call.batch, has_rows)
-            return best_block(work, call.batch, call.time, current_machine())
+            return best_block(_work(call), call.batch, call.time, current_machine())
         return min(self.chunk_size, rows)
 
     def run_proven(self, call: Call, proven: Proven) -> Any:
@@ -87,7 +86,9 @@ class Packed(Strategy):
         chunk = self.block(call)
         call = dataclasses.replace(call, roles=proof.roles)
         programs = [program]
-        if not is_symbolic(call.batch) and has_small_blocks(chunk, call.batch):
+        if not is_symbolic(call.batch) and has_small_blocks(
+            chunk, _work(call), call.batch, current_machine()
+        ):
             programs.append(proven.step)
         bare = tuple(for_loop(dataclasses.replace(each, consts=())) for each in programs)
         packing = Packing(call.described(), bare, proof)
@@ -98,6 +99,12 @@ class Packed(Strategy):
             return step and (self, step, chunk, call.layout(), proof.outputs)
 
         return jax.tree.unflatten(program.out_tree, execute(key, packing, *operands))
+
+
+def _work(call: Call) -> Work:
+    assert call.traced is not None
+    has_rows = [role in ("rows", "spread") for role in call.roles]
+    return work_of(call.traced.jaxpr, call.batch, has_rows)
 
 
 def _check(call: Call) -> None:

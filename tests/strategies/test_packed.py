@@ -199,7 +199,7 @@ def test_blocks_past_the_last_real_row_do_not_run():
         return (cotangent * 2,)
 
     watched.defvjp(lambda x: (watched(x), None), backward)
-    phase = Phase(2, 1, 4, lambda values: [watched(*values)], (Input(0, Kind.ROWS),), (0,))
+    phase = Phase(2, 4, lambda values: [watched(*values)], (Input(0, Kind.ROWS),), (0,))
     made = Loop((phase,), (Output(Kind.ROWS, jax.ShapeDtypeStruct((8,), "float32")),), None)
     order = jnp.array([1, 4, 6, 1, 1, 1, 1, 1, 1, 1], jnp.int32)
     plan = jnp.array([3, 0, 2], jnp.int32)
