@@ -10,8 +10,8 @@ from typing import Any
 
 from tdjax import workloads
 from tdjax.cli.errors import INTERRUPTED, Wrong
-from tdjax.cli.what import add_what, jobs_of
-from tdjax.cli.words import read_seconds, read_words
+from tdjax.cli.what import add_what, sources_of
+from tdjax.cli.words import read_fractions, read_seconds, read_words
 
 _DEFAULT = object()
 _MEASURING_S = 160.0
@@ -35,6 +35,7 @@ def add(commands: Any) -> None:
   tdjax compare
   tdjax compare mlp conv_net --dtype bfloat16 --targets cpu,tpu:v5e
   tdjax compare my.net:step --shape 64,64 --shape 8,16,64 --in-axes none,1
+  tdjax compare my.net:Net --shape 32,128,64 --valid-fractions 0.25,0.5,1
   tdjax compare "my.net:Net(features=(8, 16), train=False)" --shape 8,16,32""",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -48,6 +49,13 @@ def add(commands: Any) -> None:
         help="short for --strategies peers: auto against jax.vmap, jax.lax.map, Flax' and Haiku's "
         "BatchApply, and the Python loop of Keras 3, on more shapes if no workload is named: "
         f"{', '.join(workloads.unseen())}",
+    )
+    option(
+        "--valid-fractions",
+        type=read_fractions,
+        metavar="0.25,0.5,1",
+        help="run with masks that keep these parts of all steps, each part a workload of its own: "
+        "time against padding, as a table, a picture and a chart in the report; `packed` joins in",
     )
     option(
         "--targets",
@@ -100,6 +108,7 @@ def _compare(chosen: argparse.Namespace) -> int:
     from tdjax.comparison.error_place import error_place
     from tdjax.comparison.extras import need
     from tdjax.comparison.interrupts import heeding
+    from tdjax.comparison.job import check_densities
     from tdjax.comparison.progress import shown
     from tdjax.comparison.session import Limits, Session, modes
     from tdjax.comparison.targets import installed
@@ -109,7 +118,9 @@ def _compare(chosen: argparse.Namespace) -> int:
         need("matplotlib", "plots")
         asked = None if chosen.targets is None else read_words(chosen.targets)
         targets, missing = installed(asked)
-        jobs, effort = jobs_of(chosen), _effort(chosen)
+        effort, sources = _effort(chosen), sources_of(chosen)
+        jobs = [job for source in sources for job in source.jobs(chosen.valid_fractions)]
+        check_densities(jobs, targets)
     except (ValueError, TypeError, ImportError) as error:
         raise Wrong(error) from None
     try:

@@ -10,7 +10,7 @@ from typing import Any
 
 from tdjax.cli.errors import Wrong
 from tdjax.cli.show import load
-from tdjax.cli.what import add_what, jobs_of
+from tdjax.cli.what import add_what, sources_of
 from tdjax.cli.words import read_bytes
 
 
@@ -76,20 +76,20 @@ def _tune(chosen: argparse.Namespace) -> int:
 
     try:
         need("rich", "progress")
-        jobs = jobs_of(chosen)
+        sources = sources_of(chosen)
     except (ValueError, TypeError, ImportError) as error:
         raise Wrong(error) from None
     tunings = []
     with shown() as shown_progress, heeding(shown_progress) as progress:
-        for job in jobs:
+        for source in sources:
             try:
-                made, strategies = job.make()
+                made, strategies = source.make()
                 given = None if chosen.strategies is None else strategies
                 modes = chosen.mode, given, chosen.memory_budget, chosen.timeout
                 tunings.append(tune_subject(made, *modes, progress))
             except ValueError as error:
-                raise Wrong(f"{job.name}: {error}") from error
-            progress.log(f"{job.name}: {tunings[-1]}")
+                raise Wrong(f"{source.name}: {error}") from error
+            progress.log(f"{source.name}: {tunings[-1]}")
     if chosen.out is not None:
         from tdjax.comparison.environment import environment
         from tdjax.comparison.targets import resolve

@@ -1,4 +1,4 @@
-"""What the words after an option say: sizes, axes, times, dtypes."""
+"""What the words after an option say: sizes, axes, times, parts, dtypes."""
 
 from __future__ import annotations
 
@@ -46,6 +46,19 @@ def read_seconds(text: str) -> float | None:
     if not seconds > 0:
         raise argparse.ArgumentTypeError(f"{text!r} is no time; write seconds above 0, or none")
     return seconds
+
+
+def read_fractions(text: str) -> list[float]:
+    """Return parts of a whole, each above 0 and at most 1."""
+    try:
+        parts = [float(word) for word in read_words(text)]
+    except ValueError:
+        parts = [0.0]
+    if not all(0 < part <= 1 for part in parts):
+        raise argparse.ArgumentTypeError(
+            f"{text!r} are no parts; write numbers above 0, up to 1, as 0.25,0.5,1"
+        )
+    return parts
 
 
 def read_axis(text: str) -> int | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import Any
@@ -10,12 +10,13 @@ from typing import Any
 import jax.numpy as jnp
 
 from tdjax._mask import lengths_to_mask
-from tdjax.comparison.densities import Density, check_fractions, density_name, thinned
+from tdjax.comparison.densities import thinned
+from tdjax.comparison.job import Made, Source, check_densities
 from tdjax.comparison.partitioned import Partitioned, has_devices
 from tdjax.comparison.progress import Progress, Silent, shown
 from tdjax.comparison.result import Comparison
 from tdjax.comparison.rounds import Effort
-from tdjax.comparison.session import Job, Session, modes
+from tdjax.comparison.session import Session, modes
 from tdjax.comparison.subject import Subject, own_option, subject
 from tdjax.comparison.targets import Target, resolve
 
@@ -125,36 +126,22 @@ def compare(
     )
 
     made = make(mask=mask, seq_lengths=seq_lengths)
-    placed = partition is not None
-    jobs = [Job(made.name, lambda: (made, chosen), placed)]
-    if valid_fractions is not None:
+
+    def at(part: float | None) -> Made:
+        if part is None:
+            return made, chosen
         known = mask if seq_lengths is None else lengths_to_mask(seq_lengths, _time(made))
-        jobs = [
-            _at_density(make, made, known, part, chosen, placed)
-            for part in check_fractions(valid_fractions)
-        ]
+        return make(mask=jnp.asarray(thinned(known, made.steps, part))), chosen
+
+    jobs = Source(made.name, at).jobs(valid_fractions, placed=partition is not None)
     resolved = resolve(targets)
     _check_devices(partition, resolved)
+    check_densities(jobs, resolved)
     effort = Effort(rounds=rounds, timeout_s=timeout)
     with told(progress) as shown_progress:
         session = Session(resolved, wanted, effort, shown_progress, control=control)
         session.run(jobs)
     return session.comparison()
-
-
-def _at_density(
-    make: Callable[..., Subject],
-    made: Subject,
-    known: Any,
-    part: float,
-    strategies: Sequence[Any],
-    placed: bool,
-) -> Job:
-    """Return the job of a subject with a mask that keeps a part of all steps."""
-    mask = jnp.asarray(thinned(known, made.steps, part))
-    density = Density(made.name, part)
-    name = density_name(*density)
-    return Job(name, lambda: (make(mask=mask), strategies), placed, density)
 
 
 def _time(made: Subject) -> int | None:

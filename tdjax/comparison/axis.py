@@ -64,6 +64,11 @@ def between(low: float, high: float, title: str, units: Sequence[tuple[str, floa
     return _axis(low, high, True, title, units)
 
 
+def up_to(high: float, title: str, units: Sequence[tuple[str, float]]) -> Axis:
+    """Return an axis from zero to this end."""
+    return _axis(0.0, high, False, title, units)
+
+
 def _axis(
     low: float, high: float, log: bool, title: str, units: Sequence[tuple[str, float]]
 ) -> Axis:

@@ -23,13 +23,13 @@ def check_fractions(fractions: Sequence[float]) -> list[float]:
     Raises:
         ValueError: there is none, or one does not lie between 0 and 1.
     """
-    given = sorted({float(fraction) for fraction in fractions})
-    if not given or not 0 < given[0] <= given[-1] <= 1:
+    given = sorted(float(fraction) for fraction in fractions)
+    if not given or not all(0 < fraction <= 1 for fraction in given):
         raise ValueError(
             f"valid_fractions: got {tuple(fractions)!r}, needed numbers above 0, up to 1: the "
             f"parts of all steps that are real."
         )
-    return given
+    return list({percent(fraction): fraction for fraction in given}.values())
 
 
 def thinned(mask: Any, steps: Steps | None, part: float) -> np.ndarray:
@@ -59,4 +59,9 @@ def thinned(mask: Any, steps: Steps | None, part: float) -> np.ndarray:
 
 def density_name(series: str, part: float) -> str:
     """Return the name of a workload of a series."""
-    return f"{series}, {part:.0%} real"
+    return f"{series}, {percent(part)} real"
+
+
+def percent(part: float) -> str:
+    """Return a part as a person writes it: "25%", "12.5%"."""
+    return f"{100 * part:.3g}%"

@@ -8,10 +8,13 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+
+from tdjax._mask import resolve_mask
 
 Step = Callable[..., Any]
 Distribute = Callable[[Step, Sequence[Any], int], Any]
@@ -44,7 +47,9 @@ class Peer:
     def run(
         self, fun: Step, given: Sequence[Any], keywords: dict[str, Any], in_axes: Any, out_axes: Any
     ) -> Any:
-        """Return the outputs of `fun` on every step.
+        """Return the outputs of `fun` on every step, masked ones zero.
+
+        None of these libraries knows of a mask: they compute what it leaves out as well.
 
         Raises:
             ValueError: time is not axis 1 everywhere, or nothing is mapped.
@@ -57,14 +62,25 @@ class Peer:
                 f"axis for each argument; got in_axes={in_axes!r}, out_axes={out_axes!r}"
             )
 
+        masks = {name: keywords.get(name) for name in ("mask", "seq_lengths")}
+        own = {name: value for name, value in keywords.items() if name not in masks}
+
         def step(*values: Any) -> Any:
             merged = list(given)
             for index, value in zip(mapped, values, strict=True):
                 merged[index] = value
-            return fun(*merged, **keywords)
+            return fun(*merged, **own)
 
         arrays = [given[index] for index in mapped]
-        return self.distribute(step, arrays, jax.tree.leaves(arrays)[0].shape[1])
+        time = jax.tree.leaves(arrays)[0].shape[1]
+        mask = resolve_mask(**masks, batch=None, time=time)
+        outputs = self.distribute(step, arrays, time)
+        return outputs if mask is None else jax.tree.map(partial(_zeroed, mask), outputs)
+
+
+def _zeroed(mask: Any, output: Any) -> Any:
+    keep = mask.reshape(*mask.shape[:2], -1).any(-1)
+    return jnp.where(keep.reshape(*keep.shape, *[1] * (output.ndim - 2)), output, 0)
 
 
 def _vmap(step: Step, arrays: Sequence[Any], time: int) -> Any:

@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from tdjax.comparison import atomic, memory_time, roofline, wording
+from tdjax.comparison.density_chart import density_charts
 from tdjax.comparison.entry import Entry, Group, grouped
 from tdjax.comparison.extras import need
 from tdjax.comparison.plot_colours import INK, SOFT
-from tdjax.comparison.plot_density import density_lines, series
+from tdjax.comparison.plot_density import density_lines
 from tdjax.comparison.plot_scatter import label, points
 from tdjax.comparison.plot_time import bars, subtitle
 from tdjax.comparison.result import Comparison
@@ -33,7 +34,7 @@ def plot(comparison: Comparison, path: str | os.PathLike[str], kind: str = "time
     groups = grouped(comparison.entries)
     verdicts = {verdict.group: verdict for verdict in comparison.verdicts}
     charts = {} if kind in ("time", "density") else _charts(comparison, kind)
-    lines = series(groups, comparison.densities) if kind == "density" else {}
+    lines = density_charts(comparison) if kind == "density" else {}
     if kind == "density":
         if not lines:
             raise ValueError(
@@ -99,7 +100,7 @@ def kinds(comparison: Comparison) -> tuple[str, ...]:
     for kind in ("memory", "roofline"):
         if _known_charts(comparison, kind):
             found.append(kind)
-    if series(grouped(comparison.entries), comparison.densities):
+    if density_charts(comparison):
         found.append("density")
     return tuple(found)
 

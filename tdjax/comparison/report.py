@@ -7,8 +7,10 @@ from html import escape
 
 from tdjax.comparison import memory_time, roofline, wording
 from tdjax.comparison.ceilings import Ceilings
+from tdjax.comparison.density_chart import density_charts
 from tdjax.comparison.entry import Entry, Group, grouped
 from tdjax.comparison.report_compiled import compiled_rows
+from tdjax.comparison.report_density import density_section
 from tdjax.comparison.report_matrix import badge, matrix
 from tdjax.comparison.report_measured import measured_rows
 from tdjax.comparison.report_method import METHOD
@@ -30,7 +32,10 @@ def html(comparison: Comparison) -> str:
     for group, entries in groups.items():
         card = _card(comparison, group, entries, verdicts.get(group), anchors[group])
         workloads.setdefault(group.workload, []).append(card)
+    padding = density_charts(comparison)
+    leading = _leading(comparison, workloads)
     sections = "".join(
+        f"{density_section(leading[name], padding) if name in leading else ''}"
         f'<section><h2>{escape(name)} <a class="top" href="#top">top</a></h2>'
         f'<p class="soft">{escape(comparison.workloads.get(name, ""))}</p>{"".join(cards)}'
         "</section>"
@@ -43,6 +48,15 @@ def html(comparison: Comparison) -> str:
         f'<body id="top"><main><h1>{escape(_title(workloads))}</h1>{_subtitle(comparison)}'
         f"{matrix(comparison, anchors)}{sections}{_method(comparison)}</main></body></html>\n"
     )
+
+
+def _leading(comparison: Comparison, workloads: Iterable[str]) -> dict[str, str]:
+    """Return the series whose charts stand above a workload, by that: the first of the series."""
+    first: dict[str, str] = {}
+    for name in workloads:
+        if name in comparison.densities:
+            first.setdefault(comparison.densities[name].series, name)
+    return {name: series for series, name in first.items()}
 
 
 def _title(workloads: Iterable[str]) -> str:

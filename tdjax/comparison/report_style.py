@@ -92,7 +92,9 @@ td.time { width: 38%; min-width: 170px; padding-left: 14px; }
   margin: 0 3px 0 2px; vertical-align: -1px; }
 .charts { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 330px), 1fr));
   gap: 14px 28px; margin-top: 16px; }
+.wide { grid-template-columns: repeat(auto-fit, minmax(min(100%, 400px), 1fr)); margin-top: 0; }
 figure { margin: 0; max-width: 480px; }
+.wide figure { max-width: 500px; }
 h4 { margin: 0 0 4px; font-size: 13.5px; font-weight: 600; }
 figcaption { font-size: 12.5px; color: var(--soft); line-height: 1.4; }
 svg { display: block; width: 100%; height: auto; font-size: 11.5px; }
@@ -102,6 +104,10 @@ svg .label.ahead { fill: var(--lead); font-weight: 650; }
 svg path, svg polyline { fill: none; }
 .grid { stroke: var(--line); stroke-width: 0.8; }
 .axis { stroke: var(--soft); stroke-width: 1; }
+.course { stroke: var(--dot); stroke-width: 1.4; opacity: 0.75; }
+.course.ahead { stroke: var(--lead); stroke-width: 2.4; opacity: 1; }
+.free { stroke: var(--reference); stroke-width: 1.4; stroke-dasharray: 5 4; }
+svg text.free { fill: var(--reference); stroke-dasharray: none; }
 .front { stroke: var(--lead); stroke-width: 1.2; stroke-dasharray: 4 3; opacity: 0.8; }
 .roof { stroke: var(--reference); stroke-width: 1.6; }
 .interval { stroke: var(--mark); stroke-width: 1.2; }

@@ -17,6 +17,7 @@ from tdjax.comparison.densities import Density
 from tdjax.comparison.entry import Entry, Group
 from tdjax.comparison.environment import environment
 from tdjax.comparison.guard import Guard
+from tdjax.comparison.job import Job
 from tdjax.comparison.measure import Measurement
 from tdjax.comparison.peak import PeakMemory
 from tdjax.comparison.progress import Progress
@@ -32,24 +33,6 @@ _FIRST_SHARE = 0.35
 _TURN_S = 3.0
 # On a slow machine measuring takes longer than it was given; compilers get this share all the same.
 _LEAST_TO_COMPILE = 0.25
-
-
-@dataclass(frozen=True)
-class Job:
-    """A subject that is made when its turn comes, with the strategies to compare on it.
-
-    Attributes:
-        name: the workload's name.
-        make: gives the subject.
-        strategies: the strategy objects, the same in every mode.
-        placed: whether its arrays already lie where they should run.
-        density: the series it belongs to, and the part of its steps that is real.
-    """
-
-    name: str
-    make: Callable[[], tuple[Subject, Sequence[Any]]]
-    placed: bool = False
-    density: Density | None = None
 
 
 @dataclass(frozen=True)

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any
+from functools import cache
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from tdjax.comparison.densities import thinned
+from tdjax.comparison.job import Made, Source
 from tdjax.comparison.locate import locate
-from tdjax.comparison.session import Job
 from tdjax.comparison.steps import steps_of
-from tdjax.comparison.subject import Subject, subject
+from tdjax.comparison.subject import subject
+from tdjax.strategies import Packed
 
 _BLOCKS = 8
 _BLOCKS_OF_FEW = 4
@@ -24,8 +27,8 @@ _PLAIN = ("vmap", "fold", "map", "unroll")
 
 def workload(
     name: str, strategies: Sequence[Any] | str | None, quick: bool, dtype: str | None = None
-) -> Job:
-    """Return the job of a named workload.
+) -> Source:
+    """Return a named workload, to be run.
 
     Args:
         name: one of `tdjax.workloads.names()`.
@@ -40,23 +43,15 @@ def workload(
 
     found = workloads.get(name)
 
-    def make() -> tuple[Subject, Sequence[Any]]:
+    def build() -> _Built:
         case = found.build(quick)
         description = _describe(case.args, quick, found.description)
         if dtype is not None and (args := _cast(case.args, dtype)) is not case.args:
             case = replace(case, args=args)
             description = f"{description.rstrip('.')}, in {dtype}"
-        made = subject(
-            case.fun,
-            case.args,
-            in_axes=case.in_axes,
-            out_axes=case.out_axes,
-            name=name,
-            description=description,
-        )
-        return made, chosen(strategies, case.args, case.in_axes, blocks=not quick)
+        return _Built(case.fun, case.args, case.in_axes, case.out_axes, description)
 
-    return Job(name, make)
+    return _source(name, build, strategies, blocks=not quick)
 
 
 def function(
@@ -66,8 +61,8 @@ def function(
     in_axes: Any,
     out_axes: Any,
     strategies: Sequence[Any] | str | None,
-) -> Job:
-    """Return the job of `package.module:name` on random arrays of these shapes.
+) -> Source:
+    """Return `package.module:name`, to be run on random arrays of these shapes.
 
     Args:
         reference: a function, a Flax module or its class, as `locate` reads it.
@@ -90,16 +85,55 @@ def function(
         kind = type(fun).__name__
         raise TypeError(f"{reference} is of {kind}, needed a function or a Flax module")
 
-    def make() -> tuple[Subject, Sequence[Any]]:
+    def build() -> _Built:
         args = tuple(_random(i, shape, dtypes) for i, shape in enumerate(shapes))
-        made = subject(fun, args, in_axes=in_axes, out_axes=out_axes, name=reference)
-        return made, chosen(strategies, args, in_axes)
+        return _Built(fun, args, in_axes, out_axes)
 
-    return Job(reference, make)
+    return _source(reference, build, strategies)
+
+
+class _Built(NamedTuple):
+    """A step function, its arguments and their axes, and a line on them."""
+
+    fun: Any
+    args: tuple[Any, ...]
+    in_axes: Any
+    out_axes: Any
+    description: str | None = None
+
+
+def _source(
+    name: str,
+    build: Callable[[], _Built],
+    strategies: Sequence[Any] | str | None,
+    blocks: bool = True,
+) -> Source:
+    """Return what makes subjects of something that is built once, when it is first asked for."""
+    build = cache(build)
+
+    def make(part: float | None = None) -> Made:
+        fun, args, in_axes, out_axes, description = build()
+        mask = None if part is None else jnp.asarray(thinned(None, steps_of(args, in_axes), part))
+        made = subject(
+            fun,
+            args,
+            in_axes=in_axes,
+            out_axes=out_axes,
+            mask=mask,
+            name=name,
+            description=description,
+        )
+        return made, chosen(strategies, args, in_axes, blocks, masked=mask is not None)
+
+    return Source(name, make)
 
 
 def chosen(
-    strategies: Sequence[Any] | str | None, args: Sequence[Any], in_axes: Any, blocks: bool = True
+    strategies: Sequence[Any] | str | None,
+    args: Sequence[Any],
+    in_axes: Any,
+    blocks: bool = True,
+    masked: bool = False,
 ) -> Sequence[Any]:
     """Return the strategies to compare: those that are given, or a set that fits the arguments.
 
@@ -108,21 +142,23 @@ def chosen(
             for all that `auto` chooses from; None for the usual ones.
         args, in_axes: what they run on.
         blocks: whether blocked folds are among the usual ones.
+        masked: whether there is a mask: then packed steps are in every set.
     """
+    packed = [Packed()] if masked else []
     if strategies == "peers":
-        return with_peers()
+        return with_peers(packed)
     if strategies == "every":
-        return every(args, in_axes)
+        return [*every(args, in_axes), *packed]
     assert not isinstance(strategies, str)
-    return strategies or usual(args, in_axes, blocks)
+    return strategies or [*usual(args, in_axes, blocks), *packed]
 
 
-def with_peers() -> list[Any]:
-    """Return the reference, `auto`, and every rival that is installed."""
+def with_peers(ours: Sequence[Any] = ()) -> list[Any]:
+    """Return the reference, `auto`, these strategies, and every rival that is installed."""
     from tdjax.comparison.peers import PEERS
     from tdjax.strategies import parse
 
-    return [parse("vmap"), parse("auto"), *(peer for peer in PEERS if peer.installed)]
+    return [parse("vmap"), parse("auto"), *ours, *(peer for peer in PEERS if peer.installed)]
 
 
 def every(args: Sequence[Any], in_axes: Any) -> list[Any]:

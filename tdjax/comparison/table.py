@@ -12,6 +12,7 @@ from tdjax.comparison.entry import Entry, Group, grouped
 from tdjax.comparison.extras import need
 from tdjax.comparison.result import Comparison
 from tdjax.comparison.table_compiled import compiled_table
+from tdjax.comparison.table_density import density_tables
 from tdjax.comparison.verdict import Verdict
 from tdjax.comparison.why import of_verdict
 
@@ -67,6 +68,7 @@ class _Fitted:
                 yield from _why(entries, verdict, comparison.reference)
         if len(groups) > 1:
             yield from _summaries(comparison)
+        yield from density_tables(comparison)
         yield from auto_standing.summary(comparison.entries)
         if comparison.interrupted:
             yield Text("\ninterrupted: this is what was measured until then", style="bold yellow")

@@ -9,12 +9,17 @@ from typing import Any
 import jax
 
 from tdjax._call import Call, Program, trace
-from tdjax._equation import has_custom_rules
+from tdjax._equation import all_equations, has_custom_rules
 from tdjax._fingerprint import fingerprint
 from tdjax.independence._analysis import Analysis, ObstacleError
 from tdjax.independence._kinds import CONST, STEP, Kind, NotProvenError, Rows
 from tdjax.independence._merge import Merged
 from tdjax.independence._result import Proof, Proven
+
+_PACKED_WITHIN = (
+    'a call inside it has strategy="packed", which puts the rows that its mask keeps first, '
+    "whatever step they are of, and the proof does not follow them there"
+)
 
 
 def prove(call: Call, rows: Any, settled: bool = False) -> Proven:
@@ -66,12 +71,16 @@ def _attempt(call: Call, step: Program, rows: Any) -> Proven:
     try:
         merged = Merged(step, block, call.batch, other)
         outputs, steps = Analysis().run(merged, [kinds[role] for role in call.roles])
-    except ObstacleError as error:
-        return Proven(Proof(False, str(error), call.roles), step, block)
-    except NotProvenError as error:
-        return Proven(Proof(False, f"the function {error}", call.roles), step, block)
+    except (ObstacleError, NotProvenError) as error:
+        reason = str(error) if isinstance(error, ObstacleError) else f"the function {error}"
+        reason = _PACKED_WITHIN if _packs(step) else reason
+        return Proven(Proof(False, reason, call.roles), step, block)
     proof = Proof(True, "", call.roles, tuple(outputs), steps)
     return Proven(proof, step, block if other == rows else step)
+
+
+def _packs(step: Program) -> bool:
+    return any(eqn.primitive.name == "tdjax_row_loop" for eqn in all_equations(step.jaxpr.bare))
 
 
 def _failed(reason: str, call: Call, step: Program) -> Proven:

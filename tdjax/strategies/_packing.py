@@ -25,14 +25,13 @@ _KINDS = {"rows": Kind.ROWS, "spread": Kind.SPREAD, "step": Kind.SHARED, "shared
 class Packing:
     """A call, and traces of its step on the rows of a block: a large one, perhaps a small one.
 
-    Rows are taken in turns of large blocks as long as they fill more than half of a turn; what is
-    left is taken in small ones. `beside` is how many large blocks a turn takes.
+    Rows are taken in large blocks as long as they fill more than half of one; what is left is taken
+    in small ones.
     """
 
     call: Call
     programs: tuple[Program, ...]
     proof: Proof
-    beside: int
 
     def __post_init__(self) -> None:
         check_stacked(self.call, self.programs[0], self.proof)
@@ -74,13 +73,12 @@ class Packing:
         phases = tuple(
             Phase(
                 program.rows,
-                beside,
                 capacity,
                 self._function(program, types, len(consts), len(leaves)),
                 inputs,
                 tuple(range(len(outputs))),
             )
-            for program, beside, capacity in self._sizes(rows)
+            for program, capacity in self._sizes(rows)
         )
         loop = Loop(
             phases,
@@ -118,29 +116,28 @@ class Packing:
                 avals.append(jax.ShapeDtypeStruct((rows, *block.shape[1:]), block.dtype))
         return avals
 
-    def _sizes(self, rows: Any) -> list[tuple[Program, int, Any]]:
-        """Return each program with its blocks a turn, and how many there can be in all."""
+    def _sizes(self, rows: Any) -> list[tuple[Program, Any]]:
+        """Return each program with how many blocks of it there can be."""
         large, *others = self.programs
-        turn = large.rows * self.beside
-        found = [(large, self.beside, -(-rows // turn) * self.beside)]
-        return found + [(small, 1, -(-(turn // 2) // small.rows)) for small in others]
+        found = [(large, -(-rows // large.rows))]
+        return found + [(small, -(-(large.rows // 2) // small.rows)) for small in others]
 
     def _plan(self, real: Any, rows: Any) -> tuple[Any, Any]:
         """Return the plan and the order of a loop over the rows that are real."""
         count = real.sum(dtype=jnp.int32)
-        turn = self.programs[0].rows * self.beside
+        block = self.programs[0].rows
         numbers = jnp.arange(rows, dtype=jnp.int32)
         place = jnp.where(real, jnp.cumsum(real, dtype=jnp.int32) - 1, jnp.int32(rows))
-        order = jnp.zeros(rows + turn, jnp.int32)
+        order = jnp.zeros(rows + block, jnp.int32)
         order = order.at[place].set(numbers, mode="drop", unique_indices=True)
-        order = jnp.where(jnp.arange(rows + turn, dtype=jnp.int32) < count, order, order[0])
-        least = 0 if len(self.programs) == 1 else turn // 2
-        turns = count // turn
-        turns = turns + (count - turns * turn > least).astype(jnp.int32)
+        order = jnp.where(jnp.arange(rows + block, dtype=jnp.int32) < count, order, order[0])
+        least = 0 if len(self.programs) == 1 else block // 2
+        turns = count // block
+        turns = turns + (count - turns * block > least).astype(jnp.int32)
         plan = [count, jnp.int32(0), turns]
         for small in self.programs[1:]:
-            left = jnp.maximum(count - turns * turn, 0)
-            plan += [turns * turn, -(-left // small.rows)]
+            left = jnp.maximum(count - turns * block, 0)
+            plan += [turns * block, -(-left // small.rows)]
         return jnp.stack(plan), order
 
 

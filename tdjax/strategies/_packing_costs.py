@@ -12,27 +12,40 @@ ASSUMED = 0.75
 # A step's own batch is taken for the last rows if it is so large a part of a block, at least.
 _SMALLEST = 16
 _MOST_BLOCKS = 64
+_NEARLY = 1.05
+_READING = 0.25
 
 
-def has_small_blocks(block: int, batch: int) -> bool:
-    """Say whether blocks of one step's rows are good for rows that do not fill a block."""
-    return 2 * batch <= block <= _SMALLEST * batch
+def has_small_blocks(block: int, work: Work, batch: int, machine: Machine) -> bool:
+    """Say whether blocks of one step's rows are good for rows that do not fill a block.
+
+    They are where reading weights is a small part of what such a block does.
+    """
+    if not 2 * batch <= block <= _SMALLEST * batch:
+        return False
+    arithmetic = work.dot_flops / machine.dot_flops_s + work.conv_flops / machine.conv_flops_s
+    reading = work.weight_bytes / machine.bytes_s(work.weight_bytes)
+    return reading <= _READING * batch * arithmetic
 
 
 def best_block(work: Work, batch: int, time: int, machine: Machine) -> int:
-    """Return how many rows at once are predicted to be fastest, for half of all steps or for all.
+    """Return how many rows at once are predicted to be fastest, a quarter to all of steps real.
 
-    Blocks halve from all rows down to a 64th of them.
+    Blocks halve from all rows down to a 64th of them. Of those that are nearly as fast as the best,
+    the largest is taken: it adds gradients of weights up less often, and what convolutions contract
+    over is longer, which the prediction does not know.
     """
     rows = batch * time
     counts = [2**power for power in range(_MOST_BLOCKS.bit_length())]
     blocks = sorted({-(-rows // count) for count in counts}, reverse=True)
 
     def cost(block: int) -> float:
-        each = (packed_s(block, work, batch, time, part, machine) for part in (0.5, 1.0))
+        each = (packed_s(block, work, batch, time, part, machine) for part in (0.25, 0.5, 1.0))
         return sum(forward + gradient for forward, gradient in each)
 
-    return min(blocks, key=cost)
+    costs = {block: cost(block) for block in blocks}
+    least = min(costs.values())
+    return next(block for block in blocks if costs[block] <= _NEARLY * least)
 
 
 def packed_s(
@@ -52,7 +65,7 @@ def packed_s(
     filled = part * rows
     if block < rows:
         # The last block is half full on average; in smaller ones, half of one of these is lost.
-        filled += 0.5 * (batch if has_small_blocks(block, batch) else block)
+        filled += 0.5 * (batch if has_small_blocks(block, work, batch, machine) else block)
     count = max(1.0, min(filled, float(-(-rows // block) * block)) / block)
     blocks = Blocks(block, count, looped=True)  # type: ignore[arg-type]  # a part of a block
     # Outputs of all steps are set to zero first, and so are gradients of inputs.

@@ -66,8 +66,6 @@ class Phase:
 
     Attributes:
         rows: of a block.
-        beside: how many blocks a turn of the loop takes. They do not wait for each other: what one
-            leaves idle, the other may use.
         capacity: how many blocks there can be.
         function: takes what a block takes, and gives what it gives.
         inputs: what a block takes.
@@ -75,7 +73,6 @@ class Phase:
     """
 
     rows: int
-    beside: int
     capacity: Any
     function: Callable[[Sequence[Any]], Sequence[Any]]
     inputs: tuple[Input, ...]
@@ -140,18 +137,14 @@ def _turn(
     turn: Any,
     results: list[Any],
 ) -> list[Any]:
-    results, given = list(results), []
-    places = jnp.arange(phase.rows, dtype=order.dtype)
-    for number in range(phase.beside):
-        index = turn * phase.beside + number
-        start = first + index * phase.rows
-        rows = lax.dynamic_slice_in_dim(order, start, phase.rows)
-        block = _Block(loop.spread, index, rows, places < count - start)
-        taken = [block.take(each, operands[each.operand]) for each in phase.inputs]
-        given.append((block, phase.function(taken)))
-    for block, values in given:
-        for place, value in zip(phase.outputs, values, strict=True):
-            results[place] = block.give(loop.outputs[place].kind, results[place], value)
+    results = list(results)
+    start = first + turn * phase.rows
+    rows = lax.dynamic_slice_in_dim(order, start, phase.rows)
+    live = jnp.arange(phase.rows, dtype=order.dtype) < count - start
+    block = _Block(loop.spread, turn, rows, live)
+    values = phase.function([block.take(each, operands[each.operand]) for each in phase.inputs])
+    for place, value in zip(phase.outputs, values, strict=True):
+        results[place] = block.give(loop.outputs[place].kind, results[place], value)
     return results
 
 

@@ -11,10 +11,10 @@ from tdjax._call import Call, trace
 from tdjax._errors import StrategyError
 from tdjax._symbolic import is_symbolic
 from tdjax.costs.machine import current_machine
-from tdjax.costs.work import work_of
+from tdjax.costs.work import Work, work_of
 from tdjax.independence import Proven, prove
 from tdjax.strategies._eager import execute
-from tdjax.strategies._looping import for_loop, has_convolutions
+from tdjax.strategies._looping import for_loop
 from tdjax.strategies._packing_costs import best_block, has_small_blocks
 from tdjax.strategies.base import Strategy, check_chunk_size
 from tdjax.strategies.fold import Fold
@@ -33,7 +33,8 @@ class Packed(Strategy):
     Masked steps give 0, and no gradient. Rows must be independent, which is proven as for a fold.
 
     Rows that do not fill a block are taken in smaller ones, of the rows of one step, where those
-    are of a fitting size; else the last block is filled with copies of a row, which lead nowhere.
+    are of a fitting size and do not mostly read weights; else the last block is filled with copies
+    of a row, which lead nowhere.
 
     Args:
         chunk_size: rows at once; None for as many as the predicted costs suggest.
@@ -67,20 +68,13 @@ class Packed(Strategy):
         return self.run_proven(call, proven)
 
     def block(self, call: Call) -> int:
-        """Return how many rows of a traced call its step is to be traced on."""
-        chunk = self._chunk(call)
-        return chunk // _beside(call, chunk)
-
-    def _chunk(self, call: Call) -> int:
-        """Return how many rows are computed at once."""
+        """Return how many rows of a traced call are computed at once."""
         assert call.traced is not None
         rows = call.batch * call.time
         if is_symbolic(rows):
             return self.chunk_size or _SYMBOLIC
         if self.chunk_size is None:
-            has_rows = [role in ("rows", "spread") for role in call.roles]
-            work = work_of(call.traced.jaxpr, call.batch, has_rows)
-            return best_block(work, call.batch, call.time, current_machine())
+            return best_block(_work(call), call.batch, call.time, current_machine())
         return min(self.chunk_size, rows)
 
     def run_proven(self, call: Call, proven: Proven) -> Any:
@@ -89,32 +83,28 @@ class Packed(Strategy):
 
         proof, program = proven.proof, proven.block
         assert program is not None
-        chunk = self._chunk(call)
-        beside = _beside(call, chunk)
+        chunk = self.block(call)
         call = dataclasses.replace(call, roles=proof.roles)
         programs = [program]
-        if not is_symbolic(call.batch) and has_small_blocks(chunk, call.batch):
+        if not is_symbolic(call.batch) and has_small_blocks(
+            chunk, _work(call), call.batch, current_machine()
+        ):
             programs.append(proven.step)
         bare = tuple(for_loop(dataclasses.replace(each, consts=())) for each in programs)
-        packing = Packing(call.described(), bare, proof, beside)
+        packing = Packing(call.described(), bare, proof)
         operands = list(program.consts), list(call.leaves), call.mask
 
         def key() -> Any:
             step = proven.step.key
-            return step and (self, step, chunk, beside, call.layout(), proof.outputs)
+            return step and (self, step, chunk, call.layout(), proof.outputs)
 
         return jax.tree.unflatten(program.out_tree, execute(key, packing, *operands))
 
 
-def _beside(call: Call, chunk: int) -> int:
-    """Return in how many blocks beside each other the rows of a turn are computed.
-
-    Convolutions leave cores of a CPU idle, which those of another block use.
-    """
+def _work(call: Call) -> Work:
     assert call.traced is not None
-    if chunk % 2 or chunk < 4 or current_machine().platform != "cpu":
-        return 1
-    return 2 if has_convolutions(call.traced.jaxpr.bare) else 1
+    has_rows = [role in ("rows", "spread") for role in call.roles]
+    return work_of(call.traced.jaxpr, call.batch, has_rows)
 
 
 def _check(call: Call) -> None:

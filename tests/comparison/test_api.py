@@ -171,8 +171,9 @@ class Interrupted:
 
 
 def test_an_interrupted_session_keeps_what_was_measured():
+    from tdjax.comparison.job import Job
     from tdjax.comparison.rounds import Effort
-    from tdjax.comparison.session import Job, Session
+    from tdjax.comparison.session import Session
     from tdjax.comparison.subject import subject
     from tdjax.comparison.targets import resolve
     from tdjax.strategies import parse

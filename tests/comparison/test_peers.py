@@ -7,11 +7,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import tdjax
 from tdjax.cli import main
 from tdjax.comparison import Entry
 from tdjax.comparison.auto_standing import against_oracle, against_peers, geometric_mean
 from tdjax.comparison.peers import PEERS
 
+LENGTHS = np.array([2, 0])
+MASK = tdjax.lengths_to_mask(LENGTHS, 3)
 INSTALLED = [peer for peer in PEERS if peer.installed]
 
 
@@ -27,6 +30,15 @@ def test_a_rival_gives_the_loops_answer(peer):
     each = [step(weights, x[:, t], scale[:, t]) for t in range(9)]
     expected = jax.tree.map(lambda *leaves: np.stack(leaves, 1), *each)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5), found, expected)
+
+
+@pytest.mark.parametrize(
+    "keywords", [{"mask": MASK}, {"mask": MASK[..., None]}, {"seq_lengths": LENGTHS}]
+)
+def test_a_rival_gives_zeros_where_a_mask_keeps_nothing(keywords):
+    x = jnp.ones((2, 3, 4))
+    found = PEERS[0].run(jnp.cos, (x,), {**keywords}, 1, 1)
+    np.testing.assert_array_equal(found, jnp.where(MASK[..., None], jnp.cos(x), 0))
 
 
 @pytest.mark.parametrize("axes", [{"in_axes": 0, "out_axes": 1}, {"in_axes": 1, "out_axes": 0}])

@@ -180,7 +180,7 @@ def test_inputs_and_weights_are_not_stacked_for_the_backward_pass():
         return fun(weight, x, mask=FIVE).astype(jnp.float32).sum()
 
     forward, *_ = loops(jax.grad(loss, (0, 1)), WEIGHT, X)
-    assert [output.aval.shape for output in forward.outputs] == [(10, 3), (3, 4, 3), (1, 2, 3)]
+    assert [output.aval.shape for output in forward.outputs] == [(10, 3), (3, 4, 3)]
 
 
 def test_blocks_past_the_last_real_row_do_not_run():
@@ -199,7 +199,7 @@ def test_blocks_past_the_last_real_row_do_not_run():
         return (cotangent * 2,)
 
     watched.defvjp(lambda x: (watched(x), None), backward)
-    phase = Phase(2, 1, 4, lambda values: [watched(*values)], (Input(0, Kind.ROWS),), (0,))
+    phase = Phase(2, 4, lambda values: [watched(*values)], (Input(0, Kind.ROWS),), (0,))
     made = Loop((phase,), (Output(Kind.ROWS, jax.ShapeDtypeStruct((8,), "float32")),), None)
     order = jnp.array([1, 4, 6, 1, 1, 1, 1, 1, 1, 1], jnp.int32)
     plan = jnp.array([3, 0, 2], jnp.int32)
@@ -231,8 +231,7 @@ def test_it_is_traced_twice_and_compiled_once(strategy, count_compilations):
     assert compiled == []
 
 
-def test_blocks_of_convolutions_run_two_at_a_turn():
-    """The second may have no real row, and what is small is left to blocks of one step."""
+def test_what_fills_no_large_block_of_convolutions_is_left_to_blocks_of_one_step():
     frames, kernel = array(2, 5, 3, 3, 2), array(3, 3, 2, 2)
 
     def conv(kernel, x):
@@ -245,7 +244,7 @@ def test_blocks_of_convolutions_run_two_at_a_turn():
 
     ours = jax.jit(lambda mask: gradient(Packed(chunk_size=8), mask)(kernel, frames))
     theirs = jax.jit(lambda mask: gradient("fold", mask)(kernel, frames))
-    assert [phase.beside for phase in loops(ours, FIVE)[0].phases] == [2, 1]
+    assert [phase.rows for phase in loops(ours, FIVE)[0].phases] == [8, 2]
     for count in (3, 5, 9, 10):
         mask = jnp.arange(10).reshape(2, 5) >= 10 - count
         assert_same(ours(mask), theirs(mask), scale=20)
@@ -290,3 +289,17 @@ def test_what_it_needs_and_cannot_do():
     )
     with pytest.raises(StrategyError, match='strategy="vmap"'):
         fun(x, mask=jnp.ones((2, 3), bool))
+
+
+def test_within_a_fold_its_mask_counts_over_all_steps_and_the_way_out_is_named():
+    x, keep = array(2, 2, 3, 4), jnp.arange(12).reshape(2, 2, 3) % 5 < 2
+    inner = tdjax.time_distributed(jnp.tanh, strategy="packed")
+
+    def run(strategy):
+        return tdjax.time_distributed(lambda x, m: inner(x, mask=m), strategy=strategy)(x, keep)
+
+    with pytest.raises(StrategyError, match=r'inside it has strategy="packed".*strategy="vmap"'):
+        run("fold")
+    expected = jnp.where(keep[..., None], jnp.tanh(x), 0)
+    for strategy in ("vmap", "auto", tdjax.Fold(assume_independent=True)):
+        assert_same(run(strategy), expected)

@@ -12,8 +12,9 @@ from jax import lax
 
 import tdjax
 from tdjax.comparison import Comparison
+from tdjax.comparison.job import Job
 from tdjax.comparison.rounds import Effort
-from tdjax.comparison.session import Job, Limits, Session
+from tdjax.comparison.session import Limits, Session
 from tdjax.comparison.subject import subject
 from tdjax.comparison.targets import resolve
 from tdjax.strategies import parse
