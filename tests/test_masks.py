@@ -12,8 +12,6 @@ from oracle import assert_same, loop
 import tdjax
 from tdjax import Auto, Fold, Packed, Vmap
 
-pytestmark = pytest.mark.usefixtures("cheap_compilation")
-
 BATCH, TIME, FEATURES = 3, 5, 2
 
 STRATEGIES = [

@@ -12,6 +12,8 @@ from tdjax.comparison.hlo import Steps
 from tdjax.comparison.plot import kinds
 from tdjax.comparison.plot_density import ideal_s, series
 
+pytestmark = pytest.mark.usefixtures("optimised")
+
 X = jnp.ones((4, 6, 8))
 
 

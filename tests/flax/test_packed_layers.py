@@ -15,8 +15,6 @@ import tdjax
 from tdjax import Packed
 from tdjax.linen import TimeDistributed
 
-pytestmark = pytest.mark.usefixtures("cheap_compilation")
-
 KEY = jax.random.key(7)
 LENGTHS = jnp.array([5, 0, 2, 3])
 REAL = jnp.arange(TIME) < LENGTHS[:, None]

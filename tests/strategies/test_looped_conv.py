@@ -12,8 +12,6 @@ import tdjax
 from tdjax import time_distributed
 from tdjax.strategies._looped_conv import looped
 
-pytestmark = pytest.mark.usefixtures("cheap_compilation")
-
 # lhs, rhs, dimension numbers, and what else is not the default
 CONVOLUTIONS = {
     "1d, strided": ((2, 9, 4), (3, 4, 6), ("NWC", "WIO", "NWC"), {"window_strides": (2,)}),
