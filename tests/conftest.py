@@ -23,6 +23,15 @@ os.environ["KERAS_BACKEND"] = "jax"  # Keras chooses its backend when it is firs
 # XLA's compiler for CUDA weighs 4.6 GB: its tests run wherever it is installed.
 collect_ignore = [] if catalog.CUDA.installed else ["comparison/compiled/test_cuda.py"]
 
+# Most programs run once, so that compiling them is what the suite costs: no time goes into making
+# them fast, neither here nor in what tests start. Modules that look at programs ask for
+# `optimised` ones.
+os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
+jax.config.update("jax_disable_most_optimizations", True)
+if jax.__version_info__ < (0, 11):  # the older of XLA's emitters for CPUs, and four times as quick
+    flags = os.environ.get("XLA_FLAGS", "")
+    os.environ["XLA_FLAGS"] = f"{flags} --xla_cpu_use_fusion_emitters=false".strip()
+
 # Meshes are tested on devices that a CPU plays; not by XLA_FLAGS, which programs started by tests
 # would inherit.
 jax.config.update("jax_num_cpu_devices", 8)
@@ -73,8 +82,10 @@ def count_compilations():
 
 
 @pytest.fixture(scope="module")
-def cheap_compilation():
-    """Spend no time on optimising programs that run once."""
+def optimised():
+    """Compile as users do, here and in what tests start."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("JAX_DISABLE_MOST_OPTIMIZATIONS")
+        jax.config.update("jax_disable_most_optimizations", False)
+        yield
     jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)

@@ -12,8 +12,6 @@ from oracle import assert_same, loop
 import tdjax
 from tdjax import Auto, Fold, Packed, Vmap
 
-pytestmark = pytest.mark.usefixtures("cheap_compilation")
-
 BATCH, TIME, FEATURES = 3, 5, 2
 
 STRATEGIES = [
@@ -64,6 +62,16 @@ def total(fun, weight, x):
     return sum(jnp.sum(jnp.sin(y)) for y in jax.tree.leaves(fun(weight, x)))
 
 
+def output_and_gradients(fun, weight, x):
+    """Return the output of `fun` and the gradients of its total, from one program."""
+
+    @jax.jit
+    def both(weight, x):
+        return fun(weight, x), jax.grad(functools.partial(total, fun), (0, 1))(weight, x)
+
+    return both(weight, x)
+
+
 def reference(step, mask, weight, x):
     """Return the loop over real rows alone, laid out in steps: no padding is ever computed."""
     rows, times = np.nonzero(np.asarray(mask))
@@ -76,9 +84,9 @@ def reference(step, mask, weight, x):
 @functools.cache
 def over_real_rows(step, name):
     """Return values and gradients of `reference`."""
-    mask, weight = MASKS[name], array(FEATURES, FEATURES)
-    plain, clean = functools.partial(reference, step, mask), padded(mask, 1.0)
-    return plain(weight, clean), jax.grad(functools.partial(total, plain), (0, 1))(weight, clean)
+    mask = MASKS[name]
+    plain = functools.partial(reference, step, mask)
+    return output_and_gradients(plain, array(FEATURES, FEATURES), padded(mask, 1.0))
 
 
 @every_strategy
@@ -105,13 +113,13 @@ def test_padding_reaches_nothing(step, strategy):
 def test_padding_reaches_no_closed_over_weight(strategy):
     mask = MASKS["lengths"]
 
-    def loss(weight, x):
+    def run(weight, x):
         fun = tdjax.time_distributed(functools.partial(normalize, weight), strategy=strategy)
-        return jnp.sin(fun(x, mask=mask)).sum()
+        return fun(x, mask=mask)
 
-    ours = jax.grad(loss)(array(FEATURES, 3), padded(mask, jnp.nan))
-    plain = functools.partial(reference, normalize, mask)
-    theirs = jax.grad(functools.partial(total, plain))(array(FEATURES, 3), padded(mask, 1.0))
+    weight = array(FEATURES, FEATURES)
+    _, (ours, _) = output_and_gradients(run, weight, padded(mask, jnp.nan))
+    _, (theirs, _) = over_real_rows(normalize, "lengths")
     assert_same(ours, theirs, scale=20)
 
 
@@ -172,6 +180,11 @@ def test_a_parameter_called_mask_gets_its_slice(strategy, shape):
     assert_same(kept, by_hand)
 
 
+@jax.jit  # one program for all strategies
+def every_step(weight, x):
+    return loop(normalize, (weight, x), (None, 1))
+
+
 @every_strategy_that_keeps
 def test_kept_outputs_and_gradients_are_what_was_computed(strategy):
     mask, weight = MASKS["lengths"], array(FEATURES, 3)
@@ -179,11 +192,10 @@ def test_kept_outputs_and_gradients_are_what_was_computed(strategy):
     fun = tdjax.time_distributed(
         normalize, in_axes=(None, 1), strategy=strategy, masked_output="keep"
     )
-    masked = functools.partial(fun, mask=mask)
-    plain = lambda weight, x: loop(normalize, (weight, x), (None, 1))  # noqa: E731
-    assert_same(masked(weight, x), plain(weight, x))
-    ours = jax.grad(functools.partial(total, masked), (0, 1))(weight, x)
-    assert_same(ours, jax.grad(functools.partial(total, plain), (0, 1))(weight, x), scale=20)
+    output, gradients = output_and_gradients(functools.partial(fun, mask=mask), weight, x)
+    expected, expected_gradients = output_and_gradients(every_step, weight, x)
+    assert_same(output, expected)
+    assert_same(gradients, expected_gradients, scale=20)
 
 
 @pytest.mark.parametrize(
@@ -244,16 +256,14 @@ def test_values_of_one_step_may_be_padding(strategy):
     )
 
     def loss(x, scale):
-        return fun(x, scale, mask=mask).sum()
+        output = fun(x, scale, mask=mask)
+        return output.sum(), output
 
-    gradients = jax.grad(loss, (0, 1))(x, scale)
+    gradients, output = jax.jit(jax.grad(loss, (0, 1), has_aux=True))(x, scale)
     assert all(np.isfinite(gradient).all() for gradient in gradients)
     assert gradients[1][3] == 0
     clean = jnp.nan_to_num(scale)
-    assert_same(
-        fun(x, scale, mask=mask),
-        jnp.where(mask[..., None], jnp.tanh(x * clean[None, :, None]), 0.0),
-    )
+    assert_same(output, jnp.where(mask[..., None], jnp.tanh(x * clean[None, :, None]), 0.0))
 
 
 @every_strategy
@@ -267,6 +277,6 @@ def test_second_derivatives_stay_finite(strategy):
     def slope(weight, x):
         return (jax.grad(loss)(weight, x) ** 2).sum()
 
-    ours = jax.grad(slope, (0, 1))(array(FEATURES, 3), padded(mask, jnp.nan))
+    ours = jax.jit(jax.grad(slope, (0, 1)))(array(FEATURES, 3), padded(mask, jnp.nan))
     assert all(np.isfinite(gradient).all() for gradient in ours)
     assert np.all(np.asarray(ours[1])[~np.asarray(mask)] == 0)

@@ -13,8 +13,6 @@ from oracle import assert_same, loop
 import tdjax
 from tdjax import Auto, Fold, StrategyError, Vmap
 
-pytestmark = pytest.mark.usefixtures("cheap_compilation")
-
 X = array(3, 4, 2)
 X_EXPORT = array(4, 3, 3)
 STRATEGIES = [

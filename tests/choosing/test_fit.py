@@ -18,6 +18,8 @@ from tdjax.costs.predict import forward_s, gradient_s
 from tdjax.costs.work import Work
 from tdjax.strategies import candidates
 
+pytestmark = pytest.mark.usefixtures("optimised")
+
 TRUE = Machine(
     platform="cpu", dot_flops_s=1e11, conv_flops_s=1e11, transcendentals_s=1e10,
     near_bytes=2e6, far_bytes=32e6, near_bytes_s=8e10, far_bytes_s=2e10, memory_bytes_s=3e9,

@@ -4,12 +4,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from casebook import array
 
 import tdjax
 from tdjax.comparison import Comparison
 
-X = jax.random.normal(jax.random.key(0), (4, 6, 8))  # (batch, time, features)
-W = jax.random.normal(jax.random.key(1), (8, 5))
+X = array(4, 6, 8)  # (batch, time, features)
+W = array(8, 5)
 
 
 def dense(w, x):

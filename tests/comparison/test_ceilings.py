@@ -12,6 +12,8 @@ from tdjax.comparison.compiled import catalog
 from tdjax.comparison.published import peaks
 from tdjax.comparison.targets import Target, attached
 
+pytestmark = pytest.mark.usefixtures("optimised")
+
 
 def test_memory_limits_below_the_ridge_and_compute_above_it():
     device = Ceilings(flops_per_s=100.0, bytes_per_s=20.0, source="made up")

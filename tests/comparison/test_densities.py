@@ -16,6 +16,8 @@ from tdjax.comparison.hlo import Steps
 from tdjax.comparison.plot import kinds
 from tdjax.comparison.report import html
 
+pytestmark = pytest.mark.usefixtures("optimised")
+
 X = jnp.ones((4, 6, 8))
 
 

@@ -9,6 +9,8 @@ from tdjax.comparison.entry import Entry
 from tdjax.comparison.table import plain
 from tdjax.comparison.verdict import Verdict, judge
 
+pytestmark = pytest.mark.usefixtures("optimised")
+
 
 def entry(strategy, cycles=None, size=1e8, **other):
     known = {"program": strategy, "status": "ok", "compile_s": 1.0, "flops": 3e9, **other}

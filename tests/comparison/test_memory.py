@@ -10,6 +10,8 @@ from tdjax.comparison.compiled import catalog, client
 from tdjax.comparison.compiled.client import Client, CompileFailed
 from tdjax.comparison.compiled.travel import Parcel
 
+pytestmark = pytest.mark.usefixtures("optimised")
+
 MB = 1_000_000
 PARCEL = Parcel(b"", None, 0.0, 0.0, 1)
 

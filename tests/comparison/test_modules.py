@@ -1,13 +1,13 @@
 """Comparing Flax modules."""
 
 import flax.linen as nn
-import jax
 import pytest
+from casebook import array
 from flax import nnx
 
 import tdjax
 
-X = jax.random.normal(jax.random.key(0), (3, 4, 6))  # (batch, time, features)
+X = array(3, 4, 6)  # (batch, time, features)
 
 
 class Net(nn.Module):

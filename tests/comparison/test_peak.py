@@ -13,9 +13,12 @@ from tdjax.comparison.program import Building
 MB = 10**6
 LONG = 60.0
 
-pytestmark = pytest.mark.skipif(
-    not sys.platform.startswith("linux"), reason="elsewhere no peak can be asked for"
-)
+pytestmark = [
+    pytest.mark.usefixtures("optimised"),
+    pytest.mark.skipif(
+        not sys.platform.startswith("linux"), reason="elsewhere no peak can be asked for"
+    ),
+]
 
 
 @pytest.fixture(scope="module")

@@ -10,6 +10,8 @@ from tdjax.comparison.hlo import Movement, Place
 from tdjax.comparison.verdict import judge
 from tdjax.comparison.why import of_verdict, why
 
+pytestmark = pytest.mark.usefixtures("optimised")
+
 CONV = Place("conv_general_dilated", "Conv_0", "net.py:12")
 AROUND = Place(around=True)
 MOVED = Movement("transpose", "time before batch", CONV, 2, 103_000_000)

@@ -10,8 +10,6 @@ from tdjax import workloads
 from tdjax.comparison import suite
 from tdjax.strategies import parse
 
-pytestmark = pytest.mark.usefixtures("cheap_compilation")
-
 
 def products(jaxpr):
     """Count the dtypes of matrix products and convolutions, in inner programs as well."""

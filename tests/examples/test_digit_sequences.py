@@ -13,8 +13,6 @@ from rich.console import Console
 SCRIPT = Path(__file__).parents[2] / "examples" / "digit_sequences.py"
 SINGLE = 50  # steps on single images, before rows of up to three
 
-pytestmark = pytest.mark.usefixtures("cheap_compilation")
-
 
 @pytest.fixture(scope="module")
 def example():
@@ -42,7 +40,7 @@ def held_out(example, images):
 
 
 @pytest.fixture(scope="module")
-def trained(example, images, held_out, cheap_compilation):
+def trained(example, images, held_out):
     lines = io.StringIO()
     variables, curve = example.train(
         example.CheckDigit(), images[0], held_out, SINGLE + 10, 0, Console(file=lines), 3

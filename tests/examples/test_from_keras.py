@@ -13,14 +13,11 @@ import pytest
 
 from tdjax.linen import TimeDistributed
 
-pytestmark = [
-    pytest.mark.usefixtures("cheap_compilation"),
-    # Keras' own, when it reads its variables to save them: np.array(variable).
-    pytest.mark.filterwarnings(
-        r"ignore:__array__ implementation doesn't accept a copy keyword"
-        r":DeprecationWarning:keras\.src\.backend"
-    ),
-]
+# Keras' own, when it reads its variables to save them: np.array(variable).
+pytestmark = pytest.mark.filterwarnings(
+    r"ignore:__array__ implementation doesn't accept a copy keyword"
+    r":DeprecationWarning:keras\.src\.backend"
+)
 
 
 def load_example():

@@ -6,6 +6,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+from casebook import array
 from flax import nnx
 
 import tdjax
@@ -27,8 +28,7 @@ BATCH, TIME, FEATURES = 4, 5, 6
 
 
 def data(*shape: int, seed: int = 0) -> jax.Array:
-    shape = shape or (BATCH, TIME, FEATURES)
-    return jax.random.normal(jax.random.key(seed), shape)
+    return array(*(shape or (BATCH, TIME, FEATURES)), seed=seed)
 
 
 class Net(nn.Module):

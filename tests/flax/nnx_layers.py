@@ -9,6 +9,7 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from casebook import array, integers
 from flax import nnx
 
 from tdjax.nnx import TimeDistributed
@@ -43,7 +44,7 @@ class Case:
 
 def clip(*features: int, seed: int = 0) -> jax.Array:
     """Return one input, `(batch, time, *features)`."""
-    return jax.random.normal(jax.random.key(seed), (BATCH, TIME, *features))
+    return array(BATCH, TIME, *features, seed=seed)
 
 
 def rngs() -> nnx.Rngs:
@@ -196,7 +197,7 @@ CASES = (
     Case(
         "Embed",
         lambda: nnx.Embed(7, 4, rngs=rngs()),
-        (jax.random.randint(jax.random.key(0), (BATCH, TIME, 3), 0, 7),),
+        (integers(BATCH, TIME, 3, below=7),),
     ),
     Case(
         "MultiHeadAttention to another input",

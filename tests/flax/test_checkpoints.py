@@ -17,8 +17,6 @@ from flax_cases import STRATEGIES, Holder, Net, NnxNet, assert_close, data
 import tdjax
 from tdjax.linen import TimeDistributed
 
-pytestmark = pytest.mark.usefixtures("cheap_compilation")
-
 KEY = jax.random.key(5)
 OTHERS = ("vmap", "map", tdjax.Fold(chunk_size=3), "auto")
 

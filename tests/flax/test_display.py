@@ -15,8 +15,6 @@ import tdjax
 from tdjax import time_distributed
 from tdjax.linen import TimeDistributed
 
-pytestmark = pytest.mark.usefixtures("cheap_compilation")
-
 KEY = jax.random.key(17)
 PLAIN = {"console_kwargs": {"width": 240, "force_terminal": False}}
 

@@ -25,8 +25,6 @@ from flax_cases import (
 from tdjax import time_distributed
 from tdjax.linen import TimeDistributed
 
-pytestmark = pytest.mark.usefixtures("cheap_compilation")
-
 KEY = jax.random.key(13)
 LENGTHS = jnp.array([5, 2, 3, 1])
 REAL = jnp.arange(TIME) < LENGTHS[:, None]

@@ -18,8 +18,6 @@ from oracle import assert_same, loop, value_and_vjp
 import tdjax
 from tdjax.linen import TimeDistributed
 
-pytestmark = pytest.mark.usefixtures("cheap_compilation")
-
 KEY = jax.random.key(3)
 
 

@@ -23,8 +23,6 @@ from flax_cases import (
 import tdjax
 from tdjax.linen import TimeDistributed
 
-pytestmark = pytest.mark.usefixtures("cheap_compilation")
-
 KEY = jax.random.key(5)
 LENGTHS = jnp.array([5, 2, 3, 1])
 REAL = jnp.arange(TIME) < LENGTHS[:, None]

@@ -14,8 +14,6 @@ from oracle import assert_same, loop, value_and_vjp
 
 from tdjax.linen import TimeDistributed
 
-pytestmark = pytest.mark.usefixtures("cheap_compilation")
-
 KEY = jax.random.key(11)
 BATCH, TIME, FEATURES = 2, 4, 3
 SHAPE = (BATCH, TIME, FEATURES)

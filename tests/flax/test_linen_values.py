@@ -25,8 +25,6 @@ from flax_cases import (
 import tdjax
 from tdjax.linen import TimeDistributed
 
-pytestmark = pytest.mark.usefixtures("cheap_compilation")
-
 KEY = jax.random.key(7)
 
 LAYERS = {

@@ -11,8 +11,6 @@ from flax_cases import STRATEGIES, Holder, Net, assert_close, data
 import tdjax
 from tdjax.linen import TimeDistributed
 
-pytestmark = pytest.mark.usefixtures("cheap_compilation")
-
 KEY = jax.random.key(3)
 
 

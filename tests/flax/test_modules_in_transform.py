@@ -12,8 +12,6 @@ from flax_cases import Net, NnxNet, assert_close, assert_no_tracers, data
 import tdjax
 from tdjax import time_distributed
 
-pytestmark = pytest.mark.usefixtures("cheap_compilation")
-
 KEY = jax.random.key(2)
 
 

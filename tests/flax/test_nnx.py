@@ -22,8 +22,6 @@ from flax_cases import (
 import tdjax
 from tdjax.nnx import TimeDistributed
 
-pytestmark = pytest.mark.usefixtures("cheap_compilation")
-
 LENGTHS = jnp.array([5, 2, 3, 1])
 REAL = jnp.arange(TIME) < LENGTHS[:, None]
 

@@ -12,8 +12,6 @@ from nnx_layers import CASES, LENGTHS, TIME
 import tdjax
 from tdjax.nnx import TimeDistributed
 
-pytestmark = pytest.mark.usefixtures("cheap_compilation")
-
 STRATEGIES = ("vmap", "fold", "map", "unroll", tdjax.Fold(chunk_size=4))
 
 

@@ -14,8 +14,6 @@ from jax.sharding import PartitionSpec as P
 import tdjax
 from tdjax.nnx import TimeDistributed
 
-pytestmark = pytest.mark.usefixtures("cheap_compilation")
-
 BATCH, TIME, FEATURES = 4, 5, 6
 IN_ORDER = ("map", "unroll", tdjax.Vmap(chunk_size=1, remat=True), "auto")
 

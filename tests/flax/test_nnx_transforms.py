@@ -13,8 +13,6 @@ from flax_cases import STRATEGIES, WHOLE, assert_close, assert_no_tracers, data
 import tdjax
 from tdjax.nnx import TimeDistributed
 
-pytestmark = pytest.mark.usefixtures("cheap_compilation")
-
 BATCH, TIME, FEATURES = 4, 5, 6
 SOME = ("vmap", "fold", "auto")
 

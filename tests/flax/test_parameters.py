@@ -16,8 +16,6 @@ from flax_cases import FEATURES, Holder, Net, assert_close, data, loop
 import tdjax
 from tdjax.linen import TimeDistributed
 
-pytestmark = pytest.mark.usefixtures("cheap_compilation")
-
 KEY = jax.random.key(3)
 # Neither a strategy nor a time size shows in a tree.
 SETTINGS = (("vmap", 1), ("map", 2), (tdjax.Fold(chunk_size=3), 5), ("auto", 0))

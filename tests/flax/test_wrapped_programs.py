@@ -14,6 +14,8 @@ import tdjax
 from tdjax.comparison.hlo import canonical
 from tdjax.workloads.faster_rcnn.head import RoIHead
 
+pytestmark = pytest.mark.usefixtures("optimised")
+
 KEY = jax.random.key(0)
 
 LAYERS = {

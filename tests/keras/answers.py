@@ -2,10 +2,11 @@
 
 import jax
 import numpy as np
+from casebook import array
 
 
 def draw(shape, seed=0):
-    return jax.random.normal(jax.random.key(seed), shape)
+    return array(*shape, seed=seed)
 
 
 def values_and_gradients(run, *args):

@@ -14,8 +14,6 @@ from keras_models import arrays_of, redrawn
 
 from tdjax.linen import TimeDistributed
 
-pytestmark = pytest.mark.usefixtures("cheap_compilation")
-
 STRATEGIES = ("vmap", "fold", "map", "auto")
 BATCH, TIME, FEATURES = 3, 4, 5
 LENGTHS = jnp.array([4, 1, 2])

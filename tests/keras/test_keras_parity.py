@@ -14,8 +14,6 @@ from parity_cases import BATCH, CASES
 
 import tdjax
 
-pytestmark = pytest.mark.usefixtures("cheap_compilation")
-
 STRATEGIES = ("vmap", "fold", "map", "auto")
 
 

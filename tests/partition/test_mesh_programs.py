@@ -10,8 +10,6 @@ from jax.sharding import PartitionSpec as P
 import tdjax
 from tdjax import Fold, Vmap
 
-pytestmark = pytest.mark.usefixtures("cheap_compilation")
-
 STRATEGIES = [Vmap(), Fold(), Fold(chunk_size=2, unroll=True)]
 
 

@@ -15,8 +15,6 @@ from oracle import assert_same, is_array, loop, value_and_vjp
 import tdjax
 from tdjax import Auto, Fold, Packed, StrategyError, Vmap
 
-pytestmark = pytest.mark.usefixtures("cheap_compilation")
-
 BOTH = P("data", "seq")
 TIME_ALONE = P(None, "seq")
 # Their batch is spread as well, or they close over arrays, keep derivative rules, loop or branch.

@@ -53,9 +53,6 @@ REPRESENTATIVE = (
 )
 
 
-pytestmark = pytest.mark.usefixtures("cheap_compilation")
-
-
 def compiled(fun, case, args):
     """Return value and vjp of `fun(weights, args)`, under jit."""
     leaves, tree = jax.tree.flatten((case.weights, args))

@@ -13,8 +13,6 @@ import tdjax
 from tdjax import Packed, StrategyError
 from tdjax._equation import all_equations
 
-pytestmark = pytest.mark.usefixtures("cheap_compilation")
-
 MASKS = {
     "some": jnp.array([[1, 0, 1], [0, 0, 0], [1, 1, 1], [0, 1, 0]], bool),
     "none": jnp.zeros((BATCH, TIME), bool),

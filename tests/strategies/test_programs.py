@@ -12,6 +12,8 @@ from oracle import assert_same
 import tdjax
 from tdjax import Auto, Fold, Vmap
 
+pytestmark = pytest.mark.usefixtures("optimised")
+
 
 def dense(params, x):
     return jax.nn.relu(x @ params["kernel"] + params["bias"][None])

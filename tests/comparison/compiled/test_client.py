@@ -13,6 +13,8 @@ from tdjax.comparison.compiled import catalog
 from tdjax.comparison.compiled.client import Client, Closed, CompileFailed
 from tdjax.comparison.compiled.travel import pack
 
+pytestmark = pytest.mark.usefixtures("optimised")
+
 LONG = 300
 
 

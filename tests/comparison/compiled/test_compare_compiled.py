@@ -19,6 +19,8 @@ from tdjax.comparison.subject import subject
 from tdjax.comparison.targets import resolve
 from tdjax.strategies import parse
 
+pytestmark = pytest.mark.usefixtures("optimised")
+
 LONG = 300
 X = jnp.ones((4, 6, 8))  # (batch, time, features)
 W = jnp.ones((8, 5))

@@ -7,6 +7,8 @@ from jax.sharding import AbstractMesh, AxisType, NamedSharding, PartitionSpec
 
 import tdjax
 
+pytestmark = pytest.mark.usefixtures("optimised")
+
 X = jnp.ones((4, 8, 6, 6, 8))  # (batch, time, height, width, channels)
 KERNEL = jnp.ones((3, 3, 8, 8))
 MESH = AbstractMesh((2, 4), ("data", "seq"), axis_types=(AxisType.Auto,) * 2)

@@ -7,6 +7,8 @@ from jax import lax
 
 import tdjax
 
+pytestmark = pytest.mark.usefixtures("optimised")
+
 LONG = 300
 LABELS = ("NHWC", "HWIO", "NHWC")
 CLIP = jnp.ones((4, 6, 16, 16, 32), jnp.bfloat16)  # (batch, time, height, width, channels)

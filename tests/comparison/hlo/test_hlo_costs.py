@@ -7,6 +7,8 @@ from jax import lax
 
 from tdjax.comparison import hlo
 
+pytestmark = pytest.mark.usefixtures("optimised")
+
 
 def compiled(function, *arguments):
     return jax.jit(function).lower(*arguments).compile()

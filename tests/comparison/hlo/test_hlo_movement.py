@@ -12,6 +12,8 @@ from tdjax.comparison import hlo
 from tdjax.comparison.hlo import Steps
 from tdjax.comparison.hlo.place import place
 
+pytestmark = pytest.mark.usefixtures("optimised")
+
 HERE = "test_hlo_movement.py:"
 X = jnp.ones((5, 7, 6, 6, 3))  # (batch, time, height, width, channels)
 STEPS = Steps(batch=5, time=7)

@@ -2,8 +2,11 @@
 
 import jax
 import jax.numpy as jnp
+import pytest
 
 from tdjax.comparison import hlo
+
+pytestmark = pytest.mark.usefixtures("optimised")
 
 PROGRAM = """\
 HloModule jit_f, is_scheduled=true, entry_computation_layout={(f32[4,2]{1,0})->f32[2,4]{1,0}}

@@ -5,6 +5,8 @@ import pytest
 from tdjax.comparison import hlo
 from tdjax.comparison.hlo.trips import trip_count
 
+pytestmark = pytest.mark.usefixtures("optimised")
+
 # As libtpu writes it: the counter is copied between memories, and no trip count is noted.
 LOOP = """\
 HloModule jit_f
