@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 import jax
+import jax.numpy as jnp
 from jax.sharding import NamedSharding, PartitionSpec
 
 from tdjax._axes import broadcast_axes, normalize_out_axis
@@ -232,11 +233,12 @@ class Cut:
 
 def _cut(call: Call, strategy: Strategy | None, where: Placement) -> Cut:
     """Return how to cut a call, if its blocks can be computed by themselves."""
-    if call.axis_name is not None:
+    if call.axis_name is not None and where.time:
         raise StrategyError(
             f"{call.title} has axis_name={call.axis_name!r} for the steps, which are spread over "
-            f"the mesh: every block would talk to its own steps alone. Leave out axis_name, or "
-            f"use partition=PartitionSpec(), which leaves spreading to XLA."
+            f"{sequence(where.time)}: every block would talk to its own steps alone. Spread the "
+            f"batch alone, leave out axis_name, or use partition=PartitionSpec(), which leaves "
+            f"spreading to XLA."
         )
     if where.explicit:
         call = hoisted(call)
@@ -247,14 +249,28 @@ def _cut(call: Call, strategy: Strategy | None, where: Placement) -> Cut:
     with in_block(where):
         if assumed:
             return Cut(call, where, _by_shape(call, rows))
-        proven = prove(call, rows)
+        proven = prove(call if call.axis_name is None else _one_of_equals(call), rows)
     if not proven.proof.independent:
         refuse(call, where, proven.proof.reason)
     assert proven.block is not None
     call = dataclasses.replace(call, roles=proven.proof.roles)
     noise = find_noise(call.title, proven.step, proven.block) if where.batch else None
-    traced = proven.block if noise is None and proven.block.rows == rows else None
+    known = noise is None and call.axis_name is None and proven.block.rows == rows
+    traced = proven.block if known else None
     return Cut(call, where, proven.proof.outputs if where.batch else None, traced, noise)
+
+
+def _one_of_equals(call: Call) -> Call:
+    """Return a call without a name for time, for its proof: as if all steps were the same one.
+
+    What a step says to others along time goes to the same place in each, so to the same row.
+    """
+
+    def step(leaves: list[Any]) -> Any:
+        mapped = jax.vmap(lambda _: call.step(leaves), axis_name=call.axis_name)
+        return jax.tree.map(lambda output: output[0], mapped(jnp.arange(call.time)))
+
+    return dataclasses.replace(call, step=step, axis_name=None)
 
 
 def in_block(where: Placement) -> contextlib.AbstractContextManager:
