@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from tdjax.partition import Noise, Placement
+from tdjax.strategies._padding import Source, first_real
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -43,6 +44,26 @@ class Block:
     def summed(self, value: Any) -> Any:
         """Return the sum over the steps of all devices."""
         return jax.lax.psum(value, self.where.time) if self.where.time else value
+
+    def first_real(self, real: Any) -> Source:
+        """Return the first real row of all devices, where it lies in `real`, `(rows, steps)`."""
+        here = first_real(real)
+        rows, steps = real.shape
+        row = here.row + (jax.lax.axis_index(self.where.batch) * rows if self.where.batch else 0)
+        step = here.step + self.first_step(steps)
+        time = steps * self.where.time_blocks
+        total = rows * self.where.batch_blocks * time
+        place = row * time + step + jnp.where(here.exists, 0, total)
+        first = jax.lax.pmin(place, self.where.names)
+
+        def given(copy: Any) -> Any:
+            if jnp.issubdtype(copy.dtype, jax.dtypes.extended):
+                return copy
+            chosen = jnp.where(place == first, copy, jnp.zeros_like(copy))
+            return jax.lax.psum(chosen, self.where.names).astype(copy.dtype)
+
+        steps_real = self.anywhere(here.steps, self.where.batch)
+        return Source(here.row, here.step, first < total, steps_real, given)
 
     def anywhere(self, flags: Any, names: tuple[str, ...]) -> Any:
         """Say whether a flag is set on any device along these mesh axes."""

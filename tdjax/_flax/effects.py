@@ -34,6 +34,7 @@ class Effects:
         noise: the shapes of the noise that it draws, in order.
         program: the step as it was traced.
         along_time: whether it talks to the other steps.
+        axes: where time is in each of its inputs.
     """
 
     written: dict[str, Depends]
@@ -41,6 +42,12 @@ class Effects:
     noise: list[tuple[str, tuple]]
     program: Program
     along_time: bool
+    axes: tuple[int | None, ...]
+
+    def local_to(self, axis_name: str) -> list[str]:
+        """Return the variables whose new values differ between devices along an axis of a mesh."""
+        found = _written(self.program, self.axes, axis_name)
+        return [name for name, depends in found.items() if depends is Depends.ITS_STEP]
 
 
 def find_effects(call: Call, axis_name: str) -> Effects:
@@ -50,17 +57,23 @@ def find_effects(call: Call, axis_name: str) -> Effects:
     """
     program, closed = trace_along(call, call.batch, axis_name)
     _, groups = jax.tree.unflatten(program.out_tree, program.out_avals)
-    inputs = [Depends.NOTHING if axis is None else Depends.ITS_STEP for axis in call.axes]
-    nothing = [Depends.NOTHING] * len(program.jaxpr.constvars)
-    found = _follow(program.jaxpr, [*nothing, *inputs], axis_name)
-    positions = jax.tree.unflatten(program.out_tree, found)
     return Effects(
-        written=positions[1][EQUAL],
+        written=_written(program, call.axes, axis_name),
         shapes=groups[EQUAL],
         noise=list(draws(closed.jaxpr)),
         program=program,
         along_time=uses_axis(closed, axis_name),
+        axes=call.axes,
     )
+
+
+def _written(program: Program, axes: Sequence[int | None], axis_name: str) -> dict[str, Depends]:
+    """Return what the variables that a step writes depend on, along a named axis."""
+    inputs = [Depends.NOTHING if axis is None else Depends.ITS_STEP for axis in axes]
+    nothing = [Depends.NOTHING] * len(program.jaxpr.constvars)
+    found = _follow(program.jaxpr, [*nothing, *inputs], axis_name)
+    written: dict[str, Depends] = jax.tree.unflatten(program.out_tree, found)[1][EQUAL]
+    return written
 
 
 def _follow(jaxpr: Any, inputs: Sequence[Depends], axis_name: str) -> list[Depends]:

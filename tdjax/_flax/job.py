@@ -24,7 +24,7 @@ from tdjax._flax.scalars import is_scalar, scalars_inside
 from tdjax._flax.signature import parameter_names, takes_mask
 from tdjax._transform import TimeDistributed
 from tdjax.strategies import Fold, Strategy, Vmap
-from tdjax.strategies._padding import fill, real_steps
+from tdjax.strategies._padding import fill, first_real, real_steps
 
 EQUAL, EACH, ROWS, SCALARS = "equal", "each", "rows", "scalars"
 _OUT_AXES = {EQUAL: None, EACH: 0, ROWS: 1, SCALARS: 0}
@@ -124,8 +124,7 @@ class Job:
             statistics = None
             names = self._averaged(way)
             if way.masked or names or way.frozen:
-                counted = _counted(mask) if way.masked else None
-                statistics = Statistics(names, counted, way.frozen)
+                statistics = Statistics(names, _rows(mask) if way.masked else None, way.frozen)
             with scalars_inside() as scalars:
                 output, after = layer(variables, keys, args, kwargs, statistics)
             return output, _sort(layer, variables, after, way, scalars)
@@ -164,7 +163,8 @@ class Job:
         names = [name for name, value in self.layer.variables.items() if is_array(value)]
         held = [self.layer.variables[name] for name in names]
         real = real_steps(self.mask)
-        held, leaves = fill(self.bound, real, held, list(self.bound.leaves))
+        find = first_real if self.block is None else self.block.first_real
+        held, leaves = fill(self.bound, real, held, list(self.bound.leaves), find)
         flat, tree = jax.tree.flatten(self.args)
         filled = iter(leaves)
         merged = [next(filled) if is_array(leaf) else leaf for leaf in flat]
@@ -172,10 +172,9 @@ class Job:
         return variables, jax.tree.unflatten(tree, merged)
 
 
-def _counted(mask: Any) -> Any:
-    """Return which rows count: the real ones, or all where none is, so that no mean is 0 / 0."""
-    real = mask if mask.ndim == 1 else mask.any(axis=tuple(range(1, mask.ndim)))
-    return real | ~real.any()
+def _rows(mask: Any) -> Any:
+    """Return which rows of a step are real."""
+    return mask if mask.ndim == 1 else mask.any(axis=tuple(range(1, mask.ndim)))
 
 
 def _sort(

@@ -7,9 +7,8 @@ partitioning metadata, `nn.remat` around or inside. All that is not public in Fl
 
 from __future__ import annotations
 
-import contextlib
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import flax.linen as nn
@@ -19,9 +18,9 @@ from flax.core import lift
 from flax.core.scope import LazyRng
 from flax.linen.transforms import lift_direct_transform
 
-from tdjax._flax.batch_norm import batch_norm_mask, with_axes
 from tdjax._flax.keys import typed
 from tdjax._flax.layer import Layer, Role, Statistics
+from tdjax._flax.linen_batch_norm import normalising_with
 from tdjax._flax.shape_checks import check_once
 
 Inside = Callable[["LinenLayer"], tuple[Any, dict[str, Any]]]
@@ -138,7 +137,7 @@ class LinenLayer(Layer):
         if self._initialized:
             for scope in jax.tree.leaves(inner):
                 scope.flags = scope.flags.copy({"initializing": False})
-        with _normalising_over(statistics):
+        with normalising_with(statistics):
             output = self._core(inner, *args, **kwargs)
         flat, tree = jax.tree_util.tree_flatten_with_path(self._repack_fn(inner))
         self._paths.update((_name(path), path) for path, _ in flat)
@@ -254,37 +253,3 @@ def _restore(counters: dict, saved: dict) -> None:
             _restore(counters.setdefault(key, {}), value)
         else:
             counters[key] = value
-
-
-_RUNNING = "use_running_average"
-
-
-@contextlib.contextmanager
-def _normalising_over(statistics: Statistics | None) -> Iterator[None]:
-    """Make every `nn.BatchNorm` inside average over the named axis and count real rows alone."""
-    if statistics is None:
-        yield
-        return
-
-    def intercept(call: Any, args: tuple, kwargs: dict[str, Any], context: Any) -> Any:
-        module = context.module
-        if not isinstance(module, nn.BatchNorm) or context.method_name != "__call__":
-            return call(*args, **kwargs)
-        if statistics.mask is not None:
-            x = args[0] if args else kwargs["x"]
-            kwargs = {**kwargs, "mask": batch_norm_mask(statistics.mask, x, kwargs.get("mask"))}
-        given = module.axis_name, module.use_running_average
-        if statistics.axis_names:
-            names = with_axes(module.axis_name, statistics.axis_names)
-            object.__setattr__(module, "axis_name", names)
-        if statistics.frozen:
-            args, kwargs = args[:1], {k: v for k, v in kwargs.items() if k != _RUNNING}
-            object.__setattr__(module, _RUNNING, True)
-        try:
-            return call(*args, **kwargs)
-        finally:
-            for name, value in zip(("axis_name", _RUNNING), given, strict=True):
-                object.__setattr__(module, name, value)
-
-    with nn.intercept_methods(intercept):
-        yield

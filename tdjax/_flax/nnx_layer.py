@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
-import contextvars
-import functools
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import jax
 from flax import nnx
 
-from tdjax._flax.batch_norm import batch_norm_mask, with_axes
 from tdjax._flax.keys import typed
 from tdjax._flax.layer import Layer, Role, Statistics
+from tdjax._flax.nnx_batch_norm import normalising_with
 from tdjax._flax.signature import without_self
 
 Path = tuple[Any, ...]
@@ -103,7 +100,7 @@ class NnxLayer(Layer):
             entering.append((path, _replaced(held, jax.tree.unflatten(tree, values))))
         nodes = nnx.merge(self._graph, nnx.from_flat_state(entering))
         module = nodes.pop("layer")
-        with _normalising_over(module, statistics):
+        with normalising_with(module, statistics):
             output = self._function(module, *args, **{**kwargs, **nodes})
         _, state = nnx.split({"layer": module, **nodes})
         self._leaving = nnx.to_flat_state(state)
@@ -186,58 +183,3 @@ def _variable_type(item: Any) -> type:
     raise TypeError(
         f"sum_collections holds {item!r}; it must hold types of nnx.Variable or their names."
     )
-
-
-_mask: contextvars.ContextVar[Any] = contextvars.ContextVar("tdjax_batch_norm_mask", default=None)
-
-
-@contextlib.contextmanager
-def _normalising_over(module: nnx.Module, statistics: Statistics | None) -> Iterator[None]:
-    """Make every `nnx.BatchNorm` inside average over the named axis and count real rows alone."""
-    if statistics is None:
-        yield
-        return
-    layers = [m for _, m in nnx.iter_modules(module) if isinstance(m, nnx.BatchNorm)]
-    before = [(m, m.axis_name, type(m)) for m in layers]
-    token = _mask.set(statistics.mask)
-    try:
-        for layer in layers:
-            if statistics.axis_names:
-                names = with_axes(layer.axis_name, statistics.axis_names)
-                object.__setattr__(layer, "axis_name", names)
-            if statistics.mask is not None:
-                object.__setattr__(layer, "__class__", _counting(type(layer)))
-            if statistics.frozen:
-                object.__setattr__(layer, "__class__", _frozen(type(layer)))
-        yield
-    finally:
-        _mask.reset(token)
-        for layer, axis_name, kind in before:
-            object.__setattr__(layer, "__class__", kind)
-            layer.axis_name = axis_name
-
-
-@functools.cache
-def _counting(kind: type) -> type:
-    """Return a BatchNorm that counts the rows of the mask that is set while it is called.
-
-    NNX has no way to intercept calls, so the copy that runs changes its class for the call.
-    """
-
-    class BatchNorm(kind):
-        def __call__(self, x: Any, *args: Any, mask: Any = None, **kwargs: Any) -> Any:
-            rows = batch_norm_mask(_mask.get(), x, mask)
-            return super().__call__(x, *args, mask=rows, **kwargs)
-
-    return BatchNorm
-
-
-@functools.cache
-def _frozen(kind: type) -> type:
-    """Return a BatchNorm that takes its running statistics, whatever it is told."""
-
-    class BatchNorm(kind):
-        def __call__(self, x: Any, *args: Any, use_running_average: Any = None, **kw: Any) -> Any:
-            return super().__call__(x, use_running_average=True, **kw)
-
-    return BatchNorm

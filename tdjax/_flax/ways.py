@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from tdjax._equation import uses_axis
 from tdjax._errors import StrategyError
 from tdjax._flax.effects import Depends, Effects
 from tdjax._flax.job import Job, Way
@@ -21,29 +20,24 @@ def choose_ways(job: Job, effects: Effects | None) -> list[Way]:
     strategy, pooled = job.options.strategy, job.options.pooled
     statistics = written(job, effects, "statistic")
     if statistics and pooled is False:
-        _check_spread(job, effects, [], job.mask is not None and bool(_batch_axes(job)))
+        check_spread(job, effects, [])
         return [_each_step(job)]
     if statistics:
         local = [name for name, depends in statistics.items() if depends is Depends.ITS_STEP]
-        _check_spread(job, effects, local, job.mask is not None)
+        check_spread(job, effects, local)
         return _pooled(job, local)
     if pooled is True:
         return [Way(Fold() if isinstance(strategy, Auto) else strategy, pooled=True)]
     return [Way(strategy)]
 
 
-def _batch_axes(job: Job) -> tuple[str, ...]:
-    return () if job.block is None else job.block.where.batch
-
-
-def _check_spread(job: Job, effects: Effects | None, local: list[str], uneven: bool) -> None:
+def check_spread(job: Job, effects: Effects | None, local: list[str]) -> None:
     """Raise StrategyError unless batch statistics can be those of all devices.
 
     Args:
         job: the call, or a device's part of it.
         effects: what a step writes.
         local: statistics that are not averaged over a named axis.
-        uneven: whether the number of rows that count may differ between devices.
     """
     if job.block is None:
         return
@@ -55,18 +49,13 @@ def _check_spread(job: Job, effects: Effects | None, local: list[str], uneven: b
             f"Use partition=PartitionSpec(), which leaves spreading to XLA, or pooled=False."
         )
     assert effects is not None
-    alone = [axis for axis in _batch_axes(job) if not uses_axis(effects.program.jaxpr, axis)]
-    if local or alone:
+    apart = {name for axis in job.block.where.batch for name in effects.local_to(axis)}
+    local = sorted({*local, *apart.intersection(written(job, effects, "statistic"))})
+    if local:
         raise StrategyError(
-            f"{title} updates batch statistics without averaging over a named axis as flax's "
+            f"{title} updates {', '.join(local)} without averaging over a named axis as flax's "
             f"BatchNorm does, so that they would be those of one device: the rows are spread over "
             f"{over}. Use partition=PartitionSpec(), which leaves spreading to XLA."
-        )
-    if uneven:
-        raise StrategyError(
-            f"{title} updates batch statistics, and a mask leaves a different number of rows on "
-            f"every device along {over}, which would weigh alike. Use "
-            f"partition=PartitionSpec(), which leaves spreading to XLA; evaluation takes masks."
         )
 
 
@@ -168,8 +157,8 @@ def _counts(job: Job, effects: Effects | None) -> bool:
 
 def _check_order(job: Job) -> None:
     """Raise StrategyError if steps that hand on state are on different devices."""
-    if job.options.state == "carry" and job.block is not None:
+    if job.options.state == "carry" and job.block is not None and job.block.where.time:
         raise StrategyError(
             f'{job.layer.title} has state="carry", whose steps run one after the other, and they '
-            f"are spread over a mesh. Use partition=PartitionSpec()."
+            f"are spread over a mesh. Spread the batch alone, or use partition=PartitionSpec()."
         )

@@ -7,6 +7,8 @@ through which no gradient flows, and its output is dropped.
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -22,7 +24,39 @@ def real_steps(mask: Any) -> Any:
     return mask if mask.ndim == 2 else mask.any(axis=tuple(range(2, mask.ndim)))
 
 
-def fill(call: Call, real: Any, consts: list[Any], leaves: list[Any]) -> tuple[list, list]:
+@dataclasses.dataclass(frozen=True, eq=False)
+class Source:
+    """A real row, of which padding becomes copies.
+
+    Attributes:
+        row, step: where it is.
+        exists: whether there is any.
+        steps: which steps have real rows, `(time,)`.
+        given: takes what is there, returns what is to be copied.
+    """
+
+    row: Any
+    step: Any
+    exists: Any
+    steps: Any
+    given: Callable[[Any], Any]
+
+
+def first_real(real: Any) -> Source:
+    """Return the first row that is real."""
+    flat = real.reshape(-1)
+    where = jnp.argmax(flat)
+    row, step = where // real.shape[1], where % real.shape[1]
+    return Source(row, step, flat.any(), real.any(axis=0), lambda copy: copy)
+
+
+def fill(
+    call: Call,
+    real: Any,
+    consts: list[Any],
+    leaves: list[Any],
+    find: Callable[[Any], Source] = first_real,
+) -> tuple[list, list]:
     """Return constants and leaves from which masked rows have vanished, values and gradients.
 
     With no real row at all there is nothing to copy; then the arrays that all steps share are cut
@@ -30,42 +64,39 @@ def fill(call: Call, real: Any, consts: list[Any], leaves: list[Any]) -> tuple[l
     """
     if is_concrete_shape(real.shape) and real.size == 0:
         return consts, leaves
-    flat = real.reshape(-1)
-    where = jnp.argmax(flat)
-    row, step = where // real.shape[1], where % real.shape[1]
-    any_real = flat.any()
+    source = find(real)
 
     def guard(array: Any) -> Any:
         if not jnp.issubdtype(array.dtype, jnp.inexact):
             return array
-        return jnp.where(any_real, array, jax.lax.stop_gradient(array))
+        return jnp.where(source.exists, array, jax.lax.stop_gradient(array))
 
     filled = []
     for leaf, axis, role in zip(leaves, call.axes, call.roles, strict=True):
         if role == "rows":
-            filled.append(_fill_rows(leaf, axis, real, row, step))
+            filled.append(_fill_rows(leaf, axis, real, source))
         elif role == "step":
-            filled.append(_fill_steps(leaf, axis, real.any(axis=0)))
+            filled.append(_fill_steps(leaf, axis, source))
         else:
             filled.append(guard(leaf))
     return [guard(jnp.asarray(const)) for const in consts], filled
 
 
-def _fill_rows(leaf: Any, axis: Any, real: Any, row: Any, step: Any) -> Any:
+def _fill_rows(leaf: Any, axis: Any, real: Any, source: Source) -> Any:
     rows_axis = 0 if axis else 1
-    copy = jax.lax.dynamic_slice_in_dim(leaf, step, 1, axis)
-    copy = jax.lax.dynamic_slice_in_dim(copy, row, 1, rows_axis)
+    copy = jax.lax.dynamic_slice_in_dim(leaf, source.step, 1, axis)
+    copy = jax.lax.dynamic_slice_in_dim(copy, source.row, 1, rows_axis)
     keep = real if axis else real.T
     keep = keep.reshape(
         [size if i in (rows_axis, axis) else 1 for i, size in enumerate(leaf.shape)]
     )
-    return jnp.where(keep, leaf, _cut(copy))
+    return jnp.where(keep, leaf, source.given(_cut(copy)))
 
 
-def _fill_steps(leaf: Any, axis: Any, real: Any) -> Any:
-    copy = jax.lax.dynamic_slice_in_dim(leaf, jnp.argmax(real), 1, axis)
-    keep = real.reshape([-1 if i == axis else 1 for i in range(leaf.ndim)])
-    return jnp.where(keep, leaf, _cut(copy))
+def _fill_steps(leaf: Any, axis: Any, source: Source) -> Any:
+    copy = jax.lax.dynamic_slice_in_dim(leaf, source.step, 1, axis)
+    keep = source.steps.reshape([-1 if i == axis else 1 for i in range(leaf.ndim)])
+    return jnp.where(keep, leaf, source.given(_cut(copy)))
 
 
 def _cut(copy: Any) -> Any:

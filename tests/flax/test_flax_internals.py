@@ -12,6 +12,8 @@ from flax.core.scope import LazyRng, Scope
 from flax.core.tracers import current_trace
 from flax.linen.transforms import lift_direct_transform
 
+from tdjax._flax.linen_batch_norm import is_normalisation
+
 
 def test_pack_takes_filters_and_gives_four_things_to_its_function():
     parameters = list(inspect.signature(lift.pack).parameters)
@@ -48,6 +50,23 @@ def test_batch_norms_have_an_axis_name_and_a_mask():
         assert "mask" in inspect.signature(kind.__call__).parameters
     assert nn.BatchNorm().axis_name is None
     assert nnx.BatchNorm(2, rngs=nnx.Rngs(0)).axis_name is None
+
+
+def test_what_is_intercepted_says_whose_method_it_is():
+    class Own(nn.BatchNorm):
+        @nn.compact
+        def __call__(self, x):
+            return super().__call__(x)
+
+    seen = []
+
+    def intercept(call, args, kwargs, context):
+        seen.append(is_normalisation(context))
+        return call(*args, **kwargs)
+
+    with nn.intercept_methods(intercept):
+        Own(use_running_average=True).init(jax.random.key(0), jax.numpy.ones((2, 3)))
+    assert seen == [False, True]
 
 
 def test_captures_are_kept_where_summed_types_expect_them():

@@ -87,9 +87,9 @@ def test_inside_a_block():
 
 def test_a_name_for_time():
     with pytest.raises(
-        StrategyError, match=r"axis_name='time' .* Leave out axis_name, or use partition"
+        StrategyError, match=r"axis_name='time' .*spread over 'seq'.* Spread the batch alone"
     ):
-        call(P("data"), axis_name="time")
+        call(P("data", "seq"), axis_name="time")
 
 
 def test_rows_that_cannot_be_cut():

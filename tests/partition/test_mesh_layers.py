@@ -59,13 +59,13 @@ def variables_of(layer):
     return jax.jit(tdjax.linen.TimeDistributed(layer).init)(keys, X)
 
 
-def both(mesh, partition, layer=NET, **options):
+def both(mesh, partition, layer=NET, x=X, **options):
     variables = {k: v for k, v in variables_of(layer).items() if k != "intermediates"}
     run = functools.partial(linen_call, variables=variables, layer=layer, **options)
-    expected = jax.jit(functools.partial(run, None))(X)
+    expected = jax.jit(functools.partial(run, None))(x)
     with jax.set_mesh(mesh):
         spec = partition or BOTH
-        got = jax.jit(functools.partial(run, partition))(meshes.put(mesh, X, *spec))
+        got = jax.jit(functools.partial(run, partition))(meshes.put(mesh, x, *spec))
     return jax.device_get(got), jax.device_get(expected)
 
 
@@ -79,6 +79,39 @@ def test_pooled_statistics_are_those_of_all_devices(strategy, kind):
 
 def test_statistics_of_each_step():
     assert_same(*both(meshes.make("auto", data=2, seq=4), BOTH, pooled=False))
+
+
+class Norms(nn.Module):
+    """Batch normalisation with other settings than Flax's own, one upon the other."""
+
+    @nn.compact
+    def __call__(self, x, train=True):
+        norm = functools.partial(nn.BatchNorm, use_running_average=not train, momentum=0.5)
+        x = norm(axis=(1, 2), use_fast_variance=False)(nn.Dense(6)(x).reshape(-1, 3, 2))
+        return norm(use_scale=False)(jnp.tanh(x), mask=jnp.array([True, True, False])[:, None])
+
+
+# Devices of the last steps have no real row, others fewer than their neighbours.
+REAL = jnp.arange(8)[None] < jnp.array([5, 5, 5, 2])[:, None]
+
+
+@pytest.mark.parametrize(
+    "kind, layer, options",
+    [
+        ("auto", NET, {}),
+        ("explicit", NET, {"pooled": False}),
+        ("explicit", Norms(), {"masked_output": "keep"}),
+        ("auto", Norms(), {"pooled": False, "strategy": "map"}),
+        ("auto", NET, {"mask": jnp.zeros((4, 8), bool)}),
+    ],
+)
+def test_statistics_of_real_rows_are_those_of_all_devices(kind, layer, options):
+    options = {"mask": REAL, **options}
+    padded = jnp.where(options["mask"][:, :, None], X, jnp.nan)
+    mesh = meshes.make(kind, data=2, seq=4)
+    got, expected = both(mesh, BOTH if kind == "auto" else None, layer, padded, **options)
+    assert_same(got, expected, scale=3)  # a bias in front of a normalisation has no gradient
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(got[0]))
 
 
 @pytest.mark.parametrize("rng", ["split", "shared"])
@@ -123,8 +156,8 @@ def test_initialised_on_the_mesh_as_off_it():
         assert_same(jax.device_get(made["params"]), jax.device_get(variables_of(Net())["params"]))
 
 
-@pytest.mark.parametrize("kind", ["auto", "explicit"])
-def test_nnx(kind):
+@pytest.mark.parametrize("kind, mask", [("auto", None), ("explicit", REAL)])
+def test_nnx(kind, mask):
     class Block(nnx.Module):
         def __init__(self, rngs):
             self.dense = nnx.Linear(6, 5, rngs=rngs)
@@ -134,16 +167,22 @@ def test_nnx(kind):
         def __call__(self, x):
             return self.dropout(self.norm(self.dense(x)))
 
-    def run(partition, x):
-        layer = Block(nnx.Rngs(0))
-        output = tdjax.nnx.TimeDistributed(layer, partition=partition)(x)
-        return output, nnx.to_pure_dict(nnx.state(layer, nnx.BatchStat))
+    @functools.partial(nnx.jit, static_argnums=0)
+    def run(partition, layer, x):
+        def loss(layer, x):
+            output = tdjax.nnx.TimeDistributed(layer, partition=partition)(x, mask=mask)
+            return (output**2).sum(), output
+
+        gradients, output = nnx.grad(loss, has_aux=True)(layer, x)
+        return output, gradients, nnx.state(layer, nnx.BatchStat)
 
     mesh = meshes.make(kind, data=2, seq=4)
-    expected = run(None, X)
+    x = X if mask is None else jnp.where(mask[:, :, None], X, jnp.nan)
+    expected = run(None, Block(nnx.Rngs(0)), x)
     with jax.set_mesh(mesh):
-        got = run(BOTH if kind == "auto" else None, meshes.put(mesh, X, "data", "seq"))
-    assert_same(jax.device_get(got), jax.device_get(expected))
+        placed = meshes.put(mesh, x, "data", "seq")
+        got = run(BOTH if kind == "auto" else None, Block(nnx.Rngs(0)), placed)
+    assert_same(*(nnx.to_pure_dict(nnx.State({"all": jax.device_get(v)})) for v in (got, expected)))
 
 
 class Mixing(nn.Module):
@@ -162,13 +201,21 @@ class OwnStatistics(nn.Module):
         return x
 
 
+class OwnBesideFlax(nn.Module):
+    @nn.compact
+    def __call__(self, x, train=True):
+        own = self.variable("batch_stats", "own", lambda: jnp.zeros(6))
+        own.value = own.value * 0.9 + x.mean(0) * 0.1
+        return nn.BatchNorm(use_running_average=not train)(x)
+
+
 @pytest.mark.parametrize(
     "layer, options, words",
     [
         (Mixing(), {}, r"spread over 'data'.*reduce_sum"),
         (Mixing(), {"partition": P(None, "seq")}, r"beside them its rows are not independent"),
         (OwnStatistics(), {}, r"without averaging over a named axis"),
-        (Net(), {"mask": jnp.ones((4, 8), bool)}, r"a mask leaves a different number of rows"),
+        (OwnBesideFlax(), {"pooled": False}, r"updates .*batch_stats/own without averaging"),
     ],
 )
 def test_what_devices_cannot_do_alone(layer, options, words):
@@ -192,6 +239,45 @@ def test_steps_in_order_are_not_spread():
         pytest.raises(StrategyError, match=r"one after the other, and they are spread"),
     ):
         wrapper.apply({"state": {"layer": {"count": jnp.zeros(())}}}, X, mutable=["state"])
+
+
+class Memory(nn.Module):
+    """Hands on its rows, what they were, and a number of steps."""
+
+    summed: bool = False
+
+    @nn.compact
+    def __call__(self, x, train=True):
+        total = self.variable("state", "total", lambda: jnp.zeros(x.shape))
+        last = self.variable("state", "last", lambda: jnp.zeros(x.shape))
+        count = self.variable("state", "count", lambda: jnp.zeros(()))
+        output = total.value * 0.5 + last.value * count.value + nn.Dense(6)(x)
+        total.value, last.value = jnp.tanh(output), x
+        count.value = count.value + (x.sum() if self.summed else 1)
+        return nn.BatchNorm(use_running_average=not train)(output)
+
+
+def test_steps_in_order_where_the_batch_alone_is_spread():
+    def run(layer, partition, x):
+        wrapper = tdjax.linen.TimeDistributed(
+            layer, state="carry", pooled=False, partition=partition
+        )
+        variables = variables_of(Memory())
+
+        def loss(params):
+            output, after = wrapper.apply(
+                {**variables, "params": params}, x, mask=REAL, mutable=["state", "batch_stats"]
+            )
+            return (output**2).sum(), (output, after)
+
+        return jax.grad(loss, has_aux=True)(variables["params"])
+
+    run = jax.jit(run, static_argnums=(0, 1))
+    with jax.set_mesh(meshes.make("auto", data=2)):
+        got = run(Memory(), P("data"), X)
+        with pytest.raises(StrategyError, match=r"state/count.*would differ between.*reduce_sum"):
+            run(Memory(summed=True), P("data"), X)
+    assert_same(jax.device_get(got), jax.device_get(run(Memory(), None, X)))
 
 
 def test_functions_and_modules_in_use():

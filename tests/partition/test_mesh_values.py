@@ -242,6 +242,25 @@ def test_rows_that_meet_need_their_whole_batch():
         centred(meshes.put(mesh, array(4, 8, 3), "data", "seq"))
 
 
+def test_steps_that_talk_need_each_other_alone():
+    mesh = meshes.make("auto", data=2, seq=4)
+    x = array(4, 3, 5)
+
+    def step(x):
+        mean = jax.lax.pmean(x, "time")
+        return x - mean, jax.lax.all_gather(x, "time").max(0), jax.lax.axis_index("time") * mean
+
+    def run(partition, fun=step):
+        spread = tdjax.time_distributed(fun, axis_name="time", strategy="vmap", partition=partition)
+        return value_and_vjp(spread, (x,))
+
+    with jax.set_mesh(mesh):
+        got = jax.jit(lambda: run(P("data")))()
+        with pytest.raises(StrategyError, match=r"spread over 'data'.*reduce_sum"):
+            run(P("data"), lambda x: jax.lax.pmean(x, "time").mean(0) + x)
+    assert_same(jax.device_get(got), jax.device_get(run(None)))
+
+
 def test_pooled_needs_independent_rows():
     mesh = meshes.make("auto", seq=4)
     x = array(2, 8, 3)
@@ -317,7 +336,7 @@ def test_traces():
             ("vmap", TIME_ALONE, 1),
             ("fold", TIME_ALONE, 2),
             ("vmap", BOTH, 2),
-            ("fold", BOTH, 3),
+            ("fold", BOTH, 2),
         )
     ):
         seen = []
