@@ -9,6 +9,7 @@ from pathlib import Path
 
 import jax
 import pytest
+from compiling import compile_quickly, optimise
 
 from tdjax.comparison.compiled import catalog
 from tdjax.comparison.hardware import leave_out_absent
@@ -23,14 +24,7 @@ os.environ["KERAS_BACKEND"] = "jax"  # Keras chooses its backend when it is firs
 # XLA's compiler for CUDA weighs 4.6 GB: its tests run wherever it is installed.
 collect_ignore = [] if catalog.CUDA.installed else ["comparison/compiled/test_cuda.py"]
 
-# Most programs run once, so that compiling them is what the suite costs: no time goes into making
-# them fast, neither here nor in what tests start. Modules that look at programs ask for
-# `optimised` ones.
-os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
-jax.config.update("jax_disable_most_optimizations", True)
-if jax.__version_info__ < (0, 11):  # the older of XLA's emitters for CPUs, and four times as quick
-    flags = os.environ.get("XLA_FLAGS", "")
-    os.environ["XLA_FLAGS"] = f"{flags} --xla_cpu_use_fusion_emitters=false".strip()
+compile_quickly()
 
 # Meshes are tested on devices that a CPU plays; not by XLA_FLAGS, which programs started by tests
 # would inherit.
@@ -83,9 +77,7 @@ def count_compilations():
 
 @pytest.fixture(scope="module")
 def optimised():
-    """Compile as users do, here and in what tests start."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.delenv("JAX_DISABLE_MOST_OPTIMIZATIONS")
-        jax.config.update("jax_disable_most_optimizations", False)
-        yield
-    jax.config.update("jax_disable_most_optimizations", True)
+    """Optimise programs: for modules that look at them."""
+    optimise(True)
+    yield
+    optimise(False)

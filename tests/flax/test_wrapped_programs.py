@@ -6,6 +6,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import pytest
+from compiling import AS_USERS_DO
 from flax import nnx
 from flax.errors import ScopeParamShapeError
 from flax_cases import FEATURES, NnxNet, data
@@ -39,7 +40,7 @@ def bare_fold(layer):
 
 
 def program(function, *args):
-    return canonical(jax.jit(function).lower(*args).compile().as_text())
+    return canonical(jax.jit(function).lower(*args).compile(AS_USERS_DO).as_text())
 
 
 @pytest.mark.parametrize("strategy, bare", [("vmap", bare_vmap), ("fold", bare_fold)])

@@ -79,9 +79,10 @@ def test_a_limit_of_time_ends_the_compiler_and_the_next_program_needs_no_start(v
 def test_a_compiler_that_dies_is_a_reason_and_is_replaced(small):
     with Client(catalog.find("tpu:v5e")) as client:
         client.compile(small, LONG)
+        slow = packed(*SLOW)  # which takes a time of its own
         threading.Timer(0.5, client._child._process.kill).start()
         with pytest.raises(CompileFailed, match="its compiler was killed from outside"):
-            client.compile(packed(*SLOW), LONG)
+            client.compile(slow, LONG)
         assert client.compile(small, LONG).text
 
 

@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import pytest
+from compiling import AS_USERS_DO
 from jax import lax
 
 from tdjax.comparison import hlo
@@ -11,7 +12,7 @@ pytestmark = pytest.mark.usefixtures("optimised")
 
 
 def compiled(function, *arguments):
-    return jax.jit(function).lower(*arguments).compile()
+    return jax.jit(function).lower(*arguments).compile(AS_USERS_DO)
 
 
 def costs(function, *arguments):

@@ -6,6 +6,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import pytest
+from compiling import AS_USERS_DO
 
 import tdjax
 from tdjax.comparison import hlo
@@ -20,7 +21,7 @@ STEPS = Steps(batch=5, time=7)
 
 
 def movements(function, *arguments):
-    text = jax.jit(function).lower(*arguments).compile().as_text()
+    text = jax.jit(function).lower(*arguments).compile(AS_USERS_DO).as_text()
     return hlo.movements(hlo.parse(text), STEPS)
 
 
@@ -67,7 +68,7 @@ def net():
 
 def test_a_place_is_operation_layer_and_line(net):
     under, variables = net
-    text = jax.jit(under("fold")).lower(variables, X).compile().as_text()
+    text = jax.jit(under("fold")).lower(variables, X).compile(AS_USERS_DO).as_text()
     module = hlo.parse(text)
     instructions = [i for c in module.computations.values() for i in c.instructions.values()]
     (conv,) = [i for i in instructions if i.opcode == "convolution"]

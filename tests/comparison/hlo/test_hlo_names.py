@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import pytest
+from compiling import AS_USERS_DO
 
 from tdjax.comparison import hlo
 
@@ -47,7 +48,7 @@ def test_another_layout_or_order_is_another_program():
 
 def test_real_programs_are_told_apart():
     def text(function):
-        return jax.jit(function).lower(jnp.ones((4, 3))).compile().as_text()
+        return jax.jit(function).lower(jnp.ones((4, 3))).compile(AS_USERS_DO).as_text()
 
     def double(x):
         return x * 2
@@ -63,7 +64,7 @@ def test_loops_and_branches_are_found():
     def loop(x):
         return jax.lax.fori_loop(0, x.shape[0], lambda i, total: total + jnp.sin(total), x)
 
-    module = hlo.parse(jax.jit(loop).lower(jnp.ones(8)).compile().as_text())
+    module = hlo.parse(jax.jit(loop).lower(jnp.ones(8)).compile(AS_USERS_DO).as_text())
     assert hlo.loops(module)
     assert hlo.counts(module)["while"] == 1
     assert not hlo.loops(hlo.parse(PROGRAM))
