@@ -52,6 +52,8 @@ class Call:
     """Whether the caller has put real rows in the place of padding already."""
     traced: Program | None = None
     """The step on some number of rows, where it has been traced already."""
+    proven: Any = None
+    """What has been proven of the step on some number of rows, by whoever has cut this call out."""
 
     def time_axis(self, index: int) -> int:
         """Return where time is in a mapped leaf."""
@@ -108,6 +110,7 @@ class Call:
             mask=None,
             given_mask=(None, None),
             traced=None,
+            proven=None,
         )
 
     def layout(self) -> tuple:

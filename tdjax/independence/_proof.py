@@ -31,6 +31,9 @@ def prove(call: Call, rows: Any, settled: bool = False) -> Proven:
             failed there, which did something else on the rows of a fold: good enough for a choice,
             not for a refusal.
     """
+    if call.proven is not None and call.proven.block.rows == rows != call.batch:
+        found: Proven = call.proven
+        return found
     step = trace(call, call.batch)
     memorable = _memorable(call, step)
     known = _recall(call, step, rows) if memorable else None

@@ -21,11 +21,11 @@ from tdjax._call import Call, Program, trace
 from tdjax._equation import open_program
 from tdjax._errors import StrategyError
 from tdjax._symbolic import reshaped
-from tdjax.independence import Kind, Rows, prove
+from tdjax.independence import Kind, Proven, Rows, prove
 from tdjax.partition._closures import hoisted
-from tdjax.partition._noise import Noise, find_noise
+from tdjax.partition._noise import Noise, draws_noise, find_noise
 from tdjax.partition._placement import Placement, place, sequence
-from tdjax.strategies import Strategy
+from tdjax.strategies import Fold, Strategy
 from tdjax.strategies._eager import execute
 
 
@@ -165,14 +165,14 @@ class Cut:
         call: the whole call.
         where: the mesh.
         outputs: where the rows of each output are; None where the batch is not spread.
-        traced: the step, traced on a block's batch; None where it was not.
+        proven: what has been proven of the step on rows of a block; None where nothing was.
         noise: the noise that rows draw, of which a block takes its own; None for none.
     """
 
     call: Call
     where: Placement
     outputs: tuple[Kind, ...] | None = None
-    traced: Program | None = None
+    proven: Proven | None = None
     noise: Noise | None = None
 
     @property
@@ -202,7 +202,8 @@ class Cut:
             batch=self.batch,
             time=self.time,
             mask=mask,
-            traced=self.traced,
+            traced=None if self.proven is None else self.proven.block,
+            proven=self.proven,
         )
         return call if self.noise is None else self.noise.of_block(call, self.where)
 
@@ -249,15 +250,22 @@ def _cut(call: Call, strategy: Strategy | None, where: Placement) -> Cut:
     with in_block(where):
         if assumed:
             return Cut(call, where, _by_shape(call, rows))
-        proven = prove(call if call.axis_name is None else _one_of_equals(call), rows)
+        alone = call if call.axis_name is None else _one_of_equals(call)
+        proven = prove(alone, _rows_at_once(strategy, rows, call.time // where.time_blocks))
+        if where.batch and draws_noise(proven.step):
+            proven = prove(alone, rows)  # what is drawn is compared on a block's own rows
     if not proven.proof.independent:
         refuse(call, where, proven.proof.reason)
     assert proven.block is not None
     call = dataclasses.replace(call, roles=proven.proof.roles)
     noise = find_noise(call.title, proven.step, proven.block) if where.batch else None
-    known = noise is None and call.axis_name is None and proven.block.rows == rows
-    traced = proven.block if known else None
-    return Cut(call, where, proven.proof.outputs if where.batch else None, traced, noise)
+    known = proven if noise is None and call.axis_name is None else None
+    return Cut(call, where, proven.proof.outputs if where.batch else None, known, noise)
+
+
+def _rows_at_once(strategy: Strategy | None, batch: int, time: int) -> int:
+    """Return on how many rows a block's step will be traced, so that it is only once."""
+    return strategy.blocks(batch, time).rows if isinstance(strategy, Fold) and time > 1 else batch
 
 
 def _one_of_equals(call: Call) -> Call:

@@ -90,6 +90,11 @@ def _as_given(leaf: Any) -> Any:
     return jax.random.wrap_key_data(words.reshape(*leaf.shape, *shape), impl=impl)
 
 
+def draws_noise(program: Program) -> bool:
+    """Say whether a program draws any noise."""
+    return any(True for _ in _draws(program))
+
+
 def find_noise(title: str, whole: Program, block: Program) -> Noise | None:
     """Return the noise that has more rows in the whole than in a block; None for none.
 

@@ -338,7 +338,7 @@ def test_traces():
             ("vmap", TIME_ALONE, 1),
             ("fold", TIME_ALONE, 2),
             ("vmap", BOTH, 2),
-            ("fold", BOTH, 3),
+            ("fold", BOTH, 2),
         )
     ):
         seen = []
