@@ -11,7 +11,7 @@ from tdjax._axes import broadcast_axes, is_array, normalize_out_axis
 from tdjax._errors import StrategyError, describe
 from tdjax._flax.effects import Effects
 from tdjax._flax.job import EQUAL, Job, Way
-from tdjax._flax.ways import written
+from tdjax._flax.ways import check_spread, written
 from tdjax.independence import Rows
 from tdjax.strategies import Auto, Vmap
 from tdjax.strategies._padding import real_steps, zero
@@ -27,6 +27,8 @@ def run_in_order(job: Job, effects: Effects) -> tuple[Any, dict[str, Any]]:
             f'steps at once, and state="carry" runs them one after the other. Use pooled=False for '
             f"the statistics of each step."
         )
+    if each:
+        check_spread(job, effects, [])
     call = job.call(Way(strategy, each=each, masked=each and job.mask is not None))
     arrays = sorted(name for name, value in job.layer.variables.items() if is_array(value))
     where = {

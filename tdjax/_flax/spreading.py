@@ -7,18 +7,19 @@ their own number, rows their own part of the noise, and batch normalisation aver
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
 from jax.sharding import PartitionSpec
 
 from tdjax._axes import is_array
-from tdjax._call import Call
+from tdjax._call import Call, Program
+from tdjax._errors import StrategyError
 from tdjax._flax.block import Block
 from tdjax._flax.job import EACH, EQUAL, ROWS, SCALARS, Job, Way, bind_arguments
-from tdjax.independence import prove
-from tdjax.partition import Cut, Placement, find_noise, in_block, place, refuse, spread
+from tdjax.independence import Proven, Rows, prove
+from tdjax.partition import Cut, Placement, find_noise, in_block, place, refuse, sequence, spread
 from tdjax.strategies import Vmap
 
 Written = dict[str, dict[str, Any]]
@@ -88,8 +89,9 @@ def _cut(job: Job, where: Placement) -> tuple[Cut, Block, Written]:
     if not where.batch and not pooled and not job.layer.may_write:
         return Cut(plain, where), Block(where), {}
     rows = job.bound.batch // where.batch_blocks
+    in_order = job.options.state == "carry" and not where.time
     with in_block(where):
-        proven = prove(dataclasses.replace(call, step=_without_state(call)), rows)
+        proven = _in_order(job, call, rows, where) if in_order else _proven(call, rows)
     proof = proven.proof
     if not proof.independent:
         if where.batch or pooled:
@@ -105,14 +107,61 @@ def _cut(job: Job, where: Placement) -> tuple[Cut, Block, Written]:
     return cut, Block(where, noise), groups
 
 
-def _without_state(call: Call) -> Callable[[list[Any]], Any]:
-    """Return the step without what it writes to state, which has rules of its own."""
+def _proven(call: Call, rows: Any, state: Sequence[str] = ()) -> Proven:
+    """Return the proof of a step and the state named; what else it writes has its own rules."""
 
     def step(leaves: list[Any]) -> Any:
         output, groups = call.step(leaves)
-        return output, {**groups, EQUAL: {}, EACH: {}}
+        kept = {name: value for name, value in groups[EQUAL].items() if name in state}
+        return output, {**groups, EQUAL: kept, EACH: {}}
 
-    return step
+    return prove(dataclasses.replace(call, step=step), rows)
+
+
+def _in_order(job: Job, call: Call, rows: Any, where: Placement) -> Proven:
+    """Return the proof of steps that hand on state: rows of it, or the same on every device.
+
+    Raises:
+        StrategyError: rows would meet in the state alone.
+    """
+    arrays = sorted(name for name, value in job.layer.variables.items() if is_array(value))
+    held = [name for name in arrays if job.layer.role(name) == "state"]
+    proven = _proven(call, rows, held)
+    if proven.proof.independent and _goes_on(proven, arrays):
+        return proven
+    state = sorted(_state_after(proven.step, proven.step.out_avals))
+    roles = list(call.roles)
+    for name in state:
+        shape = job.layer.variables[name].shape
+        if shape and shape[0] == call.batch:
+            roles[arrays.index(name)] = "spread"
+    proven = _proven(dataclasses.replace(call, roles=tuple(roles)), rows, held)
+    if proven.proof.independent and _goes_on(proven, arrays):
+        return proven
+    alone = _proven(call, rows)
+    if alone.proof.independent:
+        reason = proven.proof.reason or "it has rows after a step and none before"
+        raise StrategyError(
+            f'{job.layer.title} has state="carry", and its state ({", ".join(state)}) would differ '
+            f"between devices, since the batch is spread over {sequence(where.batch)}: {reason}. "
+            f"Use partition=PartitionSpec(), which leaves spreading to XLA."
+        )
+    return alone
+
+
+def _state_after(step: Program, values: Sequence[Any]) -> dict[str, Any]:
+    """Return those of a step's outputs that are new values of state, by name."""
+    state: dict[str, Any] = jax.tree.unflatten(step.out_tree, values)[1][EQUAL]
+    return state
+
+
+def _goes_on(proven: Proven, arrays: Sequence[str]) -> bool:
+    """Say whether state has its rows after a step where they were before, if it has any."""
+    before = dict(zip(arrays, proven.proof.roles, strict=False))
+    return all(
+        kind == Rows(0) if before[name] == "spread" else not isinstance(kind, Rows)
+        for name, kind in _state_after(proven.step, proven.proof.outputs).items()
+    )
 
 
 def _written_specs(
@@ -120,10 +169,10 @@ def _written_specs(
 ) -> list[PartitionSpec]:
     """Return how new values of variables lie, in the order of their names."""
     times = {**dict.fromkeys(groups[ROWS], 1), **dict.fromkeys(groups[SCALARS], 0)}
-    sown = {**kinds.get(ROWS, {}), **kinds.get(SCALARS, {})}
+    rows = {name: kind for group in kinds.values() for name, kind in group.items()}
     return [
         cut.out_spec(
-            written[name], None if job.layer.summed(name) else times.get(name), sown.get(name)
+            written[name], None if job.layer.summed(name) else times.get(name), rows.get(name)
         )
         for name in sorted(written)
     ]

@@ -20,18 +20,18 @@ def choose_ways(job: Job, effects: Effects | None) -> list[Way]:
     strategy, pooled = job.options.strategy, job.options.pooled
     statistics = written(job, effects, "statistic")
     if statistics and pooled is False:
-        _check_spread(job, effects, [])
+        check_spread(job, effects, [])
         return [_each_step(job)]
     if statistics:
         local = [name for name, depends in statistics.items() if depends is Depends.ITS_STEP]
-        _check_spread(job, effects, local)
+        check_spread(job, effects, local)
         return _pooled(job, local)
     if pooled is True:
         return [Way(Fold() if isinstance(strategy, Auto) else strategy, pooled=True)]
     return [Way(strategy)]
 
 
-def _check_spread(job: Job, effects: Effects | None, local: list[str]) -> None:
+def check_spread(job: Job, effects: Effects | None, local: list[str]) -> None:
     """Raise StrategyError unless batch statistics can be those of all devices.
 
     Args:
@@ -157,8 +157,8 @@ def _counts(job: Job, effects: Effects | None) -> bool:
 
 def _check_order(job: Job) -> None:
     """Raise StrategyError if steps that hand on state are on different devices."""
-    if job.options.state == "carry" and job.block is not None:
+    if job.options.state == "carry" and job.block is not None and job.block.where.time:
         raise StrategyError(
             f'{job.layer.title} has state="carry", whose steps run one after the other, and they '
-            f"are spread over a mesh. Use partition=PartitionSpec()."
+            f"are spread over a mesh. Spread the batch alone, or use partition=PartitionSpec()."
         )

@@ -2,7 +2,7 @@
 
 from tdjax.partition._local import Cut, in_block, own_block, refuse, run, spread
 from tdjax.partition._noise import Noise, find_noise
-from tdjax.partition._placement import Placement, check_partition, gathered, place
+from tdjax.partition._placement import Placement, check_partition, gathered, place, sequence
 
 __all__ = [
     "Cut",
@@ -16,5 +16,6 @@ __all__ = [
     "place",
     "refuse",
     "run",
+    "sequence",
     "spread",
 ]

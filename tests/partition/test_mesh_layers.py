@@ -71,8 +71,10 @@ def both(mesh, partition, layer=NET, x=X, **options):
     return jax.device_get(got), jax.device_get(expected)
 
 
-@pytest.mark.parametrize("kind", ["auto", "explicit"])
-@pytest.mark.parametrize("strategy", ["vmap", "fold", "auto"])
+@pytest.mark.parametrize(
+    "strategy, kind",
+    [("vmap", "auto"), ("vmap", "explicit"), ("fold", "auto"), ("auto", "explicit")],
+)
 def test_pooled_statistics_are_those_of_all_devices(strategy, kind):
     mesh = meshes.make(kind, data=2, seq=4)
     got, expected = both(mesh, BOTH if kind == "auto" else None, strategy=strategy)
@@ -100,10 +102,8 @@ REAL = jnp.arange(8)[None] < jnp.array([5, 5, 5, 2])[:, None]
 @pytest.mark.parametrize(
     "kind, layer, options",
     [
-        ("auto", NET, {}),
-        ("explicit", NET, {"pooled": False}),
-        ("explicit", Norms(), {"masked_output": "keep"}),
-        ("auto", Norms(), {"pooled": False, "strategy": "map"}),
+        ("explicit", NET, {"pooled": False, "strategy": "map"}),
+        ("auto", Norms(), {"masked_output": "keep"}),
         ("auto", NET, {"mask": jnp.zeros((4, 8), bool)}),
     ],
 )
@@ -241,6 +241,46 @@ def test_steps_in_order_are_not_spread():
         pytest.raises(StrategyError, match=r"one after the other, and they are spread"),
     ):
         wrapper.apply({"state": {"layer": {"count": jnp.zeros(())}}}, X, mutable=["state"])
+
+
+class Memory(nn.Module):
+    """Hands on its rows, what they were, and a number of steps."""
+
+    summed: bool = False
+
+    @nn.compact
+    def __call__(self, x, train=True):
+        total = self.variable("state", "total", lambda: jnp.zeros(x.shape))
+        last = self.variable("state", "last", lambda: jnp.zeros(x.shape))
+        count = self.variable("state", "count", lambda: jnp.zeros(()))
+        output = total.value * 0.5 + last.value * count.value + nn.Dense(6)(x)
+        total.value, last.value = jnp.tanh(output), x
+        count.value = count.value + (x.sum() if self.summed else 1)
+        return nn.BatchNorm(use_running_average=not train)(output)
+
+
+def test_steps_in_order_where_the_batch_alone_is_spread():
+    variables = variables_of(Memory())
+
+    def run(layer, partition, x):
+        wrapper = tdjax.linen.TimeDistributed(
+            layer, state="carry", pooled=False, partition=partition
+        )
+
+        def loss(params):
+            output, after = wrapper.apply(
+                {**variables, "params": params}, x, mask=REAL, mutable=["state", "batch_stats"]
+            )
+            return (output**2).sum(), (output, after)
+
+        return jax.grad(loss, has_aux=True)(variables["params"])
+
+    run = jax.jit(run, static_argnums=(0, 1))
+    with jax.set_mesh(meshes.make("auto", data=2)):
+        got = run(Memory(), P("data"), X)
+        with pytest.raises(StrategyError, match=r"state/count.*would differ between.*reduce_sum"):
+            run(Memory(summed=True), P("data"), X)
+    assert_same(jax.device_get(got), jax.device_get(run(Memory(), None, X)))
 
 
 def test_functions_and_modules_in_use():
