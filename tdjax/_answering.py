@@ -8,6 +8,8 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
+from tdjax._forked import Failed
+
 
 def serve(answer: Callable[[str, Any], Any]) -> None:
     """Answer requests until standard input ends.
@@ -26,6 +28,8 @@ def serve(answer: Callable[[str, Any], Any]) -> None:
             return
         try:
             said = answer(kind, payload)
+        except Failed as error:
+            said = "failed", str(error)
         except Exception as error:
             said = "failed", f"{type(error).__name__}: {error}"
         pickle.dump(said, answers)

@@ -16,17 +16,21 @@ from typing import Any, NoReturn
 _LOOK_EVERY_S = 0.05
 
 
+class Failed(Exception):
+    """What the work raised: its kind and its text."""
+
+
 def in_a_copy(work: Callable[[], Any], until: Callable[[], bool] | None = None) -> Any:
     """Return what `work` returns in a copy of this process; None where it was ended first.
 
     A copy that dies takes this process with it, in the same way: its parent can tell why.
 
     Args:
-        work: what to do; its result is pickled, and so is what it raises, as RuntimeError.
+        work: what to do; its result is pickled.
         until: asked many times a second whether to end the copy; None: never.
 
     Raises:
-        RuntimeError: what `work` raised, its kind and its text.
+        Failed: `work` raised.
     """
     readable, writable = os.pipe()
     copy = os.fork()
@@ -48,7 +52,7 @@ def in_a_copy(work: Callable[[], Any], until: Callable[[], bool] | None = None) 
         os._exit(os.waitstatus_to_exitcode(status) or 1)
     failed, value = pickle.loads(said)
     if failed:
-        raise RuntimeError(value)
+        raise Failed(value)
     return value
 
 

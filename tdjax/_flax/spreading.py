@@ -14,7 +14,7 @@ import jax
 from jax.sharding import PartitionSpec
 
 from tdjax._axes import is_array
-from tdjax._call import Call
+from tdjax._call import Call, Program
 from tdjax._errors import StrategyError
 from tdjax._flax.block import Block
 from tdjax._flax.job import EACH, EQUAL, ROWS, SCALARS, Job, Way, bind_arguments
@@ -125,16 +125,19 @@ def _in_order(job: Job, call: Call, rows: Any, where: Placement) -> Proven:
         StrategyError: rows would meet in the state alone.
     """
     arrays = sorted(name for name, value in job.layer.variables.items() if is_array(value))
-    state = [name for name in arrays if job.layer.role(name) == "state"]
+    held = [name for name in arrays if job.layer.role(name) == "state"]
+    proven = _proven(call, rows, held)
+    if proven.proof.independent and _goes_on(proven, arrays):
+        return proven
+    state = sorted(_state_after(proven.step, proven.step.out_avals))
     roles = list(call.roles)
     for name in state:
         shape = job.layer.variables[name].shape
         if shape and shape[0] == call.batch:
             roles[arrays.index(name)] = "spread"
-    for attempt in (dataclasses.replace(call, roles=tuple(roles)), call):
-        proven = _proven(attempt, rows, state)
-        if proven.proof.independent and _goes_on(proven, arrays):
-            return proven
+    proven = _proven(dataclasses.replace(call, roles=tuple(roles)), rows, held)
+    if proven.proof.independent and _goes_on(proven, arrays):
+        return proven
     alone = _proven(call, rows)
     if alone.proof.independent:
         reason = proven.proof.reason or "it has rows after a step and none before"
@@ -146,13 +149,18 @@ def _in_order(job: Job, call: Call, rows: Any, where: Placement) -> Proven:
     return alone
 
 
+def _state_after(step: Program, values: Sequence[Any]) -> dict[str, Any]:
+    """Return those of a step's outputs that are new values of state, by name."""
+    state: dict[str, Any] = jax.tree.unflatten(step.out_tree, values)[1][EQUAL]
+    return state
+
+
 def _goes_on(proven: Proven, arrays: Sequence[str]) -> bool:
     """Say whether state has its rows after a step where they were before, if it has any."""
-    _, groups = jax.tree.unflatten(proven.step.out_tree, proven.proof.outputs)
+    before = dict(zip(arrays, proven.proof.roles, strict=False))
     return all(
-        kind == Rows(0) if role == "spread" else not isinstance(kind, Rows)
-        for name, kind in groups[EQUAL].items()
-        for role in [proven.proof.roles[arrays.index(name)]]
+        kind == Rows(0) if before[name] == "spread" else not isinstance(kind, Rows)
+        for name, kind in _state_after(proven.step, proven.proof.outputs).items()
     )
 
 
