@@ -16,7 +16,6 @@ from oracle import assert_same
 import tdjax
 from tdjax import Fold, StrategyError, Vmap
 
-
 BOTH = P("data", "seq")
 X = array(4, 8, 6)
 
