@@ -100,7 +100,7 @@ REAL = jnp.arange(8)[None] < jnp.array([5, 5, 5, 2])[:, None]
 @pytest.mark.parametrize(
     "kind, layer, options",
     [
-        ("explicit", NET, {"pooled": False, "strategy": "map"}),
+        ("explicit", NET, {"pooled": False}),
         ("auto", Norms(), {"masked_output": "keep"}),
         ("auto", NET, {"mask": jnp.zeros((4, 8), bool)}),
     ],
