@@ -121,7 +121,11 @@ class Merged:
     def _equation(self, small: Any, large: Any) -> Equation:
         invars = self._use(small.invars, large.invars)
         ours, theirs = visible_params(small), visible_params(large)
-        params = {name: self._value(ours[name], value) for name, value in theirs.items()}
+        # JAX remembers inner programs, with the mesh that was in scope when they were traced first.
+        params = {
+            name: value if name == "ctx_mesh" else self._value(ours[name], value)
+            for name, value in theirs.items()
+        }
         outvars = self._bind(small.outvars, large.outvars)
         return Equation(small, large, invars, outvars, params, (self.batch, self.rows))
 
