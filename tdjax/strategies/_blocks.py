@@ -78,7 +78,10 @@ def _apart(output: Any) -> Any:
     XLA starts all outputs of one shape from the same buffer of zeros, those of the backward loop,
     which are shaped as the inputs, among them, and keeps a copy of it.
     """
-    return output.reshape(-1, *output.shape[2:]) if output.ndim > 3 else output
+    if output.ndim < 4:
+        return output
+    rows, size, *features = output.shape
+    return output.reshape(rows * size, *features)
 
 
 def _filled(leaves: list[Any], size: int, block: int) -> list[Any]:

@@ -69,3 +69,9 @@ def test_a_named_axis_may_be_recomputed(x):
 def test_keyword_arrays_are_not_mapped_and_the_error_says_so(x):
     with pytest.raises(ValueError, match="keyword arguments are never mapped"):
         time_distributed(jnp.sin)(x=x)
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES, ids=str)
+def test_features_may_be_none(strategy):
+    x = jnp.ones((3, 5, 2, 0, 4))
+    assert time_distributed(jnp.sin, strategy=strategy)(x).shape == x.shape
