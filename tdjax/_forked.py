@@ -6,6 +6,7 @@ no device: a copy then starts in no time, with everything imported.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pickle
 import select
@@ -57,9 +58,12 @@ def in_a_copy(work: Callable[[], Any], until: Callable[[], bool] | None = None) 
 
 
 def _work(work: Callable[[], Any], writable: int) -> NoReturn:
-    # The pipes of the original are not the copy's: whoever reads them must see it end.
-    os.closerange(3, writable)
-    os.closerange(writable + 1, os.sysconf("SC_OPEN_MAX"))
+    # The pipes of the original are not the copy's: whoever reads them must see it end. Those that
+    # are open are listed, since there may be a thousand million that could be.
+    for descriptor in map(int, os.listdir("/dev/fd")):
+        if descriptor > 2 and descriptor != writable:
+            with contextlib.suppress(OSError):  # the list's own is closed already
+                os.close(descriptor)
     code = 1
     try:
         try:

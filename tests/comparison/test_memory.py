@@ -2,6 +2,8 @@
 
 import os
 import re
+import subprocess
+import sys
 
 import pytest
 
@@ -37,6 +39,25 @@ def test_what_a_process_takes_and_what_is_left():
     assert 0.8 * len(block) < grown < 2 * len(block)
     assert 0 < memory.free() <= memory.total()
     assert memory.resident(2**30) is None
+
+
+COPIED = """
+import os
+if os.fork():
+    os.wait()
+else:
+    block = b"x" * 200_000_000
+    print("ready", flush=True)
+    input()
+"""
+
+
+def test_the_copies_of_a_process_count_with_it():
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen([sys.executable, "-c", COPIED], text=True, **pipes) as process:
+        assert process.stdout.readline() == "ready\n"
+        assert memory.resident(process.pid) > 200 * MB
+        process.communicate("\n")
 
 
 def group(folder, **files):
