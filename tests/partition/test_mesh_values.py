@@ -14,6 +14,7 @@ from oracle import assert_same, is_array, loop, value_and_vjp
 
 import tdjax
 from tdjax import Auto, Fold, Packed, StrategyError, Vmap
+from tdjax.independence._merge import Merged
 
 BOTH = P("data", "seq")
 TIME_ALONE = P(None, "seq")
@@ -286,6 +287,16 @@ def test_a_promise_of_independence_is_taken():
     with jax.set_mesh(mesh):
         got = step(x)
     assert_same(jax.device_get(got), (np.asarray(x), np.float32(2)))
+
+
+def test_the_mesh_in_scope_is_no_difference_between_traces():
+    """JAX remembers inner programs, whatever mesh was in scope when they were traced first."""
+    inner = jax.jit(jnp.sin)
+    without = jax.make_jaxpr(inner)(jnp.ones((2, 6)))
+    with jax.set_mesh(mesh_of("auto")):
+        within = jax.make_jaxpr(inner)(jnp.ones((3, 6)))
+    assert within.eqns[0].params["ctx_mesh"] != without.eqns[0].params["ctx_mesh"]
+    assert [eqn.primitive.name for eqn in Merged(without, within, 2, 3).eqns] == ["jit"]
 
 
 def test_what_was_compiled_is_remembered(count_compilations):
