@@ -218,18 +218,27 @@ class Session:
                 seconds = sum(entry.compile_s or 0.0 for entry in group.entries)
                 self._finish(group.group, group.entries, seconds)
 
-        def finished(group: CompiledGroup, candidate: CompiledCandidate) -> None:
-            left[id(group)] -= 1
-            finish(group)
+        optimised: set[int] = set()
+
+        def progressed(group: CompiledGroup, candidate: CompiledCandidate, final: bool) -> None:
+            if final:
+                optimised.discard(id(candidate))
+                left[id(group)] -= 1
+                finish(group)
+            else:
+                optimised.add(id(candidate))
             done = everything - sum(left.values())
+            so_far = f"compiled {done} of {everything}"
+            if optimised:
+                so_far += f", optimised {len(optimised)} more that wait for their code"
             self._progress.update(
-                f"{group.group.workload} on {group.group.target}: compiled {done} of {everything}",
+                f"{group.group.workload} on {group.group.target}: {so_far}",
                 self._done / self._total,
             )
 
         for group in groups:
             finish(group)
-        compile_groups(groups, self._effort.timeout_s, self._left_to_compile(), finished)
+        compile_groups(groups, self._effort.timeout_s, self._left_to_compile(), progressed)
 
     def _tell(self, group: Group) -> Callable[[str, float], None]:
         def tell(text: str, fraction: float) -> None:

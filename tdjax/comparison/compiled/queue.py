@@ -30,16 +30,17 @@ _NO_TIME = "not compiled: this comparison's time was used up"
 _NO_CODE = "optimised, but its code was not generated in {}: no estimate of cycles"
 _SHARE = "its share of this comparison's time"
 
-Finished = Callable[[CompiledGroup, CompiledCandidate], None]
+# Called with a group, its candidate, and whether nothing more will be known of that.
+Progressed = Callable[[CompiledGroup, CompiledCandidate, bool], None]
 _Task = tuple[CompiledGroup, CompiledCandidate]
-_Done = queue.Queue[_Task | BaseException]
+_Done = queue.Queue[tuple[_Task, bool] | BaseException]
 
 
 def compile_groups(
     groups: Sequence[CompiledGroup],
     timeout_s: float,
     within_s: float | None,
-    finished: Finished,
+    progressed: Progressed,
 ) -> None:
     """Compile every candidate that waits; those that fail or take too long keep their reason.
 
@@ -51,7 +52,7 @@ def compile_groups(
         groups: what to compile.
         timeout_s: the longest that one program may take.
         within_s: seconds for all of them together; None: no such limit.
-        finished: called in this thread as each candidate is done.
+        progressed: called in this thread as each candidate is optimised, and as it is done.
 
     Raises:
         KeyboardInterrupt: the compilers are ended; candidates that waited are left waiting.
@@ -61,7 +62,7 @@ def compile_groups(
     for index, batch in enumerate(batches):
         now = time.monotonic()
         share = (end - now) / (len(batches) - index)
-        _compile_batch(batch, timeout_s, now + share, finished)
+        _compile_batch(batch, timeout_s, now + share, progressed)
 
 
 def _tasks(groups: Sequence[CompiledGroup]) -> dict[Device, list[_Task]]:
@@ -96,7 +97,10 @@ def _batches(tasks: dict[Device, list[_Task]]) -> Iterator[list[tuple[Device, li
 
 
 def _compile_batch(
-    batch: Sequence[tuple[Device, list[_Task]]], timeout_s: float, end: float, finished: Finished
+    batch: Sequence[tuple[Device, list[_Task]]],
+    timeout_s: float,
+    end: float,
+    progressed: Progressed,
 ) -> None:
     done: _Done = queue.Queue()
     watch = Watch()
@@ -105,11 +109,14 @@ def _compile_batch(
         for client, (_, tasks) in zip(clients, batch, strict=True):
             arguments = (client, tasks, timeout_s, end, done)
             threading.Thread(target=_work, args=arguments, daemon=True).start()
-        for _ in range(sum(len(tasks) for _, tasks in batch)):
+        waiting = sum(len(tasks) for _, tasks in batch)
+        while waiting:
             answer = done.get()
             if isinstance(answer, BaseException):
                 raise answer
-            finished(*answer)
+            task, final = answer
+            progressed(*task, final)
+            waiting -= final
     finally:
         for client in clients:
             client.close()
@@ -125,17 +132,17 @@ def _work(
             patience = math.inf
             if end < math.inf:
                 patience = _PATIENCE_STARTS * (client.start_s or _START_S)
-            if _compile(client, task, timeout_s, end, patience):
-                done.put(task)
-            else:
+            final = _compile(client, task, timeout_s, end, patience)
+            if not final:
                 later.append(task)
+            done.put((task, final))
         later.sort(key=lambda task: (_group_size(task[0]), *_turn(task)))
         for index, task in enumerate(later):
             left = end - time.monotonic()
             patience = left if index == len(later) - 1 else _LARGEST_SHARE * left
             if patience > 0:
                 _compile(client, task, timeout_s, end, patience)
-            done.put(task)
+            done.put((task, True))
     except BaseException as error:
         done.put(error)
 

@@ -68,7 +68,7 @@ def compiled(sizes, within, timeout=60.0, reference=None):
     """Return the entries of a group of programs of these sizes, whose strategies are numbers."""
     lowered = [Lowered(i, Parcel(b"", None, 0.1, 0.1, size)) for i, size in enumerate(sizes)]
     group = CompiledGroup(Group("w", V5E.name, "compiled", "grad"), V5E, lowered, reference, None)
-    compile_groups([group], timeout, within, lambda group, candidate: None)
+    compile_groups([group], timeout, within, lambda group, candidate, final: None)
     return group.entries
 
 
