@@ -61,6 +61,9 @@ def _candidate(
         return
     ratio = value / base
     axes.barh(place, min(ratio, end), height=0.62, color=colour, zorder=2)
+    if ratio > end:  # A bar that is cut off must not be taken for one that ends there.
+        beyond = f"{wording.digits(ratio)} \N{BLACK RIGHT-POINTING SMALL TRIANGLE}"
+        axes.text(0.99 * end, place, beyond, va="center", ha="right", fontsize=8, color=INK)
     label = shown(value, metric)
     if entry.same_as is not None:
         label += f"  = {wording.short(entry.same_as)}"
