@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from tdjax.cli.errors import Wrong
+from tdjax.cli.errors import INTERRUPTED, Wrong
 from tdjax.cli.show import load
 from tdjax.cli.what import add_what, sources_of
 from tdjax.cli.words import read_bytes
@@ -72,24 +72,21 @@ def _tune(chosen: argparse.Namespace) -> int:
         return 0
     if chosen.list:
         return _list_results()
-    from tdjax._tune import tune_subject
-
     try:
         need("rich", "progress")
         sources = sources_of(chosen)
     except (ValueError, TypeError, ImportError) as error:
         raise Wrong(error) from None
-    tunings = []
+    tunings: list[Any] = []
+    interrupted = False
     with shown() as shown_progress, heeding(shown_progress) as progress:
-        for source in sources:
-            try:
-                made, strategies = source.make()
-                given = None if chosen.strategies is None else strategies
-                modes = chosen.mode, given, chosen.memory_budget, chosen.timeout
-                tunings.append(tune_subject(made, *modes, progress))
-            except ValueError as error:
-                raise Wrong(f"{source.name}: {error}") from error
-            progress.log(f"{source.name}: {tunings[-1]}")
+        try:
+            for source in sources:
+                tunings.append(_tune_one(source, chosen, progress))
+        except KeyboardInterrupt:
+            if not tunings:
+                raise
+            interrupted = True
     if chosen.out is not None:
         from tdjax.comparison.environment import environment
         from tdjax.comparison.targets import resolve
@@ -97,7 +94,23 @@ def _tune(chosen: argparse.Namespace) -> int:
         entries = [entry for tuning in tunings for entry in tuning.entries]
         results = [result for tuning in tunings for result in tuning.results]
         _keep_device(entries, environment(resolve(None)), results, chosen.out)
-    return 0
+    if interrupted:
+        sys.stderr.write("interrupted\n")
+    return INTERRUPTED if interrupted else 0
+
+
+def _tune_one(source: Any, chosen: argparse.Namespace, progress: Any) -> Any:
+    from tdjax._tune import tune_subject
+
+    try:
+        made, strategies = source.make()
+        given = None if chosen.strategies is None else strategies
+        modes = chosen.mode, given, chosen.memory_budget, chosen.timeout
+        tuning = tune_subject(made, *modes, progress)
+    except ValueError as error:
+        raise Wrong(f"{source.name}: {error}") from error
+    progress.log(f"{source.name}: {tuning}")
+    return tuning
 
 
 def _list_results() -> int:

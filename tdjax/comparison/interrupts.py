@@ -44,11 +44,14 @@ def heeding(progress: Progress) -> Iterator[Heeding]:
 
     Python raises it wherever it is at that moment, and in a callback, such as that of JAX for
     the garbage collector, it is written to standard error and forgotten. SIGTERM, by which
-    schedulers of clusters and `timeout` end what takes too long, counts as Ctrl-C.
+    schedulers of clusters and `timeout` end what takes too long, counts as Ctrl-C, once:
+    `timeout` sends it twice, to a process and to its group.
     """
     told = Heeding(progress)
 
     def ask(number: int, frame: FrameType | None) -> None:
+        if told.asked and number == signal.SIGTERM:
+            return
         told.asked = True
         raise KeyboardInterrupt
 

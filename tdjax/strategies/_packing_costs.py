@@ -13,19 +13,21 @@ ASSUMED = 0.75
 _SMALLEST = 16
 _MOST_BLOCKS = 64
 _NEARLY = 1.05
-_READING = 0.25
+_BESIDE = 0.25
 
 
 def has_small_blocks(block: int, work: Work, batch: int, machine: Machine) -> bool:
     """Say whether blocks of one step's rows are good for rows that do not fill a block.
 
-    They are where reading weights is a small part of what such a block does.
+    They are where reading weights and starting operations, which takes longest on a GPU, is a
+    small part of what such a block does.
     """
     if not 2 * batch <= block <= _SMALLEST * batch:
         return False
     arithmetic = work.dot_flops / machine.dot_flops_s + work.conv_flops / machine.conv_flops_s
     reading = work.weight_bytes / machine.bytes_s(work.weight_bytes)
-    return reading <= _READING * batch * arithmetic
+    starting = work.operations * machine.operation_s + machine.turn_s
+    return reading + starting <= _BESIDE * batch * arithmetic
 
 
 def best_block(work: Work, batch: int, time: int, machine: Machine) -> int:

@@ -14,7 +14,7 @@ import pytest
 import tdjax
 from tdjax import Auto, Fold, Packed, Vmap, _shipped, _tuned, explain, time_distributed, tune
 from tdjax._device import device_kind
-from tdjax._tune import _decision, _promising
+from tdjax._tune import _decision, _promising, tune_subject
 from tdjax.cli import main
 from tdjax.comparison.subject import subject
 from tdjax.independence import _proof
@@ -276,6 +276,20 @@ def test_the_command_tunes_lists_and_clears(cache, capsys):
     assert main(["tune", "--clear"]) == 0
     assert f"deleted 1 results in {cache}" in capsys.readouterr().out
     assert not list(cache.iterdir())
+
+
+def test_what_was_tuned_before_ctrl_c_is_written(tmp_path, monkeypatch, capsys):
+    def tune_once(made, *options):
+        if made.name != "dense":
+            raise KeyboardInterrupt
+        return tune_subject(made, *options)
+
+    monkeypatch.setattr("tdjax._tune.tune_subject", tune_once)
+    out = tmp_path / "mine.json"
+    words = ["tune", "dense", "dense_wide", "--strategies", "vmap,fold", "--mode", "forward"]
+    assert main([*words, "--out", str(out)]) == 130
+    (result,) = json.loads(out.read_text())["results"]
+    assert result["title"].endswith("dense") and "interrupted" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("size", ["12", "0.5", "64 MB", "1GiB", "3kb"])

@@ -229,8 +229,8 @@ def test_it_is_traced_twice_and_compiled_once(strategy, count_compilations):
     assert compiled == []
 
 
-def test_what_fills_no_large_block_of_convolutions_is_left_to_blocks_of_one_step():
-    frames, kernel = array(2, 5, 3, 3, 2), array(3, 3, 2, 2)
+def test_what_fills_no_large_block_of_convolutions_is_left_to_blocks_of_one_step(on_cpu):
+    frames, kernel = array(2, 5, 32, 32, 16), array(3, 3, 16, 16) / 12
 
     def conv(kernel, x):
         numbers = ("NHWC", "HWIO", "NHWC")
