@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 FORMAT = "tdjax-device"
-VERSION = 1
+VERSION = 2
 
 _FOLDER = Path(__file__).with_name("devices")
 

@@ -23,7 +23,8 @@ from tdjax._device import device_kind
 
 SPEEDS = (
     ("dot_flops_s", "conv_flops_s", "transcendentals_s", "near_bytes_s", "far_bytes_s")
-    + ("memory_bytes_s", "operation_s", "turn_s", "fresh_bytes_s", "looped_conv")
+    + ("memory_bytes_s", "operation_s", "turn_s", "fresh_bytes_s", "narrow_conv")
+    + ("back_conv", "patch_passes", "kept_passes", "stacked_passes")
 )  # fmt: skip
 
 _CACHES = Path("/sys/devices/system/cpu/cpu0/cache")
@@ -51,8 +52,12 @@ class Machine:
         fresh_above: temporary memory of more bytes than this comes fresh from the system at every
             call, and is given back; inf where that is not so.
         fresh_bytes_s: bytes a second at which the system hands fresh memory out.
-        looped_conv: how much longer a convolution takes in a loop than written out: XLA for CPUs
-            neither chooses its layouts there nor runs it beside others.
+        narrow_conv: how much longer a convolution to few features takes on the one core that it
+            gets than on all of them.
+        back_conv: how much longer an operation takes in a convolution's gradient.
+        patch_passes: how often it reads or writes the windows that it lays out.
+        kept_passes: how often a gradient reads or writes what the forward pass kept, by the time
+            that it takes; `stacked_passes` where a loop stacks it, and takes it apart again.
         source: where these figures come from, in a sentence.
     """
 
@@ -69,7 +74,11 @@ class Machine:
     turn_s: float
     fresh_above: float
     fresh_bytes_s: float
-    looped_conv: float = 1.0
+    narrow_conv: float = 1.0
+    back_conv: float = 1.0
+    patch_passes: float = 1.0
+    kept_passes: float = 2.0
+    stacked_passes: float = 4.0
     source: str = ""
 
     def fresh_s(self, temporary: float) -> float:

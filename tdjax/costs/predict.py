@@ -2,13 +2,14 @@
 
 A block costs its arithmetic, its traffic at the speed of the memory that its values fit in, the
 weights that it reads, and a little for every operation. A gradient costs the forward pass, twice
-its arithmetic and traffic again, and keeps every value of every block until it is used, unless
-blocks are computed anew.
+its arithmetic and traffic again, now with more values in use, and keeps every value of every block
+until it is used, unless blocks are computed anew.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import math
 
 from tdjax.costs.machine import Machine
 from tdjax.costs.work import Work
@@ -41,17 +42,18 @@ def forward_s(blocks: Blocks, work: Work, machine: Machine) -> float:
 
 def gradient_s(blocks: Blocks, work: Work, machine: Machine) -> float:
     """Return the predicted seconds of a forward pass and the gradient of everything."""
-    once = blocks.count * _block_s(blocks, work, machine)
-    edges = _edges_s(blocks, work, machine)
+    once = blocks.count * _block_s(blocks, work, machine, kept=True)
+    back = 2 * blocks.count * _block_s(blocks, work, machine, kept=True, backward=True)
+    edges = 3 * _edges_s(blocks, work, machine)
     # Every block adds its part to the gradient of the weights: two are read, one is written.
     weights = 3 * (blocks.count - 1) * work.weight_bytes / machine.bytes_s(2 * work.weight_bytes)
-    if blocks.count > 1 and blocks.remat:
-        return 4 * once + 3 * edges + weights + machine.fresh_s(gradient_bytes(blocks, work))
-    kept = work.kept_bytes * blocks.rows * blocks.count
-    passes = 4 if blocks.looped else 2  # a loop stacks what it keeps, and takes it apart again
-    moved = passes * kept / machine.bytes_s(kept)
     fresh = machine.fresh_s(gradient_bytes(blocks, work))
-    return 3 * once + 3 * edges + weights + moved + fresh
+    both_passes = once + back + edges + weights + fresh
+    if blocks.count > 1 and blocks.remat:
+        return once + both_passes
+    kept = work.kept_bytes * blocks.rows * blocks.count
+    passes = machine.stacked_passes if blocks.looped else machine.kept_passes
+    return both_passes + passes * kept / machine.bytes_s(kept)
 
 
 def forward_bytes(blocks: Blocks, work: Work) -> float:
@@ -98,22 +100,44 @@ def _edges_bytes(blocks: Blocks, work: Work, gradient: bool) -> float:
     return (pieces * everything if blocks.count > 1 else 0.0) + turned * blocks.transposed
 
 
-def _block_s(blocks: Blocks, work: Work, machine: Machine) -> float:
+def _block_s(
+    blocks: Blocks, work: Work, machine: Machine, kept: bool = False, backward: bool = False
+) -> float:
     rows = blocks.rows
     in_use = rows * work.live_bytes + work.weight_bytes
+    moved = rows * work.moved_bytes + work.weight_bytes
+    conv_flops = work.conv_flops + work.narrow_conv_flops * _waiting(blocks, machine, kept)
+    if backward:
+        # What the forward pass kept lies beside its gradient, and a convolution's windows are laid
+        # out to be multiplied.
+        in_use += rows * (2 * work.kept_bytes + work.largest_patch_bytes)
+        moved += rows * machine.patch_passes * work.patch_bytes
+        conv_flops *= machine.back_conv
     arithmetic = (
         work.dot_flops / machine.dot_flops_s
-        + work.conv_flops / machine.conv_flops_s * (machine.looped_conv if blocks.looped else 1.0)
+        + conv_flops / machine.conv_flops_s
         + work.transcendentals / machine.transcendentals_s
     )
-    moved = rows * (work.moved_bytes + work.patch_bytes) + work.weight_bytes
-    traffic = moved / machine.bytes_s(in_use)
     fixed = work.operations * machine.operation_s + (machine.turn_s if blocks.looped else 0.0)
-    return rows * arithmetic + traffic + fixed + machine.fresh_s(rows * work.patch_bytes)
+    return rows * arithmetic + moved / machine.bytes_s(in_use) + fixed
+
+
+def _waiting(blocks: Blocks, machine: Machine, kept: bool) -> float:
+    """Return how much longer convolutions take that one core computes, 0.5 for half as long again.
+
+    Those of several blocks run beside each other where blocks are written out. But unless a
+    gradient keeps what they compute, XLA lets blocks use the same memory, and then they wait for
+    each other, the more the more there are: on two cores 3 convolutions on 32 images took 60 ms in
+    2 blocks, 62 in 4, 82 in 8, 95 in 16, and 93 at once.
+    """
+    alone = machine.narrow_conv - 1.0
+    if blocks.looped or blocks.count == 1:
+        return alone
+    return 0.0 if kept else alone * (1.0 - math.sqrt(2 / blocks.count))
 
 
 def _edges_s(blocks: Blocks, work: Work, machine: Machine) -> float:
     """Return what cutting the input into blocks, and putting the output together, costs."""
-    passes = 2 * (blocks.transposed + (blocks.count > 1))
+    passes = 2 * (blocks.transposed + (blocks.count > 1) + blocks.looped)
     moved = (work.input_bytes + work.output_bytes) * blocks.rows * blocks.count
     return passes * moved / machine.bytes_s(moved)

@@ -25,6 +25,9 @@ _TRANSCENDENTAL = frozenset(
     + ("sinh", "cosh", "asinh", "acosh", "atanh")
 )
 _CONVOLUTIONS = frozenset(("conv_general_dilated", "looped_conv_general_dilated"))
+# XLA for CPUs shares a convolution out by so many output features (jax 0.10: with 64 one core of two
+# was busy, with 128 both; jax 0.12 keeps all busy).
+_NARROW = 64
 # What XLA fuses neither into what reads it nor into what it reads.
 _WHOLE = _CONVOLUTIONS | frozenset(
     ("dot_general", "sort", "top_k", "gather", "scatter", "scatter-add", "transpose", "fft")
@@ -39,10 +42,12 @@ class Work:
     """What one row of a step costs.
 
     Attributes:
-        dot_flops: floating point operations of matrix products.
-        conv_flops: those of convolutions.
+        dot_flops: floating point operations of matrix products, convolutions of one place included.
+        conv_flops: those of other convolutions.
+        narrow_conv_flops: of these, what has so few output features that one core computes it.
         transcendentals: values of exp, tanh and the like.
-        patch_bytes: bytes of the windows that convolutions lay out before they multiply, summed.
+        patch_bytes: bytes of the windows of convolutions, which their gradients lay out, summed.
+        largest_patch_bytes: bytes of those of one of them.
         moved_bytes: bytes that its operations read and write, weights left out.
         live_bytes: the most bytes that are in use at one time, input and output included.
         kept_bytes: bytes of everything that is in memory at some time: what a gradient keeps.
@@ -53,8 +58,10 @@ class Work:
 
     dot_flops: float = 0.0
     conv_flops: float = 0.0
+    narrow_conv_flops: float = 0.0
     transcendentals: float = 0.0
     patch_bytes: float = 0.0
+    largest_patch_bytes: float = 0.0
     moved_bytes: float = 0.0
     live_bytes: float = 0.0
     kept_bytes: float = 0.0
@@ -84,7 +91,10 @@ def work_of(program: Any, rows: int, has_rows: Sequence[bool]) -> Work:
     return reader.total(inputs, outputs)
 
 
-_SUMMED = ("dot_flops", "conv_flops", "transcendentals", "patch_bytes", "moved_bytes")
+_SUMMED = (
+    ("dot_flops", "conv_flops", "narrow_conv_flops")
+    + ("transcendentals", "patch_bytes", "moved_bytes")
+)  # fmt: skip
 
 
 @dataclasses.dataclass(eq=False)
@@ -121,6 +131,7 @@ class _Reader:
         self._stored: list[_Value] = []
         self._weights: dict[int, _Value] = {}
         self._repeated: dict[Any, _Value] = {}
+        self._largest_patch = 0.0
         self._clock = 0
         self._operations = 0
 
@@ -192,11 +203,19 @@ class _Reader:
             self._add("dot_flops", 2.0 * math.prod(eqn.outvars[0].aval.shape) * inner * times)
         elif name in _CONVOLUTIONS:
             kernel = eqn.invars[1].aval.shape
-            features = eqn.params["dimension_numbers"].rhs_spec[0]
+            features, _, *window = eqn.params["dimension_numbers"].rhs_spec
             inner = math.prod(kernel) / max(1, kernel[features])
+            flops = 2.0 * math.prod(eqn.outvars[0].aval.shape) * inner * times
+            if math.prod(kernel[axis] for axis in window) == 1:  # a product of matrices
+                self._add("dot_flops", flops)
+                return
             places = math.prod(eqn.outvars[0].aval.shape) / max(1, kernel[features])
-            self._add("patch_bytes", places * inner * eqn.outvars[0].aval.dtype.itemsize * times)
-            self._add("conv_flops", 2.0 * math.prod(eqn.outvars[0].aval.shape) * inner * times)
+            patch = places * inner * eqn.outvars[0].aval.dtype.itemsize
+            self._largest_patch = max(self._largest_patch, patch)
+            self._add("patch_bytes", patch * times)
+            self._add("conv_flops", flops)
+            if kernel[features] <= _NARROW:
+                self._add("narrow_conv_flops", flops)
 
     def store(self, value: _Value, times: float = 1.0) -> None:
         """Put a value in memory that was to be fused into what reads it."""
@@ -263,6 +282,7 @@ class _Reader:
         )
         return Work(
             **self._sums,
+            largest_patch_bytes=self._largest_patch / self._rows,
             live_bytes=live / self._rows,
             kept_bytes=sum(v.bytes for v in rowed) / self._rows,
             input_bytes=sum(v.bytes for v in inputs if v.rowed) / self._rows,

@@ -6,7 +6,7 @@ from tdjax.strategies.base import Strategy
 from tdjax.strategies.fold import Fold
 from tdjax.strategies.vmap import Vmap
 
-MOST_UNROLLED = 32
+MOST_UNROLLED = 16
 MOST_WRITTEN = 500
 MOST_BLOCKS = 256
 
@@ -14,7 +14,7 @@ MOST_BLOCKS = 256
 def candidates(batch: int, time: int, remat: bool = False, operations: int = 1) -> list[Strategy]:
     """Return whole, blocked, unrolled and scanned forms, each once.
 
-    The number of blocks doubles from one to the next, up to 256. More than 32 are not written out,
+    The number of blocks doubles from one to the next, up to 256. More than 16 are not written out,
     nor more than 500 operations: compiling them takes longer than anyone wants to wait.
 
     Args:

@@ -45,7 +45,24 @@ def test_a_convolution(groups, strides):
     side = 12 // strides
     found = work(conv, clips(12, 12, 8))
     assert found.conv_flops == 2 * side * side * 16 * 9 * 8 // groups
+    assert found.narrow_conv_flops == found.conv_flops and found.dot_flops == 0
+    assert found.largest_patch_bytes == side * side * 9 * 8 // groups * FLOAT
     assert found.weight_bytes == kernel.nbytes
+
+
+@pytest.mark.parametrize(("window", "features"), [(1, 16), (3, 65)])
+def test_convolutions_that_all_cores_compute(window, features):
+    kernel = jnp.ones((window, 8, features))
+
+    def conv(x):
+        return jax.lax.conv_general_dilated(
+            x, kernel, (1,), "SAME", dimension_numbers=("NHC", "HIO", "NHC")
+        )
+
+    found = work(conv, clips(12, 8))
+    flops = 2 * 12 * window * 8 * features
+    assert (found.dot_flops, found.conv_flops) == ((flops, 0) if window == 1 else (0, flops))
+    assert found.narrow_conv_flops == 0
 
 
 def test_elementwise_operations_are_one():
