@@ -222,6 +222,9 @@ def _measure(
         progress.update(f"{made.name} {mode}: {text}", fraction)
 
     measurement.run(guard, NoPeakMemory(), tell)
+    if measurement.undecided:
+        # A few are left: more rounds of them, later, tell luck from speed.
+        measurement.go_on(_BUDGET_S, tell)
     return measurement
 
 
