@@ -25,8 +25,8 @@ _TRANSCENDENTAL = frozenset(
     + ("sinh", "cosh", "asinh", "acosh", "atanh")
 )
 _CONVOLUTIONS = frozenset(("conv_general_dilated", "looped_conv_general_dilated"))
-# XLA for CPUs shares a convolution out by so many output features (jax 0.10: with 64 one core of two
-# was busy, with 128 both; jax 0.12 keeps all busy).
+# XLA for CPUs shares a convolution out by so many output features: with 64 one core of two was
+# busy, with 128 both (jax 0.10; in 0.12 all are).
 _NARROW = 64
 # What XLA fuses neither into what reads it nor into what it reads.
 _WHOLE = _CONVOLUTIONS | frozenset(
