@@ -155,7 +155,7 @@ def _label(
     spots = np.clip(np.array([(left, top) for top in tops for left in lefts]), 0, limit)
     chips = np.concatenate([spots, np.broadcast_to((width, height), spots.shape)], axis=-1)
     taken = overlaps(chips, np.array(placed)).sum(-1) if placed else np.zeros(len(chips))
-    left, top = spots[taken.argmin()]
+    left, top = spots[np.argmin(taken)]
     placed.append((left, top, width, height))
     axes.text(
         left + 4, top + height / 2, text, fontsize=8.5, color=_INK, va="center", zorder=5,
