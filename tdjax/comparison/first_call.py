@@ -31,6 +31,7 @@ class FirstCalls:
         guard: where programs that loop are called first, on a CPU.
         timeout_s: the longest that one call may take.
         reference: whose answer is the right one.
+        gradients: how many arrays of an answer, the last ones, are gradients.
     """
 
     def __init__(
@@ -40,12 +41,14 @@ class FirstCalls:
         guard: Guard,
         timeout_s: float,
         reference: Candidate,
+        gradients: int = 0,
     ) -> None:
         self._arguments = arguments
         self._platform = platform
         self._guard = guard
         self._timeout_s = timeout_s
         self._reference = reference
+        self._gradients = gradients
         self._expected: list[np.ndarray] | None = None
         self._leader_s: float | None = None
 
@@ -91,7 +94,7 @@ class FirstCalls:
         if candidate is self._reference:
             self._expected = outputs
         if self._expected is not None:
-            error, problem = disagreement(outputs, self._expected, self._platform)
+            error, problem = disagreement(outputs, self._expected, self._platform, self._gradients)
             candidate.max_rel_error = error
             if problem is not None:
                 candidate.drop("failed", f"disagrees with {self._reference.name}: {problem}")

@@ -95,7 +95,12 @@ class Measurement:
             self._build(candidates, arguments, tell)
             _mark_twins(candidates)
             calls = FirstCalls(
-                arguments, self.group.target, guard, self.effort.timeout_s, self.reference
+                arguments,
+                self.group.target,
+                guard,
+                self.effort.timeout_s,
+                self.reference,
+                len(self.subject.differentiated) if self.group.mode == "grad" else 0,
             )
             # Programs that loop come last: by then there is a leader to hold them against.
             for candidate in sorted(filter(_runs, candidates), key=_risk(self.reference)):

@@ -27,8 +27,17 @@ def test_a_wrong_value_is_named():
 
 
 def test_accelerators_are_allowed_their_matrix_precision():
-    assert disagreement([off_by(0.08)], [RIGHT], "gpu")[1] is None
-    assert disagreement([off_by(0.08)], [RIGHT], "cpu")[1] is not None
+    assert disagreement([off_by(0.01)], [RIGHT], "gpu")[1] is None
+    assert disagreement([off_by(0.01)], [RIGHT], "cpu")[1] is not None
+
+
+@pytest.mark.parametrize(("platform", "flipped"), [("cpu", 0.05), ("gpu", 0.19)])
+def test_gradients_are_allowed_a_relu_that_flips_and_values_are_not(platform, flipped):
+    both, jumped = [RIGHT, RIGHT], [RIGHT, off_by(flipped)]
+    assert disagreement(jumped, both, platform, gradients=1)[1] is None
+    assert "array 1" in disagreement(jumped, both, platform)[1]
+    assert "array 0" in disagreement(jumped[::-1], both, platform, gradients=1)[1]
+    assert "array 1" in disagreement([RIGHT, off_by(0.25)], both, platform, gradients=1)[1]
 
 
 def test_integers_must_be_equal():
