@@ -48,12 +48,12 @@ def gradient_s(blocks: Blocks, work: Work, machine: Machine) -> float:
     # Every block adds its part to the gradient of the weights: two are read, one is written.
     weights = 3 * (blocks.count - 1) * work.weight_bytes / machine.bytes_s(2 * work.weight_bytes)
     fresh = machine.fresh_s(gradient_bytes(blocks, work))
-    both_passes = once + back + edges + weights + fresh
+    total = once + back + edges + weights + fresh
     if blocks.count > 1 and blocks.remat:
-        return once + both_passes
+        return total + once
     kept = work.kept_bytes * blocks.rows * blocks.count
     passes = machine.stacked_passes if blocks.looped else machine.kept_passes
-    return both_passes + passes * kept / machine.bytes_s(kept)
+    return total + passes * kept / machine.bytes_s(kept)
 
 
 def forward_bytes(blocks: Blocks, work: Work) -> float:
@@ -103,6 +103,12 @@ def _edges_bytes(blocks: Blocks, work: Work, gradient: bool) -> float:
 def _block_s(
     blocks: Blocks, work: Work, machine: Machine, kept: bool = False, backward: bool = False
 ) -> float:
+    """Return what a block costs; of a gradient, which does all of it twice, what once costs.
+
+    Args:
+        kept: whether what it computes is kept for a gradient.
+        backward: whether it is that gradient.
+    """
     rows = blocks.rows
     in_use = rows * work.live_bytes + work.weight_bytes
     moved = rows * work.moved_bytes + work.weight_bytes

@@ -30,6 +30,8 @@ WORKS = {
                   output_bytes=2e3, operations=20),
     "mlp": Work(dot_flops=8e6, moved_bytes=1e5, live_bytes=8e3, kept_bytes=5e4, weight_bytes=17e6,
                 operations=12),
+    "convs": Work(conv_flops=2e8, narrow_conv_flops=2e8, moved_bytes=2e6, live_bytes=1e6,
+                  kept_bytes=1e6, patch_bytes=5e6, largest_patch_bytes=2e6, operations=6),
 }  # fmt: skip
 
 
@@ -51,6 +53,14 @@ def test_a_fit_finds_speeds_that_choose_better():
     assert after.regret < true.regret + 0.01 and true.regret + 0.05 < before.regret
     assert after.error < before.error / 2
     assert after == fit(data, start, 400)
+
+
+def test_one_core_is_never_taken_to_be_faster_than_all():
+    data = [pretended("convs", 4, 8)]
+    slower = dataclasses.replace(TRUE, conv_flops_s=1e10)
+    assert fit(data, slower, 400).machine.narrow_conv >= 1.0
+    accelerator = dataclasses.replace(slower, platform="gpu")
+    assert fit(data, accelerator, 400).machine.narrow_conv == 1.0
 
 
 ENVIRONMENT = {
