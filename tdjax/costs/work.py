@@ -24,7 +24,7 @@ _TRANSCENDENTAL = frozenset(
     + ("erfc", "erf_inv", "pow", "cbrt", "digamma", "lgamma", "atan2", "asin", "acos", "atan")
     + ("sinh", "cosh", "asinh", "acosh", "atanh")
 )
-_CONVOLUTIONS = frozenset(("conv_general_dilated", "looped_conv_general_dilated"))
+_CONVOLUTIONS = frozenset(("conv_general_dilated", "tdjax_conv_general_dilated"))
 # XLA for CPUs shares a convolution out by so many output features: with 64 one core of two was
 # busy, with 128 both (jax 0.10; in 0.12 all are).
 _NARROW = 64

@@ -63,7 +63,7 @@ RULES: dict[str, Rule] = {
     "fft": _reductions.fft,
     # matrices
     "conv_general_dilated": _contractions.conv_general_dilated,
-    "looped_conv_general_dilated": _contractions.conv_general_dilated,  # tdjax's own
+    "tdjax_conv_general_dilated": _contractions.conv_general_dilated,  # tdjax's own
     "dot_general": _contractions.dot_general,
     "cholesky": _reductions.factorization,
     "eig": _reductions.factorization,

@@ -20,7 +20,7 @@ from tdjax._equation import bind, is_literal
 from tdjax.strategies._row_loop import Input, Kind, Loop, Output, Phase
 
 _KEPT = frozenset(
-    ("dot_general", "conv_general_dilated", "looped_conv_general_dilated", "ragged_dot_general")
+    ("dot_general", "conv_general_dilated", "tdjax_conv_general_dilated", "ragged_dot_general")
     + ("scan", "while", "cond", "tdjax_row_loop", "sort", "top_k", "gather", "cholesky")
     + ("triangular_solve", "eigh", "svd", "lu", "qr", "random_bits", "threefry2x32")
     + ("rng_bit_generator",)

@@ -14,7 +14,7 @@ from tdjax.costs.predict import Blocks
 from tdjax.independence import CONST, Kind, Proof, Proven, Rows, prove
 from tdjax.strategies._eager import execute
 from tdjax.strategies._folding import Folding
-from tdjax.strategies._looping import for_loop
+from tdjax.strategies._convolving import convolving_fast
 from tdjax.strategies.base import Strategy, check_chunk_size, check_unroll
 from tdjax.strategies.vmap import Vmap
 
@@ -84,11 +84,9 @@ class Fold(Strategy):
         assert program is not None
         call = dataclasses.replace(call, roles=proof.roles).with_rows_mapped()
         rows = call.batch * call.time
-        bare = dataclasses.replace(program, consts=())
-        scanned = self.unroll is not True and not _is_same(program.rows, rows)
         folding = Folding(
             call.described(),
-            for_loop(bare) if scanned else bare,
+            convolving_fast(dataclasses.replace(program, consts=())),
             proof,
             rows,
             program.rows,

@@ -14,7 +14,7 @@ from tdjax.costs.machine import current_machine
 from tdjax.costs.work import Work, work_of
 from tdjax.independence import Proven, prove
 from tdjax.strategies._eager import execute
-from tdjax.strategies._looping import for_loop
+from tdjax.strategies._convolving import convolving_fast
 from tdjax.strategies._packing_costs import best_block, has_small_blocks
 from tdjax.strategies.base import Strategy, check_chunk_size
 from tdjax.strategies.fold import Fold
@@ -90,7 +90,7 @@ class Packed(Strategy):
             chunk, _work(call), call.batch, current_machine()
         ):
             programs.append(proven.step)
-        bare = tuple(for_loop(dataclasses.replace(each, consts=())) for each in programs)
+        bare = tuple(convolving_fast(dataclasses.replace(each, consts=())) for each in programs)
         packing = Packing(call.described(), bare, proof)
         operands = list(program.consts), list(call.leaves), call.mask
 

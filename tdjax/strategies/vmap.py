@@ -16,7 +16,7 @@ from tdjax.costs.predict import Blocks
 from tdjax.independence import Proof, Proven, Rows, prove
 from tdjax.strategies._blocks import in_blocks
 from tdjax.strategies._eager import execute
-from tdjax.strategies._looping import for_loop
+from tdjax.strategies._convolving import convolving_fast
 from tdjax.strategies._padding import fill, real_steps, zero
 from tdjax.strategies._rows import repeat
 from tdjax.strategies.base import Strategy, check_chunk_size, check_unroll
@@ -139,8 +139,8 @@ class Vmap(Strategy):
             outputs = program(consts, leaves)
             return [repeat(y, axis, call.time) for y, axis in zip(outputs, out_axes, strict=True)]
         block = self.chunk_size or call.time
-        if not whole and self.unroll is not True:
-            program = for_loop(program)
+        if not whole:
+            program = convolving_fast(program)
 
         def one(*steps: Any) -> list[Any]:
             merged = list(leaves)

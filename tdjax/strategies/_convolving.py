@@ -1,4 +1,4 @@
-"""Prepares a program that is to be the body of a loop."""
+"""Prepares a program that is to be computed in blocks."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from tdjax._call import Program
 from tdjax._equation import all_equations
 
 
-def for_loop(program: Program) -> Program:
-    """Return a program that computes the same, with convolutions that are fast in a loop too."""
+def convolving_fast(program: Program) -> Program:
+    """Return a program that computes the same, with convolutions that are fast on a CPU."""
     bare = program.jaxpr.bare
     if not has_convolutions(bare):
         return program
-    from tdjax.strategies._looped_conv import looped  # needs jax.extend, 20 ms to import
+    from tdjax.strategies._convolution import replaced  # needs jax.extend, 20 ms to import
 
-    bare = looped(bare)
+    bare = replaced(bare)
     opened = dataclasses.replace(program.jaxpr, eqns=tuple(bare.eqns), bare=bare)
     return dataclasses.replace(program, jaxpr=opened)
 

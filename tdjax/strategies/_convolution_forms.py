@@ -1,0 +1,263 @@
+"""What computes a convolution, and the gradient for its kernel, fastest on a CPU.
+
+All have one layout, batch first and channels last, kernels before their channels, which is the one
+that XLA's fast kernel takes. A convolution with a window of one place is a product of matrices. One
+with a kernel a channel is a sum of products of numbers. The gradient for a kernel is that of
+convolutions along the last axis alone, whose rows are all rows of all images, one for every place
+of the kernel along the other axes. Measured on 2 cores, against what XLA makes of JAX's own:
+2 times faster (8 for the gradient), 30 times, and 1.2 to 10 times.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import math
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+_PLAIN = lax.conv_general_dilated_p
+# Every place of a kernel is written out: compiling more takes longer than anyone wants to wait.
+_MOST_PLACES = 64
+
+
+class _Window(NamedTuple):
+    """How a kernel slides over some spatial axes, as in `jax.lax.conv_general_dilated`."""
+
+    window_strides: Sequence[int]
+    padding: Sequence[tuple[int, int]]
+    lhs_dilation: Sequence[int]
+    rhs_dilation: Sequence[int]
+
+    def along(self, axes: slice) -> _Window:
+        """Return the window along some of the axes."""
+        return _Window(*(each[axes] for each in self))
+
+
+def convolution(
+    lhs: Any,
+    rhs: Any,
+    *,
+    dimension_numbers: Any,
+    window_strides: Sequence[int],
+    padding: Sequence[tuple[int, int]],
+    lhs_dilation: Sequence[int],
+    rhs_dilation: Sequence[int],
+    **params: Any,
+) -> Any:
+    """Return what `jax.lax.conv_general_dilated` does."""
+    lhs_spec, rhs_spec, out_spec = dimension_numbers
+    window = _Window(window_strides, padding, lhs_dilation, rhs_dilation)
+    images = _channels_last(lhs, lhs_spec)
+    kernel = lax.transpose(rhs, _kernel_order(rhs_spec))
+    if _is_product(kernel.shape[:-2], **params):
+        out = _product(images, kernel, window, **params)
+    elif _is_depthwise(kernel.shape, images.shape[-1], **params):
+        out = _depthwise(images, kernel, window, params["preferred_element_type"])
+    else:
+        numbers = _channels_last_numbers(len(window_strides))
+        out = _PLAIN.bind(images, kernel, dimension_numbers=numbers, **window._asdict(), **params)
+    return lax.transpose(out, _inverse(_last_order(out_spec)))
+
+
+def takes_places(kernel: Any, *, dimension_numbers: Any, batch_group_count: int, **_: Any) -> bool:
+    """Say whether `kernel_gradient` is for a convolution with such a kernel."""
+    places = math.prod(kernel.shape[axis] for axis in dimension_numbers.rhs_spec[2:])
+    return batch_group_count == 1 and 0 < places <= _MOST_PLACES
+
+
+def kernel_gradient(
+    cotangent: Any,
+    lhs: Any,
+    kernel: Any,
+    *,
+    dimension_numbers: Any,
+    window_strides: Sequence[int],
+    padding: Sequence[tuple[int, int]],
+    lhs_dilation: Sequence[int],
+    rhs_dilation: Sequence[int],
+    **params: Any,
+) -> Any:
+    """Return the gradient of a convolution of `lhs` for a kernel of this shape and dtype."""
+    lhs_spec, rhs_spec, out_spec = dimension_numbers
+    window = _Window(window_strides, padding, lhs_dilation, rhs_dilation)
+    order = _kernel_order(rhs_spec)
+    shape = tuple(kernel.shape[axis] for axis in order)
+    images, cotangent = _channels_last(lhs, lhs_spec), _channels_last(cotangent, out_spec)
+    # Along the last axis a convolution is left, unless nothing slides along it, or over zeros.
+    slides = shape[-3] > 1 and lhs_dilation[-1] == 1
+    left = slides and not _is_depthwise(shape, images.shape[-1], **params)
+    taken = len(window_strides) - left
+    over, along = window.along(slice(taken)), window.along(slice(taken, None))
+    out_sizes = cotangent.shape[1 : 1 + taken]
+    padded = _padded(images, over)
+    gradients = []
+    for place in itertools.product(*map(range, shape[:taken])):
+        seen = _seen(padded, place, over, out_sizes)
+        gradients.append(_one_place(seen, cotangent, taken, along, shape[taken:], kernel, params))
+    found = jnp.stack(gradients).reshape(shape)
+    return lax.transpose(found, _inverse(order))
+
+
+def _one_place(
+    seen: Any,
+    cotangent: Any,
+    taken: int,
+    along: _Window,
+    shape: tuple[int, ...],
+    kernel: Any,
+    params: dict[str, Any],
+) -> Any:
+    """Return the gradient for the part of a kernel at one place of the axes that are taken."""
+    rows = math.prod(cotangent.shape[: 1 + taken])
+    seen = seen.reshape(rows, *seen.shape[1 + taken :])
+    cotangent = cotangent.reshape(rows, *cotangent.shape[1 + taken :])
+    if along.window_strides:
+        convolve = functools.partial(
+            _PLAIN.bind,
+            seen,
+            dimension_numbers=_channels_last_numbers(1),
+            **along._asdict(),
+            **params,
+        )
+        part = jax.ShapeDtypeStruct(shape, kernel.dtype)
+        return jax.linear_transpose(convolve, part)(cotangent)[0]
+    groups = params["feature_group_count"]
+    if groups == seen.shape[-1] == cotangent.shape[-1]:
+        return (seen * cotangent).sum(0).reshape(shape).astype(kernel.dtype)
+    contract = functools.partial(
+        lax.dot_general,
+        precision=params["precision"],
+        preferred_element_type=params["preferred_element_type"],
+    )
+    if groups == 1:
+        return contract(seen, cotangent, (((0,), (0,)), ((), ()))).astype(kernel.dtype)
+    seen, cotangent = seen.reshape(rows, groups, -1), cotangent.reshape(rows, groups, -1)
+    by_group = contract(seen, cotangent, (((0,), (0,)), ((1,), (1,))))
+    return lax.transpose(by_group, (1, 0, 2)).reshape(shape).astype(kernel.dtype)
+
+
+def _is_product(places: Sequence[int], feature_group_count: int, batch_group_count: int, **_: Any):
+    return math.prod(places) == 1 and feature_group_count == batch_group_count == 1
+
+
+def _product(
+    images: Any,
+    kernel: Any,
+    window: _Window,
+    precision: Any,
+    preferred_element_type: Any,
+    **_: Any,
+) -> Any:
+    """Return a convolution with a window of one place: every pixel is multiplied alone."""
+    matrix = kernel.reshape(kernel.shape[-2:])
+    contracted = (((images.ndim - 1,), (0,)), ((), ()))
+    multiply = functools.partial(
+        lax.dot_general,
+        dimension_numbers=contracted,
+        precision=precision,
+        preferred_element_type=preferred_element_type,
+    )
+    # Zeros between and around pixels are the same after it, and fewer are multiplied.
+    if any(d > 1 for d in window.lhs_dilation):
+        return _every(_padded(multiply(images, matrix), window), window.window_strides)
+    return multiply(_every(_padded(images, window), window.window_strides), matrix)
+
+
+def _is_depthwise(
+    kernel: Sequence[int],
+    channels: int,
+    feature_group_count: int,
+    batch_group_count: int,
+    **_: Any,
+) -> bool:
+    one_each = feature_group_count == channels == kernel[-1] and batch_group_count == 1
+    return one_each and math.prod(kernel[:-2]) <= _MOST_PLACES
+
+
+def _depthwise(images: Any, kernel: Any, window: _Window, dtype: Any) -> Any:
+    """Return a convolution of every channel with a kernel of its own."""
+    dtype = dtype or images.dtype
+    exact = jnp.promote_types(dtype, jnp.float32) if jnp.issubdtype(dtype, jnp.inexact) else dtype
+    # What is read at every place is in memory once; fused, it would be padded at every place.
+    padded = lax.optimization_barrier(_padded(images, window))
+    sizes = tuple(
+        (size - (places - 1) * dilation - 1) // stride + 1
+        for size, places, dilation, stride in zip(
+            padded.shape[1:-1],
+            kernel.shape,
+            window.rhs_dilation,
+            window.window_strides,
+            strict=False,
+        )
+    )
+    total: Any = None
+    each_channel = (1,) * (images.ndim - 1) + kernel.shape[-1:]
+    for place in itertools.product(*map(range, kernel.shape[:-2])):
+        seen = _seen(padded, place, window, sizes).astype(exact)
+        added = seen * kernel[place].astype(exact).reshape(each_channel)
+        total = added if total is None else total + added
+    return total.astype(dtype)
+
+
+def _padded(images: Any, window: _Window) -> Any:
+    """Return images with zeros around and between the pixels of the first spatial axes."""
+    edges = [
+        (low, high, dilation - 1)
+        for (low, high), dilation in zip(window.padding, window.lhs_dilation, strict=True)
+    ]
+    if all(edge == (0, 0, 0) for edge in edges):
+        return images
+    others = [(0, 0, 0)] * (images.ndim - 1 - len(edges))
+    return lax.pad(images, jnp.zeros((), images.dtype), [(0, 0, 0), *edges, *others])
+
+
+def _every(images: Any, strides: Sequence[int]) -> Any:
+    """Return every so many pixels."""
+    if all(stride == 1 for stride in strides):
+        return images
+    return lax.slice(images, (0,) * images.ndim, images.shape, (1, *strides, 1))
+
+
+def _seen(padded: Any, place: Sequence[int], window: _Window, out_sizes: Sequence[int]) -> Any:
+    """Return the pixels that one place of the kernel meets, one for every output."""
+    axes = len(place)
+    starts = [at * dilation for at, dilation in zip(place, window.rhs_dilation, strict=True)]
+    limits = [
+        start + (size - 1) * stride + 1
+        for start, size, stride in zip(starts, out_sizes, window.window_strides, strict=True)
+    ]
+    others = padded.shape[1 + axes :]
+    return lax.slice(
+        padded,
+        (0, *starts, *(0 for _ in others)),
+        (padded.shape[0], *limits, *others),
+        (1, *window.window_strides, *(1 for _ in others)),
+    )
+
+
+def _channels_last(array: Any, spec: Sequence[int]) -> Any:
+    return lax.transpose(array, _last_order(spec))
+
+
+def _last_order(spec: Sequence[int]) -> tuple[int, ...]:
+    return (spec[0], *spec[2:], spec[1])
+
+
+def _kernel_order(spec: Sequence[int]) -> tuple[int, ...]:
+    return (*spec[2:], spec[1], spec[0])
+
+
+def _inverse(order: Sequence[int]) -> tuple[int, ...]:
+    return tuple(order.index(axis) for axis in range(len(order)))
+
+
+def _channels_last_numbers(spatial: int) -> lax.ConvDimensionNumbers:
+    axes = range(1, spatial + 1)
+    last = (0, spatial + 1, *axes)
+    kernel = (spatial + 1, spatial, *(axis - 1 for axis in axes))
+    return lax.ConvDimensionNumbers(last, kernel, last)
