@@ -128,8 +128,11 @@ def _another(machine: Machine, steps: random.Random) -> Machine:
     # A cache that is nearer is not slower.
     speeds = sorted((new[name] for name in SPEEDS[3:6]), reverse=True)
     new.update(zip(_MEMORIES, speeds, strict=True))
-    # Nor is one core faster than all of them, and an accelerator has none to leave idle.
-    new["narrow_conv"] = max(1.0, new["narrow_conv"]) if machine.platform == "cpu" else 1.0
+    # Nor is one core faster than all of them, or XLA's gradient of a convolution than ours. An
+    # accelerator has no core to leave idle, and XLA's own convolutions.
+    on_cpu = machine.platform == "cpu"
+    new["narrow_conv"] = max(1.0, new["narrow_conv"]) if on_cpu else 1.0
+    new["plain_conv"] = max(new["back_conv"], new["plain_conv"]) if on_cpu else 1.0
     return dataclasses.replace(machine, **new)
 
 

@@ -25,7 +25,7 @@ from tdjax._call import Call, Program
 from tdjax._device import device_kind
 
 FORMAT = "tdjax-tuning"
-VERSION = 2
+VERSION = 3
 MODES = ("forward", "grad")
 _ADDRESS = re.compile(r"0x[0-9a-f]+")
 

@@ -168,7 +168,7 @@ def every(args: Sequence[Any], in_axes: Any) -> list[Any]:
     steps = steps_of(args, in_axes)
     if steps is None:
         return usual(args, in_axes)
-    return [parse("auto"), *candidates(steps.batch, steps.time, remat=True)]
+    return [parse("auto"), *candidates(steps.batch, steps.time, remat=True, convolves=True)]
 
 
 def usual(args: Sequence[Any], in_axes: Any, blocks: bool = True) -> list[Any]:

@@ -24,7 +24,7 @@ from tdjax._device import device_kind
 SPEEDS = (
     ("dot_flops_s", "conv_flops_s", "transcendentals_s", "near_bytes_s", "far_bytes_s")
     + ("memory_bytes_s", "operation_s", "turn_s", "fresh_bytes_s", "narrow_conv")
-    + ("back_conv", "patch_passes", "kept_passes", "stacked_passes")
+    + ("back_conv", "plain_conv", "patch_passes", "kept_passes", "stacked_passes")
 )  # fmt: skip
 
 _CACHES = Path("/sys/devices/system/cpu/cpu0/cache")
@@ -54,7 +54,8 @@ class Machine:
         fresh_bytes_s: bytes a second at which the system hands fresh memory out.
         narrow_conv: how much longer a convolution to few features takes on the one core that it
             gets than on all of them.
-        back_conv: how much longer an operation takes in a convolution's gradient.
+        back_conv: how much longer an operation takes in a convolution's gradient; `plain_conv`
+            where that is left to XLA for CPUs.
         patch_passes: how often it reads or writes the windows that it lays out.
         kept_passes: how often a gradient reads or writes what the forward pass kept, by the time
             that it takes; `stacked_passes` where a loop stacks it, and takes it apart again.
@@ -76,6 +77,7 @@ class Machine:
     fresh_bytes_s: float
     narrow_conv: float = 1.0
     back_conv: float = 1.0
+    plain_conv: float = 1.0
     patch_passes: float = 1.0
     kept_passes: float = 2.0
     stacked_passes: float = 4.0

@@ -25,6 +25,7 @@ class Blocks:
         looped: whether a loop runs them, or each is written out.
         remat: whether a gradient computes them anew.
         transposed: whether rows are brought into another order, and back: a map over time.
+        plain: whether convolutions are left to XLA, as in a program written by hand.
     """
 
     rows: int
@@ -32,6 +33,7 @@ class Blocks:
     looped: bool = False
     remat: bool = False
     transposed: bool = False
+    plain: bool = False
 
 
 def forward_s(blocks: Blocks, work: Work, machine: Machine) -> float:
@@ -112,15 +114,20 @@ def _block_s(
     rows = blocks.rows
     in_use = rows * work.live_bytes + work.weight_bytes
     moved = rows * work.moved_bytes + work.weight_bytes
+    dot_flops = work.dot_flops
     conv_flops = work.conv_flops + work.narrow_conv_flops * _waiting(blocks, machine, kept)
+    plain = blocks.plain and machine.platform == "cpu"
+    if plain:  # XLA for CPUs does not see that it could multiply matrices
+        dot_flops -= work.one_place_flops
+        conv_flops += work.one_place_flops
     if backward:
         # What the forward pass kept lies beside its gradient, and a convolution's windows are laid
         # out to be multiplied.
         in_use += rows * (2 * work.kept_bytes + work.largest_patch_bytes)
         moved += rows * machine.patch_passes * work.patch_bytes
-        conv_flops *= machine.back_conv
+        conv_flops *= machine.plain_conv if plain else machine.back_conv
     arithmetic = (
-        work.dot_flops / machine.dot_flops_s
+        dot_flops / machine.dot_flops_s
         + conv_flops / machine.conv_flops_s
         + work.transcendentals / machine.transcendentals_s
     )

@@ -43,6 +43,7 @@ class Work:
 
     Attributes:
         dot_flops: floating point operations of matrix products, convolutions of one place included.
+        one_place_flops: those of convolutions whose window has one place.
         conv_flops: those of other convolutions.
         narrow_conv_flops: of these, what has so few output features that one core computes it.
         transcendentals: values of exp, tanh and the like.
@@ -57,6 +58,7 @@ class Work:
     """
 
     dot_flops: float = 0.0
+    one_place_flops: float = 0.0
     conv_flops: float = 0.0
     narrow_conv_flops: float = 0.0
     transcendentals: float = 0.0
@@ -69,6 +71,11 @@ class Work:
     output_bytes: float = 0.0
     weight_bytes: float = 0.0
     operations: int = 0
+
+    @property
+    def convolves(self) -> bool:
+        """Whether there is a convolution."""
+        return self.conv_flops + self.one_place_flops > 0
 
 
 def work_of(program: Any, rows: int, has_rows: Sequence[bool]) -> Work:
@@ -92,7 +99,7 @@ def work_of(program: Any, rows: int, has_rows: Sequence[bool]) -> Work:
 
 
 _SUMMED = (
-    ("dot_flops", "conv_flops", "narrow_conv_flops")
+    ("dot_flops", "one_place_flops", "conv_flops", "narrow_conv_flops")
     + ("transcendentals", "patch_bytes", "moved_bytes")
 )  # fmt: skip
 
@@ -208,6 +215,7 @@ class _Reader:
             flops = 2.0 * math.prod(eqn.outvars[0].aval.shape) * inner * times
             if math.prod(kernel[axis] for axis in window) == 1:  # a product of matrices
                 self._add("dot_flops", flops)
+                self._add("one_place_flops", flops)
                 return
             places = math.prod(eqn.outvars[0].aval.shape) / max(1, kernel[features])
             patch = places * inner * eqn.outvars[0].aval.dtype.itemsize

@@ -11,7 +11,9 @@ MOST_WRITTEN = 500
 MOST_BLOCKS = 256
 
 
-def candidates(batch: int, time: int, remat: bool = False, operations: int = 1) -> list[Strategy]:
+def candidates(
+    batch: int, time: int, remat: bool = False, operations: int = 1, convolves: bool = False
+) -> list[Strategy]:
     """Return whole, blocked, unrolled and scanned forms, each once.
 
     The number of blocks doubles from one to the next, up to 256. More than 16 are not written out,
@@ -22,9 +24,12 @@ def candidates(batch: int, time: int, remat: bool = False, operations: int = 1) 
         time: steps.
         remat: also the scanned forms that compute their blocks anew in the backward pass.
         operations: how many a block has.
+        convolves: also the whole as one block, whose convolutions are tdjax's own.
     """
     unrolled = min(MOST_UNROLLED, MOST_WRITTEN // max(1, operations))
     found: list[Strategy] = [Fold(), Vmap()]
+    if convolves:
+        found += [Fold(chunk_size=batch * time), Vmap(chunk_size=time)]
     for kind, size in ((Fold, batch * time), (Vmap, time)):
         for count in _counts(size):
             chunk = -(-size // count)

@@ -221,8 +221,10 @@ class Auto(Strategy):
             return None, []
         has_rows = [role in ("rows", "spread") for role in call.roles]
         work = work_of(step.jaxpr, call.batch, has_rows)
-        among = candidates(call.batch, call.time, True, work.operations)
-        found = ranked(among, work, call.batch, call.time, current_machine(), self.mode)
+        machine = current_machine()
+        convolves = work.convolves and machine.platform == "cpu"
+        among = candidates(call.batch, call.time, True, work.operations, convolves)
+        found = ranked(among, work, call.batch, call.time, machine, self.mode)
         return work, found
 
     def _measured(self, call: Call, step: Program) -> Measured | None:

@@ -12,9 +12,9 @@ from tdjax._errors import StrategyError
 from tdjax._symbolic import is_symbolic
 from tdjax.costs.predict import Blocks
 from tdjax.independence import CONST, Kind, Proof, Proven, Rows, prove
+from tdjax.strategies._convolving import convolving_fast
 from tdjax.strategies._eager import execute
 from tdjax.strategies._folding import Folding
-from tdjax.strategies._convolving import convolving_fast
 from tdjax.strategies.base import Strategy, check_chunk_size, check_unroll
 from tdjax.strategies.vmap import Vmap
 
@@ -23,13 +23,16 @@ from tdjax.strategies.vmap import Vmap
 class Fold(Strategy):
     """Merge time into the batch, call the step function on all rows, split the answer again.
 
-    The function sees rows of different steps at once, as under Haiku's and Flax's `BatchApply`.
-    That keeps the meaning of the loop only if output row i depends on input row i alone: tdjax
-    proves it, or raises `StrategyError` with the operation that mixes rows and its source line.
+    Without `chunk_size` it is the program that one would write by hand, and Haiku's and Flax's
+    `BatchApply`. The function sees rows of different steps at once, which keeps the meaning of the
+    loop only if output row i depends on input row i alone: tdjax proves it, or raises
+    `StrategyError` with the operation that mixes rows and its source line.
 
     Args:
         chunk_size: rows at once; None for all. Blocks whose activations fit the caches are often
             the fastest of all on a CPU, and bound memory anywhere. It need not divide the rows.
+            Blocks, and be it one of all rows, have convolutions of their own, which a CPU computes
+            up to 30 times faster.
         unroll: True writes every block out instead of looping over them; an int is the number of
             blocks a turn of the loop.
         remat: recompute a block in the backward pass instead of keeping what it computed.
@@ -54,7 +57,8 @@ class Fold(Strategy):
         """Return how it goes through the rows: in the order in which they lie."""
         rows = min(self.chunk_size or batch * time, batch * time)
         count = -(-batch * time // rows)
-        return Blocks(rows, count, count > 1 and self.unroll is not True, self.remat)
+        looped = count > 1 and self.unroll is not True
+        return Blocks(rows, count, looped, self.remat, plain=self.chunk_size is None)
 
     def run(self, call: Call) -> Any:
         """Fold the call, if its rows are proven independent."""
@@ -84,9 +88,10 @@ class Fold(Strategy):
         assert program is not None
         call = dataclasses.replace(call, roles=proof.roles).with_rows_mapped()
         rows = call.batch * call.time
+        bare = dataclasses.replace(program, consts=())
         folding = Folding(
             call.described(),
-            convolving_fast(dataclasses.replace(program, consts=())),
+            bare if self.chunk_size is None else convolving_fast(bare),
             proof,
             rows,
             program.rows,
