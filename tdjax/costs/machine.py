@@ -52,8 +52,8 @@ class Machine:
         fresh_above: temporary memory of more bytes than this comes fresh from the system at every
             call, and is given back; inf where that is not so.
         fresh_bytes_s: bytes a second at which the system hands fresh memory out.
-        narrow_conv: how much longer a convolution to few features takes on the one core that it
-            gets than on all of them.
+        narrow_conv: how much longer a convolution to few features takes on the one core that XLA
+            gives it than on all of them.
         back_conv: how much longer an operation takes in a convolution's gradient; `plain_conv`
             where that is left to XLA for CPUs.
         patch_passes: how often it reads or writes the windows that it lays out.

@@ -9,7 +9,6 @@ until it is used, unless blocks are computed anew.
 from __future__ import annotations
 
 import dataclasses
-import math
 
 from tdjax.costs.machine import Machine
 from tdjax.costs.work import Work
@@ -44,8 +43,8 @@ def forward_s(blocks: Blocks, work: Work, machine: Machine) -> float:
 
 def gradient_s(blocks: Blocks, work: Work, machine: Machine) -> float:
     """Return the predicted seconds of a forward pass and the gradient of everything."""
-    once = blocks.count * _block_s(blocks, work, machine, kept=True)
-    back = 2 * blocks.count * _block_s(blocks, work, machine, kept=True, backward=True)
+    once = blocks.count * _block_s(blocks, work, machine)
+    back = 2 * blocks.count * _block_s(blocks, work, machine, backward=True)
     edges = 3 * _edges_s(blocks, work, machine)
     # Every block adds its part to the gradient of the weights: two are read, one is written.
     weights = 3 * (blocks.count - 1) * work.weight_bytes / machine.bytes_s(2 * work.weight_bytes)
@@ -102,24 +101,17 @@ def _edges_bytes(blocks: Blocks, work: Work, gradient: bool) -> float:
     return (pieces * everything if blocks.count > 1 else 0.0) + turned * blocks.transposed
 
 
-def _block_s(
-    blocks: Blocks, work: Work, machine: Machine, kept: bool = False, backward: bool = False
-) -> float:
-    """Return what a block costs; of a gradient, which does all of it twice, what once costs.
-
-    Args:
-        kept: whether what it computes is kept for a gradient.
-        backward: whether it is that gradient.
-    """
+def _block_s(blocks: Blocks, work: Work, machine: Machine, backward: bool = False) -> float:
+    """Return what a block costs; of a gradient, which does all of it twice, what once costs."""
     rows = blocks.rows
     in_use = rows * work.live_bytes + work.weight_bytes
     moved = rows * work.moved_bytes + work.weight_bytes
     dot_flops = work.dot_flops
-    conv_flops = work.conv_flops + work.narrow_conv_flops * _waiting(blocks, machine, kept)
+    conv_flops = work.conv_flops
     plain = blocks.plain and machine.platform == "cpu"
-    if plain:  # XLA for CPUs does not see that it could multiply matrices
+    if plain:  # XLA for CPUs uses one core for some, and does not see where it could multiply
         dot_flops -= work.one_place_flops
-        conv_flops += work.one_place_flops
+        conv_flops += work.one_place_flops + (machine.narrow_conv - 1) * work.narrow_conv_flops
     if backward:
         # What the forward pass kept lies beside its gradient, and a convolution's windows are laid
         # out to be multiplied.
@@ -133,20 +125,6 @@ def _block_s(
     )
     fixed = work.operations * machine.operation_s + (machine.turn_s if blocks.looped else 0.0)
     return rows * arithmetic + moved / machine.bytes_s(in_use) + fixed
-
-
-def _waiting(blocks: Blocks, machine: Machine, kept: bool) -> float:
-    """Return how much longer convolutions take that one core computes, 0.5 for half as long again.
-
-    Those of several blocks run beside each other where blocks are written out. But unless a
-    gradient keeps what they compute, XLA lets blocks use the same memory, and then they wait for
-    each other, the more the more there are: on two cores 3 convolutions on 32 images took 60 ms in
-    2 blocks, 62 in 4, 82 in 8, 95 in 16, and 93 at once.
-    """
-    alone = machine.narrow_conv - 1.0
-    if blocks.looped or blocks.count == 1:
-        return alone
-    return 0.0 if kept else alone * (1.0 - math.sqrt(2 / blocks.count))
 
 
 def _edges_s(blocks: Blocks, work: Work, machine: Machine) -> float:

@@ -25,8 +25,7 @@ _TRANSCENDENTAL = frozenset(
     + ("sinh", "cosh", "asinh", "acosh", "atanh")
 )
 _CONVOLUTIONS = frozenset(("conv_general_dilated", "tdjax_conv_general_dilated"))
-# XLA for CPUs shares a convolution out by so many output features: with 64 one core of two was
-# busy, with 128 both (jax 0.10; in 0.12 all are).
+# XLA for CPUs computed a convolution to so few features on one core before jax 0.11.
 _NARROW = 64
 # What XLA fuses neither into what reads it nor into what it reads.
 _WHOLE = _CONVOLUTIONS | frozenset(

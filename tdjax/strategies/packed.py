@@ -13,8 +13,8 @@ from tdjax._symbolic import is_symbolic
 from tdjax.costs.machine import current_machine
 from tdjax.costs.work import Work, work_of
 from tdjax.independence import Proven, prove
-from tdjax.strategies._eager import execute
 from tdjax.strategies._convolving import convolving_fast
+from tdjax.strategies._eager import execute
 from tdjax.strategies._packing_costs import best_block, has_small_blocks
 from tdjax.strategies.base import Strategy, check_chunk_size
 from tdjax.strategies.fold import Fold

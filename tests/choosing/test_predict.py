@@ -53,6 +53,19 @@ def test_a_gradient_costs_more_than_a_forward_pass(work):
         assert gradient_s(blocks, work, CPU) > 2 * forward_s(blocks, work, CPU)
 
 
+def test_convolutions_left_to_xla_are_slower_on_a_cpu_alone():
+    cpu = dataclasses.replace(CPU, conv_flops_s=5e10, back_conv=1.2, plain_conv=3.0)
+    convs = Work(conv_flops=1e8, operations=3)
+    products = Work(dot_flops=1e8, one_place_flops=1e8, operations=3)
+    ours, plain = Blocks(64, 1), Blocks(64, 1, plain=True)
+    assert forward_s(plain, convs, cpu) == forward_s(ours, convs, cpu)
+    assert gradient_s(plain, convs, cpu) > 1.5 * gradient_s(ours, convs, cpu)
+    assert forward_s(plain, products, cpu) > 1.5 * forward_s(ours, products, cpu)
+    gpu = dataclasses.replace(cpu, platform="gpu")
+    for work in (convs, products):
+        assert gradient_s(plain, work, gpu) == gradient_s(ours, work, gpu)
+
+
 def test_memory_slows_down_bit_by_bit():
     sizes = [1e6, 2e6, 4e6, 16e6, 32e6, 64e6, 1e9]
     speeds = [CPU.bytes_s(size) for size in sizes]

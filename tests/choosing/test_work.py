@@ -29,7 +29,7 @@ def test_a_matrix_product():
     assert found.weight_bytes == 16 * 32 * FLOAT
     assert (found.input_bytes, found.output_bytes) == (16 * FLOAT, 32 * FLOAT)
     assert found.moved_bytes == found.live_bytes == found.kept_bytes == (16 + 32) * FLOAT
-    assert found.operations == 1
+    assert found.operations == 1 and not found.convolves
 
 
 @pytest.mark.parametrize(("groups", "strides"), [(1, 1), (2, 1), (1, 2)])
@@ -63,6 +63,7 @@ def test_convolutions_that_all_cores_compute(window, features):
     flops = 2 * 12 * window * 8 * features
     assert (found.dot_flops, found.conv_flops) == ((flops, 0) if window == 1 else (0, flops))
     assert found.narrow_conv_flops == 0
+    assert found.one_place_flops == found.dot_flops and found.convolves
 
 
 def test_elementwise_operations_are_one():

@@ -56,6 +56,17 @@ CONVOLUTIONS = {
         (2, 9, 8, 4), (3, 3, 4, 6), ("NHWC", "HWIO", "NHWC"),
         {"padding": [(-1, 2), (1, -2)], "window_strides": (2, 2)},
     ),
+    "2d, to some features": (
+        (2, 16, 9, 8), (20, 16, 3, 2), ("NCHW", "OIHW", "NCHW"),
+        {"window_strides": (2, 1), "rhs_dilation": (1, 2), "padding": [(2, 0), (-1, 1)]},
+    ),
+    "2d, to some features, in groups": (
+        (2, 7, 6, 32), (3, 3, 16, 20), ("NHWC", "HWIO", "NHWC"), {"feature_group_count": 2},
+    ),
+    "3d, to some features": (
+        (2, 4, 5, 6, 16), (2, 1, 3, 16, 8), ("NDHWC", "DHWIO", "NDHWC"),
+        {"window_strides": (1, 2, 1)},
+    ),
     "2d, many places": ((2, 9, 9, 2), (9, 9, 2, 3), ("NHWC", "HWIO", "NHWC"), {}),
     "2d, transposed": (
         (2, 9, 8, 4), (3, 3, 4, 6), ("NHWC", "HWIO", "NHWC"),
@@ -140,6 +151,28 @@ def test_it_is_differentiated_twice_and_recomputed():
         return jax.grad(lambda k: (jax.grad(loss(function), 1)(x, k) ** 2).sum())(kernel)
 
     assert_same(twice(ours), twice(plain))
+
+
+@pytest.mark.usefixtures("on_cpu")
+@pytest.mark.parametrize(
+    ("name", "forms"),
+    [
+        ("2d, one place, strided, padded", set()),  # products of matrices
+        ("2d, depthwise, dilated", set()),  # sums of products
+        ("2d, many places", {"b01f_01io->b01f"}),
+        ("2d", {"b01f_01io->b01f", "b0f_0io->b0f"}),
+        ("2d, transposed", {"b01f_01io->b01f", "b0f_0io->b0f"}),
+    ],
+)
+def test_on_a_cpu_it_has_the_form_that_is_fastest(name, forms):
+    lhs, rhs, numbers, options = CONVOLUTIONS[name]
+    options = {"window_strides": (1,) * (len(lhs) - 2), "padding": "SAME", **options}
+    ours = replaced(
+        lambda x, k: lax.conv_general_dilated(x, k, dimension_numbers=numbers, **options)
+    )
+    gradients = jax.jit(jax.value_and_grad(lambda *a: loss(ours)(*a), (0, 1)))
+    compiled = gradients.lower(array(*lhs), array(*rhs)).compile().as_text()
+    assert set(re.findall(r"dim_labels=(\S+?),", compiled)) == forms
 
 
 def test_convolutions_are_found_however_deep():

@@ -99,6 +99,15 @@ def test_so_is_its_gradient(name, strategy, by_hand):
     )
 
 
+@pytest.mark.usefixtures("on_cpu")
+@pytest.mark.parametrize("strategy", [Fold(chunk_size=10), Vmap(chunk_size=5)], ids=str)
+def test_one_block_of_everything_has_convolutions_of_its_own(strategy):
+    fun, params, x = FUNCTIONS["conv"]
+    text = str(jax.make_jaxpr(wrapped(fun, strategy))(params, x))
+    assert "tdjax_conv_general_dilated" in text and "scan" not in text
+    assert_same(wrapped(fun, strategy)(params, x), wrapped(fun, "unroll")(params, x))
+
+
 def test_a_fold_of_time_first_moves_nothing():
     fun = tdjax.time_distributed(dense, in_axes=(None, 0), out_axes=0, strategy="fold")
     assert "transpose" not in str(jax.make_jaxpr(fun)(FUNCTIONS["dense"][1], array(10, 8, 16)))
