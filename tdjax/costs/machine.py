@@ -56,7 +56,7 @@ class Machine:
             gives it than on all of them.
         back_conv: how much longer an operation takes in a convolution's gradient; `plain_conv`
             where that is left to XLA for CPUs.
-        patch_passes: how often it reads or writes the windows that it lays out.
+        patch_passes: how often it reads or writes what it is taken apart into.
         kept_passes: how often a gradient reads or writes what the forward pass kept, by the time
             that it takes; `stacked_passes` where a loop stacks it, and takes it apart again.
         source: where these figures come from, in a sentence.

@@ -84,9 +84,12 @@ def most_bytes(blocks: Blocks, work: Work, gradient: bool) -> float:
 
 def _values_bytes(blocks: Blocks, work: Work, gradient: bool) -> float:
     """Return the memory of values in use, and of those that a gradient keeps."""
+    # XLA takes the convolutions of all blocks apart at once where they are written out.
+    apart = 0 if blocks.plain else blocks.rows * (1 if blocks.looped else blocks.count)
     in_use = work.live_bytes * blocks.rows
     if not gradient:
-        return in_use
+        return in_use + apart * work.largest_patch_bytes
+    in_use += apart * work.patch_bytes
     kept = work.kept_bytes * blocks.rows
     if blocks.count > 1 and blocks.remat:
         return in_use + kept
@@ -113,8 +116,7 @@ def _block_s(blocks: Blocks, work: Work, machine: Machine, backward: bool = Fals
         dot_flops -= work.one_place_flops
         conv_flops += work.one_place_flops + (machine.narrow_conv - 1) * work.narrow_conv_flops
     if backward:
-        # What the forward pass kept lies beside its gradient, and a convolution's windows are laid
-        # out to be multiplied.
+        # What the forward pass kept lies beside its gradient, and convolutions are taken apart.
         in_use += rows * (2 * work.kept_bytes + work.largest_patch_bytes)
         moved += rows * machine.patch_passes * work.patch_bytes
         conv_flops *= machine.plain_conv if plain else machine.back_conv

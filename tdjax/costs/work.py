@@ -46,7 +46,8 @@ class Work:
         conv_flops: those of other convolutions.
         narrow_conv_flops: of these, what has so few output features that one core computes it.
         transcendentals: values of exp, tanh and the like.
-        patch_bytes: bytes of the windows of convolutions, which their gradients lay out, summed.
+        patch_bytes: bytes of what convolutions are taken apart into, their inputs once for every
+            place of the kernel along all axes but the last, summed.
         largest_patch_bytes: bytes of those of one of them.
         moved_bytes: bytes that its operations read and write, weights left out.
         live_bytes: the most bytes that are in use at one time, input and output included.
@@ -217,7 +218,8 @@ class _Reader:
                 self._add("one_place_flops", flops)
                 return
             places = math.prod(eqn.outvars[0].aval.shape) / max(1, kernel[features])
-            patch = places * inner * eqn.outvars[0].aval.dtype.itemsize
+            along = kernel[window[-1]]
+            patch = places * inner / along * eqn.outvars[0].aval.dtype.itemsize
             self._largest_patch = max(self._largest_patch, patch)
             self._add("patch_bytes", patch * times)
             self._add("conv_flops", flops)

@@ -46,7 +46,7 @@ def test_a_convolution(groups, strides):
     found = work(conv, clips(12, 12, 8))
     assert found.conv_flops == 2 * side * side * 16 * 9 * 8 // groups
     assert found.narrow_conv_flops == found.conv_flops and found.dot_flops == 0
-    assert found.largest_patch_bytes == side * side * 9 * 8 // groups * FLOAT
+    assert found.largest_patch_bytes == side * side * 3 * 8 // groups * FLOAT
     assert found.weight_bytes == kernel.nbytes
 
 
