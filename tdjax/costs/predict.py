@@ -84,8 +84,7 @@ def most_bytes(blocks: Blocks, work: Work, gradient: bool) -> float:
 
 def _values_bytes(blocks: Blocks, work: Work, gradient: bool) -> float:
     """Return the memory of values in use, and of those that a gradient keeps."""
-    # XLA takes the convolutions of all blocks apart at once where they are written out.
-    apart = 0 if blocks.plain else blocks.rows * (1 if blocks.looped else blocks.count)
+    apart = 0 if blocks.plain else blocks.rows * (1 + _beside(blocks))
     in_use = work.live_bytes * blocks.rows
     if not gradient:
         return in_use + apart * work.largest_patch_bytes
@@ -115,10 +114,12 @@ def _block_s(blocks: Blocks, work: Work, machine: Machine, backward: bool = Fals
     if plain:  # XLA for CPUs uses one core for some, and does not see where it could multiply
         dot_flops -= work.one_place_flops
         conv_flops += work.one_place_flops + (machine.narrow_conv - 1) * work.narrow_conv_flops
+    apart = 0.0
     if backward:
         # What the forward pass kept lies beside its gradient, and convolutions are taken apart.
         in_use += rows * (2 * work.kept_bytes + work.largest_patch_bytes)
-        moved += rows * machine.patch_passes * work.patch_bytes
+        taken = rows * work.patch_bytes
+        apart = machine.patch_passes * taken / machine.bytes_s(in_use + _beside(blocks) * taken)
         conv_flops *= machine.plain_conv if plain else machine.back_conv
     arithmetic = (
         dot_flops / machine.dot_flops_s
@@ -126,7 +127,15 @@ def _block_s(blocks: Blocks, work: Work, machine: Machine, backward: bool = Fals
         + work.transcendentals / machine.transcendentals_s
     )
     fixed = work.operations * machine.operation_s + (machine.turn_s if blocks.looped else 0.0)
-    return rows * arithmetic + moved / machine.bytes_s(in_use) + fixed
+    return rows * arithmetic + moved / machine.bytes_s(in_use) + apart + fixed
+
+
+def _beside(blocks: Blocks) -> int:
+    """Return how many blocks are in memory beside one whose convolutions are taken apart.
+
+    Where blocks are written out, XLA does that to those of all blocks at once.
+    """
+    return 0 if blocks.looped else blocks.count - 1
 
 
 def _edges_s(blocks: Blocks, work: Work, machine: Machine) -> float:
