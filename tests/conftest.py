@@ -13,7 +13,7 @@ from compiling import compile_quickly, optimise
 
 from tdjax.comparison.compiled import catalog
 from tdjax.comparison.hardware import leave_out_absent
-from tdjax.costs.machine import assume
+from tdjax.costs.machine import _machine, assume
 
 # What a user has tuned must not choose here, nor be changed.
 os.environ["TDJAX_CACHE_DIR"] = tempfile.mkdtemp(prefix="tdjax-tests-")
@@ -52,6 +52,15 @@ def on_cpu():
     """Run on the CPU, whatever else is attached: for what is only done there."""
     with jax.default_device(jax.devices("cpu")[0]), assume("cpu"):
         yield
+
+
+@pytest.fixture
+def on_two_cores(on_cpu, monkeypatch):
+    """Choose for a CPU of two cores, however many this one has."""
+    monkeypatch.setattr("tdjax.costs.machine._caches", lambda: (2.0**20, 2.0**25))
+    _machine.cache_clear()
+    yield
+    _machine.cache_clear()
 
 
 @pytest.fixture

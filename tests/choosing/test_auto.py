@@ -12,7 +12,7 @@ from tdjax import Auto, Fold, Packed, Vmap, time_distributed
 from tdjax.costs.machine import assume
 from tdjax.strategies import candidates, recorded
 
-pytestmark = pytest.mark.usefixtures("on_cpu")
+pytestmark = pytest.mark.usefixtures("on_two_cores")
 
 
 class Norms(nn.Module):

@@ -100,6 +100,7 @@ def test_a_refusal_is_that_of_the_call():
     assert not explain(time_distributed(center, strategy="vmap"), CLIPS).rows_independent
 
 
+@pytest.mark.usefixtures("on_two_cores")
 def test_with_a_mask_it_says_from_where_on_packing_pays():
     large = jax.ShapeDtypeStruct((32, 64, 256), jnp.float32)
     weights = jnp.zeros((256, 256))

@@ -161,7 +161,9 @@ def test_a_file_of_another_version_is_left_alone_with_a_warning():
     (path,) = tune(step, CLIPS, strategies=FEW).paths
     path.write_text('{"format": "tdjax-tuning", "version": 99, "more": 1}')
     _tuned._known.clear()
-    with pytest.warns(UserWarning, match=f"it is of tdjax-tuning 99, needed tdjax-tuning {_tuned.VERSION}"):
+    with pytest.warns(
+        UserWarning, match=f"it is of tdjax-tuning 99, needed tdjax-tuning {_tuned.VERSION}"
+    ):
         assert explain(step, CLIPS).strategy == Fold()
     assert path.exists()
 
@@ -272,7 +274,7 @@ def test_the_command_tunes_lists_and_clears(cache, capsys):
     assert main(words) == 0
     assert "is fastest" in capsys.readouterr().err
     assert main(["tune", "--list"]) == 0
-    assert "dense forward, 32 x 10 rows, cpu" in capsys.readouterr().out
+    assert f"dense forward, 32 x 10 rows, {device_kind()}" in capsys.readouterr().out
     assert main(["tune", "--clear"]) == 0
     assert f"deleted 1 results in {cache}" in capsys.readouterr().out
     assert not list(cache.iterdir())
