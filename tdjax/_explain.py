@@ -13,6 +13,7 @@ from tdjax._symbolic import is_symbolic
 from tdjax._transform import TimeDistributed, time_distributed
 from tdjax.comparison.subject import is_module, subject
 from tdjax.costs.machine import current_machine
+from tdjax.costs.work import Work
 from tdjax.independence import prove
 from tdjax.partition import own_block
 from tdjax.strategies import Auto, Candidate, Decision, Strategy, recorded
@@ -132,11 +133,24 @@ def _of_decision(decision: Decision) -> Explanation:
             f"{_amount(work.live_bytes)}B in use at a time, and shares "
             f"{_amount(work.weight_bytes)}B of weights; there are {call.batch} x {call.time} rows."
         )
+        if _has_own_convolutions(decision, work):
+            reasons.append(
+                "Its convolutions are computed in forms that are faster on a CPU than those that "
+                "XLA would choose."
+            )
         reasons.append(current_machine().source)
     if decision.packing is not None:
         reasons.append(decision.packing.reason)
     candidates = tuple(decision.predicted)
     return Explanation(decision.strategy, independent, tuple(reasons), candidates)
+
+
+def _has_own_convolutions(decision: Decision, work: Work) -> bool:
+    """Say whether what will run has convolutions that are not XLA's: blocks on a CPU have."""
+    if not work.convolves or current_machine().platform != "cpu":
+        return False
+    blocks = decision.strategy.blocks(decision.call.batch, decision.call.time)
+    return blocks is None or not blocks.plain
 
 
 def _of_choice(call: Any, strategy: Strategy) -> Explanation:

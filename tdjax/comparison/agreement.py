@@ -12,10 +12,12 @@ import numpy as np
 _ON_CPU = {"float64": 1e-9, "float32": 1e-3, "bfloat16": 3e-1, "float16": 2e-2}
 # Accelerators multiply float32 matrices in TF32 or bfloat16 passes unless told not to.
 _ELSEWHERE = {"float64": 1e-6, "float32": 2e-2, "bfloat16": 3e-1, "float16": 2e-2}
-# Where rounding flips a relu, a gradient jumps: through nine layers of a ResNet's stage, computed
-# anew in blocks, it was off by 2e-2 in float32 (by 1e-15 in float64), and by 8e-2 on an H100.
-_GRADIENT_ON_CPU = {**_ON_CPU, "float32": 3e-2}
-_GRADIENT_ELSEWHERE = {**_ELSEWHERE, "float32": 1e-1}
+# Where rounding flips a relu, a gradient jumps in a few places: through nine layers of a ResNet's
+# stage, computed anew in blocks, it was off by 5e-2 of its largest value, and by 5e-3 of its root
+# mean square over all of it (by 1e-15 in float64); through three convolutions of 13 million values
+# by 4e-2 and 8e-4; on an H100 by 8e-2. A wrong gradient is wrong in many places.
+_FLIPPED = 1e-1
+_FLIPPED_ON_AVERAGE = {"cpu": 1e-2}
 _NARROWER = 0.25
 
 # A gradient that is zero but for rounding (a bias before a softmax) has no scale of its own.
@@ -47,26 +49,38 @@ def disagreement(
     problem = None
     values = len(expected) - gradients
     for index, (answer, right) in enumerate(zip(answers, expected, strict=True)):
-        allowed = _tolerance(right.dtype, platform, index >= values)
+        allowed = _tolerance(right.dtype, platform)
         floor = _scale_floor(right.dtype, allowed) * largest
         error = _error(answer, right, max(_magnitude(right), floor) or 1.0)
         if not np.isfinite(error):
             return None, f"array {index} of the answer is not finite where the reference is"
-        if problem is None and error > allowed:
+        flipped = index >= values and error <= _FLIPPED and _flips(answer, right, platform)
+        if problem is None and error > allowed and not flipped:
             problem = f"array {index} of the answer is off by {error:.1e} of its largest value"
         worst = max(worst, error)
     return worst, problem
 
 
-def _tolerance(dtype: Any, platform: str, gradient: bool) -> float:
+def _tolerance(dtype: Any, platform: str) -> float:
     """Return the relative difference that rounding explains in arrays of this dtype."""
     if not jnp.issubdtype(dtype, jnp.inexact):
         return 0.0
     name = np.dtype(dtype).name
     name = {"complex64": "float32", "complex128": "float64"}.get(name, name)
-    on_cpu = _GRADIENT_ON_CPU if gradient else _ON_CPU
-    elsewhere = _GRADIENT_ELSEWHERE if gradient else _ELSEWHERE
-    return (on_cpu if platform == "cpu" else elsewhere).get(name, _NARROWER)
+    return (_ON_CPU if platform == "cpu" else _ELSEWHERE).get(name, _NARROWER)
+
+
+def _flips(answer: np.ndarray, right: np.ndarray, platform: str) -> bool:
+    """Say whether a few relus that flip explain how gradients differ, which is little on average.
+
+    On accelerators, whose products are rounded to a few digits, many do.
+    """
+    if right.dtype not in (np.float32, np.complex64):
+        return False
+    finite = np.isfinite(right)
+    answer, right = answer[finite].astype(_wide(right)), right[finite].astype(_wide(right))
+    allowed = _FLIPPED_ON_AVERAGE.get(platform, np.inf)
+    return bool(np.linalg.norm(answer - right) <= allowed * np.linalg.norm(right))
 
 
 def _scale_floor(dtype: Any, allowed: float) -> float:

@@ -8,6 +8,7 @@ from typing import Any
 from tdjax.comparison.entry import Entry, Group
 from tdjax.comparison.intervals import Interval, median_interval, paired_ratio
 from tdjax.comparison.program import Program
+from tdjax.strategies import Auto
 
 _UNKNOWN = (None, None, None)
 
@@ -68,7 +69,10 @@ def to_entry(candidate: Candidate, group: Group, reference: Candidate) -> Entry:
         status, error = "failed", "interrupted before it was measured"
     median = median_interval(samples) if samples else _UNKNOWN
     ratio = _ratio(source, reference.twin or reference) if reference.listed else _UNKNOWN
-    facts = {} if candidate.program is None else candidate.program.to_entry()
+    program = candidate.program
+    facts = {} if program is None else program.to_entry()
+    if program is not None and program.chose and isinstance(candidate.strategy, Auto):
+        facts["chose"] = ", ".join(program.chose)
     return Entry(
         *group,
         strategy=candidate.name,

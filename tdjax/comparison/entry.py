@@ -30,6 +30,7 @@ class Entry:
         evidence: "measured" on an attached device, or "compiled" for one that is not here.
         mode: "forward", or "grad": forward and gradient together.
         strategy: the strategy's name, as `str(strategy)` gives it.
+        chose: the strategy that `auto` took, where that is known.
         control: whether it is the reference measured once more, as "vmap (again)": its ratio
             shows how far the samples can be trusted, and it is not ranked.
         status: "ok", "failed" or "timeout" (cut, because it is far slower than the leader).
@@ -74,6 +75,7 @@ class Entry:
     strategy: str
     status: str
     error: str | None = None
+    chose: str | None = None
     control: bool = False
     samples_s: tuple[float, ...] = ()
     calls_per_sample: int | None = None
@@ -124,6 +126,7 @@ class Entry:
             ValueError: a field is missing, unknown or has an unknown status.
         """
         known = {field.name for field in fields(cls)}
+        values = {"chose": None, **values}  # files of earlier versions do not have it
         if set(values) != known:
             odd = ", ".join(sorted(known.symmetric_difference(values)))
             raise ValueError(f"an entry whose fields do not fit: {odd}")

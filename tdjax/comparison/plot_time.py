@@ -25,7 +25,7 @@ def bars(axes: Any, entries: Sequence[Entry], verdict: Verdict | None, reference
         leads = verdict is not None and verdict.leads(entry)
         _candidate(axes, entry, place, metric, base, end, leads)
     axes.axvline(1.0, color=REFERENCE, linestyle=(0, (4, 3)), linewidth=1.1, zorder=1)
-    axes.set_yticks(range(len(entries)), [wording.short(e.strategy) for e in entries])
+    axes.set_yticks(range(len(entries)), [wording.named(e) for e in entries])
     axes.set_ylim(len(entries) - 0.4, -0.6)
     axes.set_xlim(0, end)
     for label, entry in zip(axes.get_yticklabels(), entries, strict=True):

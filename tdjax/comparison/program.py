@@ -21,6 +21,7 @@ from tdjax.comparison.hlo import (
     parse,
 )
 from tdjax.comparison.operations import operations
+from tdjax.strategies import recorded
 
 
 @dataclass(frozen=True)
@@ -77,6 +78,7 @@ class Program:
         trace_s, lower_s, compile_s: seconds of each stage.
         temp_bytes: temporary memory that it allocates.
         call_bytes: what a call adds to its arguments: temporary memory and outputs.
+        chose: what `auto` took while it was traced, each once.
     """
 
     run: Any
@@ -86,6 +88,7 @@ class Program:
     compile_s: float
     temp_bytes: int | None
     call_bytes: int | None = None
+    chose: tuple[str, ...] = ()
 
     def to_entry(self) -> dict[str, Any]:
         """Return what an `Entry` says of its program."""
@@ -117,8 +120,10 @@ class Building:
         self, function: Callable[..., Any], arguments: Sequence[Any], steps: Steps | None = None
     ) -> None:
         start = time.perf_counter()
-        traced = jax.jit(function).trace(*arguments)
+        with recorded() as decisions:
+            traced = jax.jit(function).trace(*arguments)
         traced_at = time.perf_counter()
+        self._chose = tuple(dict.fromkeys(str(each.strategy) for each in decisions))
         self._lowered = traced.lower()
         self._trace_s = traced_at - start
         self._lower_s = time.perf_counter() - traced_at
@@ -147,6 +152,7 @@ class Building:
             compile_s=compile_s,
             temp_bytes=temporary,
             call_bytes=None if temporary is None else temporary + int(stats.output_size_in_bytes),
+            chose=self._chose,
         )
 
     def _result(self) -> tuple[Any, float]:

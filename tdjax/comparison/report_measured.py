@@ -69,7 +69,7 @@ def _row(entry: Entry, verdict: Verdict | None, scale: _Scale, peak: bool) -> st
     )
     why = f'<div class="why">{escape(wording.reason(entry))}</div>' if entry.error else ""
     return (
-        f'<tr class="{classes}"><td class="name">{escape(wording.short(entry.strategy))}</td>'
+        f'<tr class="{classes}"><td class="name">{escape(wording.named(entry))}</td>'
         f'<td class="time left">{_track(entry, scale)}{why}</td>'
         f'<td class="median">{median}</td><td class="soft bounds">{bounds}</td>'
         f'<td class="ratio">{ratio}</td>{cells}</tr>'

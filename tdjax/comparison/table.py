@@ -135,7 +135,7 @@ def _cells(entry: Entry, scale: float, narrow: bool) -> list[str]:
             apart = [""]
     compile_s = wording.UNKNOWN if entry.compile_s is None else f"{entry.compile_s:.2f}"
     known = [compile_s, wording.memory(entry.temp_bytes), wording.agreement(entry)]
-    return [wording.short(entry.strategy), median, *spread, ratio, *apart, *known]
+    return [wording.named(entry), median, *spread, ratio, *apart, *known]
 
 
 def _half_width(entry: Entry) -> str:

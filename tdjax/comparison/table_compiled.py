@@ -61,7 +61,7 @@ class _Column(NamedTuple):
 
 def _columns(entries: Sequence[Entry], reference: str) -> list[_Column]:
     against = next((entry for entry in entries if entry.strategy == reference), None)
-    columns = [_Column("strategy", "strategy", [wording.short(e.strategy) for e in entries])]
+    columns = [_Column("strategy", "strategy", [wording.named(e) for e in entries])]
     metrics = [CYCLES, BYTES] if metric_of(entries) == CYCLES else [BYTES]
     for metric in metrics:
         ratios = [ratio(entry, against, metric) for entry in entries]

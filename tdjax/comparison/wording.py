@@ -19,6 +19,12 @@ def short(strategy: str) -> str:
     return strategy.replace("chunk_size=", "").replace("=True", "")
 
 
+def named(entry: Entry) -> str:
+    """Return the strategy's short name, with what `auto` took."""
+    name = short(entry.strategy)
+    return name if entry.chose is None else f"{name}: {short(entry.chose)}"
+
+
 def time_unit(seconds: Iterable[float | None]) -> tuple[str, float]:
     """Return the unit that suits these times, and how many of it a second has."""
     largest = max((value for value in seconds if value is not None), default=1.0)

@@ -12,8 +12,9 @@ from tdjax.strategies.base import Strategy
 
 # Blocks are chosen over the whole where they promise more than a prediction may be wrong by.
 WORTH = 1.1
-# What is predicted to be as near as this to the best cannot be told from it: then the form that is
-# written out least is taken, which compiles fastest, and of those the one with fewest blocks.
+# What is predicted to be as near as this to the best cannot be told from it. Then a form is taken
+# that computes nothing anew; of those the one that is written out least, which compiles fastest;
+# and of those the one with fewest blocks.
 LEVEL = 1.05
 
 
@@ -54,17 +55,18 @@ def ranked(
         machine: where it runs.
         mode: "forward", or "both" for forward and gradient.
     """
-    given, sizes = [], {}
+    given, effort = [], {}
     for strategy in among:
         blocks = strategy.blocks(batch, time)
         assert blocks is not None
-        sizes[strategy] = 1 if blocks.looped else blocks.count, blocks.count
+        written = 1 if blocks.looped else blocks.count
+        effort[strategy] = blocks.remat, written, blocks.count
         costs = forward_s(blocks, work, machine), gradient_s(blocks, work, machine)
         given.append(Candidate(strategy, *costs, most_bytes(blocks, work, mode != "forward")))
     found = sorted(given, key=lambda each: each.cost(mode))
     best, first = found[0].cost(mode), given[0]
     if first.cost(mode) > WORTH * best:
         level = (each for each in found if each.cost(mode) <= LEVEL * best)
-        first = min(level, key=lambda each: sizes[each.strategy])
+        first = min(level, key=lambda each: effort[each.strategy])
     found.remove(first)
     return [first, *found]

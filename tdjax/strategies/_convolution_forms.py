@@ -48,7 +48,7 @@ class _Window(NamedTuple):
     def out_sizes(self, padded: Sequence[int], places: Sequence[int]) -> tuple[int, ...]:
         """Return how many outputs there are along each axis of padded images."""
         return tuple(
-            (size - (count - 1) * dilation - 1) // stride + 1
+            max(0, (size - (count - 1) * dilation - 1) // stride + 1)
             for size, count, dilation, stride in zip(
                 padded, places, self.rhs_dilation, self.window_strides, strict=True
             )
@@ -71,11 +71,11 @@ def convolution(
     window = _Window(window_strides, padding, lhs_dilation, rhs_dilation)
     images = _channels_last(lhs, lhs_spec)
     kernel = lax.transpose(rhs, _kernel_order(rhs_spec))
-    if _is_product(kernel.shape[:-2], **params):
+    if _is_product(kernel, **params):
         out = _product(images, kernel, window, **params)
-    elif _is_depthwise(kernel.shape, images.shape[-1], **params):
+    elif _is_depthwise(kernel, images, **params):
         out = _depthwise(images, kernel, window, params["preferred_element_type"])
-    elif _gains_apart(kernel, lhs_dilation, **params):
+    elif _gains_apart(kernel, images, lhs_dilation, **params):
         out = _by_places(images, kernel, window, params)
     else:
         numbers = _channels_last_numbers(len(window_strides))
@@ -83,10 +83,13 @@ def convolution(
     return lax.transpose(out, _inverse(_last_order(out_spec)))
 
 
-def takes_places(kernel: Any, *, dimension_numbers: Any, batch_group_count: int, **_: Any) -> bool:
-    """Say whether `kernel_gradient` is for a convolution with such a kernel."""
+def takes_places(
+    cotangent: Any, kernel: Any, *, dimension_numbers: Any, batch_group_count: int, **_: Any
+) -> bool:
+    """Say whether `kernel_gradient` is for a convolution with such a kernel and output."""
     places = math.prod(kernel.shape[axis] for axis in dimension_numbers.rhs_spec[2:])
-    return batch_group_count == 1 and 0 < places <= _MOST_PLACES
+    out_sizes = [cotangent.shape[axis] for axis in dimension_numbers.out_spec[2:]]
+    return batch_group_count == 1 and 0 < places <= _MOST_PLACES and _are_seen(out_sizes)
 
 
 def kernel_gradient(
@@ -108,8 +111,8 @@ def kernel_gradient(
     shape = tuple(kernel.shape[axis] for axis in order)
     images, cotangent = _channels_last(lhs, lhs_spec), _channels_last(cotangent, out_spec)
     # Along the last axis a convolution is left, unless nothing slides along it, or over zeros.
-    slides = shape[-3] > 1 and lhs_dilation[-1] == 1
-    left = slides and not _is_depthwise(shape, images.shape[-1], **params)
+    slides = shape[:-2][-1:] != (1,) and lhs_dilation[-1:] == (1,)
+    left = slides and not _is_one_each(images, cotangent, params["feature_group_count"])
     taken = len(window_strides) - left
     over, along = window.apart(taken)
     out_sizes = cotangent.shape[1 : 1 + taken]
@@ -146,8 +149,10 @@ def _one_place(
         part = jax.ShapeDtypeStruct(shape, kernel.dtype)
         return jax.linear_transpose(convolve, part)(cotangent)[0]
     groups = params["feature_group_count"]
-    if groups == seen.shape[-1] == cotangent.shape[-1]:
-        return (seen * cotangent).sum(0).reshape(shape).astype(kernel.dtype)
+    if _is_one_each(seen, cotangent, groups):
+        exact = _exact(kernel.dtype)
+        products = seen.astype(exact) * cotangent.astype(exact)
+        return products.sum(0).reshape(shape).astype(kernel.dtype)
     contract = functools.partial(
         lax.dot_general,
         precision=params["precision"],
@@ -160,8 +165,20 @@ def _one_place(
     return lax.transpose(by_group, (1, 0, 2)).reshape(shape).astype(kernel.dtype)
 
 
-def _is_product(places: Sequence[int], feature_group_count: int, batch_group_count: int, **_: Any):
-    return math.prod(places) == 1 and feature_group_count == batch_group_count == 1
+def _are_seen(sizes: Sequence[Any]) -> bool:
+    """Say whether there are pixels along every axis, and it is known how many."""
+    return all(type(size) is int and size > 0 for size in sizes)
+
+
+def _exact(dtype: Any) -> Any:
+    """Return the dtype in which sums are computed that end in this one."""
+    inexact = jnp.issubdtype(dtype, jnp.inexact)
+    return jnp.promote_types(dtype, jnp.float32) if inexact else dtype
+
+
+def _is_product(kernel: Any, feature_group_count: int, batch_group_count: int, **_: Any) -> bool:
+    one_place = math.prod(kernel.shape[:-2]) == 1
+    return one_place and feature_group_count == batch_group_count == 1
 
 
 def _product(
@@ -187,21 +204,22 @@ def _product(
     return multiply(_every(_padded(images, window), window.window_strides), matrix)
 
 
+def _is_one_each(images: Any, output: Any, groups: int) -> bool:
+    return bool(images.shape[-1] == output.shape[-1] == groups)
+
+
 def _is_depthwise(
-    kernel: Sequence[int],
-    channels: int,
-    feature_group_count: int,
-    batch_group_count: int,
-    **_: Any,
+    kernel: Any, images: Any, feature_group_count: int, batch_group_count: int, **_: Any
 ) -> bool:
-    one_each = feature_group_count == channels == kernel[-1] and batch_group_count == 1
-    return one_each and math.prod(kernel[:-2]) <= _MOST_PLACES
+    one_each = _is_one_each(images, kernel, feature_group_count) and batch_group_count == 1
+    few = math.prod(kernel.shape[:-2]) <= _MOST_PLACES
+    return one_each and few and _are_seen(images.shape[1:-1])
 
 
 def _depthwise(images: Any, kernel: Any, window: _Window, dtype: Any) -> Any:
     """Return a convolution of every channel with a kernel of its own."""
     dtype = dtype or images.dtype
-    exact = jnp.promote_types(dtype, jnp.float32) if jnp.issubdtype(dtype, jnp.inexact) else dtype
+    exact = _exact(dtype)
     # What is read at every place is in memory once; fused, it would be padded at every place.
     padded = lax.optimization_barrier(_padded(images, window))
     sizes = window.out_sizes(padded.shape[1:-1], kernel.shape[:-2])
@@ -216,6 +234,7 @@ def _depthwise(images: Any, kernel: Any, window: _Window, dtype: Any) -> Any:
 
 def _gains_apart(
     kernel: Any,
+    images: Any,
     lhs_dilation: Sequence[int],
     preferred_element_type: Any,
     batch_group_count: int,
@@ -226,7 +245,8 @@ def _gains_apart(
     slow = spatial == 3 or (spatial == 2 and kernel.shape[-1] in _ON_ONE_CORE)
     exact = kernel.dtype in (jnp.float32, jnp.float64) and preferred_element_type is None
     many = kernel.shape[-2] >= _FEWEST_CHANNELS and 1 < kernel.shape[0] <= _MOST_PLACES
-    return slow and exact and many and batch_group_count == 1 and set(lhs_dilation) == {1}
+    able = batch_group_count == 1 and set(lhs_dilation) == {1} and _are_seen(images.shape[1:-1])
+    return slow and exact and many and able
 
 
 def _by_places(images: Any, kernel: Any, window: _Window, params: dict[str, Any]) -> Any:
@@ -270,6 +290,8 @@ def _every(images: Any, strides: Sequence[int]) -> Any:
 def _seen(padded: Any, place: Sequence[int], window: _Window, out_sizes: Sequence[int]) -> Any:
     """Return the pixels that one place of the kernel meets, one for every output."""
     axes = len(place)
+    if 0 in out_sizes:
+        return padded[(slice(None), *(slice(0, size) for size in out_sizes))]
     starts = [at * dilation for at, dilation in zip(place, window.rhs_dilation, strict=True)]
     limits = [
         start + (size - 1) * stride + 1

@@ -9,6 +9,7 @@ from flax import nnx
 import tdjax
 import tdjax.linen
 from tdjax import Fold, StrategyError, Vmap, explain, time_distributed
+from tdjax.costs.machine import assume
 
 CLIPS = jax.ShapeDtypeStruct((4, 5, 8), jnp.float32)
 
@@ -117,3 +118,22 @@ def test_with_a_mask_it_says_from_where_on_packing_pays():
     assert "12% of these are" in str(found)
     asked = explain(time_distributed(step, strategy="packed"), large, seq_lengths=jnp.full(32, 8))
     assert asked.strategy == tdjax.Packed()
+
+
+@pytest.mark.usefixtures("on_two_cores")
+def test_blocks_on_a_cpu_say_that_their_convolutions_are_their_own():
+    kernel = jax.ShapeDtypeStruct((3, 3, 32, 32), jnp.float32)
+    clips = jax.ShapeDtypeStruct((4, 8, 28, 28, 32), jnp.float32)
+
+    def conv(kernel, x):
+        return jax.lax.conv_general_dilated(
+            x, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
+        )
+
+    found = explain(time_distributed(conv, in_axes=(None, 1)), kernel, clips)
+    assert found.strategy.chunk_size is not None
+    assert any("convolutions are computed" in reason for reason in found.reasons)
+    with assume("gpu"):
+        found = explain(time_distributed(conv, in_axes=(None, 1)), kernel, clips)
+    assert found.strategy == Fold()
+    assert not any("convolutions" in reason for reason in found.reasons)

@@ -31,13 +31,18 @@ def test_accelerators_are_allowed_their_matrix_precision():
     assert disagreement([off_by(0.01)], [RIGHT], "cpu")[1] is not None
 
 
-@pytest.mark.parametrize(("platform", "flipped"), [("cpu", 0.05), ("gpu", 0.19)])
+@pytest.mark.parametrize(("platform", "flipped"), [("cpu", 0.04), ("gpu", 0.19)])
 def test_gradients_are_allowed_a_relu_that_flips_and_values_are_not(platform, flipped):
     both, jumped = [RIGHT, RIGHT], [RIGHT, off_by(flipped)]
     assert disagreement(jumped, both, platform, gradients=1)[1] is None
     assert "array 1" in disagreement(jumped, both, platform)[1]
     assert "array 0" in disagreement(jumped[::-1], both, platform, gradients=1)[1]
     assert "array 1" in disagreement([RIGHT, off_by(0.25)], both, platform, gradients=1)[1]
+
+
+def test_a_gradient_that_is_off_everywhere_has_no_relu_that_flipped():
+    largest = 1.02 * RIGHT
+    assert "array 0" in disagreement([largest], [RIGHT], "cpu", gradients=1)[1]
 
 
 def test_integers_must_be_equal():

@@ -67,6 +67,11 @@ CONVOLUTIONS = {
         (2, 4, 5, 6, 16), (2, 1, 3, 16, 8), ("NDHWC", "DHWIO", "NDHWC"),
         {"window_strides": (1, 2, 1)},
     ),
+    "no axes": ((5, 4), (4, 6), ("NC", "IO", "NC"), {}),
+    "2d, smaller than the kernel": (
+        (2, 2, 5, 4), (3, 3, 1, 4), ("NHWC", "HWIO", "NHWC"),
+        {"feature_group_count": 4, "padding": "VALID"},
+    ),
     "2d, many places": ((2, 9, 9, 2), (9, 9, 2, 3), ("NHWC", "HWIO", "NHWC"), {}),
     "2d, transposed": (
         (2, 9, 8, 4), (3, 3, 4, 6), ("NHWC", "HWIO", "NHWC"),
