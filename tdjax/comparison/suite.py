@@ -174,7 +174,8 @@ def every(args: Sequence[Any], in_axes: Any) -> list[Any]:
 def usual(args: Sequence[Any], in_axes: Any, blocks: bool = True) -> list[Any]:
     """Return the strategies to compare when none are named.
 
-    The four plain ones, and folds in 8 blocks of rows, unrolled and scanned; 4 if rows are few.
+    The four plain ones, folds in 8 blocks of rows, unrolled and scanned, 4 if rows are few, and
+    `auto`.
     """
     from tdjax import Fold
     from tdjax.strategies import parse
@@ -185,7 +186,7 @@ def usual(args: Sequence[Any], in_axes: Any, blocks: bool = True) -> list[Any]:
     if blocks and rows >= _BLOCKS_OF_FEW:
         size = -(-rows // (_BLOCKS if rows >= _FEW_ROWS else _BLOCKS_OF_FEW))
         chosen += [Fold(chunk_size=size, unroll=True), Fold(chunk_size=size)]
-    return chosen
+    return [*chosen, parse("auto")]
 
 
 def _random(index: int, shape: tuple[int, ...], dtypes: Sequence[str]) -> jax.Array:

@@ -112,7 +112,9 @@ def replaced(function):
 
 def assert_same(found, expected):
     for one, other in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
-        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-4 * float(jnp.abs(other).max()))
+        np.testing.assert_allclose(
+            one, other, rtol=1e-4, atol=1e-4 * float(jnp.abs(other).max(initial=0))
+        )
 
 
 def loss(function):
