@@ -75,7 +75,7 @@ def convolution(
         out = _product(images, kernel, window, **params)
     elif _is_depthwise(kernel, images, **params):
         out = _depthwise(images, kernel, window, params["preferred_element_type"])
-    elif _gains_apart(kernel, images, lhs_dilation, **params):
+    elif _gains_apart(kernel, images, window, **params):
         out = _by_places(images, kernel, window, params)
     else:
         numbers = _channels_last_numbers(len(window_strides))
@@ -235,37 +235,48 @@ def _depthwise(images: Any, kernel: Any, window: _Window, dtype: Any) -> Any:
 def _gains_apart(
     kernel: Any,
     images: Any,
-    lhs_dilation: Sequence[int],
+    window: _Window,
     preferred_element_type: Any,
     batch_group_count: int,
     **_: Any,
 ) -> bool:
     """Say whether a sum of convolutions along one axis fewer is faster."""
     spatial = kernel.ndim - 2
-    slow = spatial == 3 or (spatial == 2 and kernel.shape[-1] in _ON_ONE_CORE)
+    if spatial != 3 and not (spatial == 2 and kernel.shape[-1] in _ON_ONE_CORE):
+        return False
     exact = kernel.dtype in (jnp.float32, jnp.float64) and preferred_element_type is None
     many = kernel.shape[-2] >= _FEWEST_CHANNELS and 1 < kernel.shape[0] <= _MOST_PLACES
-    able = batch_group_count == 1 and set(lhs_dilation) == {1} and _are_seen(images.shape[1:-1])
-    return slow and exact and many and able
+    dense = set(window.lhs_dilation) == {1} and window.window_strides[0] == 1
+    seen = images.shape[1] + sum(window.padding[0]) - (kernel.shape[0] - 1) * window.rhs_dilation[0]
+    able = batch_group_count == 1 and _are_seen((seen, *images.shape[1:-1]))
+    return exact and many and dense and able
 
 
 def _by_places(images: Any, kernel: Any, window: _Window, params: dict[str, Any]) -> Any:
-    """Return a convolution as the sum of those along all axes but the first, run side by side."""
+    """Return a convolution as the sum of those along all axes but the first, run side by side.
+
+    Each is of all rows of all images as they lie, and its output is moved to where it belongs.
+    """
     over, along = window.apart(1)
-    padded = _padded(images, over)
-    sizes = over.out_sizes(padded.shape[1:2], kernel.shape[:1])
+    (low, high), dilation = over.padding[0], over.rhs_dilation[0]
+    count, rows, *others = images.shape
+    places = kernel.shape[0]
+    zero = jnp.zeros((), images.dtype)
     total: Any = None
-    for place in range(kernel.shape[0]):
-        seen = _seen(padded, (place,), over, sizes)
-        added = _PLAIN.bind(
-            seen.reshape(seen.shape[0] * seen.shape[1], *seen.shape[2:]),
+    for place in range(places):
+        part = _PLAIN.bind(
+            images.reshape(count * rows, *others),
             kernel[place],
-            dimension_numbers=_channels_last_numbers(len(along.padding)),
+            dimension_numbers=_channels_last_numbers(len(others) - 1),
             **along._asdict(),
             **params,
         )
-        total = added if total is None else total + added
-    return total.reshape(images.shape[0], *sizes, *total.shape[1:])
+        part = part.reshape(count, rows, *part.shape[1:])
+        before, after = low - place * dilation, high - (places - 1 - place) * dilation
+        edges = [(0, 0, 0), (before, after, 0), *[(0, 0, 0)] * len(others)]
+        part = lax.pad(part, zero, edges)
+        total = part if total is None else total + part
+    return total
 
 
 def _padded(images: Any, window: _Window) -> Any:

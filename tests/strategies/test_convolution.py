@@ -58,10 +58,14 @@ CONVOLUTIONS = {
     ),
     "2d, to some features": (
         (2, 16, 9, 8), (20, 16, 3, 2), ("NCHW", "OIHW", "NCHW"),
-        {"window_strides": (2, 1), "rhs_dilation": (1, 2), "padding": [(2, 0), (-1, 1)]},
+        {"window_strides": (1, 2), "rhs_dilation": (2, 1), "padding": [(2, -1), (-1, 1)]},
     ),
     "2d, to some features, in groups": (
         (2, 7, 6, 32), (3, 3, 16, 20), ("NHWC", "HWIO", "NHWC"), {"feature_group_count": 2},
+    ),
+    "2d, to some features, cropped by more than it has": (
+        (2, 3, 5, 16), (4, 3, 16, 20), ("NHWC", "HWIO", "NHWC"),
+        {"padding": [(-2, 6), (1, 1)], "rhs_dilation": (2, 1)},
     ),
     "3d, to some features": (
         (2, 4, 5, 6, 16), (2, 1, 3, 16, 8), ("NDHWC", "DHWIO", "NDHWC"),
