@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -39,9 +40,7 @@ def in_blocks(
         return (jax.checkpoint(body) if remat else body)(leaves)
     if unroll is True:
         return _unrolled(jax.checkpoint(body) if remat else body, leaves, size, block)
-    # Inside a scan nothing can be merged with the forward pass, so the guard against that is waste.
-    body = jax.checkpoint(body, prevent_cse=False) if remat else body
-    return _scanned(body, leaves, size, block, max(1, int(unroll)))
+    return _scanned(body, leaves, size, block, max(1, int(unroll)), remat)
 
 
 def _unrolled(body: Body, leaves: list[Any], size: int, block: int) -> list[Any]:
@@ -55,13 +54,27 @@ def _unrolled(body: Body, leaves: list[Any], size: int, block: int) -> list[Any]
     return [jnp.concatenate(pieces) for pieces in zip(*parts, strict=True)]
 
 
-def _scanned(body: Body, leaves: list[Any], size: int, block: int, unroll: int) -> list[Any]:
+def _scanned(
+    body: Body, leaves: list[Any], size: int, block: int, unroll: int, remat: bool
+) -> list[Any]:
     count = -(-size // block)
-    stacked = [leaf.reshape(count, block, *leaf.shape[1:]) for leaf in _filled(leaves, size, block)]
+    full = _filled(leaves, size, block)
+    shapes = [(block, *leaf.shape[1:]) for leaf in full]
+    # An axis of size one may lie anywhere in memory: XLA would copy all of it to another place.
+    stacked = [
+        leaf.reshape(count, *((math.prod(shape),) if block == 1 else shape))
+        for leaf, shape in zip(full, shapes, strict=True)
+    ]
     features: list[tuple[int, ...]] = []
 
+    def shaped(xs: list[Any]) -> list[Any]:
+        return body([x.reshape(shape) for x, shape in zip(xs, shapes, strict=True)])
+
+    # Inside a scan nothing can be merged with the forward pass, so the guard against that is waste.
+    run = jax.checkpoint(shaped, prevent_cse=False) if remat else shaped
+
     def one(carry: None, xs: list[Any]) -> tuple[None, list[Any]]:
-        outputs = body(xs)
+        outputs = run(xs)
         features[:] = [output.shape[1:] for output in outputs]
         return carry, [_apart(output) for output in outputs]
 
