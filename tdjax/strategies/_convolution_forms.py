@@ -43,7 +43,16 @@ class _Window(NamedTuple):
 
     def apart(self, axes: int) -> tuple[_Window, _Window]:
         """Return the window along the first axes, and along the others."""
-        return _Window(*(each[:axes] for each in self)), _Window(*(each[axes:] for each in self))
+        return self.along(slice(axes)), self.along(slice(axes, None))
+
+    def along(self, axes: slice) -> _Window:
+        """Return the window along some of the axes."""
+        return _Window(
+            self.window_strides[axes],
+            self.padding[axes],
+            self.lhs_dilation[axes],
+            self.rhs_dilation[axes],
+        )
 
     def out_sizes(self, padded: Sequence[int], places: Sequence[int]) -> tuple[int, ...]:
         """Return how many outputs there are along each axis of padded images."""
