@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from tdjax._errors import StrategyError
+from tdjax._spread import is_spread
 from tdjax._symbolic import is_symbolic
 
 Body = Callable[[list[Any]], list[Any]]
@@ -60,11 +61,7 @@ def _scanned(
     count = -(-size // block)
     full = _filled(leaves, size, block)
     shapes = [(block, *leaf.shape[1:]) for leaf in full]
-    # An axis of size one may lie anywhere in memory: XLA would copy all of it to another place.
-    stacked = [
-        leaf.reshape(count, *((math.prod(shape),) if block == 1 else shape))
-        for leaf, shape in zip(full, shapes, strict=True)
-    ]
+    stacked = [_stacked(leaf, count, block) for leaf in full]
     features: list[tuple[int, ...]] = []
 
     def shaped(xs: list[Any]) -> list[Any]:
@@ -85,13 +82,23 @@ def _scanned(
     ]
 
 
+def _stacked(leaf: Any, count: int, block: int) -> Any:
+    """Return a leaf with an axis of blocks, each of them flat if it has one row.
+
+    An axis of size one may lie anywhere in memory: XLA would copy all of it to another place.
+    """
+    if block > 1 or is_spread(leaf):
+        return leaf.reshape(count, block, *leaf.shape[1:])
+    return leaf.reshape(count, math.prod(leaf.shape[1:]))
+
+
 def _apart(output: Any) -> Any:
     """Return an output in a shape of its own, its elements in the same order.
 
     XLA starts all outputs of one shape from the same buffer of zeros, those of the backward loop,
     which are shaped as the inputs, among them, and keeps a copy of it.
     """
-    if output.ndim < 4:
+    if output.ndim < 4 or is_spread(output):
         return output
     rows, size, *features = output.shape
     return output.reshape(rows * size, *features)

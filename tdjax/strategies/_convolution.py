@@ -72,7 +72,7 @@ def _transpose_rhs(cotangent: Any, lhs: Any, rhs: Any, **params: Any) -> Any:
     def on_cpu(cotangent: Any, lhs: Any) -> Any:
         return kernel_gradient(cotangent, lhs, rhs.aval, **params)
 
-    if not takes_places(cotangent, rhs.aval, **params):
+    if not takes_places(cotangent, lhs, rhs.aval, **params):
         return _by_ours(pulled_back, cotangent, lhs)
     forms = functools.partial(lax.platform_dependent, cpu=on_cpu, default=pulled_back)
     return _by_ours(forms, cotangent, lhs)

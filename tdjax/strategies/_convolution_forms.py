@@ -17,12 +17,14 @@ from __future__ import annotations
 import functools
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import lax
+
+from tdjax._spread import is_spread
 
 _PLAIN = lax.conv_general_dilated_p
 # Every place of a kernel is written out: compiling more takes longer than anyone wants to wait.
@@ -40,6 +42,11 @@ class _Window(NamedTuple):
     padding: Sequence[tuple[int, int]]
     lhs_dilation: Sequence[int]
     rhs_dilation: Sequence[int]
+
+    @classmethod
+    def of(cls, params: Mapping[str, Any]) -> _Window:
+        """Return the window of a convolution with these parameters."""
+        return cls(*(params[name] for name in cls._fields))
 
     def apart(self, axes: int) -> tuple[_Window, _Window]:
         """Return the window along the first axes, and along the others."""
@@ -64,114 +71,96 @@ class _Window(NamedTuple):
         )
 
 
-def convolution(
-    lhs: Any,
-    rhs: Any,
-    *,
-    dimension_numbers: Any,
-    window_strides: Sequence[int],
-    padding: Sequence[tuple[int, int]],
-    lhs_dilation: Sequence[int],
-    rhs_dilation: Sequence[int],
-    **params: Any,
-) -> Any:
+def convolution(lhs: Any, rhs: Any, **params: Any) -> Any:
     """Return what `jax.lax.conv_general_dilated` does."""
-    lhs_spec, rhs_spec, out_spec = dimension_numbers
-    window = _Window(window_strides, padding, lhs_dilation, rhs_dilation)
+    lhs_spec, rhs_spec, out_spec = params["dimension_numbers"]
+    window = _Window.of(params)
     images = _channels_last(lhs, lhs_spec)
     kernel = lax.transpose(rhs, _kernel_order(rhs_spec))
-    if _is_product(kernel, **params):
+    if is_spread(lhs) or is_spread(rhs):
+        out = _convolve(images, kernel, window, params)
+    elif _is_product(kernel, **params):
         out = _product(images, kernel, window, **params)
     elif _is_depthwise(kernel, images, **params):
         out = _depthwise(images, kernel, window, params["preferred_element_type"])
     elif _gains_apart(kernel, images, window, **params):
         out = _by_places(images, kernel, window, params)
     else:
-        numbers = _channels_last_numbers(len(window_strides))
-        out = _PLAIN.bind(images, kernel, dimension_numbers=numbers, **window._asdict(), **params)
+        out = _convolve(images, kernel, window, params)
     return lax.transpose(out, _inverse(_last_order(out_spec)))
 
 
-def takes_places(
-    cotangent: Any, kernel: Any, *, dimension_numbers: Any, batch_group_count: int, **_: Any
-) -> bool:
-    """Say whether `kernel_gradient` is for a convolution with such a kernel and output."""
-    places = math.prod(kernel.shape[axis] for axis in dimension_numbers.rhs_spec[2:])
-    out_sizes = [cotangent.shape[axis] for axis in dimension_numbers.out_spec[2:]]
-    return batch_group_count == 1 and 0 < places <= _MOST_PLACES and _are_seen(out_sizes)
+def takes_places(cotangent: Any, lhs: Any, kernel: Any, **params: Any) -> bool:
+    """Say whether `kernel_gradient` is for such a convolution."""
+    numbers = params["dimension_numbers"]
+    places = math.prod(kernel.shape[axis] for axis in numbers.rhs_spec[2:])
+    out_sizes = [cotangent.shape[axis] for axis in numbers.out_spec[2:]]
+    few = 0 < places <= _MOST_PLACES and params["batch_group_count"] == 1
+    return few and _are_seen(out_sizes) and not (is_spread(cotangent) or is_spread(lhs))
 
 
-def kernel_gradient(
-    cotangent: Any,
-    lhs: Any,
-    kernel: Any,
-    *,
-    dimension_numbers: Any,
-    window_strides: Sequence[int],
-    padding: Sequence[tuple[int, int]],
-    lhs_dilation: Sequence[int],
-    rhs_dilation: Sequence[int],
-    **params: Any,
-) -> Any:
+def kernel_gradient(cotangent: Any, lhs: Any, kernel: Any, **params: Any) -> Any:
     """Return the gradient of a convolution of `lhs` for a kernel of this shape and dtype."""
-    lhs_spec, rhs_spec, out_spec = dimension_numbers
-    window = _Window(window_strides, padding, lhs_dilation, rhs_dilation)
+    lhs_spec, rhs_spec, out_spec = params["dimension_numbers"]
+    window = _Window.of(params)
     order = _kernel_order(rhs_spec)
     shape = tuple(kernel.shape[axis] for axis in order)
     images, cotangent = _channels_last(lhs, lhs_spec), _channels_last(cotangent, out_spec)
     # Along the last axis a convolution is left, unless nothing slides along it, or over zeros.
-    slides = shape[:-2][-1:] != (1,) and lhs_dilation[-1:] == (1,)
+    slides = shape[:-2][-1:] != (1,) and window.lhs_dilation[-1:] == (1,)
     left = slides and not _is_one_each(images, cotangent, params["feature_group_count"])
-    taken = len(window_strides) - left
+    taken = len(window.padding) - left
     over, along = window.apart(taken)
     out_sizes = cotangent.shape[1 : 1 + taken]
     padded = _padded(images, over)
+    rows = math.prod(cotangent.shape[: 1 + taken])
+    cotangent = cotangent.reshape(rows, *cotangent.shape[1 + taken :])
+    part = jax.ShapeDtypeStruct(shape[taken:], kernel.dtype)
     gradients = []
     for place in itertools.product(*map(range, shape[:taken])):
         seen = _seen(padded, place, over, out_sizes)
-        gradients.append(_one_place(seen, cotangent, taken, along, shape[taken:], kernel, params))
+        seen = seen.reshape(rows, *seen.shape[1 + taken :])
+        if left:
+            convolve = functools.partial(_convolve, seen, window=along, params=params)
+            gradients.append(jax.linear_transpose(convolve, part)(cotangent)[0])
+        else:
+            gradients.append(_contracted(seen, cotangent, **params).astype(kernel.dtype))
     found = jnp.stack(gradients).reshape(shape)
     return lax.transpose(found, _inverse(order))
 
 
-def _one_place(
+def _convolve(images: Any, kernel: Any, window: _Window, params: Mapping[str, Any]) -> Any:
+    """Return JAX's own convolution, along the axes of a window."""
+    axes = range(1, len(window.padding) + 1)
+    last = (0, len(axes) + 1, *axes)
+    numbers = lax.ConvDimensionNumbers(
+        last, (len(axes) + 1, len(axes), *(axis - 1 for axis in axes)), last
+    )
+    options = {**params, **window._asdict(), "dimension_numbers": numbers}
+    return _PLAIN.bind(images, kernel, **options)
+
+
+def _contracted(
     seen: Any,
     cotangent: Any,
-    taken: int,
-    along: _Window,
-    shape: tuple[int, ...],
-    kernel: Any,
-    params: dict[str, Any],
+    feature_group_count: int,
+    precision: Any,
+    preferred_element_type: Any,
+    **_: Any,
 ) -> Any:
-    """Return the gradient for the part of a kernel at one place of the axes that are taken."""
-    rows = math.prod(cotangent.shape[: 1 + taken])
-    seen = seen.reshape(rows, *seen.shape[1 + taken :])
-    cotangent = cotangent.reshape(rows, *cotangent.shape[1 + taken :])
-    if along.window_strides:
-        convolve = functools.partial(
-            _PLAIN.bind,
-            seen,
-            dimension_numbers=_channels_last_numbers(1),
-            **along._asdict(),
-            **params,
-        )
-        part = jax.ShapeDtypeStruct(shape, kernel.dtype)
-        return jax.linear_transpose(convolve, part)(cotangent)[0]
-    groups = params["feature_group_count"]
+    """Return the gradient for what multiplies pixels, `(rows, channels)`, by its groups."""
+    rows, groups = seen.shape[0], feature_group_count
     if _is_one_each(seen, cotangent, groups):
-        exact = _exact(kernel.dtype)
-        products = seen.astype(exact) * cotangent.astype(exact)
-        return products.sum(0).reshape(shape).astype(kernel.dtype)
+        exact = _exact(seen.dtype)
+        return (seen.astype(exact) * cotangent.astype(exact)).sum(0)
     contract = functools.partial(
-        lax.dot_general,
-        precision=params["precision"],
-        preferred_element_type=params["preferred_element_type"],
+        lax.dot_general, precision=precision, preferred_element_type=preferred_element_type
     )
     if groups == 1:
-        return contract(seen, cotangent, (((0,), (0,)), ((), ()))).astype(kernel.dtype)
+        return contract(seen, cotangent, (((0,), (0,)), ((), ())))
     seen, cotangent = seen.reshape(rows, groups, -1), cotangent.reshape(rows, groups, -1)
     by_group = contract(seen, cotangent, (((0,), (0,)), ((1,), (1,))))
-    return lax.transpose(by_group, (1, 0, 2)).reshape(shape).astype(kernel.dtype)
+    return lax.transpose(by_group, (1, 0, 2))
 
 
 def _are_seen(sizes: Sequence[Any]) -> bool:
@@ -273,13 +262,7 @@ def _by_places(images: Any, kernel: Any, window: _Window, params: dict[str, Any]
     zero = jnp.zeros((), images.dtype)
     total: Any = None
     for place in range(places):
-        part = _PLAIN.bind(
-            images.reshape(count * rows, *others),
-            kernel[place],
-            dimension_numbers=_channels_last_numbers(len(others) - 1),
-            **along._asdict(),
-            **params,
-        )
+        part = _convolve(images.reshape(count * rows, *others), kernel[place], along, params)
         part = part.reshape(count, rows, *part.shape[1:])
         before, after = low - place * dilation, high - (places - 1 - place) * dilation
         edges = [(0, 0, 0), (before, after, 0), *[(0, 0, 0)] * len(others)]
@@ -340,10 +323,3 @@ def _kernel_order(spec: Sequence[int]) -> tuple[int, ...]:
 
 def _inverse(order: Sequence[int]) -> tuple[int, ...]:
     return tuple(order.index(axis) for axis in range(len(order)))
-
-
-def _channels_last_numbers(spatial: int) -> lax.ConvDimensionNumbers:
-    axes = range(1, spatial + 1)
-    last = (0, spatial + 1, *axes)
-    kernel = (spatial + 1, spatial, *(axis - 1 for axis in axes))
-    return lax.ConvDimensionNumbers(last, kernel, last)
