@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -43,7 +44,7 @@ def heeding(progress: Progress) -> Iterator[Heeding]:
     """Give a progress that raises KeyboardInterrupt at the next step after Ctrl-C, at the latest.
 
     Python raises it wherever it is at that moment, and in a callback, such as that of JAX for
-    the garbage collector, it is written to standard error and forgotten. SIGTERM, by which
+    the garbage collector, it would be written to standard error and forgotten. SIGTERM, by which
     schedulers of clusters and `timeout` end what takes too long, counts as Ctrl-C, once:
     `timeout` sends it twice, to a process and to its group.
     """
@@ -63,10 +64,18 @@ def heeding(progress: Progress) -> Iterator[Heeding]:
     heeded = [number for number, handler in usual.items() if signal.getsignal(number) is handler]
     if threading.current_thread() is not threading.main_thread():
         heeded = []
+    complain = sys.unraisablehook
+
+    def unless_asked(lost: sys.UnraisableHookArgs) -> None:
+        if not (told.asked and issubclass(lost.exc_type, KeyboardInterrupt)):
+            complain(lost)
+
     for number in heeded:
         signal.signal(number, ask)
+    sys.unraisablehook = unless_asked
     try:
         yield told
     finally:
+        sys.unraisablehook = complain
         for number in heeded:
             signal.signal(number, usual[number])

@@ -25,7 +25,8 @@ _TRANSCENDENTAL = frozenset(
     + ("sinh", "cosh", "asinh", "acosh", "atanh")
 )
 _CONVOLUTIONS = frozenset(("conv_general_dilated", "tdjax_conv_general_dilated"))
-# XLA for CPUs computed a convolution to so few features on one core before jax 0.11.
+# XLA for CPUs computed a convolution to so few features on one core before jax 0.11, but for the
+# smallest, for which that hardly counts.
 _NARROW = 64
 # What XLA fuses neither into what reads it nor into what it reads.
 _WHOLE = _CONVOLUTIONS | frozenset(

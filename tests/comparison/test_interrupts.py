@@ -1,6 +1,7 @@
 """What ends a run politely, and how often it counts."""
 
 import signal
+import sys
 import threading
 
 import pytest
@@ -21,3 +22,25 @@ def test_a_kill_that_comes_twice_counts_once_and_ctrl_c_each_time():
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(signal.SIGINT)
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+
+
+class Callback:
+    """Something that Python calls where nobody can see what is raised."""
+
+    def __init__(self, action):
+        self.action = action
+
+    def __del__(self):
+        self.action()
+
+
+def test_a_ctrl_c_that_a_callback_lost_is_heeded_and_not_complained_of(monkeypatch):
+    complaints = []
+    monkeypatch.setattr(sys, "unraisablehook", lambda lost: complaints.append(lost.exc_type))
+    with heeding(Silent()) as told:
+        Callback(lambda: signal.raise_signal(signal.SIGINT))
+        assert told.asked and complaints == []
+        with pytest.raises(KeyboardInterrupt):
+            told.update("a step", 0.5)
+        Callback(lambda: 1 // 0)
+    assert complaints == [ZeroDivisionError]

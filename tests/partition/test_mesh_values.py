@@ -94,6 +94,32 @@ def test_gradients(name):
         assert_same(got, expected)
 
 
+@pytest.mark.parametrize("strategy", ["map", Fold(chunk_size=1), Fold(chunk_size=4)], ids=str)
+@pytest.mark.parametrize("places", [1, 3])
+@pytest.mark.parametrize("spec", [(None, None, "model"), (None, None, None, None, "model")])
+def test_blocks_leave_features_that_an_explicit_mesh_holds_in_parts(spec, places, strategy):
+    """Their types say so, and an axis that is spread cannot be merged with another."""
+    mesh = meshes.make("explicit", model=2)
+    x, kernel = array(4, 3, 4, 4, 16), array(places, places, 16, 20, seed=1)
+    rows_alone = spec[-1] == "model" and len(spec) == 5  # a convolution would sum over devices
+
+    def step(kernel, x):
+        y = jnp.tanh(x)
+        numbers = ("NHWC", "HWIO", "NHWC")
+        if rows_alone:
+            return y
+        return jax.lax.conv_general_dilated(y, kernel, (1, 1), "SAME", dimension_numbers=numbers)
+
+    def both(kernel, x):
+        run = tdjax.time_distributed(step, in_axes=(None, 1), strategy=strategy)
+        return jax.value_and_grad(lambda *args: (run(*args) ** 2).sum(), (0, 1))(kernel, x)
+
+    expected = jax.jit(both)(kernel, x)
+    with jax.set_mesh(mesh):
+        got = jax.jit(both)(meshes.put(mesh, kernel), meshes.put(mesh, x, *spec))
+    assert_same(jax.device_get(got), jax.device_get(expected))
+
+
 @pytest.mark.parametrize(
     "strategy, mask",
     [

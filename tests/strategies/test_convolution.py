@@ -149,6 +149,34 @@ def test_it_maps_and_its_gradient_maps(convolution):
     assert_same(mapped(ours), mapped(plain))
 
 
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16", "complex64", "int32"])
+@pytest.mark.parametrize(
+    "name",
+    ["2d", "2d, depthwise, dilated", "2d, one place, strided, padded", "2d, to some features"],
+)
+def test_other_dtypes(name, dtype):
+    lhs, rhs, numbers, options = CONVOLUTIONS[name]
+    options = {"window_strides": (1,) * (len(lhs) - 2), "padding": "SAME", **options}
+
+    def plain(x, kernel):
+        return lax.conv_general_dilated(x, kernel, dimension_numbers=numbers, **options)
+
+    x, kernel = ((3 * array(*lhs)).astype(dtype), (3 * array(*rhs, seed=1)).astype(dtype))
+    rounding = 0 if dtype == "int32" else 8 * float(jnp.finfo(dtype).eps)
+
+    def values(function):
+        if dtype == "int32":
+            return [jax.jit(function)(x, kernel)]
+        output, pull_back = jax.vjp(function, x, kernel)
+        return [output, *pull_back(output)]
+
+    for found, right in zip(values(replaced(plain)), values(plain), strict=True):
+        assert found.dtype == right.dtype
+        wide = found.dtype if dtype in ("complex64", "int32") else jnp.float32
+        found, right = np.asarray(found.astype(wide)), np.asarray(right.astype(wide))
+        assert np.abs(found - right).max() <= rounding * np.abs(right).max()
+
+
 def test_it_is_differentiated_twice_and_recomputed():
     x, kernel = jnp.ones((2, 5, 5, 3)), jnp.full((3, 3, 3, 2), 0.1)
 
