@@ -27,7 +27,7 @@ OUTER += ("__main__",)
 
 # From the bottom up: a module may import from its own layer and from those before it.
 LAYERS = (
-    ("_errors", "_symbolic", "_equation", "_device", "_shipped", "_forked"),
+    ("_errors", "_symbolic", "_equation", "_device", "_spread", "_shipped", "_forked"),
     ("_answering",),
     ("_fingerprint", "_axes", "_mask", "_call", "_tuned"),
     ("independence", "costs"),
