@@ -252,21 +252,27 @@ def _gains_apart(
 
 
 def _by_places(images: Any, kernel: Any, window: _Window, params: dict[str, Any]) -> Any:
-    """Return a convolution as the sum of those along all axes but the first, run side by side.
+    """Return a convolution as the sum of those along all axes but the first.
 
-    Each is of all rows of all images as they lie, and its output is moved to where it belongs.
+    One convolution, of all rows of all images as they lie, computes what each place of the kernel
+    adds to the output; then it is moved to where it belongs.
     """
     over, along = window.apart(1)
     (low, high), dilation = over.padding[0], over.rhs_dilation[0]
     count, rows, *others = images.shape
-    places = kernel.shape[0]
+    places, *inner, features = kernel.shape
+    groups = params["feature_group_count"]
+    # Features lie by group, and in a group by place.
+    by_group = kernel.reshape(places, *inner, groups, features // groups)
+    by_group = jnp.moveaxis(by_group, 0, -2).reshape(*inner, places * features)
+    parts = _convolve(images.reshape(count * rows, *others), by_group, along, params)
+    parts = parts.reshape(count, rows, *parts.shape[1:-1], groups, places, features // groups)
     zero = jnp.zeros((), images.dtype)
     total: Any = None
     for place in range(places):
-        part = _convolve(images.reshape(count * rows, *others), kernel[place], along, params)
-        part = part.reshape(count, rows, *part.shape[1:])
+        part = parts[..., place, :].reshape(*parts.shape[:-3], features)
         before, after = low - place * dilation, high - (places - 1 - place) * dilation
-        edges = [(0, 0, 0), (before, after, 0), *[(0, 0, 0)] * len(others)]
+        edges = [(0, 0, 0), (before, after, 0), *[(0, 0, 0)] * (part.ndim - 2)]
         part = lax.pad(part, zero, edges)
         total = part if total is None else total + part
     return total
