@@ -10,6 +10,14 @@ from tdjax.comparison.interrupts import heeding
 from tdjax.comparison.progress import Silent
 
 
+@pytest.fixture(autouse=True)
+def ctrl_c_is_heard():
+    """Hear Ctrl-C, which a shell lets what runs in its background ignore."""
+    usual = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, usual)
+
+
 def test_a_kill_that_comes_twice_counts_once_and_ctrl_c_each_time():
     # Where nobody listens, a kill ends the tests.
     assert threading.current_thread() is threading.main_thread()
