@@ -71,6 +71,10 @@ CONVOLUTIONS = {
         (2, 4, 5, 6, 16), (2, 1, 3, 16, 8), ("NDHWC", "DHWIO", "NDHWC"),
         {"window_strides": (1, 2, 1)},
     ),
+    "3d, to some features, in groups": (
+        (2, 4, 5, 6, 32), (2, 1, 3, 16, 20), ("NDHWC", "DHWIO", "NDHWC"),
+        {"feature_group_count": 2, "rhs_dilation": (2, 1, 1)},
+    ),
     "no axes": ((5, 4), (4, 6), ("NC", "IO", "NC"), {}),
     "2d, smaller than the kernel": (
         (2, 2, 5, 4), (3, 3, 1, 4), ("NHWC", "HWIO", "NHWC"),
