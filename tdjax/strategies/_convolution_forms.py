@@ -239,7 +239,7 @@ def _gains_apart(
     batch_group_count: int,
     **_: Any,
 ) -> bool:
-    """Say whether a sum of convolutions along one axis fewer is faster."""
+    """Say whether it is faster as one along one axis fewer, to the features of every place."""
     spatial = kernel.ndim - 2
     if spatial != 3 and not (spatial == 2 and kernel.shape[-1] in _ON_ONE_CORE):
         return False
@@ -252,10 +252,10 @@ def _gains_apart(
 
 
 def _by_places(images: Any, kernel: Any, window: _Window, params: dict[str, Any]) -> Any:
-    """Return a convolution as the sum of those along all axes but the first.
+    """Return a convolution by one along all axes but the first, of all rows of all images.
 
-    One convolution, of all rows of all images as they lie, computes what each place of the kernel
-    adds to the output; then it is moved to where it belongs.
+    To the features of every place of the kernel along the first axis: what each of them adds to the
+    output, which then is moved to where it belongs.
     """
     over, along = window.apart(1)
     (low, high), dilation = over.padding[0], over.rhs_dilation[0]
