@@ -132,6 +132,11 @@ def kernel_gradient(cotangent: Any, lhs: Any, kernel: Any, **params: Any) -> Any
 
 def _convolve(images: Any, kernel: Any, window: _Window, params: Mapping[str, Any]) -> Any:
     """Return JAX's own convolution, along the axes of a window."""
+    crops = any(type(edge) is int and edge < 0 for edges in window.padding for edge in edges)
+    if crops and not is_spread(images):
+        # Before jax 0.12 XLA's fast kernel read beyond the end of images that it was to crop.
+        images, whole = _padded(images, window), len(window.padding)
+        window = window._replace(padding=((0, 0),) * whole, lhs_dilation=(1,) * whole)
     axes = range(1, len(window.padding) + 1)
     last = (0, len(axes) + 1, *axes)
     numbers = lax.ConvDimensionNumbers(
@@ -268,12 +273,20 @@ def _by_places(images: Any, kernel: Any, window: _Window, params: dict[str, Any]
     parts = _convolve(images.reshape(count * rows, *others), by_group, along, params)
     parts = parts.reshape(count, rows, *parts.shape[1:-1], groups, places, features // groups)
     zero = jnp.zeros((), images.dtype)
+    # What a row of zeros adds: nothing, or NaN where a weight is not finite.
+    of_zeros = (kernel * zero).sum(tuple(range(1, kernel.ndim - 1)))
     total: Any = None
     for place in range(places):
         part = parts[..., place, :].reshape(*parts.shape[:-3], features)
         before, after = low - place * dilation, high - (places - 1 - place) * dilation
         edges = [(0, 0, 0), (before, after, 0), *[(0, 0, 0)] * (part.ndim - 2)]
         part = lax.pad(part, zero, edges)
+        row = jnp.arange(-before, rows + after)
+        part = lax.select(
+            lax.broadcast_in_dim((row >= 0) & (row < rows), part.shape, (1,)),
+            part,
+            lax.broadcast_in_dim(of_zeros[place], part.shape, (part.ndim - 1,)),
+        )
         total = part if total is None else total + part
     return total
 

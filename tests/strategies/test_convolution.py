@@ -125,6 +125,28 @@ def assert_same(found, expected):
         )
 
 
+def test_values_of_arguments_are_those_of_the_plain_one(convolution):
+    # Values that a program closes over XLA computes ahead, by other means.
+    plain, ours, operands = convolution
+    assert_same(jax.jit(ours)(*operands), plain(*operands))
+
+
+@pytest.mark.parametrize("weight", [jnp.nan, jnp.inf])
+@pytest.mark.parametrize("name", [name for name in CONVOLUTIONS if "to some features" in name])
+def test_zeros_around_images_meet_weights_that_are_not_finite(name, weight):
+    lhs, rhs, numbers, options = CONVOLUTIONS[name]
+    options = {"window_strides": (1,) * (len(lhs) - 2), "padding": "SAME", **options}
+
+    def plain(x, kernel):
+        return lax.conv_general_dilated(x, kernel, dimension_numbers=numbers, **options)
+
+    kernel = array(*rhs, seed=1).at[(0,) * len(rhs)].set(weight)
+    expected = jax.jit(plain)(array(*lhs), kernel)
+    assert jnp.isnan(expected).any()
+    found = jax.jit(replaced(plain))(array(*lhs), kernel)
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
+
+
 def loss(function):
     return lambda *args: jnp.sin(function(*args)).sum()
 
