@@ -129,6 +129,8 @@ def test_values_of_arguments_are_those_of_the_plain_one(convolution):
     # Values that a program closes over XLA computes ahead, by other means.
     plain, ours, operands = convolution
     assert_same(jax.jit(ours)(*operands), plain(*operands))
+    found = jax.jit(jax.grad(loss(ours), (0, 1)))(*operands)
+    assert_same(found, jax.grad(loss(plain), (0, 1))(*operands))
 
 
 @pytest.mark.parametrize("weight", [jnp.nan, jnp.inf])
