@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from tdjax._errors import StrategyError
 from tdjax._mask import lengths_to_mask, mask_to_lengths
 from tdjax._transform import time_distributed
+from tdjax._version import __version__
 from tdjax.strategies import Auto, Fold, Packed, Vmap
 
 if TYPE_CHECKING:
@@ -18,8 +19,6 @@ if TYPE_CHECKING:
     from tdjax._explain import Explanation, explain
     from tdjax._tune import Tuning, tune
     from tdjax.comparison import Comparison, Entry, compare
-
-__version__ = "0.1.0"
 
 __all__ = [
     "Auto",

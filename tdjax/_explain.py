@@ -92,8 +92,8 @@ def explain(
 
     def call(*given: Any) -> None:
         bound = wrapped.bind(given, kwargs, mask, seq_lengths)
-        bound = own_block(bound, wrapped.options["partition"])
-        strategy = wrapped.options["strategy"]
+        bound = own_block(bound, wrapped.options.partition)
+        strategy = wrapped.options.strategy
         found.append(
             _of_decision(strategy.decide(bound))
             if isinstance(strategy, Auto)

@@ -14,16 +14,17 @@ import jax
 
 from tdjax import _tuned
 from tdjax._device import device_kind
-from tdjax.comparison.api import check_effort, parse_strategies, told
 from tdjax.comparison.entry import Entry, Group
 from tdjax.comparison.guard import Guard
 from tdjax.comparison.intervals import paired_ratio
 from tdjax.comparison.measure import Measurement
+from tdjax.comparison.naming import short
+from tdjax.comparison.numbers import memory, seconds
 from tdjax.comparison.peak import NoPeakMemory
-from tdjax.comparison.progress import Progress
-from tdjax.comparison.rounds import Effort
+from tdjax.comparison.progress import Progress, told
+from tdjax.comparison.rounds import Effort, check_effort
+from tdjax.comparison.strategy_list import parse_strategies
 from tdjax.comparison.subject import Subject, subject
-from tdjax.comparison.wording import memory, seconds, short
 from tdjax.strategies import (
     Auto,
     Candidate,

@@ -22,7 +22,7 @@ from tdjax._flax.linen_layer import LinenLayer, lift_layer
 from tdjax._flax.options import Options, make_options
 from tdjax._flax.run import run_layer, run_outputs
 from tdjax._flax.signature import takes_mask, without_self
-from tdjax._transform import time_distributed
+from tdjax._function import StepOverTime
 from tdjax.partition import gathered
 
 
@@ -110,9 +110,8 @@ class TimeDistributed(nn.Module):
         """
         module, function = _method_of(self.layer)
         if module is None:
-            return _over_function(self.layer, _options_of(self))(
-                x, *args, mask=mask, seq_lengths=seq_lengths, **kwargs
-            )
+            step = StepOverTime(self.layer, _options_of(self).of_a_function())
+            return step(x, *args, mask=mask, seq_lengths=seq_lengths, **kwargs)
         if self.scope is None:
             raise TypeError(
                 f"TimeDistributed({type(module).__name__}) has no variables here: call it through "
@@ -262,18 +261,6 @@ def _method_of(layer: Any) -> tuple[nn.Module | None, Callable[..., Any]]:
     if inspect.ismethod(layer) and isinstance(layer.__self__, nn.Module):
         return layer.__self__, layer.__func__
     return None, layer
-
-
-def _over_function(function: Callable[..., Any], options: Options) -> Any:
-    return time_distributed(
-        function,
-        in_axes=options.in_axes,
-        out_axes=options.out_axes,
-        strategy=options.strategy,
-        pooled=options.pooled is True,
-        masked_output=options.masked_output,
-        partition=options.partition,
-    )
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -14,7 +14,7 @@ from tdjax._axes import Axes
 from tdjax._flax.nnx_layer import NnxLayer
 from tdjax._flax.options import Options, make_options
 from tdjax._flax.run import run_layer, run_outputs
-from tdjax._transform import time_distributed
+from tdjax._function import StepOverTime
 
 
 class TimeDistributed(nnx.Module):
@@ -102,16 +102,8 @@ class TimeDistributed(nnx.Module):
         options = self.options
         check_arguments((x, *args))
         if not isinstance(self.layer, nnx.Module):
-            run = time_distributed(
-                self.layer,
-                in_axes=options.in_axes,
-                out_axes=options.out_axes,
-                strategy=options.strategy,
-                pooled=options.pooled is True,
-                masked_output=options.masked_output,
-                partition=options.partition,
-            )
-            return run(x, *args, mask=mask, seq_lengths=seq_lengths, **kwargs)
+            step = StepOverTime(self.layer, options.of_a_function())
+            return step(x, *args, mask=mask, seq_lengths=seq_lengths, **kwargs)
         function = getattr(type(self.layer), self.method or "__call__")
         return distribute(self.layer, function, options, (x, *args), kwargs, mask, seq_lengths)
 

@@ -22,8 +22,8 @@ from tdjax._flax.layer import Layer, Statistics
 from tdjax._flax.options import Options
 from tdjax._flax.scalars import is_scalar, scalars_inside
 from tdjax._flax.signature import parameter_names, takes_mask
-from tdjax._transform import TimeDistributed
-from tdjax.strategies import Fold, Strategy, Vmap
+from tdjax._function import TimeOptions, bind
+from tdjax.strategies import Fold, Strategy
 from tdjax.strategies._padding import fill, first_real, real_steps
 
 EQUAL, EACH, ROWS, SCALARS = "equal", "each", "rows", "scalars"
@@ -98,20 +98,15 @@ class Job:
         per_argument = options.in_axes
         if not isinstance(per_argument, tuple):
             per_argument = (per_argument,) * len(args)
-        transform = TimeDistributed(
-            self._step(way),
-            {
-                "in_axes": (self._variable_axes(variables), keys_axis, *per_argument),
-                "out_axes": (options.out_axes, _OUT_AXES),
-                "strategy": way.strategy,
-                "axis_name": way.axis_name,
-                "pooled": way.pooled,
-                "masked_output": options.masked_output,
-                "partition": None,
-                "axis_size": self.bound.time,
-            },
+        settings = TimeOptions(
+            in_axes=(self._variable_axes(variables), keys_axis, *per_argument),
+            out_axes=(options.out_axes, _OUT_AXES),
+            axis_name=way.axis_name,
+            pooled=way.pooled,
+            masked_output=options.masked_output,
+            axis_size=self.bound.time,
         )
-        call = transform.bind((variables, keys, *args), {}, self.mask, None)
+        call = bind(self._step(way), settings, (variables, keys, *args), mask=self.mask)
         return dataclasses.replace(call, given_mask=self.bound.given_mask)
 
     def _step(self, way: Way) -> Callable[..., Any]:
@@ -224,17 +219,10 @@ def bind_arguments(
         [kind(name, kind.POSITIONAL_ONLY) for name in names]
     )
     step.__name__ = step.__qualname__ = title
-    settings = {
-        "in_axes": options.in_axes,
-        "out_axes": options.out_axes,
-        "strategy": Vmap(),
-        "axis_name": None,
-        "pooled": False,
-        "masked_output": options.masked_output,
-        "partition": None,
-        "axis_size": None,
-    }
-    return TimeDistributed(step, settings).bind(args, {}, mask, seq_lengths)
+    settings = TimeOptions(
+        in_axes=options.in_axes, out_axes=options.out_axes, masked_output=options.masked_output
+    )
+    return bind(step, settings, args, mask=mask, seq_lengths=seq_lengths)
 
 
 _open_axes: contextvars.ContextVar[int] = contextvars.ContextVar("tdjax_open_axes", default=0)

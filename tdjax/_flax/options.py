@@ -6,6 +6,7 @@ import dataclasses
 from typing import Any, Literal
 
 from tdjax._axes import Axes, check_axes
+from tdjax._function import TimeOptions
 from tdjax.partition import check_partition
 from tdjax.strategies import Strategy, parse
 
@@ -23,6 +24,17 @@ class Options:
     out_axes: Axes = 1
     masked_output: Literal["zero", "keep"] = "zero"
     partition: Any = None
+
+    def of_a_function(self) -> TimeOptions:
+        """Return what applies where the layer is a plain function."""
+        return TimeOptions(
+            in_axes=self.in_axes,
+            out_axes=self.out_axes,
+            strategy=self.strategy,
+            pooled=self.pooled is True,
+            masked_output=self.masked_output,
+            partition=self.partition,
+        )
 
     def shown(self) -> dict[str, str]:
         """Return the strategy, and what else differs from its default, as they are written."""

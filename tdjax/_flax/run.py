@@ -20,8 +20,8 @@ from tdjax._flax.options import Options
 from tdjax._flax.scalars import report_scalars
 from tdjax._flax.spreading import in_blocks
 from tdjax._flax.ways import check_state, choose_ways
+from tdjax._function import no_steps
 from tdjax._symbolic import is_symbolic
-from tdjax._transform import no_steps
 from tdjax.independence import prove
 from tdjax.strategies import Fold, Vmap
 from tdjax.strategies._padding import real_steps

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-from tdjax import __version__
+from tdjax._version import __version__
 from tdjax.cli import compare, show, tune
 from tdjax.cli.errors import INTERRUPTED, Wrong
 

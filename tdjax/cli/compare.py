@@ -196,8 +196,7 @@ def _pictures(comparison: Any, folder: Path, quick: bool) -> list[Path]:
 
 
 def _effort(chosen: argparse.Namespace) -> Any:
-    from tdjax.comparison.api import check_effort
-    from tdjax.comparison.rounds import Effort
+    from tdjax.comparison.rounds import Effort, check_effort
 
     check_effort(chosen.rounds, chosen.timeout)
     if chosen.quick:

@@ -34,16 +34,17 @@ def add(commands: Any) -> None:
 def _show(chosen: argparse.Namespace) -> int:
     from rich.console import Console
 
+    from tdjax.comparison import table_changes
     from tdjax.comparison.changes import changes
 
     if len(chosen.files) > 2:
         raise Wrong(f"show takes one file, or an old and a new one; got {len(chosen.files)}")
     runs = [load(file) for file in chosen.files]
-    shown = runs[0] if len(runs) == 1 else changes(*runs)
+    found = changes(*runs) if len(runs) == 2 else None
     if chosen.json:
-        sys.stdout.write(shown.to_json())
+        sys.stdout.write((found or runs[0]).to_json())
     else:
-        Console().print(shown)
+        Console().print(table_changes.renderable(found) if found else runs[0])
     return 0
 
 

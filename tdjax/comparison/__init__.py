@@ -5,8 +5,8 @@ Nothing here imports Flax, matplotlib or rich until it is needed.
 """
 
 from tdjax.comparison.api import compare
+from tdjax.comparison.comparison import Comparison
 from tdjax.comparison.entry import Entry
-from tdjax.comparison.result import Comparison
 from tdjax.comparison.verdict import Verdict
 
 __all__ = ["Comparison", "Entry", "Verdict", "compare"]

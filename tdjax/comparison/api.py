@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import Any
 
 import jax.numpy as jnp
 
 from tdjax._mask import lengths_to_mask
+from tdjax.comparison.comparison import Comparison
 from tdjax.comparison.densities import thinned
 from tdjax.comparison.job import Made, Source, check_densities
 from tdjax.comparison.partitioned import Partitioned, has_devices
-from tdjax.comparison.progress import Progress, Silent, shown
-from tdjax.comparison.result import Comparison
-from tdjax.comparison.rounds import Effort
+from tdjax.comparison.progress import Progress, told
+from tdjax.comparison.rounds import Effort, check_effort
 from tdjax.comparison.session import Session, modes
+from tdjax.comparison.strategy_list import parse_strategies
 from tdjax.comparison.subject import Subject, own_option, subject
 from tdjax.comparison.targets import Target, resolve
 
@@ -156,32 +156,3 @@ def _check_devices(partition: Any, targets: Sequence[Target]) -> None:
             f"run on {', '.join(measured)}: give a jax.sharding.Mesh, or targets to compile for, "
             f'such as "tpu:v5e:2x4".'
         )
-
-
-def parse_strategies(strategies: Sequence[Any] | str) -> list[Any]:
-    """Return the strategy objects, each once.
-
-    Raises:
-        ValueError: a name is unknown, or there is none.
-    """
-    from tdjax.strategies import parse
-
-    given = [strategies] if isinstance(strategies, str) else list(strategies)
-    if not given:
-        raise ValueError("strategies: got none, needed at least one, such as 'vmap'.")
-    return list(dict.fromkeys(parse(strategy) for strategy in given))
-
-
-def check_effort(rounds: int | None, timeout: float) -> None:
-    """Raise ValueError unless rounds and timeout are positive."""
-    if rounds is not None and (not isinstance(rounds, int) or rounds < 1):
-        raise ValueError(f"rounds: got {rounds!r}, needed an int of at least 1, or None.")
-    if not timeout > 0:
-        raise ValueError(f"timeout: got {timeout!r}, needed seconds above 0.")
-
-
-def told(progress: Progress | bool | None) -> AbstractContextManager[Progress]:
-    """Return who is told how far it is: a bar for True, nobody for None or False."""
-    if progress is True:
-        return shown()
-    return nullcontext(progress or Silent())

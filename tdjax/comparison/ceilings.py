@@ -17,7 +17,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from tdjax.comparison import memory, wording
+from tdjax.comparison import memory, numbers
 from tdjax.comparison.published import peaks
 from tdjax.comparison.targets import Target
 
@@ -106,7 +106,7 @@ def measure(device: jax.Device) -> Ceilings:
         size, bytes_per_s = _copy(room)
     source = (
         f"measured here: float32 product of {width} x {width} matrices, "
-        f"copy of {wording.memory(size)}"
+        f"copy of {numbers.memory(size)}"
     )
     return Ceilings(flops_per_s, bytes_per_s, source)
 

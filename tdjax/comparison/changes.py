@@ -10,11 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from tdjax.comparison import wording
 from tdjax.comparison.entry import Entry, Group, grouped
 from tdjax.comparison.intervals import CONFIDENCE, RESAMPLES, Interval
 from tdjax.comparison.metric import BYTES, CYCLES
-from tdjax.comparison.result import Comparison
+from tdjax.comparison.records import Record
 from tdjax.comparison.verdict import Verdict
 
 FORMAT = "tdjax-changes"
@@ -109,8 +108,8 @@ class Changes:
         settings: the versions and flags that differ.
     """
 
-    old: Comparison
-    new: Comparison
+    old: Record
+    new: Record
     groups: tuple[GroupChange, ...]
     only_old: tuple[Group, ...]
     only_new: tuple[Group, ...]
@@ -156,16 +155,6 @@ class Changes:
         rows = [row for group in groups if not group.apart for row in group.strategies]
         return tuple(row for row in rows if row.old is not None and row.new is not None)
 
-    def __str__(self) -> str:
-        from tdjax.comparison.table_changes import plain
-
-        return plain(self)
-
-    def __rich__(self) -> Any:
-        from tdjax.comparison.table_changes import renderable
-
-        return renderable(self)
-
     def to_json(self) -> str:
         """Return the facts as JSON text."""
         content = {
@@ -186,7 +175,7 @@ class Changes:
         return json.dumps(content, indent=1, allow_nan=False) + "\n"
 
 
-def changes(old: Comparison, new: Comparison) -> Changes:
+def changes(old: Record, new: Record) -> Changes:
     """Set two comparisons side by side.
 
     Times are compared where device, processor and cores are the same; the compiler's figures
@@ -218,7 +207,7 @@ def changes(old: Comparison, new: Comparison) -> Changes:
     )
 
 
-def machine(comparison: Comparison, target: str) -> str:
+def machine(comparison: Record, target: str) -> str:
     """Return what decides the times of an attached target: "cpu (AMD EPYC, 2 cores)"."""
     known = comparison.environment
     cores = known.get("cores")
@@ -239,7 +228,7 @@ def _device(environment: Mapping[str, Any], target: str) -> str:
     return target
 
 
-def _apart(group: Group, old: Comparison, new: Comparison) -> str | None:
+def _apart(group: Group, old: Record, new: Record) -> str | None:
     """Return why the figures of a group that both runs have cannot be compared."""
     was, now = (run.workloads.get(group.workload) for run in (old, new))
     if was != now:
@@ -338,11 +327,11 @@ def describe(verdict: Verdict | None) -> str:
     """Return a verdict in a few words: "win: fold", "tie: vmap, fold"."""
     if verdict is None:
         return "no verdict"
-    named = wording.fastest(verdict)
+    named = verdict.fastest()
     return f"{verdict.kind}: {named}" if named else verdict.kind
 
 
-def _run_to_json(run: Comparison) -> dict[str, Any]:
+def _run_to_json(run: Record) -> dict[str, Any]:
     return {
         "environment": dict(run.environment),
         "reference": run.reference,

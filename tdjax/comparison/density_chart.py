@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from tdjax.comparison import wording
+from tdjax.comparison import naming, numbers
 from tdjax.comparison.densities import percent
 from tdjax.comparison.entry import Entry, Group, grouped
-from tdjax.comparison.result import Comparison
+from tdjax.comparison.records import Record
 
 IDEAL = "if padding were free"
 
@@ -86,7 +86,7 @@ class DensityChart:
     def left_out(self) -> str:
         """The lines that it has not, as the end of a sentence; empty if there are none."""
         names = [
-            f"{wording.short(line.strategy)} ({wording.seconds(max(line.times_s))})"
+            f"{naming.short(line.strategy)} ({numbers.seconds(max(line.times_s))})"
             for line in self.lines
             if line not in self.inside
         ]
@@ -108,7 +108,7 @@ class DensityChart:
         return found
 
 
-def density_charts(comparison: Comparison) -> dict[Group, DensityChart]:
+def density_charts(comparison: Record) -> dict[Group, DensityChart]:
     """Return the chart of each series that was measured at several parts, by its group."""
     found: dict[Group, dict[str, list[tuple[float, Entry]]]] = {}
     for group, entries in grouped(comparison.entries).items():

@@ -10,8 +10,8 @@ from importlib import metadata
 
 import jax
 
-import tdjax
 from tdjax._device import processor
+from tdjax._version import __version__
 from tdjax.comparison.targets import Target
 
 _PACKAGES = ("jax", "jaxlib", "flax", "numpy")
@@ -26,7 +26,7 @@ def environment(targets: Sequence[Target]) -> dict[str, str | int | None]:
         "cores": _cores(),
         "platform": platform.platform(),
         "python": platform.python_version(),
-        "tdjax": tdjax.__version__,
+        "tdjax": __version__,
         **{package: _version(package) for package in _PACKAGES},
         **{name: _version(name) for target in targets for name in _compilers(target)},
         "xla_flags": os.environ.get("XLA_FLAGS") or None,

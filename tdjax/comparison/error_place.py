@@ -6,15 +6,16 @@ import sysconfig
 import traceback
 from pathlib import Path
 
+_PACKAGE = Path(__file__).parents[1]
+
 
 def error_place(error: BaseException) -> str:
     """Return the last line of the user's code on an error's way, " at net.py:12", or ""."""
     import flax
     import jax
 
-    import tdjax
-
-    libraries = [Path(str(package.__file__)).parent for package in (flax, jax, tdjax)]
+    others = [Path(str(package.__file__)).parent for package in (flax, jax)]
+    libraries = [*others, _PACKAGE]
     # Lines of other installed packages are better than none.
     installed = [Path(sysconfig.get_path(name)) for name in ("stdlib", "purelib", "platlib")]
     frames = [

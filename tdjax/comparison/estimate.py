@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from tdjax.comparison import wording
+from tdjax.comparison import numbers
 from tdjax.comparison.entry import Entry
 from tdjax.comparison.metric import BYTES, CYCLES, figure, metric_of, shown
 
@@ -71,7 +71,7 @@ def _sentence(
             return f"{lead}: the compiler made the same program of them"
         return f"{lead}: nothing else to rank it against"
     if tied:
-        names = wording.join([lead, *tied])
+        names = numbers.join([lead, *tied])
         what = "cycles, as the compiler estimates" if metric == CYCLES else "bytes that they move"
         return f"{names} are level in {what}: {amount}"
     (runner_up,) = _next(behind)

@@ -9,7 +9,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from tdjax.comparison import memory, wording
+from tdjax.comparison import memory, numbers
 from tdjax.comparison.agreement import disagreement
 from tdjax.comparison.candidate import Candidate
 from tdjax.comparison.child import TooSlow
@@ -131,5 +131,5 @@ def _too_large(program: Program) -> str | None:
     free = memory.free()
     if free is None or program.call_bytes is None or program.call_bytes < free:
         return None
-    needed, left = wording.memory(program.call_bytes), wording.memory(free)
+    needed, left = numbers.memory(program.call_bytes), numbers.memory(free)
     return f"out of memory: a call takes {needed}, {left} are free"

@@ -9,7 +9,7 @@ from typing import Any
 
 import jax
 
-from tdjax.comparison import wording
+from tdjax.comparison import numbers
 from tdjax.comparison.allocator import settle_allocator
 from tdjax.comparison.candidate import Candidate, to_entry
 from tdjax.comparison.device_time import device_seconds
@@ -167,8 +167,8 @@ class Measurement:
             return
         taken = candidate.program.temp_bytes
         if taken is not None and taken > self._memory_budget:
-            allowed = wording.memory(self._memory_budget)
-            candidate.drop("failed", f"takes {wording.memory(taken)}, the budget is {allowed}")
+            allowed = numbers.memory(self._memory_budget)
+            candidate.drop("failed", f"takes {numbers.memory(taken)}, the budget is {allowed}")
 
     def _begin(
         self,

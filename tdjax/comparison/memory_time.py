@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from tdjax.comparison import axis, wording
+from tdjax.comparison import axis, numbers
 from tdjax.comparison.entry import Entry
 from tdjax.comparison.metric import BYTES, CYCLES, TIME, figure, metric_of, shown
 from tdjax.comparison.scatter import CUT, LEAD, PLAIN, Chart, Line, Point, left_out, programs
@@ -40,7 +40,7 @@ def chart(entries: Sequence[Entry], verdict: Verdict | None) -> Chart | None:
             continue
         leads = verdict is not None and verdict.leads(entry)
         kind = CUT if entry.status != "ok" else LEAD if leads else PLAIN
-        said = f"{shown(x, metric)}, {wording.memory(y)}"
+        said = f"{shown(x, metric)}, {numbers.memory(y)}"
         points.append(
             Point(x, y, label, said, kind, leads, entry.median_low_s, entry.median_high_s)
         )

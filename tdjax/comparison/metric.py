@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from tdjax.comparison import wording
+from tdjax.comparison import naming, numbers
 from tdjax.comparison.entry import Entry
 
 TIME = "time"
@@ -32,7 +32,15 @@ def figure(entry: Entry, metric: str) -> float | None:
 def shown(value: float | None, metric: str) -> str:
     """Return a figure with its unit: "1.20 ms", "596 k cycles", "156 MB"."""
     if value is None:
-        return wording.UNKNOWN
+        return numbers.UNKNOWN
     if metric == TIME:
-        return wording.seconds(value)
-    return f"{wording.count(value)} cycles" if metric == CYCLES else wording.memory(int(value))
+        return numbers.seconds(value)
+    return f"{numbers.count(value)} cycles" if metric == CYCLES else numbers.memory(int(value))
+
+
+def ratio(entry: Entry, against: Entry | None, metric: str) -> str:
+    """Return an entry's figure over the reference's, or of which one it is the same program."""
+    if entry.same_as is not None:
+        return f"= {naming.short(entry.same_as)}"
+    own, base = figure(entry, metric), None if against is None else figure(against, metric)
+    return f"{own / base:.2f}" if own is not None and base else numbers.UNKNOWN

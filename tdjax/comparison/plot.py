@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from tdjax.comparison import atomic, memory_time, roofline, wording
+from tdjax.comparison import atomic, memory_time, naming, roofline
 from tdjax.comparison.density_chart import density_charts
 from tdjax.comparison.entry import Entry, Group, grouped
 from tdjax.comparison.extras import need
@@ -15,7 +15,7 @@ from tdjax.comparison.plot_colours import INK, SOFT
 from tdjax.comparison.plot_density import density_lines
 from tdjax.comparison.plot_scatter import label, points
 from tdjax.comparison.plot_time import bars, subtitle
-from tdjax.comparison.result import Comparison
+from tdjax.comparison.records import Record
 from tdjax.comparison.scatter import Chart
 from tdjax.comparison.verdict import Verdict
 
@@ -23,8 +23,8 @@ KINDS = ("time", "memory", "roofline", "density")
 _SCATTER_INCHES = 3.0
 
 
-def plot(comparison: Comparison, path: str | os.PathLike[str], kind: str = "time") -> Path:
-    """Draw the comparison into a file; see `Comparison.plot`."""
+def plot(comparison: Record, path: str | os.PathLike[str], kind: str = "time") -> Path:
+    """Draw the comparison into a file; see `Record.plot`."""
     if kind not in KINDS:
         raise ValueError(f"plot: got kind={kind!r}, needed one of {', '.join(KINDS)}.")
     need("matplotlib", "plots")
@@ -43,7 +43,7 @@ def plot(comparison: Comparison, path: str | os.PathLike[str], kind: str = "time
             )
         groups = {group: [] for group in lines}
     rows = list(dict.fromkeys((g.workload, g.target, g.evidence) for g in groups))
-    modes = [mode for mode in wording.MODE_TITLES if any(g.mode == mode for g in groups)]
+    modes = [mode for mode in naming.MODE_TITLES if any(g.mode == mode for g in groups)]
     heights = [_height(groups, row) if kind == "time" else _SCATTER_INCHES for row in rows]
     figure = Figure(
         figsize=(1.2 + 6.4 * max(len(modes), 1), 1.1 + sum(heights)),
@@ -94,7 +94,7 @@ def plot(comparison: Comparison, path: str | os.PathLike[str], kind: str = "time
     return atomic.write(path, picture.getvalue())
 
 
-def kinds(comparison: Comparison) -> tuple[str, ...]:
+def kinds(comparison: Record) -> tuple[str, ...]:
     """Return the kinds of picture that there is something to draw of, "time" first."""
     found = ["time"]
     for kind in ("memory", "roofline"):
@@ -105,7 +105,7 @@ def kinds(comparison: Comparison) -> tuple[str, ...]:
     return tuple(found)
 
 
-def _charts(comparison: Comparison, kind: str) -> dict[Group, Chart]:
+def _charts(comparison: Record, kind: str) -> dict[Group, Chart]:
     """Return the charts of the groups that have one.
 
     Raises:
@@ -121,7 +121,7 @@ def _charts(comparison: Comparison, kind: str) -> dict[Group, Chart]:
     return found
 
 
-def _known_charts(comparison: Comparison, kind: str) -> dict[Group, Chart]:
+def _known_charts(comparison: Record, kind: str) -> dict[Group, Chart]:
     verdicts = {verdict.group: verdict for verdict in comparison.verdicts}
     found = {}
     for group, entries in grouped(comparison.entries).items():
@@ -140,7 +140,7 @@ def _height(groups: dict[Group, list[Entry]], row: tuple[str, str, str]) -> floa
     return 0.85 + 0.27 * longest
 
 
-def _headline(comparison: Comparison, kind: str) -> str:
+def _headline(comparison: Record, kind: str) -> str:
     known = comparison.environment
     what = {
         "time": f"relative to {comparison.reference}, shorter is better",
@@ -159,7 +159,7 @@ def _headline(comparison: Comparison, kind: str) -> str:
 
 
 def _title(axes: Any, group: Group, said: str, verdict: Verdict | None) -> None:
-    title = f"{group.workload}, {wording.MODE_TITLES[group.mode]}"
+    title = f"{group.workload}, {naming.MODE_TITLES[group.mode]}"
     if group.target != "cpu":
         title += f", {group.target}"
     if said:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tdjax.comparison import wording
+from tdjax.comparison import naming
 from tdjax.comparison.density_chart import IDEAL, DensityChart, apart
 from tdjax.comparison.plot_colours import BAR, INK, LEAD, LINE, REFERENCE, SOFT, halo
 
@@ -29,7 +29,7 @@ def density_lines(axes: Any, chart: DensityChart) -> None:
         look = {"color": colour, "marker": "o", "markersize": 4, "linewidth": 1.8}
         axes.plot(line.parts, times, clip_on=False, zorder=3, **look)
         axes.annotate(
-            wording.short(line.strategy),
+            naming.short(line.strategy),
             (line.parts[-1], times[-1]),
             xytext=(1.06, place),
             textcoords="axes fraction",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tdjax.comparison import wording
+from tdjax.comparison import naming, numbers
 from tdjax.comparison.entry import Entry
 from tdjax.comparison.metric import CYCLES, TIME, figure, metric_of, shown
 from tdjax.comparison.plot_colours import BAR, CUT, INK, LEAD, LINE, REFERENCE, SOFT, halo
@@ -25,7 +25,7 @@ def bars(axes: Any, entries: Sequence[Entry], verdict: Verdict | None, reference
         leads = verdict is not None and verdict.leads(entry)
         _candidate(axes, entry, place, metric, base, end, leads)
     axes.axvline(1.0, color=REFERENCE, linestyle=(0, (4, 3)), linewidth=1.1, zorder=1)
-    axes.set_yticks(range(len(entries)), [wording.named(e) for e in entries])
+    axes.set_yticks(range(len(entries)), [naming.named(e) for e in entries])
     axes.set_ylim(len(entries) - 0.4, -0.6)
     axes.set_xlim(0, end)
     for label, entry in zip(axes.get_yticklabels(), entries, strict=True):
@@ -62,11 +62,11 @@ def _candidate(
     ratio = value / base
     axes.barh(place, min(ratio, end), height=0.62, color=colour, zorder=2)
     if ratio > end:  # A bar that is cut off must not be taken for one that ends there.
-        beyond = f"{wording.digits(ratio)} \N{BLACK RIGHT-POINTING SMALL TRIANGLE}"
+        beyond = f"{numbers.digits(ratio)} \N{BLACK RIGHT-POINTING SMALL TRIANGLE}"
         axes.text(0.99 * end, place, beyond, va="center", ha="right", fontsize=8, color=INK)
     label = shown(value, metric)
     if entry.same_as is not None:
-        label += f"  = {wording.short(entry.same_as)}"
+        label += f"  = {naming.short(entry.same_as)}"
     if entry.status != "ok":
         label += f"  {_brief(entry)}"
     edge = ratio
@@ -88,5 +88,5 @@ def _candidate(
 
 
 def _brief(entry: Entry) -> str:
-    error = wording.reason(entry)
+    error = naming.reason(entry)
     return error if len(error) <= 60 else error[:57] + "..."

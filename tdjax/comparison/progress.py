@@ -90,3 +90,10 @@ def shown(stream: TextIO | None = None) -> AbstractContextManager[Progress]:
         TextColumn("{task.description}", markup=False),
     )
     return _RunningBar(Progress(*columns, console=Console(file=stream), transient=True))
+
+
+def told(progress: Progress | bool | None) -> AbstractContextManager[Progress]:
+    """Return who is told how far it is: a bar for True, nobody for None or False."""
+    if progress is True:
+        return shown()
+    return nullcontext(progress or Silent())

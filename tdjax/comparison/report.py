@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from html import escape
 
-from tdjax.comparison import memory_time, roofline, wording
+from tdjax.comparison import memory_time, naming, numbers, roofline
 from tdjax.comparison.ceilings import Ceilings
 from tdjax.comparison.density_chart import density_charts
 from tdjax.comparison.entry import Entry, Group, grouped
+from tdjax.comparison.records import Record
 from tdjax.comparison.report_compiled import compiled_rows
 from tdjax.comparison.report_density import density_section
 from tdjax.comparison.report_matrix import badge, matrix
@@ -16,14 +17,13 @@ from tdjax.comparison.report_measured import measured_rows
 from tdjax.comparison.report_method import METHOD
 from tdjax.comparison.report_scatter import svg
 from tdjax.comparison.report_style import STYLE
-from tdjax.comparison.result import Comparison
 from tdjax.comparison.verdict import Verdict
 from tdjax.comparison.why import MOST, of_verdict
 
 _DEVICE = "on the device"
 
 
-def html(comparison: Comparison) -> str:
+def html(comparison: Record) -> str:
     """Return the report as the text of an HTML file."""
     verdicts = {verdict.group: verdict for verdict in comparison.verdicts}
     groups = grouped(comparison.entries)
@@ -50,7 +50,7 @@ def html(comparison: Comparison) -> str:
     )
 
 
-def _leading(comparison: Comparison, workloads: Iterable[str]) -> dict[str, str]:
+def _leading(comparison: Record, workloads: Iterable[str]) -> dict[str, str]:
     """Return the series whose charts stand above a workload, by that: the first of the series."""
     first: dict[str, str] = {}
     for name in workloads:
@@ -64,7 +64,7 @@ def _title(workloads: Iterable[str]) -> str:
     return f"tdjax: {names[0]}" if len(names) == 1 else "tdjax: strategies compared"
 
 
-def _subtitle(comparison: Comparison) -> str:
+def _subtitle(comparison: Record) -> str:
     known = comparison.environment
     parts = [known.get("devices"), known.get("processor"), f"{known.get('cores')} cores"]
     parts += [f"jax {known.get('jax')}", known.get("date")]
@@ -74,7 +74,7 @@ def _subtitle(comparison: Comparison) -> str:
 
 
 def _card(
-    comparison: Comparison,
+    comparison: Record,
     group: Group,
     entries: Sequence[Entry],
     verdict: Verdict | None,
@@ -85,14 +85,14 @@ def _card(
     if verdict is not None:
         advice = f" {escape(verdict.advice)}." if verdict.advice else ""
         said = (
-            f"<p>{badge(verdict)} {escape(wording.short(verdict.text))}."
+            f"<p>{badge(verdict)} {escape(naming.short(verdict.text))}."
             f'<span class="soft">{advice[:2].upper()}{advice[2:]}</span></p>'
             + _reasons(of_verdict(entries, verdict, reference, MOST))
         )
     rows = compiled_rows if group.evidence == "compiled" else measured_rows
     return (
         f'<div class="card" id="{anchor}"><div class="head">'
-        f"<h3>{wording.MODE_TITLES[group.mode]}</h3>"
+        f"<h3>{naming.MODE_TITLES[group.mode]}</h3>"
         f'<span class="soft">{escape(group.evidence)} on {escape(group.target)}</span></div>'
         f"{said}{rows(entries, verdict, reference)}"
         f"{_charts(entries, verdict, comparison.ceilings.get(group.target))}"
@@ -130,19 +130,19 @@ def _figures(entries: Sequence[Entry]) -> str:
     for entry in entries:
         values = [
             str(len(entry.samples_s)),
-            wording.seconds(entry.trace_s),
-            wording.seconds(entry.lower_s),
-            wording.seconds(entry.first_run_s),
-            *([wording.seconds(entry.device_s)] if _DEVICE in titles else []),
-            wording.UNKNOWN if entry.flops is None else f"{entry.flops:.3g}",
-            wording.memory(None if entry.bytes_accessed is None else int(entry.bytes_accessed)),
-            wording.memory(entry.comm_bytes),
-            *(str((entry.hlo or {}).get(name, wording.UNKNOWN)) for name in names),
+            numbers.seconds(entry.trace_s),
+            numbers.seconds(entry.lower_s),
+            numbers.seconds(entry.first_run_s),
+            *([numbers.seconds(entry.device_s)] if _DEVICE in titles else []),
+            numbers.UNKNOWN if entry.flops is None else f"{entry.flops:.3g}",
+            numbers.memory(None if entry.bytes_accessed is None else int(entry.bytes_accessed)),
+            numbers.memory(entry.comm_bytes),
+            *(str((entry.hlo or {}).get(name, numbers.UNKNOWN)) for name in names),
         ]
         cells = "".join(f"<td>{escape(value)}</td>" for value in values)
         rows.append(
-            f'<tr><td class="name">{escape(wording.short(entry.strategy))}</td>{cells}'
-            f'<td class="name soft">{escape((entry.program or wording.UNKNOWN)[:8])}</td></tr>'
+            f'<tr><td class="name">{escape(naming.short(entry.strategy))}</td>{cells}'
+            f'<td class="name soft">{escape((entry.program or numbers.UNKNOWN)[:8])}</td></tr>'
         )
     return (
         "<details><summary>What the compiler says</summary><div class='scroll'><table><thead>"
@@ -150,7 +150,7 @@ def _figures(entries: Sequence[Entry]) -> str:
     )
 
 
-def _method(comparison: Comparison) -> str:
+def _method(comparison: Record) -> str:
     known = {
         **{name.replace("_", " "): value for name, value in comparison.environment.items()},
         **{

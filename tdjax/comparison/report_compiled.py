@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from html import escape
 
-from tdjax.comparison import wording
+from tdjax.comparison import naming, numbers
 from tdjax.comparison.entry import Entry
-from tdjax.comparison.metric import BYTES, CYCLES, figure, metric_of, shown
-from tdjax.comparison.table_compiled import ratio
+from tdjax.comparison.metric import BYTES, CYCLES, figure, metric_of, ratio, shown
 from tdjax.comparison.verdict import Verdict
 
 _TITLES = {CYCLES: "the compiler's estimate of cycles", BYTES: "bytes accessed"}
@@ -45,16 +44,16 @@ def _row(
     value = figure(entry, metric)
     facts = (
         ("bytes", shown(entry.bytes_accessed, BYTES)),
-        ("temporary", wording.memory(entry.temp_bytes)),
-        ("compile", wording.seconds(entry.compile_s)),
+        ("temporary", numbers.memory(entry.temp_bytes)),
+        ("compile", numbers.seconds(entry.compile_s)),
     )
     cells = "".join(
         f'<td class="fact" data-label="{label}">{escape(text)}</td>' for label, text in facts
     )
-    why = f'<div class="why">{escape(wording.reason(entry))}</div>' if entry.error else ""
+    why = f'<div class="why">{escape(naming.reason(entry))}</div>' if entry.error else ""
     median = entry.status if value is None else shown(value, metric)
     return (
-        f'<tr class="{classes}"><td class="name">{escape(wording.short(entry.strategy))}</td>'
+        f'<tr class="{classes}"><td class="name">{escape(naming.short(entry.strategy))}</td>'
         f'<td class="time left">{_track(value, rule, end)}{why}</td>'
         f'<td class="median">{escape(median)}</td>'
         f'<td class="ratio">{escape(ratio(entry, against, metric))}</td>{cells}</tr>'

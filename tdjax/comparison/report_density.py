@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from html import escape
 
-from tdjax.comparison import wording
+from tdjax.comparison import naming, numbers
 from tdjax.comparison.axis import TIMES, Axis, up_to
 from tdjax.comparison.density_chart import IDEAL, DensityChart, Line, apart
 from tdjax.comparison.entry import Group
-from tdjax.comparison.table_density import speed
 
 _WIDTH, _HEIGHT = 440, 290
 _LEFT, _TOP, _RIGHT, _BOTTOM = 40.0, 26.0, 300.0, 252.0
@@ -33,7 +32,7 @@ def density_section(series: str, charts: Mapping[Group, DensityChart]) -> str:
 
 def _figure(chart: DensityChart) -> str:
     group = chart.group
-    title = f"{wording.MODE_TITLES[group.mode]}, {group.evidence} on {group.target}"
+    title = f"{naming.MODE_TITLES[group.mode]}, {group.evidence} on {group.target}"
     named = f"{group.workload}, {title}: time against the part of steps that is real"
     axis = up_to(chart.top_s, "time", TIMES)
     inside = chart.inside
@@ -61,10 +60,10 @@ def _caption(chart: DensityChart) -> str:
     for line in chart.lines:
         if line.packs:
             each = [
-                f"{speed(value)} at {name}"
+                f"{numbers.speed(value)} at {name}"
                 for value, name in zip(chart.speeds(line), chart.part_names, strict=True)
             ]
-            name = wording.short(line.strategy)
+            name = naming.short(line.strategy)
             sentences.append(f"Speed of {name} against the fastest of the others: ")
             sentences[-1] += f"{', '.join(each)}{chart.left_out}."
     if chart.ideal_s is not None:
@@ -126,8 +125,8 @@ def _line(axis: Axis, line: Line, end: float, name: float) -> str:
     corners = " ".join(f"{x:.1f},{y:.1f}" for x, y in places)
     dots = "".join(
         f'<circle class="point{ahead}" cx="{x:.1f}" cy="{y:.1f}" r="{4.5 if ahead else 3}">'
-        f"<title>{escape(wording.short(line.strategy))}, {part:.3g} real: "
-        f"{wording.seconds(entry.median_s)}</title></circle>"
+        f"<title>{escape(naming.short(line.strategy))}, {part:.3g} real: "
+        f"{numbers.seconds(entry.median_s)}</title></circle>"
         for (x, y), (part, entry) in zip(places, line.points, strict=True)
     )
     tether = f"M{places[-1][0] + 6:.1f} {end:.1f}L{_NAMES - 4} {name:.1f}"
@@ -135,5 +134,5 @@ def _line(axis: Axis, line: Line, end: float, name: float) -> str:
         f'<polyline class="course{ahead}" points="{corners}"/>'
         f'<path class="tether" d="{tether}"/>{dots}'
         f'<text class="label{ahead}" x="{_NAMES}" y="{name + 4:.1f}">'
-        f"{escape(wording.short(line.strategy))}</text>"
+        f"{escape(naming.short(line.strategy))}</text>"
     )

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from html import escape
 
-from tdjax.comparison import wording
+from tdjax.comparison import naming, numbers
 from tdjax.comparison.entry import Group
 from tdjax.comparison.metric import CYCLES
-from tdjax.comparison.result import Comparison
+from tdjax.comparison.records import Record
 from tdjax.comparison.verdict import Verdict
 
 
-def matrix(comparison: Comparison, anchors: Mapping[Group, str]) -> str:
+def matrix(comparison: Record, anchors: Mapping[Group, str]) -> str:
     """Return the verdicts as a table: a row a workload, a column a target and mode.
 
     Args:
@@ -25,7 +25,7 @@ def matrix(comparison: Comparison, anchors: Mapping[Group, str]) -> str:
     columns = [
         (target, evidence, mode)
         for target, evidence in targets
-        for mode in wording.MODE_TITLES
+        for mode in naming.MODE_TITLES
         if any(group[1:] == (target, evidence, mode) for group in anchors)
     ]
     body = ""
@@ -41,7 +41,7 @@ def matrix(comparison: Comparison, anchors: Mapping[Group, str]) -> str:
         f'{escape(target)} <span class="soft">{escape(evidence)}</span></th>'
         for target, evidence in targets
     )
-    under = "".join(f"<th>{wording.MODE_TITLES[column[2]]}</th>" for column in columns)
+    under = "".join(f"<th>{naming.MODE_TITLES[column[2]]}</th>" for column in columns)
     return (
         '<div class="card"><h3>Verdicts</h3><div class="scroll"><table class="matrix"><thead>'
         f'<tr><th rowspan="2">workload</th>{over}</tr><tr>{under}</tr></thead>'
@@ -57,11 +57,11 @@ def badge(verdict: Verdict) -> str:
 
 def _cell(verdict: Verdict | None, anchor: str | None, reference: str) -> str:
     if verdict is None or anchor is None:
-        return f'<td class="soft">{wording.UNKNOWN}</td>'
+        return f'<td class="soft">{numbers.UNKNOWN}</td>'
     ahead = "" if verdict.leader == reference else _ahead(verdict)
     return (
         f'<td><a href="#{anchor}">{badge(verdict)} {ahead}'
-        f'<span class="name">{escape(wording.fastest(verdict))}</span></a></td>'
+        f'<span class="name">{escape(verdict.fastest())}</span></a></td>'
     )
 
 
@@ -79,7 +79,7 @@ def _ahead(verdict: Verdict) -> str:
     return f"<b{bounds}>{factor:.2f}x</b>{unit}"
 
 
-def _legend(comparison: Comparison) -> str:
+def _legend(comparison: Record) -> str:
     reference = escape(comparison.reference)
     measured = any(verdict.evidence == "measured" for verdict in comparison.verdicts)
     compiled = any(verdict.evidence == "compiled" for verdict in comparison.verdicts)

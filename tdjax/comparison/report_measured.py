@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from html import escape
 
-from tdjax.comparison import wording
+from tdjax.comparison import naming, numbers
 from tdjax.comparison.entry import Entry
 from tdjax.comparison.verdict import Verdict
 
@@ -51,25 +51,25 @@ def _row(entry: Entry, verdict: Verdict | None, scale: _Scale, peak: bool) -> st
     classes = "lead" if leads else "off" if entry.status != "ok" or entry.control else ""
     ratio = "" if entry.ratio is None else f"{entry.ratio:.2f}"
     if entry.same_as is not None:
-        ratio = f"= {escape(wording.short(entry.same_as))}"
-    median = entry.status if entry.median_s is None else wording.seconds(entry.median_s)
+        ratio = f"= {escape(naming.short(entry.same_as))}"
+    median = entry.status if entry.median_s is None else numbers.seconds(entry.median_s)
     bounds = ""
     if entry.median_low_s is not None and entry.median_high_s is not None:
-        unit, per_second = wording.time_unit([entry.median_s])
-        low = wording.digits(entry.median_low_s * per_second)
-        bounds = f"{low} to {wording.digits(entry.median_high_s * per_second)} {unit}"
+        unit, per_second = numbers.time_unit([entry.median_s])
+        low = numbers.digits(entry.median_low_s * per_second)
+        bounds = f"{low} to {numbers.digits(entry.median_high_s * per_second)} {unit}"
     facts = (
-        ("compile", wording.seconds(entry.compile_s)),
-        ("temporary", wording.memory(entry.temp_bytes)),
-        *([("peak", wording.memory(entry.peak_bytes))] if peak else []),
-        ("error", wording.agreement(entry)),
+        ("compile", numbers.seconds(entry.compile_s)),
+        ("temporary", numbers.memory(entry.temp_bytes)),
+        *([("peak", numbers.memory(entry.peak_bytes))] if peak else []),
+        ("error", naming.agreement(entry)),
     )
     cells = "".join(
         f'<td class="fact" data-label="{label}">{escape(value)}</td>' for label, value in facts
     )
-    why = f'<div class="why">{escape(wording.reason(entry))}</div>' if entry.error else ""
+    why = f'<div class="why">{escape(naming.reason(entry))}</div>' if entry.error else ""
     return (
-        f'<tr class="{classes}"><td class="name">{escape(wording.named(entry))}</td>'
+        f'<tr class="{classes}"><td class="name">{escape(naming.named(entry))}</td>'
         f'<td class="time left">{_track(entry, scale)}{why}</td>'
         f'<td class="median">{median}</td><td class="soft bounds">{bounds}</td>'
         f'<td class="ratio">{ratio}</td>{cells}</tr>'

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from tdjax.comparison import axis, wording
+from tdjax.comparison import axis, numbers
 from tdjax.comparison.ceilings import Ceilings
 from tdjax.comparison.entry import Entry
 from tdjax.comparison.scatter import (
@@ -57,7 +57,7 @@ def chart(
         y = entry.flops / entry.median_s if measured and entry.median_s else ceilings.at(x)
         kind = CUT if entry.status != "ok" else LEAD if leads else PLAIN
         most = "" if measured else "at most "
-        said = f"{wording.digits(x)} flops a byte, {most}{rate(y)}"
+        said = f"{numbers.digits(x)} flops a byte, {most}{rate(y)}"
         points.append(Point(x, y, label, said, kind if measured else BOUND, leads))
     if not points:
         return None
@@ -123,5 +123,5 @@ def _caption(points: Sequence[Point], ceilings: Ceilings, measured: bool) -> str
 def _prefixed(value: float, unit: str) -> str:
     for prefix, scale in (("T", 1e12), ("G", 1e9), ("M", 1e6)):
         if value >= scale:
-            return f"{wording.digits(value / scale)} {prefix}{unit}"
+            return f"{numbers.digits(value / scale)} {prefix}{unit}"
     return f"{value:.0f} {unit}"

@@ -209,3 +209,11 @@ def _no_collection() -> Iterator[None]:
     finally:
         if enabled:
             gc.enable()
+
+
+def check_effort(rounds: int | None, timeout: float) -> None:
+    """Raise ValueError unless rounds and timeout are positive."""
+    if rounds is not None and (not isinstance(rounds, int) or rounds < 1):
+        raise ValueError(f"rounds: got {rounds!r}, needed an int of at least 1, or None.")
+    if not timeout > 0:
+        raise ValueError(f"timeout: got {timeout!r}, needed seconds above 0.")

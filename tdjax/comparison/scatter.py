@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from tdjax.comparison import wording
+from tdjax.comparison import naming, numbers
 from tdjax.comparison.axis import Axis
 from tdjax.comparison.entry import Entry
 
@@ -81,7 +81,7 @@ def programs(entries: Sequence[Entry]) -> list[tuple[Entry, str]]:
         if entry.control or entry.same_as is not None:
             continue
         same = [entry, *(e for e in entries if e.same_as == entry.strategy and not e.control)]
-        names = [wording.short(e.strategy) for e in same]
+        names = [naming.short(e.strategy) for e in same]
         more = len(names) - _SHOWN
         label = " = ".join([*names[:_SHOWN], *([f"{more} more"] if more > 0 else [])])
         found.append((entry, label))
@@ -91,4 +91,4 @@ def programs(entries: Sequence[Entry]) -> list[tuple[Entry, str]]:
 def left_out(names: Iterable[str]) -> str:
     """Return a sentence on what has no point, empty where everything has one."""
     names = list(names)
-    return f" Without a point: {wording.join(names)}." if names else ""
+    return f" Without a point: {numbers.join(names)}." if names else ""

@@ -11,6 +11,7 @@ from typing import Any
 
 from tdjax.comparison import ceilings
 from tdjax.comparison.ceilings import Ceilings
+from tdjax.comparison.comparison import Comparison
 from tdjax.comparison.compiled.group import CompiledCandidate, CompiledGroup, Lowered, lower
 from tdjax.comparison.compiled.queue import compile_groups
 from tdjax.comparison.densities import Density
@@ -21,7 +22,6 @@ from tdjax.comparison.job import Job
 from tdjax.comparison.measure import Measurement
 from tdjax.comparison.peak import PeakMemory
 from tdjax.comparison.progress import Progress
-from tdjax.comparison.result import Comparison
 from tdjax.comparison.rounds import Effort
 from tdjax.comparison.subject import MODES, Subject
 from tdjax.comparison.targets import Target

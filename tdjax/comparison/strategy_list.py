@@ -1,9 +1,12 @@
-"""Strategies as a command line writes them: `vmap, Fold(512, unroll)`."""
+"""Lists of strategies, as Python and as a command line writes them: `vmap, Fold(512, unroll)`."""
 
 from __future__ import annotations
 
 import ast
+from collections.abc import Sequence
 from typing import Any
+
+from tdjax.strategies import Auto, Fold, Packed, Vmap, parse
 
 
 def read_strategies(text: str) -> list[Any]:
@@ -14,8 +17,6 @@ def read_strategies(text: str) -> list[Any]:
     Raises:
         ValueError: the text is no such list, or has a strategy or an argument that is not known.
     """
-    from tdjax.comparison.api import parse_strategies
-
     try:
         tree = ast.parse(f"[{text}]", mode="eval").body
     except SyntaxError as error:
@@ -27,12 +28,22 @@ def read_strategies(text: str) -> list[Any]:
         raise ValueError(f"strategies: {error}") from None
 
 
-def _strategy(node: ast.expr) -> Any:
-    import tdjax
+def parse_strategies(strategies: Sequence[Any] | str) -> list[Any]:
+    """Return the strategy objects, each once.
 
+    Raises:
+        ValueError: a name is unknown, or there is none.
+    """
+    given = [strategies] if isinstance(strategies, str) else list(strategies)
+    if not given:
+        raise ValueError("strategies: got none, needed at least one, such as 'vmap'.")
+    return list(dict.fromkeys(parse(strategy) for strategy in given))
+
+
+def _strategy(node: ast.expr) -> Any:
     if not isinstance(node, ast.Call):
         return ast.unparse(node)
-    classes = tdjax.Vmap, tdjax.Fold, tdjax.Packed, tdjax.Auto
+    classes = Vmap, Fold, Packed, Auto
     kinds: dict[str, Any] = {kind.__name__: kind for kind in classes}
     name = ast.unparse(node.func).removeprefix("tdjax.")
     if name not in kinds:

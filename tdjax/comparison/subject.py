@@ -159,15 +159,13 @@ def subject(
 def own_option(fun: Any, name: str, given: Any) -> Any:
     """Return what a wrapper has been given, in whichever way it keeps it; else what is given."""
     options = getattr(fun, "options", None)
-    if isinstance(options, dict):
-        return options.get(name, given)
     return getattr(fun if options is None else options, name, given)
 
 
 def _function(
     fun: Any, args: tuple[Any, ...], call_with: dict[str, Any], options: dict[str, Any]
 ) -> _Prepared:
-    from tdjax import time_distributed
+    from tdjax._transform import time_distributed
 
     step, options = _unwrapped(fun, options)
 
@@ -187,7 +185,7 @@ def _unwrapped(fun: Any, options: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
     if not isinstance(fun, TimeDistributed):
         return fun, options
     varied = ("strategy", "partition")
-    own = {name: value for name, value in fun.options.items() if name not in varied}
+    own = {name: value for name, value in vars(fun.options).items() if name not in varied}
     return fun.__wrapped__, {**options, **own}
 
 

@@ -177,8 +177,7 @@ def usual(args: Sequence[Any], in_axes: Any, blocks: bool = True) -> list[Any]:
     The four plain ones, folds in 8 blocks of rows, unrolled and scanned, 4 if rows are few, and
     `auto`.
     """
-    from tdjax import Fold
-    from tdjax.strategies import parse
+    from tdjax.strategies import Fold, parse
 
     chosen = [parse(name) for name in _PLAIN]
     steps = steps_of(args, in_axes)

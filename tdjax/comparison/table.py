@@ -7,10 +7,10 @@ import shutil
 from collections.abc import Sequence
 from typing import Any
 
-from tdjax.comparison import auto_standing, wording
+from tdjax.comparison import auto_standing, naming, numbers
 from tdjax.comparison.entry import Entry, Group, grouped
 from tdjax.comparison.extras import need
-from tdjax.comparison.result import Comparison
+from tdjax.comparison.records import Record
 from tdjax.comparison.table_compiled import compiled_table
 from tdjax.comparison.table_density import density_tables
 from tdjax.comparison.verdict import Verdict
@@ -23,7 +23,7 @@ _REASONS = 2
 _COLOURS = {"win": "bold green", "tie": "bold cyan", "unstable": "bold yellow", "none": "bold red"}
 
 
-def plain(comparison: Comparison, width: int | None = None) -> str:
+def plain(comparison: Record, width: int | None = None) -> str:
     """Return the table as text without colours."""
     need("rich", "tables")
     from rich.console import Console
@@ -35,7 +35,7 @@ def plain(comparison: Comparison, width: int | None = None) -> str:
     return "\n".join(line.rstrip() for line in stream.getvalue().splitlines())
 
 
-def renderable(comparison: Comparison) -> Any:
+def renderable(comparison: Record) -> Any:
     """Return what `rich.print` shows; it fits itself to the console's width."""
     need("rich", "tables")
     return _Fitted(comparison)
@@ -44,7 +44,7 @@ def renderable(comparison: Comparison) -> Any:
 class _Fitted:
     """Chooses its columns when the console's width is known."""
 
-    def __init__(self, comparison: Comparison) -> None:
+    def __init__(self, comparison: Record) -> None:
         self._comparison = comparison
 
     def __rich_console__(self, console: Any, options: Any) -> Any:
@@ -74,7 +74,7 @@ class _Fitted:
             yield Text("\ninterrupted: this is what was measured until then", style="bold yellow")
 
 
-def _headline(comparison: Comparison) -> str:
+def _headline(comparison: Record) -> str:
     known = comparison.environment
     parts = (
         known.get("devices"),
@@ -87,10 +87,10 @@ def _headline(comparison: Comparison) -> str:
     return ", ".join(str(part) for part in parts if part)
 
 
-def _title(group: Group, comparison: Comparison) -> Any:
+def _title(group: Group, comparison: Record) -> Any:
     from rich.text import Text
 
-    what = f", {wording.MODE_TITLES[group.mode]}, {group.evidence} on {group.target}"
+    what = f", {naming.MODE_TITLES[group.mode]}, {group.evidence} on {group.target}"
     about = comparison.workloads.get(group.workload)
     return Text.assemble((group.workload, "bold"), what, (f": {about}" if about else "", "dim"))
 
@@ -100,7 +100,7 @@ def _table(entries: Sequence[Entry], verdict: Verdict | None, reference: str, wi
     from rich.table import Table
 
     fastest = min((entry.median_s for entry in entries if entry.median_s), default=1.0)
-    unit, scale = wording.time_unit([fastest])
+    unit, scale = numbers.time_unit([fastest])
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1), show_edge=False)
     table.add_column("strategy", no_wrap=True)
     narrow = width < _MEDIUM
@@ -121,10 +121,10 @@ def _table(entries: Sequence[Entry], verdict: Verdict | None, reference: str, wi
 
 
 def _cells(entry: Entry, scale: float, narrow: bool) -> list[str]:
-    ratio = f"{entry.ratio:.2f}" if entry.ratio is not None else wording.UNKNOWN
+    ratio = f"{entry.ratio:.2f}" if entry.ratio is not None else numbers.UNKNOWN
     if entry.same_as is not None:
-        ratio = f"= {wording.short(entry.same_as)}"
-    median = entry.status if entry.median_s is None else wording.digits(entry.median_s * scale)
+        ratio = f"= {naming.short(entry.same_as)}"
+    median = entry.status if entry.median_s is None else numbers.digits(entry.median_s * scale)
     if narrow:
         spread = [_half_width(entry)]
         apart = []
@@ -133,9 +133,9 @@ def _cells(entry: Entry, scale: float, narrow: bool) -> list[str]:
         apart = [_bounds(entry.ratio_low, entry.ratio_high, 1.0)]
         if entry.same_as is not None or entry.ratio_low == entry.ratio_high == 1.0:
             apart = [""]
-    compile_s = wording.UNKNOWN if entry.compile_s is None else f"{entry.compile_s:.2f}"
-    known = [compile_s, wording.memory(entry.temp_bytes), wording.agreement(entry)]
-    return [wording.named(entry), median, *spread, ratio, *apart, *known]
+    compile_s = numbers.UNKNOWN if entry.compile_s is None else f"{entry.compile_s:.2f}"
+    known = [compile_s, numbers.memory(entry.temp_bytes), naming.agreement(entry)]
+    return [naming.named(entry), median, *spread, ratio, *apart, *known]
 
 
 def _half_width(entry: Entry) -> str:
@@ -147,7 +147,7 @@ def _half_width(entry: Entry) -> str:
 def _bounds(low: float | None, high: float | None, scale: float) -> str:
     if low is None or high is None:
         return ""
-    return f"{wording.digits(low * scale)} - {wording.digits(high * scale)}"
+    return f"{numbers.digits(low * scale)} - {numbers.digits(high * scale)}"
 
 
 def _bar(entry: Entry, entries: Sequence[Entry]) -> str:
@@ -168,7 +168,7 @@ def _notes(entries: Sequence[Entry]) -> Any:
     told: dict[str, list[str]] = {}
     for entry in entries:
         if entry.error is not None:
-            told.setdefault(wording.reason(entry), []).append(wording.short(entry.strategy))
+            told.setdefault(naming.reason(entry), []).append(naming.short(entry.strategy))
     for reason, strategies in told.items():
         yield Text(f"  {', '.join(strategies)}: {reason}", style="dim")
 
@@ -176,7 +176,7 @@ def _notes(entries: Sequence[Entry]) -> Any:
 def _verdict(verdict: Verdict) -> Any:
     from rich.text import Text
 
-    text = Text.assemble((verdict.kind, _COLOURS[verdict.kind]), f": {wording.short(verdict.text)}")
+    text = Text.assemble((verdict.kind, _COLOURS[verdict.kind]), f": {naming.short(verdict.text)}")
     if verdict.advice is not None:
         text.append(f". {verdict.advice}", style="dim")
     return text
@@ -191,7 +191,7 @@ def _why(entries: Sequence[Entry], verdict: Verdict, reference: str) -> Any:
         yield Padding(Text(sentence, style="dim"), (0, 0, 0, 2))
 
 
-def _summaries(comparison: Comparison) -> Any:
+def _summaries(comparison: Record) -> Any:
     """Yield a summary of what was measured and one of what was compiled; they do not mix."""
     from rich.text import Text
 
@@ -233,7 +233,7 @@ def _summary(verdicts: Sequence[Verdict], leaders: str, ratio: str, ratios: Sequ
             verdict.mode,
             *([verdict.target] if several else []),
             Text(verdict.kind, style=_COLOURS[verdict.kind]),
-            wording.fastest(verdict),
+            verdict.fastest(),
             value,
         )
     return table

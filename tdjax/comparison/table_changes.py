@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Sequence
 from typing import Any
 
-from tdjax.comparison import wording
+from tdjax.comparison import naming, numbers
 from tdjax.comparison.changes import (
     AGREES,
     CHANGED,
@@ -23,7 +23,7 @@ from tdjax.comparison.entry import Entry, Group
 from tdjax.comparison.extras import need
 from tdjax.comparison.intervals import Interval
 from tdjax.comparison.metric import BYTES, CYCLES, TIME, metric_of
-from tdjax.comparison.result import Comparison
+from tdjax.comparison.records import Record
 
 _MEDIUM = 92
 _WIDE = 100
@@ -77,7 +77,7 @@ class _Fitted:
         yield from _closing(changes)
 
 
-def _headline(name: str, run: Comparison) -> Any:
+def _headline(name: str, run: Record) -> Any:
     from rich.text import Text
 
     known = run.environment
@@ -99,7 +99,7 @@ def _value(value: Any) -> str:
 def _title(group: Group, changes: Changes) -> Any:
     from rich.text import Text
 
-    what = f", {wording.MODE_TITLES[group.mode]}, {group.evidence} on {group.target}"
+    what = f", {naming.MODE_TITLES[group.mode]}, {group.evidence} on {group.target}"
     about = {run.workloads.get(group.workload) for run in (changes.old, changes.new)}
     said = f": {about.pop()}" if len(about) == 1 and None not in about else ""
     return Text.assemble((group.workload, "bold"), what, (said, "dim"))
@@ -126,7 +126,7 @@ def _new_table(*headings: str) -> Any:
 
 def _times(change: GroupChange, width: int) -> Any:
     medians = [e.median_s for row in change.strategies for e in (row.old, row.new) if e]
-    unit, scale = wording.time_unit([min((m for m in medians if m), default=1.0)])
+    unit, scale = numbers.time_unit([min((m for m in medians if m), default=1.0)])
     narrow = width < _MEDIUM
     spread = "±" if narrow else "95% interval"
     table = _new_table(f"old {unit}", f"new {unit}", "new/old", spread)
@@ -135,16 +135,16 @@ def _times(change: GroupChange, width: int) -> Any:
         table.add_column(heading, justify="right", no_wrap=not narrow)
     for row in change.strategies:
         both = (row.old, row.new)
-        ratio = wording.UNKNOWN if row.ratio is None else f"{row.ratio.value:.2f}"
+        ratio = numbers.UNKNOWN if row.ratio is None else f"{row.ratio.value:.2f}"
         compiled = [None if e is None else e.compile_s for e in both]
         sizes = [[None if e is None else getattr(e, name) for e in both] for name in memories]
         table.add_row(
-            wording.short(row.strategy),
+            naming.short(row.strategy),
             *(_median(entry, scale) for entry in both),
             ratio,
             _half_width(row.ratio) if narrow else _bounds(row.ratio),
-            _pair([wording.UNKNOWN if s is None else f"{s:.2f}" for s in compiled]),
-            *(_pair([wording.memory(size) for size in pair]) for pair in sizes),
+            _pair([numbers.UNKNOWN if s is None else f"{s:.2f}" for s in compiled]),
+            *(_pair([numbers.memory(size) for size in pair]) for pair in sizes),
             style=_style(row.ratio),
         )
     return table
@@ -166,21 +166,21 @@ def _own_ratios(change: GroupChange, changes: Changes, width: int) -> Any:
         cells = []
         for entry, base in zip((row.old, row.new), bases, strict=True):
             cells += [_own_ratio(entry, base, metric), *([_own_bounds(entry)] * intervals)]
-        table.add_row(wording.short(row.strategy), *cells)
+        table.add_row(naming.short(row.strategy), *cells)
     return table
 
 
 def _own_ratio(entry: Entry | None, base: Entry | None, metric: str) -> str:
     if entry is None:
-        return wording.UNKNOWN
+        return numbers.UNKNOWN
     if entry.status != "ok":
         return _status(entry)
     if entry.same_as is not None:
-        return f"= {wording.short(entry.same_as)}"
+        return f"= {naming.short(entry.same_as)}"
     if metric == TIME:
-        return wording.UNKNOWN if entry.ratio is None else f"{entry.ratio:.2f}"
+        return numbers.UNKNOWN if entry.ratio is None else f"{entry.ratio:.2f}"
     own, against = _figure(entry, metric), _figure(base, metric)
-    return f"{own / against:.2f}" if own is not None and against else wording.UNKNOWN
+    return f"{own / against:.2f}" if own is not None and against else numbers.UNKNOWN
 
 
 def _own_bounds(entry: Entry | None) -> str:
@@ -205,7 +205,7 @@ def _figures(change: GroupChange, width: int) -> Any:
             cells.append(_pair([_shown(entry, metric) for entry in (row.old, row.new)]))
             cells += [_quotient(row, metric)] if metric in rated else []
         style = "dim" if row.same else None
-        table.add_row(wording.short(row.strategy), *cells, style=style)
+        table.add_row(naming.short(row.strategy), *cells, style=style)
     return table
 
 
@@ -223,26 +223,26 @@ def _shown(entry: Entry | None, metric: str) -> str:
         return _status(entry)
     value = _figure(entry, metric)
     if value is None:
-        return wording.UNKNOWN
-    return wording.count(value) if metric == CYCLES else wording.memory(int(value))
+        return numbers.UNKNOWN
+    return numbers.count(value) if metric == CYCLES else numbers.memory(int(value))
 
 
 def _quotient(row: StrategyChange, metric: str) -> str:
     values = [_figure(entry, metric) for entry in (row.old, row.new)]
     if None in values:
-        return wording.UNKNOWN
+        return numbers.UNKNOWN
     if values[0] == values[1]:
         return "same"
     ratio = row.figures.get(metric)
-    return wording.UNKNOWN if ratio is None else f"{ratio:.3f}"
+    return numbers.UNKNOWN if ratio is None else f"{ratio:.3f}"
 
 
 def _median(entry: Entry | None, scale: float) -> str:
     if entry is None:
-        return wording.UNKNOWN
+        return numbers.UNKNOWN
     if entry.status != "ok" or entry.median_s is None:
         return _status(entry)
-    return wording.digits(entry.median_s * scale)
+    return numbers.digits(entry.median_s * scale)
 
 
 def _status(entry: Entry) -> str:
@@ -268,7 +268,7 @@ def _half_width(ratio: Interval | None) -> str:
 def _bounds(ratio: Interval | None) -> str:
     if ratio is None or ratio.low is None or ratio.high is None:
         return ""
-    return f"{wording.digits(ratio.low)} - {wording.digits(ratio.high)}"
+    return f"{numbers.digits(ratio.low)} - {numbers.digits(ratio.high)}"
 
 
 def _style(ratio: Interval | None) -> str | None:
@@ -283,13 +283,13 @@ def _notes(change: GroupChange) -> Any:
     from rich.text import Text
 
     for row in change.strategies:
-        name = wording.short(row.strategy)
+        name = naming.short(row.strategy)
         if row.old is None or row.new is None:
             which = "new" if row.old is None else "old"
             yield Text(f"  {name}: only in the {which} run", style="dim")
         elif row.old.status != row.new.status:
             sides = [
-                f"{run}: {wording.reason(entry) or entry.status}"
+                f"{run}: {naming.reason(entry) or entry.status}"
                 for run, entry in (("old", row.old), ("new", row.new))
             ]
             yield Text(f"  {name}: {'; '.join(sides)}", style="dim")

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-from tdjax.comparison import wording
+from tdjax.comparison import naming, numbers
 from tdjax.comparison.entry import Entry
-from tdjax.comparison.metric import BYTES, CYCLES, figure, metric_of
+from tdjax.comparison.metric import BYTES, CYCLES, figure, metric_of, ratio
 from tdjax.comparison.verdict import Verdict
 
 _TITLES = {CYCLES: "est. cycles", BYTES: "bytes"}
@@ -45,14 +45,6 @@ def compiled_table(
     return table
 
 
-def ratio(entry: Entry, against: Entry | None, metric: str) -> str:
-    """Return an entry's figure over the reference's, or of which one it is the same program."""
-    if entry.same_as is not None:
-        return f"= {wording.short(entry.same_as)}"
-    own, base = figure(entry, metric), None if against is None else figure(against, metric)
-    return f"{own / base:.2f}" if own is not None and base else wording.UNKNOWN
-
-
 class _Column(NamedTuple):
     name: str
     title: str
@@ -61,7 +53,7 @@ class _Column(NamedTuple):
 
 def _columns(entries: Sequence[Entry], reference: str) -> list[_Column]:
     against = next((entry for entry in entries if entry.strategy == reference), None)
-    columns = [_Column("strategy", "strategy", [wording.named(e) for e in entries])]
+    columns = [_Column("strategy", "strategy", [naming.named(e) for e in entries])]
     metrics = [CYCLES, BYTES] if metric_of(entries) == CYCLES else [BYTES]
     for metric in metrics:
         ratios = [ratio(entry, against, metric) for entry in entries]
@@ -71,8 +63,8 @@ def _columns(entries: Sequence[Entry], reference: str) -> list[_Column]:
         ]
     facts = {
         **_sent(entries),
-        "flops": [_known(e.flops, wording.count) for e in entries],
-        "temp": [wording.memory(e.temp_bytes) for e in entries],
+        "flops": [_known(e.flops, numbers.count) for e in entries],
+        "temp": [numbers.memory(e.temp_bytes) for e in entries],
         "compile s": [_known(e.compile_s, "{:.2f}".format) for e in entries],
     }
     return [*columns, *(_Column(name, name, cells) for name, cells in facts.items())]
@@ -84,21 +76,21 @@ def _sent(entries: Sequence[Entry]) -> dict[str, list[str]]:
         return {}
     counts = [None if entry.hlo is None else entry.hlo.get("collectives") for entry in entries]
     return {
-        "collectives": [_known(count, wording.count) for count in counts],
-        "sent": [wording.memory(entry.comm_bytes) for entry in entries],
+        "collectives": [_known(count, numbers.count) for count in counts],
+        "sent": [numbers.memory(entry.comm_bytes) for entry in entries],
     }
 
 
 def _figure(entry: Entry, metric: str) -> str:
     if entry.status != "ok":
         return entry.status
-    written = wording.memory if metric == BYTES else wording.count
+    written = numbers.memory if metric == BYTES else numbers.count
     value = figure(entry, metric)
-    return wording.UNKNOWN if value is None else written(int(value))
+    return numbers.UNKNOWN if value is None else written(int(value))
 
 
 def _known(value: float | None, written: Callable[[float], str]) -> str:
-    return wording.UNKNOWN if value is None else written(value)
+    return numbers.UNKNOWN if value is None else written(value)
 
 
 def _needed(columns: Sequence[_Column]) -> int:

@@ -5,31 +5,26 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from tdjax.comparison import wording
+from tdjax.comparison import naming, numbers
 from tdjax.comparison.density_chart import IDEAL, DensityChart, density_charts
-from tdjax.comparison.result import Comparison
+from tdjax.comparison.records import Record
 
 
-def density_tables(comparison: Comparison) -> Iterator[Any]:
+def density_tables(comparison: Record) -> Iterator[Any]:
     """Yield a table for each series of workloads that differ by their masks alone."""
     from rich.text import Text
 
     for chart in density_charts(comparison).values():
         group = chart.group
         unit, _ = _unit(chart)
-        what = f", {wording.MODE_TITLES[group.mode]}, {group.evidence} on {group.target}"
+        what = f", {naming.MODE_TITLES[group.mode]}, {group.evidence} on {group.target}"
         yield Text()
         yield Text.assemble((group.workload, "bold"), f"{what}: {unit}, by the part that is real")
         yield _table(chart)
 
 
-def speed(value: float | None) -> str:
-    """Return how many times as fast something is."""
-    return wording.UNKNOWN if value is None else f"{wording.digits(value)}x"
-
-
 def _unit(chart: DensityChart) -> tuple[str, float]:
-    return wording.time_unit([seconds for line in chart.lines for seconds in line.times_s])
+    return numbers.time_unit([seconds for line in chart.lines for seconds in line.times_s])
 
 
 def _table(chart: DensityChart) -> Any:
@@ -44,16 +39,16 @@ def _table(chart: DensityChart) -> Any:
     for line in chart.lines:
         times = [line.at(part) for part in chart.parts]
         style = "bold" if line.packs else None
-        table.add_row(wording.short(line.strategy), *_times(times, scale), style=style)
+        table.add_row(naming.short(line.strategy), *_times(times, scale), style=style)
     if chart.ideal_s is not None:
         ideal = [chart.ideal_s * part for part in chart.parts]
         table.add_row(IDEAL, *_times(ideal, scale), style="dim", end_section=True)
     for line in chart.lines:
         if line.packs:
-            title = f"speed of {wording.short(line.strategy)} / best of them"
-            table.add_row(title, *map(speed, chart.speeds(line)), style="bold green")
+            title = f"speed of {naming.short(line.strategy)} / best of them"
+            table.add_row(title, *map(numbers.speed, chart.speeds(line)), style="bold green")
     return table
 
 
 def _times(values: Sequence[float | None], scale: float) -> list[str]:
-    return [wording.UNKNOWN if v is None else wording.digits(v * scale) for v in values]
+    return [numbers.UNKNOWN if v is None else numbers.digits(v * scale) for v in values]

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from tdjax.comparison import wording
+from tdjax.comparison import naming, numbers
 from tdjax.comparison.entry import Entry, Group, grouped
 from tdjax.comparison.estimate import rank
 from tdjax.comparison.intervals import Interval, paired_ratio
@@ -64,6 +64,12 @@ class Verdict:
         if self.kind not in ("win", "tie"):
             return False
         return bool({entry.strategy, entry.same_as} & {self.leader, *self.tied})
+
+    def fastest(self) -> str:
+        """Return the leader and those that cannot be told from it, three of them at most."""
+        found = [self.leader, *self.tied] if self.leader else []
+        shown = [naming.short(name) for name in found[:3]]
+        return ", ".join(shown) + (f" and {len(found) - 3} more" if len(found) > 3 else "")
 
     def to_json(self) -> dict[str, Any]:
         """Return the fields as JSON values."""
@@ -178,10 +184,10 @@ def _sentence(
     if kind == "unstable" and not tied:
         return f"{lead} leads, by samples that cannot be trusted"
     if kind == "unstable":
-        return f"{wording.join([lead, *tied])} cannot be told apart yet"
+        return f"{numbers.join([lead, *tied])} cannot be told apart yet"
     by_strategy = {rival.strategy: rival for rival in rivals}
     if kind == "tie":
-        text = f"{wording.join([lead, *tied])} are level"
+        text = f"{numbers.join([lead, *tied])} are level"
     else:
         runner_up = min(rivals, key=lambda entry: entry.median_s or 0.0)
         behind = paired_ratio(by_strategy[runner_up.strategy].samples_s, leader.samples_s)

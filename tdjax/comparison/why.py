@@ -10,7 +10,7 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
-from tdjax.comparison import wording
+from tdjax.comparison import naming, numbers
 from tdjax.comparison.entry import Entry
 from tdjax.comparison.hlo import Movement, Place
 from tdjax.comparison.metric import figure
@@ -31,11 +31,9 @@ def why(first: Entry, second: Entry, most: int = MOST) -> tuple[str, ...]:
     """
     for entry in (first, second):
         if entry.movements is None:
-            reason = wording.reason(entry) or "its operations were not kept"
-            return (
-                f"{wording.short(entry.strategy)}: nothing is known of its program ({reason}).",
-            )
-    names = wording.short(first.strategy), wording.short(second.strategy)
+            reason = naming.reason(entry) or "its operations were not kept"
+            return (f"{naming.short(entry.strategy)}: nothing is known of its program ({reason}).",)
+    names = naming.short(first.strategy), naming.short(second.strategy)
     if first.program is not None and first.program == second.program:
         return (f"{names[0]} and {names[1]}: the compiler made the same program of both.",)
     differences = _differences(first.movements or (), second.movements or ())
@@ -82,13 +80,13 @@ def _totals(first: Entry, second: Entry) -> str:
     parts = []
     for entry in (first, second):
         known = [
-            wording.memory(None if entry.bytes_accessed is None else int(entry.bytes_accessed))
+            numbers.memory(None if entry.bytes_accessed is None else int(entry.bytes_accessed))
         ]
         if entry.flops is not None:
-            known.append(f"{wording.count(entry.flops)}FLOP")
+            known.append(f"{numbers.count(entry.flops)}FLOP")
         if entry.estimated_cycles is not None:
-            known.append(f"{wording.count(entry.estimated_cycles)} estimated cycles")
-        parts.append(f"{wording.short(entry.strategy)} accesses {', '.join(known)}")
+            known.append(f"{numbers.count(entry.estimated_cycles)} estimated cycles")
+        parts.append(f"{naming.short(entry.strategy)} accesses {', '.join(known)}")
     return "; ".join(parts) + "."
 
 
@@ -151,10 +149,10 @@ def _phrases(side: Sequence[Movement]) -> str:
 
 def _phrase(movement: Movement) -> str:
     """Return what a movement does: "moves time before batch, 2 transposes of 103 MB"."""
-    amount = wording.memory(movement.bytes) + ("" if movement.count == 1 else " in all")
+    amount = numbers.memory(movement.bytes) + ("" if movement.count == 1 else " in all")
     if movement.kind == "loop":
         times = "an unknown number of" if movement.count is None else movement.count
-        over = "" if movement.bytes is None else f" over {wording.memory(movement.bytes)} in all"
+        over = "" if movement.bytes is None else f" over {numbers.memory(movement.bytes)} in all"
         return f"runs a loop {times} {'time' if times == 1 else 'times'}{over}"
     if movement.kind == "transpose":
         verb = "moves" if movement.what.endswith(("batch", "time")) else "reorders"

@@ -49,6 +49,11 @@ class Analysis:
     within: frozenset[Any] = frozenset()
     checked: set[Any] = dataclasses.field(default_factory=set)
 
+    def inside(self, function: Any, sums: bool = False) -> Analysis:
+        """Return the same rules for the derivative rule of a function."""
+        within = self.within | {function}
+        return dataclasses.replace(self, within=within, sums=sums or self.sums)
+
     def run(self, program: Merged, inputs: Sequence[Kind]) -> tuple[list[Kind], tuple[Step, ...]]:
         """Return the kinds of the outputs, and of everything on the way.
 

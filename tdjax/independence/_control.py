@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from tdjax._equation import inner_program, scan_counts
 from tdjax.independence._derivatives import check_rules
 from tdjax.independence._kinds import CONST, STEP, Kind, NotProvenError, Rows, join
 from tdjax.independence._merge import goes_with_rows
-from tdjax.independence._rules import Step
-
-if TYPE_CHECKING:
-    from tdjax.independence._analysis import Analysis
+from tdjax.independence._rules import Follows, Step
 
 _Result = tuple[list[Kind], tuple[Step, ...]]
 
@@ -22,12 +19,12 @@ def _refuse_step_values(kinds: list[Kind]) -> None:
         raise NotProvenError("takes a value of one step together with rows of many")
 
 
-def call(analysis: Analysis, eqn: Any, kinds: list[Kind]) -> _Result:
+def call(analysis: Follows, eqn: Any, kinds: list[Kind]) -> _Result:
     """A call is what it calls."""
     return analysis.run(inner_program(eqn), kinds)
 
 
-def custom_derivative(analysis: Analysis, eqn: Any, kinds: list[Kind]) -> _Result:
+def custom_derivative(analysis: Follows, eqn: Any, kinds: list[Kind]) -> _Result:
     """Both the function and its derivative rule have to keep rows apart."""
     _refuse_step_values(kinds)
     outputs, _ = analysis.run(inner_program(eqn), kinds)
@@ -37,7 +34,7 @@ def custom_derivative(analysis: Analysis, eqn: Any, kinds: list[Kind]) -> _Resul
     return outputs, ()
 
 
-def linear_solve(analysis: Analysis, eqn: Any, kinds: list[Kind]) -> _Result:
+def linear_solve(analysis: Follows, eqn: Any, kinds: list[Kind]) -> _Result:
     """The solver counts, and the products and transposed solver that differentiate it."""
     _refuse_step_values(kinds)
     programs, counts = eqn.params["jaxprs"], eqn.params["const_lengths"]
@@ -51,7 +48,7 @@ def linear_solve(analysis: Analysis, eqn: Any, kinds: list[Kind]) -> _Result:
     return right_sides, ()
 
 
-def scan(analysis: Analysis, eqn: Any, kinds: list[Kind]) -> _Result:
+def scan(analysis: Follows, eqn: Any, kinds: list[Kind]) -> _Result:
     """Rows may pass through a loop over another axis; a loop over rows may carry nothing."""
     _refuse_step_values(kinds)
     consts, carry, xs = _split_scan(eqn, kinds)
@@ -78,7 +75,7 @@ def _split_scan(eqn: Any, kinds: list[Kind]) -> tuple[list[Kind], list[Kind], li
 
 
 def _scan_over_rows(
-    analysis: Analysis, eqn: Any, consts: list[Kind], carry: list[Kind], xs: list[Kind]
+    analysis: Follows, eqn: Any, consts: list[Kind], carry: list[Kind], xs: list[Kind]
 ) -> list[Kind]:
     rows = set(xs)
     if carry:
@@ -102,7 +99,7 @@ def _fixed_point(
         carry = after
 
 
-def while_loop(analysis: Analysis, eqn: Any, kinds: list[Kind]) -> _Result:
+def while_loop(analysis: Follows, eqn: Any, kinds: list[Kind]) -> _Result:
     """Rows may go round, if all of them go round as often."""
     _refuse_step_values(kinds)
     test_count, body_count = eqn.params["cond_nconsts"], eqn.params["body_nconsts"]
@@ -119,7 +116,7 @@ def while_loop(analysis: Analysis, eqn: Any, kinds: list[Kind]) -> _Result:
     return carry, ()
 
 
-def cond(analysis: Analysis, eqn: Any, kinds: list[Kind]) -> _Result:
+def cond(analysis: Follows, eqn: Any, kinds: list[Kind]) -> _Result:
     """All rows take the same branch; the branches must leave them in the same places."""
     _refuse_step_values(kinds)
     which, *operands = kinds

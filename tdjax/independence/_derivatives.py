@@ -6,10 +6,9 @@ the batch). It is traced, and followed as the function is.
 
 from __future__ import annotations
 
-import dataclasses
 import os
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -18,15 +17,13 @@ from tdjax._equation import bind, inner_program, is_literal
 from tdjax._fingerprint import program_key
 from tdjax.independence._kinds import SUM, Kind, NotProvenError, Rows
 from tdjax.independence._merge import Merged
-
-if TYPE_CHECKING:
-    from tdjax.independence._analysis import Analysis
+from tdjax.independence._rules import Follows
 
 _JAX = os.path.dirname(jax.__file__) + os.sep
 _ANYBODYS_RULES = "custom_derivatives.py"
 
 
-def check_rules(analysis: Analysis, eqn: Any, kinds: list[Kind], outputs: list[Kind]) -> None:
+def check_rules(analysis: Follows, eqn: Any, kinds: list[Kind], outputs: list[Kind]) -> None:
     """Raise NotProvenError unless the derivative rule of a custom call keeps rows apart."""
     if eqn.small is None or _is_jaxs_own(eqn.large):
         return
@@ -38,7 +35,6 @@ def check_rules(analysis: Analysis, eqn: Any, kinds: list[Kind], outputs: list[K
         if same in analysis.checked:
             return
         analysis.checked.add(same)
-    within = analysis.within | {function}
     variables = [i for i, atom in enumerate(eqn.invars) if not is_literal(atom)]
     active = [i for i in variables if _inexact(eqn.invars[i])]
     if not active or not all(map(_inexact, eqn.outvars)):
@@ -47,14 +43,10 @@ def check_rules(analysis: Analysis, eqn: Any, kinds: list[Kind], outputs: list[K
     derived = derivative_program(eqn, variables, active, forward)
     primals, moving = [kinds[i] for i in variables], [kinds[i] for i in active]
     if forward:
-        _expect(dataclasses.replace(analysis, within=within), derived, primals + moving, outputs)
+        _expect(analysis.inside(function), derived, primals + moving, outputs)
     else:
-        _expect(
-            dataclasses.replace(analysis, sums=True, within=within),
-            derived,
-            primals + list(outputs),
-            moving,
-        )
+        inside = analysis.inside(function, sums=True)
+        _expect(inside, derived, primals + list(outputs), moving)
 
 
 def derivative_program(eqn: Any, variables: list[int], active: list[int], forward: bool) -> Merged:
@@ -146,7 +138,7 @@ def _traced(function: Callable[..., Any], avals: Any) -> Any:
         ) from None
 
 
-def _expect(analysis: Analysis, derived: Merged, given: list[Kind], wanted: list[Kind]) -> None:
+def _expect(analysis: Follows, derived: Merged, given: list[Kind], wanted: list[Kind]) -> None:
     try:
         kinds, _ = analysis.run(derived, given)
     except NotProvenError as error:

@@ -9,13 +9,10 @@ first, to follow them.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
 
 from tdjax.independence._kinds import CONST, Kind, NotProvenError, Rows
-
-Rule = Callable[[Any, list[Kind]], list[Kind]]
-NestedRule = Callable[[Any, Any, list[Kind]], "tuple[list[Kind], tuple[Step, ...]]"]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -26,6 +23,28 @@ class Step:
     inputs: tuple[Kind, ...]
     outputs: tuple[Kind, ...]
     inner: tuple[Step, ...] = ()
+
+
+class Follows(Protocol):
+    """What follows the rows through a program, as rules for nested programs are given it."""
+
+    @property
+    def within(self) -> frozenset[Any]:
+        """The functions whose derivative rules are being followed."""
+
+    @property
+    def checked(self) -> set[Any]:
+        """The derivative rules that have been followed already."""
+
+    def run(self, program: Any, inputs: Sequence[Kind]) -> tuple[list[Kind], tuple[Step, ...]]:
+        """Return the kinds of a program's outputs, and of everything on the way."""
+
+    def inside(self, function: Any, sums: bool = False) -> Follows:
+        """Return the same for the derivative rule of a function, where sums may appear."""
+
+
+Rule = Callable[[Any, list[Kind]], list[Kind]]
+NestedRule = Callable[[Follows, Any, list[Kind]], tuple[list[Kind], tuple[Step, ...]]]
 
 
 def shape_of(atom: Any) -> tuple:

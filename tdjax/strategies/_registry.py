@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from tdjax.strategies.auto import Auto
-from tdjax.strategies.base import Strategy
+from tdjax.strategies.base import SHORTHANDS, Strategy
 from tdjax.strategies.fold import Fold
 from tdjax.strategies.packed import Packed
 from tdjax.strategies.vmap import Vmap
@@ -19,6 +19,8 @@ NAMES: dict[str, Strategy] = {
     "auto": Auto(),
 }
 """Every shorthand with the strategy it stands for."""
+
+SHORTHANDS.update({strategy: name for name, strategy in NAMES.items()})
 
 
 def parse(strategy: Any) -> Strategy:

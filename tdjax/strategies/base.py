@@ -30,17 +30,18 @@ class Strategy(abc.ABC):
         return None
 
     def __str__(self) -> str:
-        from tdjax.strategies._registry import NAMES
-
-        for name, strategy in NAMES.items():
-            if strategy == self:
-                return name
+        if self in SHORTHANDS:
+            return SHORTHANDS[self]
         given = [
             f"{field.name}={getattr(self, field.name)!r}"
             for field in dataclasses.fields(self)
             if getattr(self, field.name) != field.default
         ]
         return f"{type(self).__name__}({', '.join(given)})"
+
+
+SHORTHANDS: dict[Strategy, str] = {}
+"""The strategies that have a name of their own."""
 
 
 def check_chunk_size(owner: str, chunk_size: Any, unit: str) -> None:

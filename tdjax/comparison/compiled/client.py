@@ -10,7 +10,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from tdjax.comparison import wording
+from tdjax.comparison import numbers
 from tdjax.comparison.child import Child, ChildDied, TooSlow
 from tdjax.comparison.compiled.catalog import Device
 from tdjax.comparison.compiled.travel import Parcel
@@ -148,8 +148,8 @@ class Client:
 
 def _out_of_memory(error: OutOfMemory) -> str:
     return (
-        f"its compiler was ended: it took {wording.memory(error.resident)} of memory, and "
-        f"{wording.memory(error.free)} were free; a program of fewer steps, or one that loops "
+        f"its compiler was ended: it took {numbers.memory(error.resident)} of memory, and "
+        f"{numbers.memory(error.free)} were free; a program of fewer steps, or one that loops "
         "over them instead of unrolling ('map', a chunked fold that is not unrolled), needs less"
     )
 

@@ -1,4 +1,4 @@
-"""A finished comparison: its entries and verdicts, to print, to save and to draw."""
+"""What a finished comparison holds, and the file that it is kept in."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from tdjax.comparison import atomic
 from tdjax.comparison.ceilings import Ceilings
@@ -26,10 +26,8 @@ _SINCE: Mapping[int, Mapping[str, Any]] = {
 
 
 @dataclass(frozen=True)
-class Comparison:
-    """Strategies compared on one or more workloads.
-
-    Printing it gives a table. `rich.print` gives the same with colours.
+class Record:
+    """What is known of strategies compared on one or more workloads.
 
     Attributes:
         entries: one a candidate, grouped by workload, target and mode.
@@ -52,16 +50,6 @@ class Comparison:
     interrupted: bool = False
     ceilings: Mapping[str, Ceilings] = field(default_factory=dict)
     densities: Mapping[str, Density] = field(default_factory=dict)
-
-    def __str__(self) -> str:
-        from tdjax.comparison.table import plain
-
-        return plain(self)
-
-    def __rich__(self) -> Any:
-        from tdjax.comparison.table import renderable
-
-        return renderable(self)
 
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Write it as JSON, whole or not at all.
@@ -94,7 +82,7 @@ class Comparison:
         return json.dumps(content, indent=1, allow_nan=False) + "\n"
 
     @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> Comparison:
+    def load(cls, path: str | os.PathLike[str]) -> Self:
         """Read what `save` wrote.
 
         Raises:
@@ -185,40 +173,6 @@ class Comparison:
             for group, sentences in found.items()
             for sentence in sentences
         )
-
-    def plot(self, path: str | os.PathLike[str], kind: str = "time") -> Path:
-        """Draw it with matplotlib: one panel a workload, target and mode.
-
-        Args:
-            path: where to; the suffix (.png, .svg, .pdf) says what is written.
-            kind: "time" (or cycles or bytes, where nothing was measured), "memory" (against
-                time), "roofline" (flops a second against flops a byte) or "density" (time against
-                the part of steps that is real, with what it would be if padding were free).
-
-        Returns:
-            The path.
-
-        Raises:
-            ValueError: the kind is unknown, or what it shows is not known of any group.
-            ImportError: matplotlib is missing; the message says how to install it.
-            OSError: the file cannot be written.
-        """
-        from tdjax.comparison.plot import plot
-
-        return plot(self, path, kind)
-
-    def report(self, path: str | os.PathLike[str]) -> Path:
-        """Write it as one HTML file that needs nothing else, not even a network.
-
-        Returns:
-            The path.
-
-        Raises:
-            OSError: the file cannot be written.
-        """
-        from tdjax.comparison.report import html
-
-        return atomic.write(path, html(self))
 
 
 def _full_name(strategy: Any) -> str:

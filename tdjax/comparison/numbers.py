@@ -1,28 +1,10 @@
-"""How a number or a name is shown to a person, the same in tables, plots and reports."""
+"""Numbers in words: times, counts and bytes with a unit that suits them."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
 
-from tdjax.comparison.entry import Entry
-
-if TYPE_CHECKING:
-    from tdjax.comparison.verdict import Verdict
-
-MODE_TITLES = {"forward": "forward", "grad": "forward + gradient"}
 UNKNOWN = "-"
-
-
-def short(strategy: str) -> str:
-    """Return a strategy's name without what can be left out: `Fold(32, unroll)`."""
-    return strategy.replace("chunk_size=", "").replace("=True", "")
-
-
-def named(entry: Entry) -> str:
-    """Return the strategy's short name, with what `auto` took."""
-    name = short(entry.strategy)
-    return name if entry.chose is None else f"{name}: {short(entry.chose)}"
 
 
 def time_unit(seconds: Iterable[float | None]) -> tuple[str, float]:
@@ -73,22 +55,6 @@ def memory(value: int | None) -> str:
     return f"{value} B"
 
 
-def agreement(entry: Entry) -> str:
-    """Return how far the answer is from the reference's."""
-    if entry.max_rel_error is None:
-        return UNKNOWN
-    return "exact" if entry.max_rel_error == 0 else f"{entry.max_rel_error:.0e}"
-
-
-def fastest(verdict: Verdict) -> str:
-    """Return the leader and those that cannot be told from it, three of them at most."""
-    names = [verdict.leader, *verdict.tied] if verdict.leader else []
-    shown = [short(name) for name in names[:3]]
-    return ", ".join(shown) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
-
-
-def reason(entry: Entry) -> str:
-    """Return why less is known of the entry than of the others."""
-    if entry.error is None:
-        return ""
-    return f"failed: {entry.error}" if entry.status == "failed" else entry.error
+def speed(value: float | None) -> str:
+    """Return how many times as fast something is."""
+    return UNKNOWN if value is None else f"{digits(value)}x"

@@ -1,0 +1,243 @@
+"""A step function over time: binds a call, checks it once and hands it to a strategy."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from tdjax._axes import (
+    Axes,
+    broadcast_axes,
+    check_axes,
+    is_array,
+    leaf_names,
+    normalize_in_axis,
+    time_size,
+)
+from tdjax._call import Call, Role, trace
+from tdjax._equation import hide_own_frames
+from tdjax._flax_guard import no_module_in_use
+from tdjax._mask import resolve_mask
+from tdjax._symbolic import is_symbolic
+from tdjax.partition import check_partition, run
+from tdjax.strategies import NAMES, Strategy
+
+_AUTO = NAMES["auto"]
+
+
+@dataclasses.dataclass(frozen=True)
+class TimeOptions:
+    """What `tdjax.time_distributed` takes beside the function; see there."""
+
+    in_axes: Axes = 1
+    out_axes: Axes = 1
+    strategy: Strategy = _AUTO
+    axis_name: Any = None
+    pooled: bool = False
+    masked_output: Literal["zero", "keep"] = "zero"
+    partition: Any = None
+    axis_size: Any = None
+
+    def check(self) -> None:
+        """Raise ValueError or TypeError for an option that is not one of its choices."""
+        check_axes("in_axes", self.in_axes)
+        check_axes("out_axes", self.out_axes)
+        if self.masked_output not in ("zero", "keep"):
+            raise ValueError(
+                f'masked_output is {self.masked_output!r}; it must be "zero" or "keep".'
+            )
+        if not isinstance(self.pooled, bool):
+            raise TypeError(f"pooled is {self.pooled!r}; it must be True or False.")
+        check_partition(self.partition)
+        size = self.axis_size
+        if size is not None and not is_symbolic(size) and (type(size) is not int or size < 0):
+            raise ValueError(f"axis_size is {size!r}; it must be an int, the number of steps.")
+
+
+class StepOverTime:
+    """A step function applied over time, which knows nothing of Flax's wrappers."""
+
+    def __init__(self, fun: Callable[..., Any], options: TimeOptions) -> None:
+        functools.update_wrapper(self, fun)
+        self.__wrapped__ = fun
+        self.options = options
+
+    def __get__(self, instance: Any, owner: type | None = None) -> Any:
+        """Bind to an instance, so that methods can be decorated."""
+        if instance is None:
+            return self
+        bound = self.__wrapped__.__get__(instance, owner)
+        return type(self)(bound, self.options)
+
+    def __repr__(self) -> str:
+        name = getattr(self.__wrapped__, "__qualname__", repr(self.__wrapped__))
+        return f"time_distributed({name}, strategy={str(self.options.strategy)!r})"
+
+    def __call__(self, *args: Any, mask: Any = None, seq_lengths: Any = None, **kwargs: Any) -> Any:
+        """Run every step; see `tdjax.time_distributed`."""
+        call = self.bind(args, kwargs, mask, seq_lengths)
+        with no_module_in_use(self.__wrapped__):
+            if not is_symbolic(call.time) and call.time == 0:
+                return no_steps(call)
+            return run(call, self.options.strategy, self.options.partition)
+
+    def bind(self, args: tuple, kwargs: dict[str, Any], mask: Any, seq_lengths: Any) -> Call:
+        """Check the arguments of a call and find their time axes, rows and sizes."""
+        return bind(self.__wrapped__, self.options, args, kwargs, mask, seq_lengths)
+
+
+def bind(
+    fun: Callable[..., Any],
+    options: TimeOptions,
+    args: tuple,
+    kwargs: Mapping[str, Any] = MappingProxyType({}),
+    mask: Any = None,
+    seq_lengths: Any = None,
+) -> Call:
+    """Check the arguments of a call and find their time axes, rows and sizes.
+
+    Args:
+        fun: the step function.
+        options: where its arguments have time, and the like; the strategy does not matter here.
+        args: its positional arguments, with their time axes.
+        kwargs: its keyword arguments, the same for every step.
+        mask: bool `(batch, time, ...)`, or None.
+        seq_lengths: int `(batch,)` in place of a mask, or None.
+
+    Raises:
+        ValueError, TypeError: arguments that do not fit.
+    """
+    hide_own_frames()
+    everything, tree = jax.tree.flatten(args)
+    parameters, takes_mask = _parameters(fun)
+    names = leaf_names(args, parameters)
+    in_axes = options.in_axes
+    if isinstance(in_axes, (tuple, list)):
+        _check_count(in_axes, args)
+        in_axes = tuple(in_axes)
+    axes = broadcast_axes("in_axes", in_axes, args)
+    where = [i for i, leaf in enumerate(everything) if is_array(leaf)]
+    leaves = [everything[i] for i in where]
+    names = [names[i] for i in where]
+    axes = [
+        None if axis is None else normalize_in_axis(axis, leaf, name)
+        for axis, leaf, name in zip([axes[i] for i in where], leaves, names, strict=True)
+    ]
+    time = time_size(names, leaves, axes, options.axis_size)
+    given = mask, seq_lengths
+    batch = _batch_size(leaves, axes, mask if mask is not None else seq_lengths)
+    mask = resolve_mask(mask, seq_lengths, batch, time)
+    takes_mask = takes_mask and mask is not None
+    if takes_mask:
+        names, leaves, axes = [*names, "mask"], [*leaves, mask], [*axes, 1]
+    title = getattr(fun, "__qualname__", type(fun).__name__)
+
+    def step(values: list[Any]) -> Any:
+        extra = {"mask": values[-1]} if takes_mask else {}
+        merged = list(everything)
+        for index, value in zip(where, values, strict=False):
+            merged[index] = value
+        output = fun(*jax.tree.unflatten(tree, merged), **kwargs, **extra)
+        _check_output(output, title)
+        return output
+
+    return Call(
+        title=title,
+        step=step,
+        names=tuple(names),
+        leaves=tuple(leaves),
+        axes=tuple(axes),
+        roles=tuple(_role(leaf, axis, batch) for leaf, axis in zip(leaves, axes, strict=True)),
+        batch=batch,
+        time=time,
+        out_axes=options.out_axes,
+        axis_name=options.axis_name,
+        pooled=options.pooled,
+        mask=mask,
+        masked_output=options.masked_output,
+        given_mask=given,
+    )
+
+
+def _check_count(in_axes: Sequence[Any], args: tuple) -> None:
+    if len(in_axes) != len(args):
+        raise ValueError(
+            f"in_axes has {len(in_axes)} entries, {in_axes!r}, for {len(args)} positional "
+            f"arguments; give one for each (keyword arguments are never mapped and have none)."
+        )
+
+
+def _parameters(fun: Callable[..., Any]) -> tuple[tuple[str, ...], bool]:
+    """Return the names of a function's positional parameters, and whether it takes a mask."""
+    try:
+        parameters = inspect.signature(fun).parameters
+    except (ValueError, TypeError):
+        return (), False
+    kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    positional = (name for name, parameter in parameters.items() if parameter.kind in kinds)
+    return tuple(positional), "mask" in parameters
+
+
+def _step_shape(leaf: Any, axis: int) -> tuple:
+    shape = tuple(leaf.shape)
+    return shape[:axis] + shape[axis + 1 :]
+
+
+def _is_key(leaf: Any) -> bool:
+    return jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+
+
+def _batch_size(leaves: Sequence[Any], axes: Sequence[int | None], known: Any) -> Any:
+    """Return the rows of a step: the leading size of a mapped leaf.
+
+    Where leaves differ, one that agrees with the mask is believed, then one whose time is not its
+    first axis: what stands before time is the batch.
+    """
+    steps = [
+        (axis == 0, _is_key(leaf), _step_shape(leaf, axis))
+        for leaf, axis in zip(leaves, axes, strict=True)
+        if axis is not None
+    ]
+    with_rows = [entry for entry in steps if entry[2]]
+    masked = np.shape(known)[0] if known is not None and np.ndim(known) else None
+    if not with_rows or any(entry[2][0] == masked for entry in with_rows):
+        return masked
+    return min(with_rows, key=lambda entry: (entry[0], entry[1], -len(entry[2])))[2][0]
+
+
+def _check_output(output: Any, title: str) -> None:
+    """Raise TypeError unless a step's output is made of arrays and numbers."""
+    for path, leaf in jax.tree_util.tree_leaves_with_path(output):
+        if not hasattr(leaf, "shape") and not isinstance(leaf, (bool, int, float, complex)):
+            raise TypeError(
+                f"the output{jax.tree_util.keystr(path)} of {title} is {type(leaf).__name__}, "
+                f"needed an array; a step returns arrays and numbers, in any pytree, or None."
+                + (" To distribute a function that it makes, call it first." * callable(leaf))
+            )
+
+
+def _role(leaf: Any, axis: int | None, batch: Any) -> Role:
+    if axis is None:
+        return "shared"
+    shape = _step_shape(leaf, axis)
+    return "rows" if shape and batch is not None and shape[0] == batch else "step"
+
+
+def no_steps(call: Call) -> Any:
+    """Return empty outputs, of the shapes that steps would have."""
+    program = trace(call, call.batch)
+    outputs = [
+        jnp.zeros(aval.shape, aval.dtype)
+        if axis is None
+        else jnp.zeros((*aval.shape[:axis], 0, *aval.shape[axis:]), aval.dtype)
+        for aval, axis in zip(program.out_avals, program.out_axes(call), strict=True)
+    ]
+    return jax.tree.unflatten(program.out_tree, outputs)

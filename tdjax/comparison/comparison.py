@@ -1,0 +1,65 @@
+"""A finished comparison: a record that prints, draws and reports itself."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tdjax.comparison import atomic
+from tdjax.comparison.records import Record
+
+
+@dataclass(frozen=True)
+class Comparison(Record):
+    """Strategies compared on one or more workloads.
+
+    Printing it gives a table. `rich.print` gives the same with colours. Its fields are those of
+    `Record`: `entries`, `verdicts`, `reference`, `workloads`, `environment`, `interrupted`,
+    `ceilings` and `densities`.
+    """
+
+    def __str__(self) -> str:
+        from tdjax.comparison.table import plain
+
+        return plain(self)
+
+    def __rich__(self) -> Any:
+        from tdjax.comparison.table import renderable
+
+        return renderable(self)
+
+    def plot(self, path: str | os.PathLike[str], kind: str = "time") -> Path:
+        """Draw it with matplotlib: one panel a workload, target and mode.
+
+        Args:
+            path: where to; the suffix (.png, .svg, .pdf) says what is written.
+            kind: "time" (or cycles or bytes, where nothing was measured), "memory" (against
+                time), "roofline" (flops a second against flops a byte) or "density" (time against
+                the part of steps that is real, with what it would be if padding were free).
+
+        Returns:
+            The path.
+
+        Raises:
+            ValueError: the kind is unknown, or what it shows is not known of any group.
+            ImportError: matplotlib is missing; the message says how to install it.
+            OSError: the file cannot be written.
+        """
+        from tdjax.comparison.plot import plot
+
+        return plot(self, path, kind)
+
+    def report(self, path: str | os.PathLike[str]) -> Path:
+        """Write it as one HTML file that needs nothing else, not even a network.
+
+        Returns:
+            The path.
+
+        Raises:
+            OSError: the file cannot be written.
+        """
+        from tdjax.comparison.report import html
+
+        return atomic.write(path, html(self))
