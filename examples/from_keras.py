@@ -34,7 +34,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from keras import layers
 from sklearn.datasets import load_digits
 
-from tdjax.comparison.intervals import median_interval, paired_ratio
+from tdjax.comparison.verdicts.intervals import median_interval, paired_ratio
 from tdjax.linen import TimeDistributed
 
 STEPS = 8

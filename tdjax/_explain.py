@@ -11,7 +11,7 @@ import jax
 
 from tdjax._symbolic import is_symbolic
 from tdjax._transform import TimeDistributed, time_distributed
-from tdjax.comparison.subject import is_module, subject
+from tdjax.comparison.subjects.subject import is_module, subject
 from tdjax.costs.machine import current_machine
 from tdjax.costs.work import Work
 from tdjax.independence import prove

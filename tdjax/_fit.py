@@ -22,9 +22,9 @@ from tdjax._call import trace
 from tdjax._shipped import FORMAT, VERSION
 from tdjax._transform import time_distributed
 from tdjax._tuned import Tuned
-from tdjax.comparison.entry import Entry, grouped
-from tdjax.comparison.intervals import paired_ratio
-from tdjax.comparison.strategy_list import read_strategies
+from tdjax.comparison.subjects.strategy_list import read_strategies
+from tdjax.comparison.verdicts.entry import Entry, grouped
+from tdjax.comparison.verdicts.intervals import paired_ratio
 from tdjax.costs.machine import SPEEDS, Machine
 from tdjax.costs.predict import forward_s, gradient_s
 from tdjax.costs.work import Work, work_of

@@ -14,17 +14,17 @@ import jax
 
 from tdjax import _tuned
 from tdjax._device import device_kind
-from tdjax.comparison.entry import Entry, Group
-from tdjax.comparison.guard import Guard
-from tdjax.comparison.intervals import paired_ratio
-from tdjax.comparison.measure import Measurement
-from tdjax.comparison.naming import short
+from tdjax.comparison.measuring.first_call_process import Guard
+from tdjax.comparison.measuring.group import Measurement
+from tdjax.comparison.measuring.peak_memory import NoPeakMemory
+from tdjax.comparison.measuring.rounds import Effort, check_effort
 from tdjax.comparison.numbers import memory, seconds
-from tdjax.comparison.peak import NoPeakMemory
-from tdjax.comparison.progress import Progress, told
-from tdjax.comparison.rounds import Effort, check_effort
-from tdjax.comparison.strategy_list import parse_strategies
-from tdjax.comparison.subject import Subject, subject
+from tdjax.comparison.subjects.strategy_list import parse_strategies
+from tdjax.comparison.subjects.subject import Subject, subject
+from tdjax.comparison.system.progress import Progress, told
+from tdjax.comparison.verdicts.entry import Entry, Group
+from tdjax.comparison.verdicts.intervals import paired_ratio
+from tdjax.comparison.verdicts.naming import short
 from tdjax.strategies import (
     Auto,
     Candidate,

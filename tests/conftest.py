@@ -11,8 +11,8 @@ import jax
 import pytest
 from compiling import compile_quickly, optimise
 
-from tdjax.comparison.compiled import catalog
-from tdjax.comparison.hardware import leave_out_absent
+from tdjax.comparison.system.accelerators import leave_out_absent
+from tdjax.comparison.targets import catalog
 from tdjax.costs.machine import _machine, assume
 
 # What a user has tuned must not choose here, nor be changed.

@@ -114,7 +114,7 @@ def test_targets_lists_what_is_attached(capsys):
 def test_a_missing_compiler_is_said_with_its_pip_line_and_the_rest_goes_on(
     folder, capsys, monkeypatch
 ):
-    from tdjax.comparison.compiled import catalog
+    from tdjax.comparison.targets import catalog
 
     found = catalog.importlib.util.find_spec
     monkeypatch.setattr(

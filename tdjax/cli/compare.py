@@ -105,13 +105,13 @@ def add(commands: Any) -> None:
 
 def _compare(chosen: argparse.Namespace) -> int:
     from tdjax.comparison import atomic
-    from tdjax.comparison.error_place import error_place
-    from tdjax.comparison.extras import need
-    from tdjax.comparison.interrupts import heeding
-    from tdjax.comparison.job import check_densities
-    from tdjax.comparison.progress import shown
     from tdjax.comparison.session import Limits, Session, modes
-    from tdjax.comparison.targets import installed
+    from tdjax.comparison.subjects.job import check_densities
+    from tdjax.comparison.system.error_place import error_place
+    from tdjax.comparison.system.extras import need
+    from tdjax.comparison.system.interrupts import heeding
+    from tdjax.comparison.system.progress import shown
+    from tdjax.comparison.targets.target import installed
 
     try:
         need("rich", "tables")
@@ -167,7 +167,7 @@ def _limits(chosen: argparse.Namespace, targets: Sequence[Any], make: Any) -> An
 def _present(comparison: Any, folder: Path, as_json: bool, quick: bool) -> None:
     from rich.console import Console
 
-    from tdjax.comparison.plot import kinds
+    from tdjax.comparison.rendering.pictures.plot import kinds
 
     # Saved first: a reader that has gone away must not cost what was measured.
     saved = comparison.save(folder / "comparison.json")
@@ -196,7 +196,7 @@ def _pictures(comparison: Any, folder: Path, quick: bool) -> list[Path]:
 
 
 def _effort(chosen: argparse.Namespace) -> Any:
-    from tdjax.comparison.rounds import Effort, check_effort
+    from tdjax.comparison.measuring.rounds import Effort, check_effort
 
     check_effort(chosen.rounds, chosen.timeout)
     if chosen.quick:

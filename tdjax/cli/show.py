@@ -34,8 +34,8 @@ def add(commands: Any) -> None:
 def _show(chosen: argparse.Namespace) -> int:
     from rich.console import Console
 
-    from tdjax.comparison import table_changes
-    from tdjax.comparison.changes import changes
+    from tdjax.comparison.rendering.terminal.changes import renderable
+    from tdjax.comparison.verdicts.changes import changes
 
     if len(chosen.files) > 2:
         raise Wrong(f"show takes one file, or an old and a new one; got {len(chosen.files)}")
@@ -44,7 +44,7 @@ def _show(chosen: argparse.Namespace) -> int:
     if chosen.json:
         sys.stdout.write((found or runs[0]).to_json())
     else:
-        Console().print(table_changes.renderable(found) if found else runs[0])
+        Console().print(renderable(found) if found else runs[0])
     return 0
 
 
@@ -61,8 +61,7 @@ def load(file: Path) -> Any:
 
 
 def _targets(chosen: argparse.Namespace) -> int:
-    from tdjax.comparison.compiled import catalog
-    from tdjax.comparison.targets import ATTACHABLE, attached
+    from tdjax.comparison.targets.target import ATTACHABLE, attached, catalog
 
     here = attached()
     for target in here:

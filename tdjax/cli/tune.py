@@ -60,9 +60,9 @@ def add(commands: Any) -> None:
 
 def _tune(chosen: argparse.Namespace) -> int:
     from tdjax import _tuned
-    from tdjax.comparison.extras import need
-    from tdjax.comparison.interrupts import heeding
-    from tdjax.comparison.progress import shown
+    from tdjax.comparison.system.extras import need
+    from tdjax.comparison.system.interrupts import heeding
+    from tdjax.comparison.system.progress import shown
 
     if chosen.clear:
         try:
@@ -88,8 +88,8 @@ def _tune(chosen: argparse.Namespace) -> int:
                 raise
             interrupted = True
     if chosen.out is not None:
-        from tdjax.comparison.environment import environment
-        from tdjax.comparison.targets import resolve
+        from tdjax.comparison.targets.environment import environment
+        from tdjax.comparison.targets.target import resolve
 
         entries = [entry for tuning in tunings for entry in tuning.entries]
         results = [result for tuning in tunings for result in tuning.results]

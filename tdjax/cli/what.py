@@ -51,7 +51,7 @@ def add_what(command: Any) -> None:
 
 def sources_of(chosen: argparse.Namespace) -> list[Any]:
     """Return what is to run: the workloads that are named, or one thing of the user's own."""
-    from tdjax.comparison import suite
+    from tdjax.comparison.subjects import suite
 
     strategies = None if chosen.strategies is None else strategies_of(chosen.strategies)
     functions = [name for name in chosen.what if ":" in name]
@@ -84,7 +84,7 @@ def sources_of(chosen: argparse.Namespace) -> list[Any]:
 
 def strategies_of(text: str) -> Any:
     """Return the strategies of a list, or the name of a set of them."""
-    from tdjax.comparison import suite
-    from tdjax.comparison.strategy_list import read_strategies
+    from tdjax.comparison.subjects import suite
+    from tdjax.comparison.subjects.strategy_list import read_strategies
 
     return text if text in suite.SETS else read_strategies(text)

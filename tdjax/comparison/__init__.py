@@ -6,7 +6,7 @@ Nothing here imports Flax, matplotlib or rich until it is needed.
 
 from tdjax.comparison.api import compare
 from tdjax.comparison.comparison import Comparison
-from tdjax.comparison.entry import Entry
-from tdjax.comparison.verdict import Verdict
+from tdjax.comparison.verdicts.entry import Entry
+from tdjax.comparison.verdicts.verdict import Verdict
 
 __all__ = ["Comparison", "Entry", "Verdict", "compare"]

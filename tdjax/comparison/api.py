@@ -10,15 +10,15 @@ import jax.numpy as jnp
 
 from tdjax._mask import lengths_to_mask
 from tdjax.comparison.comparison import Comparison
-from tdjax.comparison.densities import thinned
-from tdjax.comparison.job import Made, Source, check_densities
-from tdjax.comparison.partitioned import Partitioned, has_devices
-from tdjax.comparison.progress import Progress, told
-from tdjax.comparison.rounds import Effort, check_effort
+from tdjax.comparison.measuring.rounds import Effort, check_effort
 from tdjax.comparison.session import Session, modes
-from tdjax.comparison.strategy_list import parse_strategies
-from tdjax.comparison.subject import Subject, own_option, subject
-from tdjax.comparison.targets import Target, resolve
+from tdjax.comparison.subjects.job import Made, Source, check_densities
+from tdjax.comparison.subjects.partitioned import Partitioned, has_devices
+from tdjax.comparison.subjects.strategy_list import parse_strategies
+from tdjax.comparison.subjects.subject import Subject, own_option, subject
+from tdjax.comparison.system.progress import Progress, told
+from tdjax.comparison.targets.target import Target, resolve
+from tdjax.comparison.verdicts.density import thinned
 
 DEFAULT_STRATEGIES = ("vmap", "fold", "map", "unroll")
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tdjax.comparison import atomic
-from tdjax.comparison.records import Record
+from tdjax.comparison.verdicts.records import Record
 
 
 @dataclass(frozen=True)
@@ -21,12 +21,12 @@ class Comparison(Record):
     """
 
     def __str__(self) -> str:
-        from tdjax.comparison.table import plain
+        from tdjax.comparison.rendering.terminal.comparison import plain
 
         return plain(self)
 
     def __rich__(self) -> Any:
-        from tdjax.comparison.table import renderable
+        from tdjax.comparison.rendering.terminal.comparison import renderable
 
         return renderable(self)
 
@@ -47,7 +47,7 @@ class Comparison(Record):
             ImportError: matplotlib is missing; the message says how to install it.
             OSError: the file cannot be written.
         """
-        from tdjax.comparison.plot import plot
+        from tdjax.comparison.rendering.pictures.plot import plot
 
         return plot(self, path, kind)
 
@@ -60,6 +60,6 @@ class Comparison(Record):
         Raises:
             OSError: the file cannot be written.
         """
-        from tdjax.comparison.report import html
+        from tdjax.comparison.rendering.html.report import html
 
         return atomic.write(path, html(self))

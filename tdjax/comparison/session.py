@@ -9,23 +9,22 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import Any
 
-from tdjax.comparison import ceilings
-from tdjax.comparison.ceilings import Ceilings
 from tdjax.comparison.comparison import Comparison
-from tdjax.comparison.compiled.group import CompiledCandidate, CompiledGroup, Lowered, lower
-from tdjax.comparison.compiled.queue import compile_groups
-from tdjax.comparison.densities import Density
-from tdjax.comparison.entry import Entry, Group
-from tdjax.comparison.environment import environment
-from tdjax.comparison.guard import Guard
-from tdjax.comparison.job import Job
-from tdjax.comparison.measure import Measurement
-from tdjax.comparison.peak import PeakMemory
-from tdjax.comparison.progress import Progress
-from tdjax.comparison.rounds import Effort
-from tdjax.comparison.subject import MODES, Subject
-from tdjax.comparison.targets import Target
-from tdjax.comparison.verdict import Verdict, judge
+from tdjax.comparison.compiling.group import CompiledCandidate, CompiledGroup, Lowered, lower
+from tdjax.comparison.compiling.queue import compile_groups
+from tdjax.comparison.measuring.first_call_process import Guard
+from tdjax.comparison.measuring.group import Measurement
+from tdjax.comparison.measuring.peak_memory import PeakMemory
+from tdjax.comparison.measuring.rounds import Effort
+from tdjax.comparison.subjects.job import Job
+from tdjax.comparison.subjects.subject import MODES, Subject
+from tdjax.comparison.system.progress import Progress
+from tdjax.comparison.targets.ceilings import Ceilings
+from tdjax.comparison.targets.environment import environment
+from tdjax.comparison.targets import Target, ceilings
+from tdjax.comparison.verdicts.density import Density
+from tdjax.comparison.verdicts.entry import Entry, Group
+from tdjax.comparison.verdicts.verdict import Verdict, judge
 
 # Of the time that is left, a group's first rounds take this share of what is a group's own:
 # the rest is for compiling, and for returning to those whose verdict is not clear.

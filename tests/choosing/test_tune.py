@@ -16,7 +16,7 @@ from tdjax import Auto, Fold, Packed, Vmap, _shipped, _tuned, explain, time_dist
 from tdjax._device import device_kind
 from tdjax._tune import _decision, _promising, tune_subject
 from tdjax.cli import main
-from tdjax.comparison.subject import subject
+from tdjax.comparison.subjects.subject import subject
 from tdjax.independence import _proof
 
 WEIGHTS = jnp.ones((8, 8))

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tdjax.comparison.agreement import disagreement
+from tdjax.comparison.measuring.agreement import disagreement
 
 RIGHT = np.linspace(-2, 2, 12, dtype=np.float32).reshape(3, 4)
 

@@ -172,11 +172,11 @@ class Interrupted:
 
 
 def test_an_interrupted_session_keeps_what_was_measured():
-    from tdjax.comparison.job import Job
-    from tdjax.comparison.rounds import Effort
+    from tdjax.comparison.measuring.rounds import Effort
     from tdjax.comparison.session import Session
-    from tdjax.comparison.subject import subject
-    from tdjax.comparison.targets import resolve
+    from tdjax.comparison.subjects.job import Job
+    from tdjax.comparison.subjects.subject import subject
+    from tdjax.comparison.targets.target import resolve
     from tdjax.strategies import parse
 
     made = subject(dense, (W, X), in_axes=(None, 1))

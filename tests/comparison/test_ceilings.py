@@ -6,11 +6,9 @@ import math
 import jax
 import pytest
 
-from tdjax.comparison import ceilings
-from tdjax.comparison.ceilings import Ceilings
-from tdjax.comparison.compiled import catalog
-from tdjax.comparison.published import peaks
-from tdjax.comparison.targets import Target, attached
+from tdjax.comparison.targets.ceilings import Ceilings
+from tdjax.comparison.targets.published import peaks
+from tdjax.comparison.targets.target import Target, attached, catalog, ceilings
 
 pytestmark = pytest.mark.usefixtures("optimised")
 

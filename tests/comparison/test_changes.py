@@ -8,9 +8,9 @@ import pytest
 
 from tdjax.cli import main
 from tdjax.comparison import Comparison, Entry
-from tdjax.comparison.changes import changes
-from tdjax.comparison.table_changes import plain
-from tdjax.comparison.verdict import judge
+from tdjax.comparison.rendering.terminal.changes import plain
+from tdjax.comparison.verdicts.changes import changes
+from tdjax.comparison.verdicts.verdict import judge
 
 HERE = {"date": "2026-01-01", "devices": "cpu", "processor": "Epyc", "cores": 2, "jax": "0.10.2"}
 THERE = {**HERE, "processor": "Xeon", "cores": 8}

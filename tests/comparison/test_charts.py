@@ -6,11 +6,12 @@ import random
 
 import pytest
 
-from tdjax.comparison import Comparison, Entry, axis, memory_time, roofline
-from tdjax.comparison.ceilings import Ceilings
-from tdjax.comparison.label_places import Box, along, places
-from tdjax.comparison.plot import kinds
-from tdjax.comparison.verdict import judge
+from tdjax.comparison import Comparison, Entry
+from tdjax.comparison.charts import axis, memory_time, roofline
+from tdjax.comparison.charts.labels import Box, along, places
+from tdjax.comparison.rendering.pictures.plot import kinds
+from tdjax.comparison.targets.ceilings import Ceilings
+from tdjax.comparison.verdicts.verdict import judge
 
 MEASURED = ("conv <net>", "cpu", "measured", "forward")
 COMPILED = ("conv <net>", "tpu:v5e", "compiled", "forward")

@@ -5,7 +5,7 @@ import signal
 
 import pytest
 
-from tdjax.comparison.child import Child, ChildDied, TooSlow
+from tdjax.comparison.system.child import Child, ChildDied, TooSlow
 
 SCRIPT = """
 import os, pickle, sys, time

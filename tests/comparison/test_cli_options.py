@@ -15,9 +15,9 @@ from tdjax.cli import _parser, main
 from tdjax.cli.compare import _limits
 from tdjax.comparison import Comparison, Entry
 from tdjax.comparison.session import Limits
-from tdjax.comparison.strategy_list import read_strategies
-from tdjax.comparison.targets import installed
-from tdjax.comparison.verdict import judge
+from tdjax.comparison.subjects.strategy_list import read_strategies
+from tdjax.comparison.targets.target import installed
+from tdjax.comparison.verdicts.verdict import judge
 
 MODULE = """
 import signal

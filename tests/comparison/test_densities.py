@@ -10,11 +10,11 @@ import pytest
 import tdjax
 from tdjax.cli import main
 from tdjax.comparison import Comparison
-from tdjax.comparison.densities import Density, thinned
-from tdjax.comparison.density_chart import apart, density_charts
+from tdjax.comparison.charts.density import apart, density_charts
 from tdjax.comparison.hlo import Steps
-from tdjax.comparison.plot import kinds
-from tdjax.comparison.report import html
+from tdjax.comparison.rendering.html.report import html
+from tdjax.comparison.rendering.pictures.plot import kinds
+from tdjax.comparison.verdicts.density import Density, thinned
 
 pytestmark = pytest.mark.usefixtures("optimised")
 

@@ -4,9 +4,9 @@ import jax.numpy as jnp
 import pytest
 from jax.profiler import ProfileData
 
-from tdjax.comparison.device_time import busiest, device_seconds
-from tdjax.comparison.program import Building
-from tdjax.comparison.rotation import Rotation
+from tdjax.comparison.measuring.device_time import busiest, device_seconds
+from tdjax.comparison.measuring.program import Building
+from tdjax.comparison.measuring.rotation import Rotation
 
 
 def plane(name, *lines):

@@ -5,8 +5,8 @@ import json
 
 import pytest
 
-from tdjax.comparison.entry import Entry, grouped
-from tdjax.comparison.intervals import median_interval, paired_ratio
+from tdjax.comparison.verdicts.entry import Entry, grouped
+from tdjax.comparison.verdicts.intervals import median_interval, paired_ratio
 
 ENTRY = Entry("net", "cpu", "measured", "grad", "vmap", "ok", samples_s=(0.5, 0.25), flops=3.0)
 

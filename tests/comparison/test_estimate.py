@@ -5,9 +5,9 @@ import dataclasses
 import pytest
 
 from tdjax.comparison import Comparison
-from tdjax.comparison.entry import Entry
-from tdjax.comparison.table import plain
-from tdjax.comparison.verdict import Verdict, judge
+from tdjax.comparison.rendering.terminal.comparison import plain
+from tdjax.comparison.verdicts.entry import Entry
+from tdjax.comparison.verdicts.verdict import Verdict, judge
 
 pytestmark = pytest.mark.usefixtures("optimised")
 

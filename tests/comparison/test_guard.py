@@ -5,11 +5,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tdjax.comparison.candidate import Candidate
-from tdjax.comparison.child import TooSlow
-from tdjax.comparison.first_call import FirstCalls
-from tdjax.comparison.guard import Call, Guard
-from tdjax.comparison.program import Building
+from tdjax.comparison.measuring.candidate import Candidate
+from tdjax.comparison.measuring.first_call import FirstCalls
+from tdjax.comparison.measuring.first_call_process import Call, Guard
+from tdjax.comparison.measuring.program import Building
+from tdjax.comparison.system.child import TooSlow
 
 pytestmark = pytest.mark.usefixtures("on_cpu")
 
@@ -107,7 +107,7 @@ def test_a_candidate_that_the_machine_has_no_memory_for_is_a_row_and_never_calle
     reference = Candidate("vmap", program=spin(2))
     assert reference.program.call_bytes >= ARGUMENTS[0][0].nbytes
     first = calls(reference, guard, timeout_s=60)
-    monkeypatch.setattr("tdjax.comparison.memory.free", lambda: 1)
+    monkeypatch.setattr("tdjax.comparison.system.memory.free", lambda: 1)
     first.call(reference)
     assert (reference.status, reference.first_run_s) == ("failed", None)
     assert "out of memory: a call takes" in reference.error

@@ -6,8 +6,8 @@ import threading
 
 import pytest
 
-from tdjax.comparison.interrupts import heeding
-from tdjax.comparison.progress import Silent
+from tdjax.comparison.system.interrupts import heeding
+from tdjax.comparison.system.progress import Silent
 
 
 @pytest.fixture(autouse=True)

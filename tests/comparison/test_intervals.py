@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tdjax.comparison.intervals import interquartile_mean, median_interval, paired_ratio
+from tdjax.comparison.verdicts.intervals import interquartile_mean, median_interval, paired_ratio
 
 DRAWS = np.random.default_rng(0)
 

@@ -8,7 +8,7 @@ import pytest
 
 from tdjax.cli import main
 from tdjax.comparison import Comparison
-from tdjax.comparison.locate import locate
+from tdjax.comparison.subjects.locate import locate
 
 MODULE = """
 import jax

@@ -7,10 +7,11 @@ import sys
 
 import pytest
 
-from tdjax.comparison import memory
-from tdjax.comparison.compiled import catalog, client
-from tdjax.comparison.compiled.client import Client, CompileFailed
-from tdjax.comparison.compiled.travel import Parcel
+from tdjax.comparison.compiling import client
+from tdjax.comparison.compiling.client import Client, CompileFailed
+from tdjax.comparison.compiling.travel import Parcel
+from tdjax.comparison.system import memory
+from tdjax.comparison.targets import catalog
 
 pytestmark = pytest.mark.usefixtures("optimised")
 

@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import pytest
 
 import tdjax
-from tdjax.comparison.peak import PeakMemory
-from tdjax.comparison.program import Building
+from tdjax.comparison.measuring.peak_memory import PeakMemory
+from tdjax.comparison.measuring.program import Building
 
 MB = 10**6
 LONG = 60.0

@@ -10,8 +10,8 @@ import pytest
 import tdjax
 from tdjax.cli import main
 from tdjax.comparison import Entry
-from tdjax.comparison.auto_standing import against_oracle, against_peers, geometric_mean
-from tdjax.comparison.peers import PEERS
+from tdjax.comparison.charts.auto_rivals import against_oracle, against_peers, geometric_mean
+from tdjax.comparison.subjects.peers import PEERS
 
 LENGTHS = np.array([2, 0])
 MASK = tdjax.lengths_to_mask(LENGTHS, 3)

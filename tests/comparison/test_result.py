@@ -9,9 +9,9 @@ from html.parser import HTMLParser
 import pytest
 
 from tdjax.comparison import Comparison, Entry, atomic
-from tdjax.comparison.ceilings import Ceilings
-from tdjax.comparison.table import plain
-from tdjax.comparison.verdict import judge
+from tdjax.comparison.rendering.terminal.comparison import plain
+from tdjax.comparison.targets.ceilings import Ceilings
+from tdjax.comparison.verdicts.verdict import judge
 
 
 def made():

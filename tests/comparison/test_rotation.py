@@ -3,9 +3,9 @@
 import jax.numpy as jnp
 import pytest
 
-from tdjax.comparison import rotation
-from tdjax.comparison.rotation import MOST_COPIES, Rotation, cache_bytes, how_many
-from tdjax.comparison.subject import subject
+from tdjax.comparison.measuring import rotation
+from tdjax.comparison.measuring.rotation import MOST_COPIES, Rotation, cache_bytes, how_many
+from tdjax.comparison.subjects.subject import subject
 
 KIB = 1024
 

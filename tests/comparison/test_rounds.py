@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from tdjax.comparison import rounds
-from tdjax.comparison.candidate import Candidate
-from tdjax.comparison.rounds import MOST_ROUNDS, Effort, Rounds
+from tdjax.comparison.measuring import rounds
+from tdjax.comparison.measuring.candidate import Candidate
+from tdjax.comparison.measuring.rounds import MOST_ROUNDS, Effort, Rounds
 
 
 @pytest.fixture

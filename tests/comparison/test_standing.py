@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tdjax.comparison.standing import BEHIND, LEVEL, UNCLEAR, standing
+from tdjax.comparison.verdicts.standing import BEHIND, LEVEL, UNCLEAR, standing
 
 NOISE = np.random.default_rng(0).standard_normal((2, 15))
 

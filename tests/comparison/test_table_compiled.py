@@ -3,8 +3,8 @@
 import pytest
 
 from tdjax.comparison import Comparison, Entry
-from tdjax.comparison.table import plain
-from tdjax.comparison.verdict import judge
+from tdjax.comparison.rendering.terminal.comparison import plain
+from tdjax.comparison.verdicts.verdict import judge
 
 GROUP = ("conv", "tpu:v5e", "compiled", "forward")
 FIGURES = {"flops": 1.07e8, "bytes_accessed": 16.1e6, "temp_bytes": 40_500_000}

@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from tdjax.comparison.entry import Entry
-from tdjax.comparison.verdict import Verdict, judge
+from tdjax.comparison.verdicts.entry import Entry
+from tdjax.comparison.verdicts.verdict import Verdict, judge
 
 
 def entry(strategy, centre, rounds=15, noise=0.01, **other):

@@ -5,10 +5,10 @@ import dataclasses
 import pytest
 
 from tdjax.comparison import Comparison
-from tdjax.comparison.entry import Entry
 from tdjax.comparison.hlo import Movement, Place
-from tdjax.comparison.verdict import judge
-from tdjax.comparison.why import of_verdict, why
+from tdjax.comparison.verdicts.entry import Entry
+from tdjax.comparison.verdicts.verdict import judge
+from tdjax.comparison.verdicts.why import of_verdict, why
 
 pytestmark = pytest.mark.usefixtures("optimised")
 

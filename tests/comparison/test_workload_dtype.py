@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import pytest
 
 from tdjax import workloads
-from tdjax.comparison import suite
+from tdjax.comparison.subjects import suite
 from tdjax.strategies import parse
 
 

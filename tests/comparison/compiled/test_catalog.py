@@ -2,8 +2,7 @@
 
 import pytest
 
-from tdjax.comparison.compiled import catalog
-from tdjax.comparison.targets import resolve
+from tdjax.comparison.targets import catalog, resolve
 
 
 def test_every_device_is_found_by_its_name_and_has_its_compiler():

@@ -8,10 +8,10 @@ import pytest
 from jax import lax
 
 from tdjax.comparison import hlo
-from tdjax.comparison.child import TooSlow
-from tdjax.comparison.compiled import catalog
-from tdjax.comparison.compiled.client import Client, Closed, CompileFailed
-from tdjax.comparison.compiled.travel import pack
+from tdjax.comparison.compiling.client import Client, Closed, CompileFailed
+from tdjax.comparison.compiling.travel import pack
+from tdjax.comparison.system.child import TooSlow
+from tdjax.comparison.targets import catalog
 
 pytestmark = pytest.mark.usefixtures("optimised")
 

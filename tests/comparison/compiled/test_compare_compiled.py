@@ -12,11 +12,11 @@ from jax import lax
 
 import tdjax
 from tdjax.comparison import Comparison
-from tdjax.comparison.job import Job
-from tdjax.comparison.rounds import Effort
+from tdjax.comparison.measuring.rounds import Effort
 from tdjax.comparison.session import Limits, Session
-from tdjax.comparison.subject import subject
-from tdjax.comparison.targets import resolve
+from tdjax.comparison.subjects.job import Job
+from tdjax.comparison.subjects.subject import subject
+from tdjax.comparison.targets.target import resolve
 from tdjax.strategies import parse
 
 pytestmark = pytest.mark.usefixtures("optimised")

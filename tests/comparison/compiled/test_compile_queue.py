@@ -4,13 +4,14 @@ import time
 
 import pytest
 
-from tdjax.comparison.child import TooSlow
-from tdjax.comparison.compiled import catalog, queue
-from tdjax.comparison.compiled.client import Compiled, CompileFailed
-from tdjax.comparison.compiled.group import CompiledGroup, Lowered
-from tdjax.comparison.compiled.queue import compile_groups
-from tdjax.comparison.compiled.travel import Parcel
-from tdjax.comparison.entry import Group
+from tdjax.comparison.compiling import queue
+from tdjax.comparison.compiling.client import Compiled, CompileFailed
+from tdjax.comparison.compiling.group import CompiledGroup, Lowered
+from tdjax.comparison.compiling.queue import compile_groups
+from tdjax.comparison.compiling.travel import Parcel
+from tdjax.comparison.system.child import TooSlow
+from tdjax.comparison.targets import catalog
+from tdjax.comparison.verdicts.entry import Group
 
 TEXT = """HloModule m
 

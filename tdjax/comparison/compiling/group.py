@@ -1,0 +1,151 @@
+"""One group of candidates for a device that is not here: lowered, compiled, made into entries."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from tdjax.comparison.compiling.client import Compiled
+from tdjax.comparison.compiling.travel import Parcel, pack
+from tdjax.comparison.hlo import Steps
+from tdjax.comparison.measuring.program import Facts, read
+from tdjax.comparison.subjects.subject import Subject
+from tdjax.comparison.targets.catalog import Device
+from tdjax.comparison.verdicts.entry import Entry, Group
+from tdjax.costs.machine import assume
+
+
+@dataclass(frozen=True)
+class Lowered:
+    """One strategy's program for a platform, or why there is none."""
+
+    strategy: Any
+    parcel: Parcel | None = None
+    error: str | None = None
+
+
+def lower(
+    subject: Subject,
+    mode: str,
+    strategies: Sequence[Any],
+    reference: Any,
+    platform: str,
+    tell: Callable[[str, float], None],
+) -> list[Lowered]:
+    """Lower a subject under every strategy; one that fails keeps its reason.
+
+    Raises:
+        Exception: the function's own error, where it cannot be traced at all.
+    """
+    arguments = (subject.arrays, subject.cotangent_shapes(reference, mode))
+    found = []
+    for index, strategy in enumerate(strategies):
+        tell(f"lowering {strategy} for {platform}", index / len(strategies))
+        try:
+            with assume(platform):
+                parcel = pack(subject.function(strategy, mode), arguments, platform)
+        except Exception as error:  # A strategy that cannot run here is a row with its reason.
+            found.append(Lowered(strategy, error=f"{type(error).__name__}: {error}"))
+        else:
+            found.append(Lowered(strategy, parcel))
+    return found
+
+
+@dataclass(eq=False)
+class CompiledCandidate:
+    """One strategy's progress towards a compiled program.
+
+    Attributes:
+        lowered: its program.
+        status, error: as in `Entry`.
+        compiled: what the compiler made of it, once it has.
+        facts: what that says.
+    """
+
+    lowered: Lowered
+    status: str = "ok"
+    error: str | None = None
+    compiled: Compiled | None = None
+    facts: Facts = field(default_factory=Facts)
+
+    def __post_init__(self) -> None:
+        if self.lowered.error is not None:
+            self.drop("failed", self.lowered.error)
+
+    @property
+    def waiting(self) -> bool:
+        """Whether it is still to be compiled."""
+        return self.status == "ok" and self.compiled is None
+
+    def drop(self, status: str, error: str) -> None:
+        """Take it out of the running, with the reason in one line."""
+        self.status, self.error = status, " ".join(error.split())
+
+    def accept(self, compiled: Compiled, steps: Steps | None, note: str | None = None) -> None:
+        """Keep what the compiler made, and read it; the note says what is missing."""
+        facts = read(compiled.text, steps)
+        if compiled.compile_s is None:
+            # A finished text says more: the two have no hash in common.
+            facts = replace(facts, program=None, estimated_cycles=None)
+        self.facts = facts
+        self.error = note
+        self.compiled = compiled
+
+
+class CompiledGroup:
+    """A subject in a mode, for one device, under several strategies.
+
+    Args:
+        group: what its entries share.
+        device: what it is compiled for.
+        lowered: the programs.
+        reference: the strategy that the others are compared with.
+        steps: batch and time size, to name the axes that move.
+    """
+
+    def __init__(
+        self,
+        group: Group,
+        device: Device,
+        lowered: Sequence[Lowered],
+        reference: Any,
+        steps: Steps | None,
+    ) -> None:
+        self.group = group
+        self.device = device
+        self.reference = reference
+        self.steps = steps
+        self.candidates = [CompiledCandidate(each) for each in lowered]
+
+    @property
+    def entries(self) -> list[Entry]:
+        """What is known by now, one entry a candidate."""
+        first: dict[str, str] = {}
+        found = []
+        for candidate in self.candidates:
+            program, name = candidate.facts.program, str(candidate.lowered.strategy)
+            same_as = None if program is None else first.get(program)
+            if program is not None:
+                first.setdefault(program, name)
+            found.append(_entry(candidate, self.group, name, same_as))
+        return found
+
+
+def _entry(candidate: CompiledCandidate, group: Group, strategy: str, same_as: str | None) -> Entry:
+    status, error = candidate.status, candidate.error
+    if candidate.waiting:
+        status, error = "failed", "interrupted before it was compiled"
+    parcel, compiled = candidate.lowered.parcel, candidate.compiled
+    return Entry(
+        *group,
+        strategy=strategy,
+        status=status,
+        error=error,
+        trace_s=None if parcel is None else parcel.trace_s,
+        lower_s=None if parcel is None else parcel.lower_s,
+        compile_s=None if compiled is None else compiled.compile_s,
+        temp_bytes=None if compiled is None else compiled.temp_bytes,
+        same_as=same_as,
+        **candidate.facts.to_entry(),
+    )

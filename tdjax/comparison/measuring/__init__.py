@@ -1,0 +1,1 @@
+"""Measuring on devices that are attached: programs, rounds, first calls, memory, agreement."""

@@ -1,0 +1,104 @@
+"""A candidate while it is being measured; it becomes an `Entry` at any time."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from tdjax.comparison.measuring.program import Program
+from tdjax.comparison.verdicts.entry import Entry, Group
+from tdjax.comparison.verdicts.intervals import Interval, median_interval, paired_ratio
+from tdjax.strategies import Auto
+
+_UNKNOWN = (None, None, None)
+
+
+@dataclass(eq=False)
+class Candidate:
+    """One strategy's progress through a group.
+
+    Attributes:
+        strategy: the strategy object.
+        listed: whether it becomes an entry; a reference that was not asked for does not.
+        control: whether it is the reference once more, to be told from it by its name alone.
+        program: the compiled program, once there is one.
+        twin: the candidate before it with the same program, whose samples it shares.
+        status, error: as in `Entry`.
+        first_run_s, call_s: seconds of the first call, and of one that follows it.
+        calls_per_sample: how many calls one sample times.
+        samples: seconds a call, one a round.
+        max_rel_error, device_s, peak_bytes: as in `Entry`.
+    """
+
+    strategy: Any
+    listed: bool = True
+    control: bool = False
+    program: Program | None = None
+    twin: Candidate | None = None
+    status: str = "ok"
+    error: str | None = None
+    first_run_s: float | None = None
+    call_s: float | None = None
+    calls_per_sample: int | None = None
+    samples: list[float] = field(default_factory=list)
+    max_rel_error: float | None = None
+    device_s: float | None = None
+    peak_bytes: int | None = None
+
+    @property
+    def name(self) -> str:
+        """The strategy's name."""
+        return f"{self.strategy} (again)" if self.control else str(self.strategy)
+
+    @property
+    def running(self) -> bool:
+        """Whether it is measured further, in its own name."""
+        return self.status == "ok" and self.program is not None and self.twin is None
+
+    def drop(self, status: str, error: str) -> None:
+        """Take it out of the running, with the reason in one line."""
+        self.status, self.error = status, " ".join(error.split())
+
+
+def to_entry(candidate: Candidate, group: Group, reference: Candidate) -> Entry:
+    """Return what is known of a candidate by now."""
+    source = candidate.twin or candidate
+    status, error = source.status, source.error
+    samples = tuple(source.samples)
+    if status == "ok" and not samples:
+        status, error = "failed", "interrupted before it was measured"
+    median = median_interval(samples) if samples else _UNKNOWN
+    ratio = _ratio(source, reference.twin or reference) if reference.listed else _UNKNOWN
+    program = candidate.program
+    facts = {} if program is None else program.to_entry()
+    if program is not None and program.chose and isinstance(candidate.strategy, Auto):
+        facts["chose"] = ", ".join(program.chose)
+    return Entry(
+        *group,
+        strategy=candidate.name,
+        control=candidate.control,
+        status=status,
+        error=error,
+        samples_s=samples,
+        calls_per_sample=source.calls_per_sample if samples else None,
+        median_s=median[0],
+        median_low_s=median[1],
+        median_high_s=median[2],
+        ratio=ratio[0],
+        ratio_low=ratio[1],
+        ratio_high=ratio[2],
+        first_run_s=candidate.first_run_s,
+        same_as=None if candidate.twin is None else candidate.twin.name,
+        max_rel_error=source.max_rel_error,
+        device_s=source.device_s,
+        peak_bytes=source.peak_bytes,
+        **facts,
+    )
+
+
+def _ratio(candidate: Candidate, reference: Candidate) -> tuple[float | None, ...]:
+    if not reference.samples or not candidate.samples:
+        return _UNKNOWN
+    if candidate is reference:
+        return Interval(1.0, 1.0, 1.0)
+    return paired_ratio(candidate.samples, reference.samples)

@@ -1,0 +1,136 @@
+"""The first call of every candidate: is its answer right, and is it worth more calls?"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from tdjax.comparison import numbers
+from tdjax.comparison.measuring.agreement import disagreement
+from tdjax.comparison.measuring.candidate import Candidate
+from tdjax.comparison.measuring.first_call_process import CallFailed, Guard
+from tdjax.comparison.measuring.program import Program
+from tdjax.comparison.system import memory
+from tdjax.comparison.system.child import TooSlow
+
+CUT_RATIO = 6.0
+CUT_SECONDS = 0.25
+DEADLINE_RATIO = 6.0
+DEADLINE_SECONDS = 2.0
+
+
+class FirstCalls:
+    """Calls candidates once each, and cuts those that are far slower than the leader.
+
+    Args:
+        arguments: the pytrees of arrays that every candidate takes.
+        platform: "cpu", "gpu" or "tpu".
+        guard: where programs that loop are called first, on a CPU.
+        timeout_s: the longest that one call may take.
+        reference: whose answer is the right one.
+        gradients: how many arrays of an answer, the last ones, are gradients.
+    """
+
+    def __init__(
+        self,
+        arguments: Sequence[Any],
+        platform: str,
+        guard: Guard,
+        timeout_s: float,
+        reference: Candidate,
+        gradients: int = 0,
+    ) -> None:
+        self._arguments = arguments
+        self._platform = platform
+        self._guard = guard
+        self._timeout_s = timeout_s
+        self._reference = reference
+        self._gradients = gradients
+        self._expected: list[np.ndarray] | None = None
+        self._leader_s: float | None = None
+
+    def call(self, candidate: Candidate) -> None:
+        """Call a candidate once; drop it if it fails, is wrong or is far slower."""
+        assert candidate.program is not None
+        if self._platform == "cpu" and (problem := _too_large(candidate.program)):
+            candidate.drop("failed", problem)
+            return
+        risky = candidate.program.facts.loops and self._platform == "cpu"
+        if risky and not self._call_elsewhere(candidate):
+            return
+        start = time.perf_counter()
+        try:
+            outputs = jax.block_until_ready(candidate.program.run(*self._arguments))
+        except Exception as error:  # Whatever the device raises is this row's reason.
+            candidate.drop("failed", f"{type(error).__name__}: {error}")
+            return
+        candidate.first_run_s = time.perf_counter() - start
+        self._accept(candidate, candidate.first_run_s, [np.asarray(leaf) for leaf in outputs])
+
+    def _call_elsewhere(self, candidate: Candidate) -> bool:
+        """Call in the worker process first; return whether a call in this one is safe."""
+        deadline = self._timeout_s
+        if self._leader_s is not None:
+            deadline = min(deadline, max(DEADLINE_SECONDS, DEADLINE_RATIO * self._leader_s))
+        assert candidate.program is not None
+        try:
+            call = self._guard.call(candidate.program, self._arguments, deadline)
+        except TooSlow:
+            candidate.drop("timeout", self._still_running(deadline))
+            return False
+        except CallFailed as error:
+            candidate.drop("failed", str(error))
+            return False
+        if call is None or not self._far_slower(call.seconds):
+            return True
+        candidate.first_run_s = call.seconds
+        self._accept(candidate, call.seconds, call.outputs)
+        return False
+
+    def _accept(self, candidate: Candidate, seconds: float, outputs: list[np.ndarray]) -> None:
+        if candidate is self._reference:
+            self._expected = outputs
+        if self._expected is not None:
+            error, problem = disagreement(outputs, self._expected, self._platform, self._gradients)
+            candidate.max_rel_error = error
+            if problem is not None:
+                candidate.drop("failed", f"disagrees with {self._reference.name}: {problem}")
+                return
+        if self._far_slower(seconds):
+            candidate.samples, candidate.calls_per_sample = [seconds], 1
+            candidate.drop("timeout", self._cut(seconds))
+        else:
+            self._leader_s = min(seconds, self._leader_s or seconds)
+
+    def _far_slower(self, seconds: float) -> bool:
+        if seconds > self._timeout_s:
+            return True
+        leader_s = self._leader_s
+        return leader_s is not None and seconds > max(CUT_SECONDS, CUT_RATIO * leader_s)
+
+    def _cut(self, seconds: float) -> str:
+        if self._leader_s is None or seconds <= CUT_RATIO * self._leader_s:
+            return f"cut after one call: {seconds:.3g} s, the timeout is {self._timeout_s:g} s"
+        return f"cut after one call: {seconds / self._leader_s:.0f}x the leader"
+
+    def _still_running(self, deadline: float) -> str:
+        text = f"cut: its first call was still running after {deadline:.3g} s"
+        if self._leader_s is None:
+            return text
+        return f"{text}, {deadline / self._leader_s:.0f}x the leader's"
+
+
+def _too_large(program: Program) -> str | None:
+    """Say so where a call takes more memory than there is: the kernel would end this process.
+
+    An accelerator raises an error of its own instead.
+    """
+    free = memory.free()
+    if free is None or program.call_bytes is None or program.call_bytes < free:
+        return None
+    needed, left = numbers.memory(program.call_bytes), numbers.memory(free)
+    return f"out of memory: a call takes {needed}, {left} are free"

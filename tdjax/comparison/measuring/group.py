@@ -1,0 +1,223 @@
+"""Measuring one group: compile, first calls, rounds, then what is measured apart from time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import jax
+
+from tdjax.comparison import numbers
+from tdjax.comparison.measuring.candidate import Candidate, to_entry
+from tdjax.comparison.measuring.device_time import device_seconds
+from tdjax.comparison.measuring.first_call import FirstCalls
+from tdjax.comparison.measuring.first_call_process import Guard
+from tdjax.comparison.measuring.peak_memory import PeakMemory
+from tdjax.comparison.measuring.program import Building
+from tdjax.comparison.measuring.rotation import Rotation, cache_bytes
+from tdjax.comparison.measuring.rounds import Effort, Rounds, Tell
+from tdjax.comparison.subjects.subject import Subject
+from tdjax.comparison.system.allocator import settle_allocator
+from tdjax.comparison.verdicts.entry import Entry, Group
+
+_COMPILED = 0.5
+_CALLED = 0.6
+_TIMED = 0.9
+# Programs of so many operations are unrolled over time. XLA cannot be stopped at them, so what it
+# would take is estimated first.
+_LARGE = 5000
+_TOO_LARGE = "not compiled: its {:,} operations would take about {:.0f} s; the timeout is {:.3g} s"
+
+
+class Measurement:
+    """One group being measured: a subject on a device in a mode, under several strategies.
+
+    Args:
+        subject: what runs.
+        group: what its entries share.
+        strategies: the strategy objects.
+        reference: the strategy whose answer is right and whose time is 1.00.
+        device: where it runs; None leaves the arrays where they lie.
+        effort: how long it may take.
+        control: whether to measure the reference twice, the second time under another name and
+            compiled anew: a sound measurement finds the two level.
+        memory_budget: bytes of temporary memory; a candidate that takes more is not called.
+    """
+
+    def __init__(
+        self,
+        subject: Subject,
+        group: Group,
+        strategies: Sequence[Any],
+        reference: Any,
+        device: jax.Device | None,
+        effort: Effort,
+        control: bool = False,
+        memory_budget: int | None = None,
+    ) -> None:
+        self.subject = subject
+        self.group = group
+        self.device = device
+        self.effort = effort
+        self.candidates = [Candidate(strategy) for strategy in strategies]
+        # Within a budget the reference may be no choice; its answer is the right one all the same.
+        listed = (c for c in self.candidates if c.strategy == reference and memory_budget is None)
+        self.reference = next(listed, Candidate(reference, listed=False))
+        self._memory_budget = memory_budget
+        if control:
+            self.candidates.append(Candidate(reference, control=True))
+        self._arguments: tuple[Any, Any] | None = None
+        self._rounds: Rounds | None = None
+
+    @property
+    def undecided(self) -> bool:
+        """Whether more rounds could make its verdict clear."""
+        return self._rounds is not None and self._rounds.undecided
+
+    @property
+    def entries(self) -> list[Entry]:
+        """What is known by now, one entry a candidate."""
+        return [to_entry(c, self.group, self.reference) for c in self.candidates]
+
+    def run(self, guard: Guard, peaks: PeakMemory, tell: Tell) -> None:
+        """Measure every candidate; those that fail or are too slow keep their reason.
+
+        Raises:
+            Exception: the function's own error, where it cannot be traced at all.
+        """
+        settle_allocator()
+        with self._place():
+            arguments = self._arguments = self._make_arguments()
+            candidates = [self.reference]
+            candidates += [c for c in self.candidates if c is not self.reference]
+            self._build(candidates, arguments, tell)
+            _mark_twins(candidates)
+            calls = FirstCalls(
+                arguments,
+                self.group.target,
+                guard,
+                self.effort.timeout_s,
+                self.reference,
+                len(self.subject.differentiated) if self.group.mode == "grad" else 0,
+            )
+            # Programs that loop come last: by then there is a leader to hold them against.
+            for candidate in sorted(filter(_runs, candidates), key=_risk(self.reference)):
+                tell(f"first call of {candidate.name}", _COMPILED)
+                calls.call(candidate)
+            inputs = self._rotation()
+            running = [c for c in self.candidates if c.running]
+            self._rounds = Rounds(running, self.effort, seed=" ".join(self.group))
+            self._rounds.begin(
+                inputs, lambda text, done: tell(text, _CALLED + (_TIMED - _CALLED) * done)
+            )
+            self._measure_apart(arguments, inputs, peaks, tell)
+
+    def go_on(self, budget_s: float, tell: Tell) -> None:
+        """Take more rounds, for so many seconds at most."""
+        assert self._rounds is not None
+        with self._place():
+            self._rounds.go_on(self._rotation(), budget_s, tell)
+
+    def _measure_apart(
+        self, arguments: tuple[Any, Any], inputs: Rotation, peaks: PeakMemory, tell: Tell
+    ) -> None:
+        """Measure what would disturb the samples: time on the device alone, and memory."""
+        finished = [c for c in self.candidates if c.running and not c.control]
+        for index, candidate in enumerate(finished):
+            tell(f"memory of {candidate.name}", _TIMED + (1 - _TIMED) * index / len(finished))
+            assert candidate.program is not None
+            if self.group.target != "cpu":  # A CPU's profile shows its threads, not its work.
+                call_s = candidate.call_s or 0.0
+                candidate.device_s = device_seconds(candidate.program, inputs, call_s)
+            deadline = self.effort.timeout_s
+            candidate.peak_bytes = peaks.measure(candidate.program, arguments, deadline)
+
+    def _place(self) -> AbstractContextManager[Any]:
+        return nullcontext() if self.device is None else jax.default_device(self.device)
+
+    def _rotation(self) -> Rotation:
+        assert self._arguments is not None
+        return Rotation(self._arguments, self.subject.streamed, cache_bytes(self.group.target))
+
+    def _make_arguments(self) -> tuple[Any, Any]:
+        cotangents = self.subject.cotangents(self.reference.strategy, self.group.mode)
+        arguments = (self.subject.arrays, cotangents)
+        return arguments if self.device is None else jax.device_put(arguments, self.device)
+
+    def _build(self, candidates: Sequence[Candidate], arguments: Sequence[Any], tell: Tell) -> None:
+        compiler = ThreadPoolExecutor(1)
+        try:
+            building: list[tuple[Candidate, Building | None]] = []
+            for candidate in candidates:
+                first = building[0][1] if building else None
+                building.append((candidate, self._begin(candidate, arguments, compiler, first)))
+            for index, (candidate, begun) in enumerate(building):
+                tell(f"compiling {candidate.name}", _COMPILED * index / len(candidates))
+                if begun is not None:
+                    _finish(candidate, begun)
+                if candidate is not self.reference:
+                    self._hold_to_budget(candidate)
+        finally:
+            compiler.shutdown(cancel_futures=True)
+
+    def _hold_to_budget(self, candidate: Candidate) -> None:
+        if self._memory_budget is None or candidate.program is None:
+            return
+        taken = candidate.program.temp_bytes
+        if taken is not None and taken > self._memory_budget:
+            allowed = numbers.memory(self._memory_budget)
+            candidate.drop("failed", f"takes {numbers.memory(taken)}, the budget is {allowed}")
+
+    def _begin(
+        self,
+        candidate: Candidate,
+        arguments: Sequence[Any],
+        compiler: Executor,
+        first: Building | None,
+    ) -> Building | None:
+        function = self.subject.function(candidate.strategy, self.group.mode)
+        try:
+            building = Building(function, arguments, self.subject.steps)
+            if building.operations > _LARGE and first is not None:
+                seconds, most = building.expected_s(first), self.effort.timeout_s
+                if seconds > most:
+                    candidate.drop("timeout", _TOO_LARGE.format(building.operations, seconds, most))
+                    return None
+        except Exception as error:  # A strategy that cannot run here is a row with its reason.
+            candidate.drop("failed", f"{type(error).__name__}: {error}")
+            return None
+        building.start(compiler)
+        return building
+
+
+def _finish(candidate: Candidate, building: Building) -> None:
+    try:
+        candidate.program = building.finish()
+    except Exception as error:  # So is one that its compiler refuses.
+        candidate.drop("failed", f"{type(error).__name__}: {error}")
+
+
+def _runs(candidate: Candidate) -> bool:
+    return candidate.running
+
+
+def _risk(reference: Candidate) -> Callable[[Candidate], int]:
+    def risk(candidate: Candidate) -> int:
+        looping = candidate.program is not None and candidate.program.facts.loops
+        return 0 if candidate is reference else 1 + looping
+
+    return risk
+
+
+def _mark_twins(candidates: Sequence[Candidate]) -> None:
+    """Let later candidates with an earlier listed one's program share its samples."""
+    first: dict[str, Candidate] = {}
+    for candidate in candidates:
+        if candidate.program is None or candidate.control or not candidate.listed:
+            continue
+        if (mark := candidate.program.facts.program) is None:
+            continue
+        candidate.twin = first.get(mark)
+        first.setdefault(mark, candidate)

@@ -1,0 +1,219 @@
+"""Rounds of samples: every candidate once a round, in an order drawn anew each time.
+
+How many rounds there are is not fixed: they go on until every rival is known to be behind the
+leader or level with it, or the time is used up.
+"""
+
+from __future__ import annotations
+
+import gc
+import math
+import random
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import jax
+
+from tdjax.comparison.measuring.candidate import Candidate
+from tdjax.comparison.measuring.rotation import Rotation
+from tdjax.comparison.verdicts.intervals import paired_ratio
+from tdjax.comparison.verdicts.standing import BEHIND, MIN_ROUNDS, UNCLEAR, standing
+
+SAMPLE_SECONDS = 0.01
+MOST_CALLS = 1000
+LONG_CALL_SECONDS = 0.2
+CLEARING_SECONDS = 0.02
+FEWEST_ROUNDS = 7
+MOST_ROUNDS = 201
+# A candidate leaves by a wider margin than its verdict needs, so that a new leader, or one more
+# sample of this one, does not bring the verdict into doubt when it is gone.
+OUT_RATIO = 1.15
+OUT_RATIO_EARLY = 2.0
+EARLY_LOOKS = (3, 5)
+LOOK_EVERY = 3
+CALM_CHECKS = 2
+VISITS = 2
+
+Tell = Callable[[str, float], None]
+"""Called with what is being done, and how much of it is done (0 to 1)."""
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How much time a group may take.
+
+    Attributes:
+        rounds: how many rounds; None: until the verdict is clear, at least 7 and no longer than
+            `budget_s`. There are 5 where those take more than twice the budget, and as few as
+            3 for candidates that are far behind: more would tell nothing new.
+        budget_s: seconds for the rounds of one group.
+        timeout_s: the longest that one call may take.
+    """
+
+    rounds: int | None = None
+    budget_s: float = 10.0
+    timeout_s: float = 60.0
+
+
+class Rounds:
+    """The rounds of a group's candidates, which can be gone on with later.
+
+    Sample i of every candidate is taken in round i, so that ratios can be paired.
+
+    Args:
+        candidates: those that run; their samples are appended to.
+        effort: how many rounds, or for how long.
+        seed: what the orders are drawn from.
+    """
+
+    def __init__(self, candidates: Sequence[Candidate], effort: Effort, seed: str) -> None:
+        self._candidates = candidates
+        self._effort = effort
+        self._order = random.Random(seed)
+        self._race = _Race(candidates)
+        self._taken = 0
+        self._visits = 0
+
+    @property
+    def undecided(self) -> bool:
+        """Whether another visit could tell more: a verdict should be found twice."""
+        if self._effort.rounds is not None or self._race.over or self._taken >= MOST_ROUNDS:
+            return False
+        return self._visits < VISITS or not self._race.decided
+
+    def begin(self, inputs: Rotation, tell: Tell) -> None:
+        """Warm up, then take rounds until the verdict is clear or the budget is used up."""
+        for candidate in self._candidates:
+            _warm_up(candidate, inputs)
+        if self._effort.rounds is None:
+            self._visit(self._unclear, inputs, self._effort.budget_s, tell)
+            return
+        for index in range(self._effort.rounds):
+            tell(f"round {index + 1}", index / self._effort.rounds)
+            self._take(self._candidates, inputs)
+
+    def go_on(self, inputs: Rotation, budget_s: float, tell: Tell) -> None:
+        """Take more rounds, until the verdict is clear again or the budget is used up."""
+        for candidate in self._race.running:
+            _sample(candidate, inputs)
+        self._visit(lambda spent: spent <= 1 and not self._clear, inputs, budget_s, tell)
+
+    def _visit(
+        self, wanted: Callable[[float], bool], inputs: Rotation, budget_s: float, tell: Tell
+    ) -> None:
+        self._visits += 1
+        self._race.look_anew()
+        start = time.perf_counter()
+        while wanted(spent := (time.perf_counter() - start) / budget_s):
+            tell(f"round {self._taken + 1}", min(spent, 1.0))
+            self._take(self._race.running, inputs)
+            self._race.look(self._taken)
+
+    def _take(self, due: Sequence[Candidate], inputs: Rotation) -> None:
+        for candidate in self._order.sample(due, len(due)):
+            candidate.samples.append(_sample(candidate, inputs))
+        self._taken += 1
+
+    @property
+    def _clear(self) -> bool:
+        return self._race.over or self._race.decided or self._taken >= MOST_ROUNDS
+
+    def _unclear(self, spent: float) -> bool:
+        """Whether to go on; where rounds are dear, 5 that take twice the budget are enough."""
+        if self._taken < FEWEST_ROUNDS:
+            return self._taken < MIN_ROUNDS or spent <= 2
+        return spent <= 1 and not self._clear
+
+
+class _Race:
+    """Who still takes part, and whether more rounds could tell anything.
+
+    Attributes:
+        running: those who take part: no one who is clearly behind.
+    """
+
+    def __init__(self, candidates: Sequence[Candidate]) -> None:
+        self.running = list(candidates)
+        self._calm = 0
+
+    @property
+    def over(self) -> bool:
+        """Whether every rival is so far behind that it has left."""
+        return len(self.running) < 2
+
+    @property
+    def decided(self) -> bool:
+        """Whether the last looks found every rival behind the leader or level with it."""
+        return self._calm >= CALM_CHECKS
+
+    def look_anew(self) -> None:
+        """Forget what the last looks found."""
+        self._calm = 0
+
+    def look(self, rounds: int) -> None:
+        """See after some rounds how the candidates stand."""
+        settled = rounds >= FEWEST_ROUNDS and (rounds - FEWEST_ROUNDS) % LOOK_EVERY == 0
+        if not (settled or rounds in EARLY_LOOKS) or not self.running:
+            return
+        first = self.running[0]
+        leader = min(self.running, key=lambda c: paired_ratio(c.samples, first.samples).value)
+        stand = {c: standing(c.samples, leader.samples) for c in self.running if c is not leader}
+        if settled:
+            self._calm = 0 if UNCLEAR in stand.values() else self._calm + 1
+        margin = OUT_RATIO if rounds >= MIN_ROUNDS else OUT_RATIO_EARLY
+        for rival, where in stand.items():
+            low = paired_ratio(rival.samples, leader.samples).low
+            if where == BEHIND and low is not None and low > margin:
+                self.running.remove(rival)
+
+
+def _warm_up(candidate: Candidate, inputs: Rotation) -> None:
+    """Call until the time is known, and choose how many calls make a sample."""
+    first_s = candidate.first_run_s or 0.0
+    if first_s > LONG_CALL_SECONDS:
+        candidate.call_s, candidate.calls_per_sample = first_s, 1
+        return
+    calls = 1
+    while True:
+        candidate.calls_per_sample = calls
+        candidate.call_s = max(_sample(candidate, inputs), 1e-9)
+        needed = min(math.ceil(SAMPLE_SECONDS / candidate.call_s), MOST_CALLS)
+        if calls >= needed:
+            return
+        calls = max(needed, 2 * calls)
+
+
+def _sample(candidate: Candidate, inputs: Rotation) -> float:
+    assert candidate.program is not None
+    run, calls = candidate.program.run, candidate.calls_per_sample or 1
+    if (candidate.call_s or 0.0) <= CLEARING_SECONDS:
+        # What the candidate before left in caches and memory is not this one's to clear away.
+        jax.block_until_ready(run(*inputs.turn()))
+    turns = [inputs.turn() for _ in range(calls)]
+    with _no_collection():
+        start = time.perf_counter()
+        for arguments in turns:
+            jax.block_until_ready(run(*arguments))
+        return (time.perf_counter() - start) / calls
+
+
+@contextmanager
+def _no_collection() -> Iterator[None]:
+    """Keep Python's garbage collector out of a sample."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
+def check_effort(rounds: int | None, timeout: float) -> None:
+    """Raise ValueError unless rounds and timeout are positive."""
+    if rounds is not None and (not isinstance(rounds, int) or rounds < 1):
+        raise ValueError(f"rounds: got {rounds!r}, needed an int of at least 1, or None.")
+    if not timeout > 0:
+        raise ValueError(f"timeout: got {timeout!r}, needed seconds above 0.")

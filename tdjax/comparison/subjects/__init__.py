@@ -1,0 +1,1 @@
+"""What is compared: functions, modules, workloads, peers, and the strategies for each."""

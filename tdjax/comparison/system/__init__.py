@@ -1,0 +1,1 @@
+"""The machine around a comparison: processes, memory, the terminal, interrupts."""

@@ -1,0 +1,173 @@
+"""How fast a device can be at best: the two roofs of the roofline model.
+
+A device that is here is measured; one that is not has the figures that its maker published.
+
+References:
+    S. Williams, A. Waterman and D. Patterson, Roofline: An Insightful Visual Performance Model
+    for Multicore Architectures, CACM 52(4), 2009.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from tdjax.comparison import numbers
+from tdjax.comparison.system import memory
+from tdjax.comparison.targets.published import peaks
+from tdjax.comparison.targets.target import Target
+
+_SAMPLE_S = 0.015
+_SAMPLES = 4
+_FIRST_WIDTH = 1024
+_FIRST_BYTES = 2**26
+_SHARE = 1 / 32
+_SCARCE = 2**30
+
+
+@dataclass(frozen=True)
+class Ceilings:
+    """What a device reaches at best.
+
+    Attributes:
+        flops_per_s: floating point operations a second.
+        bytes_per_s: bytes a second that its main memory reads and writes.
+        source: where the figures are from.
+    """
+
+    flops_per_s: float
+    bytes_per_s: float
+    source: str
+
+    @property
+    def ridge(self) -> float:
+        """The intensity, in flops a byte, under which memory is what limits a program."""
+        return self.flops_per_s / self.bytes_per_s
+
+    def at(self, intensity: float) -> float:
+        """Return the flops a second that a program of this intensity reaches at best."""
+        return min(self.flops_per_s, intensity * self.bytes_per_s)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the fields as JSON values."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Ceilings:
+        """Return the ceilings that `to_json` wrote.
+
+        Raises:
+            ValueError: a field is missing or unknown, or a figure is not positive.
+        """
+        known = {field.name for field in fields(cls)}
+        if set(values) != known:
+            odd = ", ".join(sorted(known.symmetric_difference(values)))
+            raise ValueError(f"ceilings whose fields do not fit: {odd}")
+        made = cls(**values)
+        if not (made.flops_per_s > 0 and made.bytes_per_s > 0):
+            raise ValueError(f"ceilings must be positive, got {made}")
+        return made
+
+
+def of(target: Target) -> Ceilings | None:
+    """Return a target's ceilings, None where they are not known.
+
+    Args:
+        target: an attached device is measured, in about a second; for one that is not here its
+            maker's figures are looked up.
+    """
+    if target.compiles_for is not None:
+        known = peaks(target.compiles_for.name)
+        return None if known is None else Ceilings(*known)
+    if target.device is None:
+        return None
+    try:
+        return measure(target.device)
+    except jax.errors.JaxRuntimeError:  # Other programs have left too little of its memory.
+        return None
+
+
+def measure(device: jax.Device) -> Ceilings:
+    """Measure an attached device: the best of a few large matrix products and copies.
+
+    Both are float32, at JAX's default precision: what a program gets that asks for nothing else.
+    The copy is in place, so that no fresh memory is mapped while the clock runs.
+
+    Raises:
+        jax.errors.JaxRuntimeError: the device's memory is taken.
+    """
+    room = _SHARE * _free(device)
+    with jax.default_device(device):
+        width, flops_per_s = _multiply(room)
+        size, bytes_per_s = _copy(room)
+    source = (
+        f"measured here: float32 product of {width} x {width} matrices, "
+        f"copy of {numbers.memory(size)}"
+    )
+    return Ceilings(flops_per_s, bytes_per_s, source)
+
+
+def _multiply(room: float) -> tuple[int, float]:
+    """Return the fastest product's width and flops a second."""
+    widest = int((room / 12) ** 0.5)  # Two factors and a product, 4 bytes an element.
+    width = min(_FIRST_WIDTH, widest)
+    first_s = _product_s(width)
+    # A product takes the third power of its width.
+    larger = min(widest, int(width * (_SAMPLE_S / first_s) ** (1 / 3)) // 256 * 256)
+    found = {width: 2 * width**3 / first_s}
+    if larger > width:
+        found[larger] = 2 * larger**3 / _product_s(larger)
+    best = max(found, key=lambda width: found[width])
+    return best, found[best]
+
+
+def _product_s(width: int) -> float:
+    matrix = jax.random.normal(jax.random.key(0), (width, width), jnp.float32) / width**0.5
+    multiply = jax.jit(jnp.matmul).lower(matrix, matrix).compile()
+    return _best(lambda: multiply(matrix, matrix))
+
+
+def _copy(room: float) -> tuple[int, float]:
+    """Return a copy's bytes, and the bytes a second that are read and written."""
+    size = int(min(_FIRST_BYTES, room))
+    seconds = _copy_s(size)
+    larger = int(min(room, size * _SAMPLE_S / seconds))
+    if larger > size:  # It says more than the first one, which may fit into caches.
+        size, seconds = larger, _copy_s(larger)
+    return size, 2 * size / seconds
+
+
+def _copy_s(size: int) -> float:
+    array = jnp.zeros(size // 4, jnp.float32)
+    add = jax.jit(lambda x: x + 1, donate_argnums=0).lower(array).compile()
+
+    def copy() -> jax.Array:
+        nonlocal array
+        array = add(array)
+        return array
+
+    return _best(copy)
+
+
+def _best(call: Callable[[], jax.Array]) -> float:
+    """Return the shortest of a few calls in seconds, the first one left out."""
+    call().block_until_ready()
+    seconds = []
+    for _ in range(_SAMPLES):
+        start = time.perf_counter()
+        call().block_until_ready()
+        seconds.append(time.perf_counter() - start)
+    return min(seconds)
+
+
+def _free(device: jax.Device) -> int:
+    """Return the bytes that the device has left; a little where it does not tell."""
+    stats = device.memory_stats() or {}
+    if "bytes_limit" in stats:
+        return max(0, int(stats["bytes_limit"]) - int(stats.get("bytes_in_use", 0)))
+    return (device.platform == "cpu" and memory.free()) or _SCARCE

@@ -1,0 +1,1 @@
+"""What the samples say: entries, intervals, verdicts, reasons, and the file of all of it."""

@@ -1,0 +1,33 @@
+"""How an entry is named, the same in tables, pictures and reports."""
+
+from __future__ import annotations
+
+from tdjax.comparison.numbers import UNKNOWN
+from tdjax.comparison.verdicts.entry import Entry
+
+MODE_TITLES = {"forward": "forward", "grad": "forward + gradient"}
+
+
+def short(strategy: str) -> str:
+    """Return a strategy's name without what can be left out: `Fold(32, unroll)`."""
+    return strategy.replace("chunk_size=", "").replace("=True", "")
+
+
+def named(entry: Entry) -> str:
+    """Return the strategy's short name, with what `auto` took."""
+    name = short(entry.strategy)
+    return name if entry.chose is None else f"{name}: {short(entry.chose)}"
+
+
+def agreement(entry: Entry) -> str:
+    """Return how far the answer is from the reference's."""
+    if entry.max_rel_error is None:
+        return UNKNOWN
+    return "exact" if entry.max_rel_error == 0 else f"{entry.max_rel_error:.0e}"
+
+
+def reason(entry: Entry) -> str:
+    """Return why less is known of the entry than of the others."""
+    if entry.error is None:
+        return ""
+    return f"failed: {entry.error}" if entry.status == "failed" else entry.error

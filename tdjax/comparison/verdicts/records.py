@@ -1,0 +1,185 @@
+"""What a finished comparison holds, and the file that it is kept in."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Self
+
+from tdjax.comparison import atomic
+from tdjax.comparison.targets.ceilings import Ceilings
+from tdjax.comparison.verdicts.density import Density
+from tdjax.comparison.verdicts.entry import Entry, Group, grouped
+from tdjax.comparison.verdicts.verdict import Verdict
+
+FORMAT = "tdjax-comparison"
+VERSION = 3
+# What entries of earlier formats did not have.
+_SINCE: Mapping[int, Mapping[str, Any]] = {
+    1: {"movements": None, "control": False},
+    2: {"control": False},
+    3: {},
+}
+
+
+@dataclass(frozen=True)
+class Record:
+    """What is known of strategies compared on one or more workloads.
+
+    Attributes:
+        entries: one a candidate, grouped by workload, target and mode.
+        verdicts: one a group.
+        reference: the strategy whose answer is right and whose time is 1.00.
+        workloads: a line on each workload: what it is, and its shapes.
+        environment: versions, device, flags and date.
+        interrupted: whether it was ended before it was done.
+        ceilings: what each target reaches at best, by its name; targets whose figures are not
+            known are left out.
+        densities: of workloads with a mask, the series that each belongs to and the part of its
+            steps that is real.
+    """
+
+    entries: tuple[Entry, ...]
+    verdicts: tuple[Verdict, ...]
+    reference: str
+    workloads: Mapping[str, str]
+    environment: Mapping[str, Any]
+    interrupted: bool = False
+    ceilings: Mapping[str, Ceilings] = field(default_factory=dict)
+    densities: Mapping[str, Density] = field(default_factory=dict)
+
+    def save(self, path: str | os.PathLike[str]) -> Path:
+        """Write it as JSON, whole or not at all.
+
+        Args:
+            path: the file; its folder is made where it is missing.
+
+        Returns:
+            The path.
+
+        Raises:
+            OSError: the file cannot be written.
+        """
+        return atomic.write(path, self.to_json())
+
+    def to_json(self) -> str:
+        """Return the text that `save` writes."""
+        content = {
+            "format": FORMAT,
+            "version": VERSION,
+            "reference": self.reference,
+            "interrupted": self.interrupted,
+            "environment": dict(self.environment),
+            "workloads": dict(self.workloads),
+            "ceilings": {name: known.to_json() for name, known in self.ceilings.items()},
+            "densities": dict(self.densities),
+            "verdicts": [verdict.to_json() for verdict in self.verdicts],
+            "entries": [entry.to_json() for entry in self.entries],
+        }
+        return json.dumps(content, indent=1, allow_nan=False) + "\n"
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Self:
+        """Read what `save` wrote.
+
+        Raises:
+            OSError: the file cannot be read.
+            ValueError: it is not a saved comparison, or a newer tdjax wrote it.
+        """
+        text = Path(path).read_bytes()
+        try:
+            content = json.loads(text)
+        except ValueError as error:
+            raise ValueError(f"{path}: not a saved comparison: {error}") from None
+        if not isinstance(content, dict) or content.get("format") != FORMAT:
+            raise ValueError(f"{path}: not a saved comparison: it does not say {FORMAT!r}")
+        version = content.get("version")
+        if not isinstance(version, int) or version not in _SINCE:
+            raise ValueError(
+                f"{path}: written by a newer tdjax (format {version}; this one reads up to "
+                f"{VERSION}). Upgrade: pip install --upgrade tdjax"
+            )
+        try:
+            return cls(
+                entries=tuple(
+                    Entry.from_json({**_SINCE[version], **entry}) for entry in content["entries"]
+                ),
+                verdicts=tuple(Verdict.from_json(verdict) for verdict in content["verdicts"]),
+                reference=content["reference"],
+                workloads=content["workloads"],
+                environment=content["environment"],
+                interrupted=content["interrupted"],
+                ceilings={
+                    name: Ceilings.from_json(known)
+                    for name, known in (content["ceilings"] if version >= 3 else {}).items()
+                },
+                densities={
+                    name: Density(*known) for name, known in content.get("densities", {}).items()
+                },
+            )
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise ValueError(f"{path}: a damaged comparison: {error}") from None
+
+    def why(
+        self,
+        first: Any,
+        second: Any,
+        *,
+        workload: str | None = None,
+        target: str | None = None,
+        mode: str | None = None,
+    ) -> tuple[str, ...]:
+        """Say what one strategy's programs do and the other's do not: moved data and loops.
+
+        Args:
+            first: a strategy, or its name.
+            second: another one.
+            workload: only this workload; None: all of them.
+            target: only this target.
+            mode: only this mode.
+
+        Returns:
+            Sentences, for each group the largest difference first. Of several groups, each
+            sentence begins with its group.
+
+        Raises:
+            ValueError: no group has both strategies.
+        """
+        from tdjax.comparison.verdicts.why import why
+
+        wanted = {"workload": workload, "target": target, "mode": mode}
+        found: dict[Group, tuple[str, ...]] = {}
+        for group, entries in grouped(self.entries).items():
+            if any(value not in (None, getattr(group, name)) for name, value in wanted.items()):
+                continue
+            by_name = {entry.strategy: entry for entry in entries}
+            pair = [by_name.get(_full_name(strategy)) for strategy in (first, second)]
+            if pair[0] is not None and pair[1] is not None:
+                found[group] = why(pair[0], pair[1])
+        if not found:
+            known = ", ".join(dict.fromkeys(entry.strategy for entry in self.entries))
+            asked = ", ".join(f"{name}={value!r}" for name, value in wanted.items() if value)
+            raise ValueError(
+                f"why: no group{f' with {asked}' if asked else ''} has both {str(first)!r} and "
+                f"{str(second)!r}; the strategies are {known}."
+            )
+        if len(found) == 1:
+            return next(iter(found.values()))
+        return tuple(
+            f"{group.workload} {group.mode} on {group.target}: {sentence}"
+            for group, sentences in found.items()
+            for sentence in sentences
+        )
+
+
+def _full_name(strategy: Any) -> str:
+    """Return a strategy's name as entries have it: shorthand names stand for objects."""
+    from tdjax.strategies import parse
+
+    try:
+        return str(parse(strategy))
+    except (TypeError, ValueError):
+        return str(strategy)
