@@ -29,7 +29,7 @@ from tdjax.costs.machine import SPEEDS, Machine
 from tdjax.costs.predict import forward_s, gradient_s
 from tdjax.costs.work import Work, work_of
 from tdjax.strategies import Fold, Strategy
-from tdjax.strategies._choosing import ranked
+from tdjax.strategies.choosing.ranking import ranked
 
 STEPS = 3000
 _STEP = 0.35

@@ -17,12 +17,12 @@ from flax.errors import InvalidRngError
 
 from tdjax._axes import is_array
 from tdjax._call import Call
-from tdjax._flax.job import bind_arguments
-from tdjax._flax.linen_layer import LinenLayer, lift_layer
-from tdjax._flax.options import Options, make_options
-from tdjax._flax.run import run_layer, run_outputs
-from tdjax._flax.signature import takes_mask, without_self
 from tdjax._function import StepOverTime
+from tdjax.layers.layer_call import bind_arguments
+from tdjax.layers.linen_layer import LinenLayer, lift_layer
+from tdjax.layers.options import Options, make_options
+from tdjax.layers.run import run_layer, run_outputs
+from tdjax.layers.signature import takes_mask, without_self
 from tdjax.partition import gathered
 
 

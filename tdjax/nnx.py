@@ -11,10 +11,10 @@ import jax
 from flax import nnx
 
 from tdjax._axes import Axes
-from tdjax._flax.nnx_layer import NnxLayer
-from tdjax._flax.options import Options, make_options
-from tdjax._flax.run import run_layer, run_outputs
 from tdjax._function import StepOverTime
+from tdjax.layers.nnx_layer import NnxLayer
+from tdjax.layers.options import Options, make_options
+from tdjax.layers.run import run_layer, run_outputs
 
 
 class TimeDistributed(nnx.Module):

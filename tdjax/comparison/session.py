@@ -19,9 +19,10 @@ from tdjax.comparison.measuring.rounds import Effort
 from tdjax.comparison.subjects.job import Job
 from tdjax.comparison.subjects.subject import MODES, Subject
 from tdjax.comparison.system.progress import Progress
+from tdjax.comparison.targets import ceilings
 from tdjax.comparison.targets.ceilings import Ceilings
 from tdjax.comparison.targets.environment import environment
-from tdjax.comparison.targets import Target, ceilings
+from tdjax.comparison.targets.target import Target
 from tdjax.comparison.verdicts.density import Density
 from tdjax.comparison.verdicts.entry import Entry, Group
 from tdjax.comparison.verdicts.verdict import Verdict, judge

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from tdjax._call import Call
-from tdjax.independence._kinds import CONST, STEP, Kind, Rows
-from tdjax.independence._result import Proof, Proven
+from tdjax.independence.kinds import CONST, STEP, Kind, Rows
+from tdjax.independence.result import Proof, Proven
 
 __all__ = ["CONST", "STEP", "Kind", "Proof", "Proven", "Rows", "prove"]
 
@@ -14,9 +14,9 @@ __all__ = ["CONST", "STEP", "Kind", "Proof", "Proven", "Rows", "prove"]
 def prove(call: Call, rows: Any, settled: bool = False) -> Proven:
     """Return the proof that the rows of a call are independent, or why there is none.
 
-    See `tdjax.independence._proof.prove`. The rules are half of what tdjax is, and are imported
+    See `tdjax.independence.proof.prove`. The rules are half of what tdjax is, and are imported
     with the first proof.
     """
-    from tdjax.independence import _proof
+    from tdjax.independence import proof
 
-    return _proof.prove(call, rows, settled)
+    return proof.prove(call, rows, settled)

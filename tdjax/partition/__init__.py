@@ -1,9 +1,9 @@
 """Runs calls on meshes: every device computes its own block of batch and time."""
 
-from tdjax.partition._local import Cut, in_block, own_block, refuse, run
-from tdjax.partition._noise import Noise, find_noise
-from tdjax.partition._placement import Placement, check_partition, gathered, place, sequence
-from tdjax.partition._shard import spread
+from tdjax.partition.device_block import Cut, in_block, own_block, refuse, run
+from tdjax.partition.noise import Noise, find_noise
+from tdjax.partition.placement import Placement, check_partition, gathered, place, sequence
+from tdjax.partition.shard_map import spread
 
 __all__ = [
     "Cut",

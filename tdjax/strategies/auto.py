@@ -15,11 +15,11 @@ from tdjax._symbolic import is_symbolic
 from tdjax.costs.machine import current_machine
 from tdjax.costs.work import Work, work_of
 from tdjax.independence import CONST, Proven, prove
-from tdjax.strategies._candidates import candidates
-from tdjax.strategies._choosing import Candidate, ranked
-from tdjax.strategies._measured import Measured
-from tdjax.strategies._packing_choice import PackingChoice, packing_choice
 from tdjax.strategies.base import Strategy
+from tdjax.strategies.choosing.candidates import candidates
+from tdjax.strategies.choosing.measured import Measured
+from tdjax.strategies.choosing.packing import PackingChoice, packing_choice
+from tdjax.strategies.choosing.ranking import Candidate, ranked
 from tdjax.strategies.fold import Fold
 from tdjax.strategies.packed import Packed
 from tdjax.strategies.vmap import Vmap

@@ -12,10 +12,10 @@ from tdjax._errors import StrategyError
 from tdjax._symbolic import is_symbolic
 from tdjax.costs.predict import Blocks
 from tdjax.independence import CONST, Kind, Proof, Proven, Rows, prove
-from tdjax.strategies._convolving import convolving_fast
-from tdjax.strategies._eager import execute
-from tdjax.strategies._folding import Folding
 from tdjax.strategies.base import Strategy, check_chunk_size, check_unroll
+from tdjax.strategies.convolution.replace import convolving_fast
+from tdjax.strategies.rows.compiled_once import execute
+from tdjax.strategies.rows.folding import Folding
 from tdjax.strategies.vmap import Vmap
 
 

@@ -11,13 +11,13 @@ from tdjax._call import Call, trace
 from tdjax._errors import StrategyError
 from tdjax._symbolic import is_symbolic
 from tdjax.costs.machine import current_machine
+from tdjax.costs.packed import best_block, has_small_blocks
 from tdjax.costs.work import Work, work_of
 from tdjax.independence import Proven, prove
-from tdjax.strategies._convolving import convolving_fast
-from tdjax.strategies._eager import execute
-from tdjax.strategies._packing_costs import best_block, has_small_blocks
 from tdjax.strategies.base import Strategy, check_chunk_size
+from tdjax.strategies.convolution.replace import convolving_fast
 from tdjax.strategies.fold import Fold
+from tdjax.strategies.rows.compiled_once import execute
 
 _SYMBOLIC = 128
 """Rows of a block where sizes are symbols."""
@@ -79,7 +79,7 @@ class Packed(Strategy):
 
     def run_proven(self, call: Call, proven: Proven) -> Any:
         """Run with the step traced on a block of rows, and their independence settled."""
-        from tdjax.strategies._packing import Packing  # needs jax.extend, 20 ms to import
+        from tdjax.strategies.row_loop.packing import Packing  # needs jax.extend, 20 ms to import
 
         proof, program = proven.proof, proven.block
         assert program is not None

@@ -14,12 +14,12 @@ from tdjax._errors import StrategyError
 from tdjax._symbolic import is_symbolic
 from tdjax.costs.predict import Blocks
 from tdjax.independence import Proof, Proven, Rows, prove
-from tdjax.strategies._blocks import in_blocks
-from tdjax.strategies._convolving import convolving_fast
-from tdjax.strategies._eager import execute
-from tdjax.strategies._padding import fill, real_steps, zero
-from tdjax.strategies._rows import repeat
 from tdjax.strategies.base import Strategy, check_chunk_size, check_unroll
+from tdjax.strategies.convolution.replace import convolving_fast
+from tdjax.strategies.rows.blocks import in_blocks
+from tdjax.strategies.rows.compiled_once import execute
+from tdjax.strategies.rows.layout import repeat
+from tdjax.strategies.rows.padding import fill, real_steps, zero
 
 
 @dataclasses.dataclass(frozen=True)

@@ -17,7 +17,6 @@ from tdjax._device import device_kind
 from tdjax._tune import _decision, _promising, tune_subject
 from tdjax.cli import main
 from tdjax.comparison.subjects.subject import subject
-from tdjax.independence import _proof
 
 WEIGHTS = jnp.ones((8, 8))
 CLIPS = jnp.ones((4, 6, 8))
@@ -79,7 +78,7 @@ def test_a_tuned_fold_that_fits_no_longer_is_explained(monkeypatch):
     tuning = tune(step, CLIPS, strategies=FEW)
     pretend(tuning.paths[0], **{"vmap": 2.0, "fold": 3.0, "Fold(chunk_size=6)": 1.0})
     # On one step it is the same program, on other rows it is not; and the earlier proof is gone.
-    monkeypatch.setattr(_proof, "_known", collections.OrderedDict())
+    monkeypatch.setattr(proof, "_known", collections.OrderedDict())
 
     def mixing(x):
         return step(x) if len(x) == 4 else step(x)[::-1]

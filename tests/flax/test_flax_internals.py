@@ -12,7 +12,7 @@ from flax.core.scope import LazyRng, Scope
 from flax.core.tracers import current_trace
 from flax.linen.transforms import lift_direct_transform
 
-from tdjax._flax.linen_batch_norm import is_normalisation
+from tdjax.layers.batch_norm.linen import is_normalisation
 
 
 def test_pack_takes_filters_and_gives_four_things_to_its_function():

@@ -14,7 +14,7 @@ from oracle import assert_same, is_array, loop, value_and_vjp
 
 import tdjax
 from tdjax import Auto, Fold, Packed, StrategyError, Vmap
-from tdjax.independence._merge import Merged
+from tdjax.independence.two_traces import Merged
 
 BOTH = P("data", "seq")
 TIME_ALONE = P(None, "seq")

@@ -12,7 +12,7 @@ from jax import lax
 
 import tdjax
 from tdjax import time_distributed
-from tdjax.strategies._convolution import replaced as with_ours
+from tdjax.strategies.convolution.primitive import replaced as with_ours
 
 # lhs, rhs, dimension numbers, and what else is not the default
 CONVOLUTIONS = {

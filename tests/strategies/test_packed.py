@@ -182,8 +182,8 @@ def test_inputs_and_weights_are_not_stacked_for_the_backward_pass():
 
 
 def test_blocks_past_the_last_real_row_do_not_run():
-    from tdjax.strategies._row_loop import Input, Kind, Loop, Output, Phase
-    from tdjax.strategies._row_loop_rules import run
+    from tdjax.strategies.row_loop.loop import Input, Kind, Loop, Output, Phase
+    from tdjax.strategies.row_loop.primitive import run
 
     seen = {"forward": [], "backward": []}
 

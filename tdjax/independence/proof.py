@@ -1,0 +1,144 @@
+"""Proves a call: two traces read as one program, and rules that follow its rows."""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+from typing import Any
+
+import jax
+
+from tdjax._call import Call, Program, trace
+from tdjax._equation import all_equations, has_custom_rules
+from tdjax._fingerprint import fingerprint
+from tdjax.independence.analysis import Analysis, ObstacleError
+from tdjax.independence.kinds import CONST, STEP, Kind, NotProvenError, Rows
+from tdjax.independence.result import Proof, Proven
+from tdjax.independence.two_traces import Merged
+
+_PACKED_WITHIN = (
+    'a call inside it has strategy="packed", which puts the rows that its mask keeps first, '
+    "whatever step they are of, and the proof does not follow them there"
+)
+
+
+def prove(call: Call, rows: Any, settled: bool = False) -> Proven:
+    """Return the proof that the rows of a call are independent, or why there is none.
+
+    `fun` is traced on one step's batch, which is the loop, and on `rows` rows, which is what will
+    run. A proof is remembered under the loop's program, never under the function, which may do
+    something else at its next call.
+
+    Args:
+        call: what is called.
+        rows: the number of rows that will run at once.
+        settled: be content with an earlier failure for the same loop. Another function may have
+            failed there, which did something else on the rows of a fold: good enough for a choice,
+            not for a refusal.
+    """
+    if call.proven is not None and call.proven.block.rows == rows != call.batch:
+        found: Proven = call.proven
+        return found
+    step = trace(call, call.batch)
+    memorable = _memorable(call, step)
+    known = _recall(call, step, rows) if memorable else None
+    if known is not None:
+        return known
+    if memorable and settled and (reason := _failures.get(_key(call, step, rows))):
+        return _failed(reason, call, step)
+    found = _attempt(call, step, rows)
+    if not found.proof.independent:
+        # A shared array may lead with the batch: then its rows go with the rows of the fold.
+        attempts = (_attempt(spread, step, rows) for spread in call.with_spread())
+        found = next((again for again in attempts if again.proof.independent), found)
+    if memorable:
+        _remember(call, found, rows)
+    return found
+
+
+def _attempt(call: Call, step: Program, rows: Any) -> Proven:
+    if not set(call.roles) & {"rows", "spread"}:
+        return _failed("no argument has both time and batch", call, step)
+    # On as many rows as the batch has, nothing would show which sizes are rows.
+    other = rows if rows != call.batch else call.batch * 2 + 1
+    try:
+        block = trace(call, other)
+    except Exception as error:  # whatever the function raises, it has not been proven
+        reason = (
+            f"it cannot be traced on a batch of another size, {other} rows: {_first_line(error)} "
+            f"(an array with a batch axis must be an argument, with None in in_axes if all steps "
+            f"share it)"
+        )
+        return _failed(reason, call, step)
+    kinds: dict[str, Kind] = {"rows": Rows(0), "spread": Rows(0), "step": STEP, "shared": CONST}
+    try:
+        merged = Merged(step, block, call.batch, other)
+        outputs, steps = Analysis().run(merged, [kinds[role] for role in call.roles])
+    except (ObstacleError, NotProvenError) as error:
+        reason = str(error) if isinstance(error, ObstacleError) else f"the function {error}"
+        reason = _PACKED_WITHIN if _packs(step) else reason
+        return Proven(Proof(False, reason, call.roles), step, block)
+    proof = Proof(True, "", call.roles, tuple(outputs), steps)
+    return Proven(proof, step, block if other == rows else step)
+
+
+def _packs(step: Program) -> bool:
+    return any(eqn.primitive.name == "tdjax_row_loop" for eqn in all_equations(step.jaxpr.bare))
+
+
+def _failed(reason: str, call: Call, step: Program) -> Proven:
+    return Proven(Proof(False, reason, call.roles), step, None)
+
+
+def _first_line(error: Exception) -> str:
+    text = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {text[0].rstrip('.')}" if text else type(error).__name__
+
+
+_KEPT = 256
+_known: collections.OrderedDict[Any, tuple[Proof, Program]] = collections.OrderedDict()
+_failures: collections.OrderedDict[Any, str] = collections.OrderedDict()
+
+
+def _key(call: Call, step: Program, rows: Any) -> Any:
+    return step.key and (step.key, call.roles, call.batch, rows)
+
+
+def _memorable(call: Call, step: Program) -> bool:
+    """Say whether a program's key tells all there is to know of it.
+
+    A derivative rule does not show in the key, so one that has any is only recalled where nothing
+    can be differentiated.
+    """
+    traced = any(isinstance(leaf, jax.core.Tracer) for leaf in (*call.leaves, *step.consts))
+    return not (traced and has_custom_rules(step))
+
+
+def _recall(call: Call, step: Program, rows: Any) -> Proven | None:
+    """Return what was proven of the same loop before, with the constants of now."""
+    entry = _known.get(_key(call, step, rows))
+    if entry is None:
+        return None
+    proof, block = entry
+    if fingerprint(block) != block.key:
+        return None  # it holds a NumPy array that has changed since
+    block = dataclasses.replace(block, consts=step.consts, out_tree=step.out_tree)
+    return Proven(proof, step, block)
+
+
+def _remember(call: Call, found: Proven, rows: Any) -> None:
+    key = _key(call, found.step, rows)
+    if key is None:
+        return
+    if not found.proof.independent or found.block is None:
+        _keep(_failures, key, found.proof.reason)
+        return
+    block = dataclasses.replace(found.block, consts=())
+    if block.key is not None:
+        _keep(_known, key, (found.proof, block))
+
+
+def _keep(entries: collections.OrderedDict[Any, Any], key: Any, value: Any) -> None:
+    entries[key] = value
+    if len(entries) > _KEPT:
+        entries.popitem(last=False)

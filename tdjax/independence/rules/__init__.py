@@ -1,0 +1,1 @@
+"""Where each primitive takes the rows."""

@@ -1,0 +1,256 @@
+"""Two traces of a step, on two numbers of rows, read as one program.
+
+One is the loop's own: the step as it sees its batch. The other is what a fold would run. A function
+can look at the size of its batch and do something else; then the traces differ in more than sizes,
+and the proof stops. Where they agree, whatever differs is a multiple of the number of rows, and so
+shows which axes hold rows, without guessing from sizes that happen to be equal.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from tdjax._equation import is_literal, visible_params
+from tdjax.independence.kinds import NotProvenError
+from tdjax.independence.sizes import Size, merge_sizes
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Atom:
+    """An input or output of an equation: the variable of the large trace, with merged sizes."""
+
+    variable: Any
+    shape: tuple
+    dtype: Any
+
+    @property
+    def aval(self) -> Atom:
+        """Stands in for the type of a variable, as the rules read it."""
+        return self
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class LiteralAtom(Atom):
+    """A value that stands in the equation itself."""
+
+    val: Any = None
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Equation:
+    """An equation of both traces.
+
+    Attributes:
+        small: as the loop's step has it; None where that trace has none, because the operation
+            changes nothing there.
+        large: as the fold has it.
+        params: with sizes that go with the rows in place of numbers.
+        sizes: the number of rows in either trace.
+    """
+
+    small: Any
+    large: Any
+    invars: tuple[Atom, ...]
+    outvars: tuple[Atom, ...]
+    params: dict[str, Any]
+    sizes: tuple[Any, Any]
+
+    @property
+    def primitive(self) -> Any:
+        """The operation."""
+        return self.large.primitive
+
+    @property
+    def source_info(self) -> Any:
+        """Where the operation stands in the user's code."""
+        return self.large.source_info
+
+
+class Merged:
+    """A program of both traces; its equations are merged one by one, as they are asked for."""
+
+    def __init__(self, small: Any, large: Any, batch: Any, rows: Any) -> None:
+        self.batch, self.rows = batch, rows
+        consts = getattr(small, "consts", ()), getattr(large, "consts", ())
+        self.small, self.large = getattr(small, "jaxpr", small), getattr(large, "jaxpr", large)
+        self._small_of: dict[Any, Any] = {}
+        if len(consts[0]) != len(consts[1]) or not all(map(same_array, *consts)):
+            raise NotProvenError("closes over arrays that depend on the size of the batch")
+        self.constvars = self._bind(self.small.constvars, self.large.constvars)
+        self.invars = self._bind(self.small.invars, self.large.invars)
+
+    @functools.cached_property
+    def eqns(self) -> list[Equation]:
+        """All equations."""
+        return list(self.equations())
+
+    @property
+    def outvars(self) -> tuple[Atom, ...]:
+        """The outputs, once all equations have been merged."""
+        return self._use(self.small.outvars, self.large.outvars)
+
+    def equations(self) -> Iterator[Equation]:
+        """Yield the equations in order.
+
+        Raises:
+            NotProvenError: at the first where the traces differ in more than the number of rows.
+        """
+        waiting = iter(self.small.eqns)
+        small = next(waiting, None)
+        for large in self.large.eqns:
+            if small is not None and small.primitive is large.primitive:
+                try:
+                    yield self._equation(small, large)
+                    small = next(waiting, None)
+                    continue
+                except NotProvenError:
+                    if not self._is_identity(large):
+                        raise Differs(large, small) from None
+            if not self._is_identity(large):
+                raise Differs(large, small)
+            yield self._identity(large)
+        if small is not None:
+            raise Differs(small, None)
+
+    def _equation(self, small: Any, large: Any) -> Equation:
+        invars = self._use(small.invars, large.invars)
+        ours, theirs = visible_params(small), visible_params(large)
+        # JAX remembers inner programs, with the mesh that was in scope when they were traced first.
+        params = {
+            name: value if name == "ctx_mesh" else self._value(ours[name], value)
+            for name, value in theirs.items()
+        }
+        outvars = self._bind(small.outvars, large.outvars)
+        return Equation(small, large, invars, outvars, params, (self.batch, self.rows))
+
+    def _is_identity(self, large: Any) -> bool:
+        """Say whether an operation changes nothing on a batch of one row.
+
+        Spreading a value over a batch of one leaves it as it is, and is left out when traced.
+        """
+        if self.batch != 1 or large.primitive.name != "broadcast_in_dim" or len(large.invars) != 1:
+            return False
+        (atom,) = large.invars
+        shape = large.outvars[0].aval.shape
+        if is_literal(atom) or tuple(large.params["broadcast_dimensions"]) != (*range(len(shape)),):
+            return False
+        sizes = zip(self._small_of[atom].aval.shape, shape, strict=True)
+        return all(small in (size, 1) for small, size in sizes)
+
+    def _identity(self, large: Any) -> Equation:
+        (atom,), (output,) = large.invars, large.outvars
+        small = self._small_of[atom]
+        self._small_of[output] = small
+        merged = self._atom(small, output)
+        params = dict(large.params, shape=merged.shape)
+        inputs = (self._atom(small, atom),)
+        return Equation(None, large, inputs, (merged,), params, (self.batch, self.rows))
+
+    def _bind(self, small: Sequence[Any], large: Sequence[Any]) -> tuple[Atom, ...]:
+        if len(small) != len(large):
+            raise NotProvenError("has another form for another size of the batch")
+        self._small_of.update(zip(large, small, strict=True))
+        return tuple(map(self._atom, small, large))
+
+    def _use(self, small: Sequence[Any], large: Sequence[Any]) -> tuple[Atom, ...]:
+        if len(small) != len(large):
+            raise NotProvenError("has another form for another size of the batch")
+        return tuple(map(self._used, small, large))
+
+    def _used(self, small: Any, large: Any) -> Atom:
+        if is_literal(small) != is_literal(large):
+            raise NotProvenError("depends on the size of the batch")
+        if is_literal(large):
+            if not same_array(small.val, large.val):
+                raise NotProvenError("depends on the number of rows, which a fold changes")
+            return LiteralAtom(None, tuple(large.aval.shape), large.aval.dtype, large.val)
+        if self._small_of[large] is not small:
+            raise NotProvenError("has other inputs for another size of the batch")
+        return self._atom(small, large)
+
+    def _atom(self, small: Any, large: Any) -> Atom:
+        ours, theirs = small.aval, large.aval
+        if len(ours.shape) != len(theirs.shape) or ours.dtype != theirs.dtype:
+            raise NotProvenError("has another type for another size of the batch")
+        return Atom(large, self._shape(ours.shape, theirs.shape), theirs.dtype)
+
+    def _shape(self, small: tuple, large: tuple) -> tuple:
+        if small == large:
+            return large
+        return tuple(
+            merge_sizes(ours, theirs, self.batch, self.rows)
+            for ours, theirs in zip(small, large, strict=True)
+        )
+
+    def _value(self, small: Any, large: Any) -> Any:
+        """Return a parameter of both traces, sizes merged, programs merged."""
+        if hasattr(large, "eqns"):
+            return Merged(small, large, self.batch, self.rows)
+        if small is large:
+            return large
+        if isinstance(large, (tuple, list)) and type(small) is type(large):
+            if len(small) != len(large):
+                raise NotProvenError("has another form for another size of the batch")
+            merged = map(self._value, small, large)
+            return type(large)(merged) if type(large) in (tuple, list) else type(large)(*merged)
+        if isinstance(large, (np.ndarray, np.generic, jax.Array)):
+            if not same_array(small, large):
+                raise NotProvenError("depends on the size of the batch")
+            return large
+        if _is_size(small) and _is_size(large):
+            return merge_sizes(small, large, self.batch, self.rows)
+        if small != large:
+            raise NotProvenError("depends on the size of the batch")
+        return large
+
+
+class Differs(NotProvenError):
+    """The traces part ways; carries the equation where they do."""
+
+    def __init__(self, eqn: Any, other: Any) -> None:
+        self.eqn = eqn
+        instead = f" (there, `{other.primitive.name}`)" if other is not None else ""
+        same = other is not None and other.primitive is eqn.primitive
+        super().__init__(
+            "depends on the number of rows, which a fold changes"
+            if same
+            else f"does not occur in this place for a batch of another size{instead}"
+        )
+
+
+def _is_size(value: Any) -> bool:
+    return (isinstance(value, int) and not isinstance(value, bool)) or hasattr(value, "get_vars")
+
+
+def same_array(first: Any, second: Any) -> bool:
+    """Say whether two constants are one array, or known to hold the same."""
+    if first is second:
+        return True
+    if isinstance(first, jax.core.Tracer) or isinstance(second, jax.core.Tracer):
+        return False
+    if getattr(first, "shape", ()) != getattr(second, "shape", ()):
+        return False
+    if jax.dtypes.issubdtype(getattr(first, "dtype", np.float32), jax.dtypes.extended):
+        return False
+    ours, theirs = np.asarray(first), np.asarray(second)
+    return ours.dtype == theirs.dtype and ours.tobytes() == theirs.tobytes()
+
+
+def goes_with_rows(value: Any) -> bool:
+    """Say whether the number of rows stands anywhere in a parameter or a program."""
+    if isinstance(value, Merged):
+        atoms = (*value.constvars, *value.invars, *(a for eqn in value.eqns for a in eqn.outvars))
+        return any(goes_with_rows(atom.shape) for atom in atoms) or any(
+            goes_with_rows(eqn.params) for eqn in value.eqns
+        )
+    if isinstance(value, dict):
+        return any(map(goes_with_rows, value.values()))
+    if isinstance(value, (tuple, list)):
+        return any(map(goes_with_rows, value))
+    return isinstance(value, Size)

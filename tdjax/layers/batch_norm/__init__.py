@@ -1,0 +1,1 @@
+"""Batch statistics over real rows, over time and over a mesh."""

@@ -1,0 +1,185 @@
+"""An NNX module as a pure function: split, merged inside the step, split again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import jax
+from flax import nnx
+
+from tdjax.layers.batch_norm.nnx import normalising_with
+from tdjax.layers.layer import Layer, Role, Statistics
+from tdjax.layers.noise.step_keys import typed
+from tdjax.layers.signature import without_self
+
+Path = tuple[Any, ...]
+
+
+class NnxLayer(Layer):
+    """One call of `function(module, ...)`; see `Layer`.
+
+    Graph nodes among the keyword arguments (`rngs=`) are taken apart and written back as well.
+    """
+
+    def __init__(
+        self,
+        module: nnx.Module,
+        function: Callable[..., Any],
+        kwargs: dict[str, Any],
+        summed: tuple,
+    ) -> None:
+        self._nodes = {"layer": module, **_graph_nodes(kwargs)}
+        self._function = function
+        self._summed = tuple(_variable_type(item) for item in summed)
+        self._types: dict[str, type] = {}
+        self._graph, state = nnx.split(self._nodes)
+        if any(_is_reference(held) for _, held in nnx.to_flat_state(state)):
+            values = nnx.with_vars(self._nodes, ref=False, hijax=False, allow_duplicates=True)
+            self._graph, state = nnx.split(values)
+        if self._summed:
+            afresh = nnx.merge(self._graph, state)  # sums start from nothing and are added later
+            nnx.pop(afresh, lambda path, value: self._is_summed(value) and _is_attribute(path))
+            self._graph, state = nnx.split(afresh)
+        self._entering = nnx.to_flat_state(state)
+        held = self._leaves(self._entering)
+        self.variables, self.keys = {}, {}
+        for name, value in held.items():
+            if issubclass(self._types[name], nnx.RngKey):
+                self.keys[name] = typed(value)
+            else:
+                self.variables[name] = value
+        self.title = type(module).__name__
+        self.function = without_self(function)
+        inert = (nnx.Param, nnx.RngState, nnx.Intermediate)
+        self.may_write = any(not issubclass(self._types[name], inert) for name in self.variables)
+        self._leaving: Any = ()
+
+    def _is_summed(self, value: Any) -> bool:
+        return isinstance(value, nnx.Variable) and type(value) in self._summed
+
+    def _leaves(self, flat: Any) -> dict[str, Any]:
+        """Return the arrays of a flat state by name, and remember of which type they are."""
+        leaves = {}
+        for path, held in flat:
+            for name, leaf in _parts(path, _raw(held))[0]:
+                leaves[name] = leaf
+                self._types[name] = type(held)
+        return leaves
+
+    def role(self, name: str) -> Role:
+        """Return what a variable means over time."""
+        kind = self._types[name]
+        if issubclass(kind, nnx.BatchStat):
+            return "statistic"
+        if issubclass(kind, nnx.RngState):
+            return "counter"
+        if issubclass(kind, nnx.Perturbation):
+            return "perturbation"
+        sown = issubclass(kind, nnx.Intermediate) or kind in self._summed
+        return "sown" if sown else "state"
+
+    def summed(self, name: str) -> bool:
+        """Say whether the variable is of one of the types to be added up."""
+        return self._types[name] in self._summed
+
+    def __call__(
+        self,
+        variables: dict[str, Any],
+        keys: dict[str, Any],
+        args: tuple,
+        kwargs: dict[str, Any],
+        statistics: Statistics | None,
+    ) -> tuple[Any, dict[str, Any]]:
+        """Merge a copy of the module from these variables and keys, and call it."""
+        known = {**variables, **keys}
+        entering = []
+        for path, held in self._entering:
+            named, tree = _parts(path, _raw(held))
+            values = [known.get(name, leaf) for name, leaf in named]
+            entering.append((path, _replaced(held, jax.tree.unflatten(tree, values))))
+        nodes = nnx.merge(self._graph, nnx.from_flat_state(entering))
+        module = nodes.pop("layer")
+        with normalising_with(module, statistics):
+            output = self._function(module, *args, **{**kwargs, **nodes})
+        _, state = nnx.split({"layer": module, **nodes})
+        self._leaving = nnx.to_flat_state(state)
+        after = self._leaves(self._leaving)
+        self._check_made(name for name in after if name not in known)
+        return output, {name: value for name, value in after.items() if name not in keys}
+
+    def _check_made(self, names: Iterable[str]) -> None:
+        """Raise ValueError for new state, which no step could hand to another."""
+        for name in names:
+            kind = self._types[name]
+            state = (nnx.Param, nnx.BatchStat, nnx.Cache, nnx.RngState)
+            bare = not issubclass(kind, nnx.Variable)
+            if bare or issubclass(kind, state):
+                raise ValueError(
+                    f"{self.title} makes {name} ({'an array' if bare else kind.__name__}) while it "
+                    f"is called over time; state must be there before. Make it in __init__, or "
+                    f"call the layer on one step first; what every step makes anew is an "
+                    f"nnx.Intermediate."
+                )
+
+    def publish(self, written: dict[str, Any]) -> None:
+        """Write new values back into the module."""
+        held = nnx.to_flat_state(nnx.state(self._nodes))
+        before = dict(held)
+        now = self._leaves(held)
+        for name in written:
+            if self.summed(name) and name in now:
+                written[name] = written[name] + now[name]
+        leaving = []
+        for path, made in self._leaving:
+            named, tree = _parts(path, _raw(made))
+            names = [name for name, _ in named]
+            if not any(name in written for name in names):
+                continue
+            value = jax.tree.unflatten(tree, [written.get(name, now.get(name)) for name in names])
+            old = before.get(path, made)
+            if isinstance(old, nnx.Variable) and old.ref:
+                old.get_raw_value()[...] = value
+            else:
+                leaving.append((path, _replaced(old, value)))
+        if leaving:
+            nnx.update(self._nodes, nnx.from_flat_state(leaving))
+
+
+def _is_attribute(path: Path) -> bool:
+    return "__captures__" not in path
+
+
+def _graph_nodes(kwargs: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in kwargs.items() if isinstance(value, nnx.Pytree)}
+
+
+def _is_reference(held: Any) -> bool:
+    """Say whether a variable is a mutable array of JAX itself, or a type of its own."""
+    return isinstance(held, nnx.Variable) and (held.ref or held.hijax)
+
+
+def _raw(held: Any) -> Any:
+    """Return what a variable holds, before its hooks; a module may hold bare arrays as well."""
+    return held.get_raw_value() if isinstance(held, nnx.Variable) else held
+
+
+def _replaced(held: Any, value: Any) -> Any:
+    return held.replace(value) if isinstance(held, nnx.Variable) else value
+
+
+def _parts(path: Path, value: Any) -> tuple[list[tuple[str, Any]], Any]:
+    """Return the arrays of a variable's value, which may be a pytree, with their names."""
+    flat, tree = jax.tree_util.tree_flatten_with_path(value)
+    root = "/".join(str(key) for key in path[1:] if path[0] == "layer") or "/".join(map(str, path))
+    return [(root + jax.tree_util.keystr(inside), leaf) for inside, leaf in flat], tree
+
+
+def _variable_type(item: Any) -> type:
+    if isinstance(item, type) and issubclass(item, nnx.Variable):
+        return item
+    if isinstance(item, str):
+        return nnx.variable_type_from_name(item, allow_register=True)
+    raise TypeError(
+        f"sum_collections holds {item!r}; it must hold types of nnx.Variable or their names."
+    )

@@ -1,0 +1,1 @@
+"""A key for every step, and folded noise with the bits of each step."""

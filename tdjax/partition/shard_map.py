@@ -1,0 +1,100 @@
+"""Hands every device its own block, with `jax.shard_map`, on meshes of any kind."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+from jax.sharding import NamedSharding, PartitionSpec
+
+from tdjax._call import Program
+from tdjax._equation import open_program
+from tdjax.partition.placement import Placement
+from tdjax.strategies.rows.compiled_once import execute
+
+
+def spread(
+    where: Placement,
+    block: Callable[[list[Any]], tuple[Any, list[PartitionSpec]]],
+    operands: list[Any],
+    specs: Sequence[PartitionSpec],
+) -> Any:
+    """Return what `block` returns for every device's block of the operands, put together.
+
+    Args:
+        where: the mesh, and the axes of it that are taken apart.
+        block: takes the blocks of the operands; returns a pytree, and how each of its leaves lies.
+        operands: arrays.
+        specs: how each of them lies.
+    """
+    trees: list[Any] = []
+
+    def function(operands: list[Any]) -> Any:
+        # How outputs lie is known when the block has been traced. JAX reads it after that.
+        found: list[PartitionSpec] = []
+
+        def body(operands: list[Any]) -> list[Any]:
+            output, lying = block(operands)
+            flat, tree = jax.tree.flatten(output)
+            found.extend(lying)
+            trees.append(tree)
+            return flat
+
+        def mapped(operands: list[Any]) -> list[Any]:
+            return jax.shard_map(
+                body,
+                mesh=jax.sharding.get_abstract_mesh() if where.others else where.mesh,
+                in_specs=(list(specs),),
+                out_specs=found,
+                axis_names=set(where.names),
+                # The check refuses a scan over zeros, in any recurrent cell.
+                check_vma=False,
+            )(operands)
+
+        if where.others:
+            with jax.sharding.use_abstract_mesh(where.mesh.abstract_mesh):
+                automatic = jax.sharding.auto_axes(mapped, axes=where.others, out_sharding=found)
+                flat = automatic(operands)
+        else:
+            flat = mapped(operands)
+        return jax.tree.unflatten(trees[-1], flat)
+
+    if where.explicit:
+        operands = [_laid_out(x, spec, where) for x, spec in zip(operands, specs, strict=True)]
+    if any(isinstance(operand, jax.core.Tracer) for operand in operands):
+        return jax.jit(function)(operands)
+    return _remembered(function, operands)
+
+
+def _remembered(function: Callable[[list[Any]], Any], operands: list[Any]) -> Any:
+    """Call a function on concrete arrays; what computes the same is compiled once."""
+    closed, outputs = jax.make_jaxpr(function, return_shape=True)(operands)
+    avals, tree = jax.tree.flatten(outputs)
+    program = Program(None, open_program(closed), tuple(closed.consts), tree, tuple(avals))
+    bare = dataclasses.replace(program, consts=())
+    if any(isinstance(const, jax.core.Tracer) for const in program.consts):
+        return jax.tree.unflatten(tree, jax.jit(bare)(program.consts, operands))
+    flat = execute(lambda: program.key, bare, program.consts, operands)
+    return jax.tree.unflatten(tree, flat)
+
+
+def _laid_out(array: Any, spec: PartitionSpec, where: Placement) -> Any:
+    """Return an array that lies as `spec` says, and over other mesh axes as it did."""
+    sharding = jax.typeof(array).sharding
+    known = sharding.spec if not sharding.mesh.empty else ()
+    entries = []
+    for axis, entry in enumerate(spec):
+        held = known[axis] if axis < len(known) else None
+        others = [name for name in _tuple(held) if name not in where.names]
+        names = (*_tuple(entry), *others)
+        entries.append(names if len(names) > 1 else next(iter(names), None))
+    wanted = PartitionSpec(*entries)
+    if not sharding.mesh.empty and PartitionSpec(*known) == wanted:
+        return array
+    return jax.sharding.reshard(array, NamedSharding(where.mesh, wanted))
+
+
+def _tuple(entry: Any) -> tuple:
+    return () if entry is None else entry if isinstance(entry, tuple) else (entry,)

@@ -1,0 +1,1 @@
+"""How `auto` chooses: candidates, predictions, what was measured, and the decision."""

@@ -1,0 +1,1 @@
+"""Convolutions in forms that are fast inside loops and blocks on a CPU."""

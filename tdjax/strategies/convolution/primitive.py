@@ -1,0 +1,91 @@
+"""A convolution that is fast on a CPU: in a loop, in a branch, and in its gradient.
+
+XLA for CPUs brings a convolution into the one form that its fast kernel takes, but only outside of
+loops and branches, and the gradient for a kernel, which contracts over the batch, never has that
+form. So the programs that tdjax takes apart get a convolution of their own. It has the parameters
+and the meaning of JAX's, and so have its derivatives; on a CPU it is computed in the forms of
+`_convolution_forms`, on other devices as JAX's own.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+from jax import lax
+from jax.extend.core import Primitive
+from jax.interpreters import ad, batching, mlir
+
+from tdjax.strategies.convolution.forms import convolution, kernel_gradient, takes_places
+
+_PLAIN = lax.conv_general_dilated_p
+
+conv_p = Primitive("tdjax_conv_general_dilated")
+"""A convolution with the parameters of `jax.lax.conv_general_dilated_p`."""
+
+
+def replaced(jaxpr: Any) -> Any:
+    """Return a jaxpr, or a closed one, with every convolution in it replaced, however deep."""
+    if hasattr(jaxpr, "jaxpr") and type(jaxpr.jaxpr) is not type(jaxpr):  # before jax 0.12
+        return jaxpr.replace(jaxpr=replaced(jaxpr.jaxpr))
+    return jaxpr.replace(eqns=[_replaced_equation(eqn) for eqn in jaxpr.eqns])
+
+
+def _replaced_equation(eqn: Any) -> Any:
+    if eqn.primitive is _PLAIN:
+        return eqn.replace(primitive=conv_p)
+    return eqn.replace(params={name: _replaced_param(value) for name, value in eqn.params.items()})
+
+
+def _replaced_param(value: Any) -> Any:
+    if isinstance(value, (tuple, list)) and any(hasattr(inner, "eqns") for inner in value):
+        return type(value)(_replaced_param(inner) for inner in value)
+    return replaced(value) if hasattr(value, "eqns") else value
+
+
+def _by_ours(function: Callable[..., Any], *args: Any) -> Any:
+    """Return `function(*args)`, its convolutions replaced."""
+    closed = replaced(jax.make_jaxpr(function)(*args))
+    (output,) = jax.core.eval_jaxpr(closed.jaxpr, closed.consts, *args)
+    return output
+
+
+def _plain(lhs: Any, rhs: Any, **params: Any) -> Any:
+    return _PLAIN.bind(lhs, rhs, **params)
+
+
+def _transpose_lhs(cotangent: Any, lhs: Any, rhs: Any, **params: Any) -> Any:
+    def pulled_back(cotangent: Any, rhs: Any) -> Any:
+        convolve = functools.partial(_plain, rhs=rhs, **params)
+        return jax.linear_transpose(convolve, lhs.aval)(cotangent)[0]
+
+    return _by_ours(pulled_back, cotangent, rhs)
+
+
+def _transpose_rhs(cotangent: Any, lhs: Any, rhs: Any, **params: Any) -> Any:
+    def pulled_back(cotangent: Any, lhs: Any) -> Any:
+        convolve = functools.partial(_plain, lhs, **params)
+        return jax.linear_transpose(convolve, rhs.aval)(cotangent)[0]
+
+    def on_cpu(cotangent: Any, lhs: Any) -> Any:
+        return kernel_gradient(cotangent, lhs, rhs.aval, **params)
+
+    if not takes_places(cotangent, lhs, rhs.aval, **params):
+        return _by_ours(pulled_back, cotangent, lhs)
+    forms = functools.partial(lax.platform_dependent, cpu=on_cpu, default=pulled_back)
+    return _by_ours(forms, cotangent, lhs)
+
+
+def _batch(args: Sequence[Any], axes: Sequence[Any], **params: Any) -> tuple[Any, int]:
+    mapped = jax.vmap(functools.partial(_plain, **params), tuple(axes))
+    return _by_ours(mapped, *args), 0
+
+
+conv_p.def_impl(_plain)
+conv_p.def_effectful_abstract_eval(_PLAIN.abstract_eval)
+ad.defbilinear(conv_p, _transpose_lhs, _transpose_rhs)
+batching.primitive_batchers[conv_p] = _batch
+mlir.register_lowering(conv_p, mlir.lower_fun(_plain, multiple_results=False))
+mlir.register_lowering(conv_p, mlir.lower_fun(convolution, multiple_results=False), platform="cpu")

@@ -1,0 +1,1 @@
+"""A loop over blocks of real rows, with derivatives of its own."""

@@ -1,0 +1,235 @@
+"""A loop over rows in two: the forward pass, and the linear map of what moves.
+
+A block is linearised once, when it is traced. Then it is seen what the linear map needs of the
+forward pass: shared arrays and rows of operands are simply taken again, what depends on shared
+arrays alone is computed once, and the rest is stacked, an entry a block. Stacked are results of
+contractions and the like; what follows from them elementwise is computed again, which is faster
+than to write it to memory and to read it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from tdjax._equation import bind, is_literal
+from tdjax.strategies.row_loop.loop import Input, Kind, Loop, Output, Phase
+
+_KEPT = frozenset(
+    ("dot_general", "conv_general_dilated", "tdjax_conv_general_dilated", "ragged_dot_general")
+    + ("scan", "while", "cond", "tdjax_row_loop", "sort", "top_k", "gather", "cholesky")
+    + ("triangular_solve", "eigh", "svd", "lu", "qr", "random_bits", "threefry2x32")
+    + ("rng_bit_generator",)
+)
+
+Linear = Callable[[Sequence[Any]], tuple[Loop, list[Any], list[int]]]
+
+
+class Distinct:
+    """A list of arrays, each once."""
+
+    def __init__(self) -> None:
+        self.values: list[Any] = []
+
+    def place(self, value: Any) -> int:
+        """Return where an array is, appended if it is new."""
+        for index, known in enumerate(self.values):
+            if known is value:
+                return index
+        self.values.append(value)
+        return len(self.values) - 1
+
+
+def linearized(
+    loop: Loop, operands: Sequence[Any], tangents: Mapping[int, Any]
+) -> tuple[Loop, Linear]:
+    """Return the forward pass and its linear map.
+
+    Args:
+        loop: what is differentiated.
+        operands: its operands.
+        tangents: those of the operands that move.
+
+    Returns:
+        A loop over the same operands, whose first outputs are those of `loop`; and a function that
+        takes what it returns, and gives the loop of tangents, its operands, and which outputs they
+        are the tangents of.
+    """
+    outputs = list(loop.outputs)
+    halves = [_halve(phase, operands, set(tangents), outputs) for phase in loop.phases]
+    forward = Loop(tuple(half.forward for half in halves), tuple(outputs), loop.spread)
+
+    def linear(results: Sequence[Any]) -> tuple[Loop, list[Any], list[int]]:
+        moved = sorted({place for half in halves for place in half.moved})
+        found = Distinct()
+        phases = tuple(half.linear(operands, tangents, results, moved, found) for half in halves)
+        made = Loop(phases, tuple(loop.outputs[place] for place in moved), loop.spread)
+        return made, found.values, moved
+
+    return forward, linear
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Half:
+    """A phase and its linear map.
+
+    Attributes:
+        phase: the phase.
+        forward: it, giving what the map needs as well.
+        needed: what the map needs: what a block takes of an operand, an array that is computed
+            once, or the output of the forward pass where it is stacked.
+        moving: the inputs that it is a map of.
+        tree: makes the map of what it needs.
+        moved: the outputs of the loop that it gives tangents of.
+    """
+
+    phase: Phase
+    forward: Phase
+    needed: tuple[Any, ...] = ()
+    moving: tuple[Input, ...] = ()
+    tree: Any = None
+    moved: tuple[int, ...] = ()
+
+    def linear(
+        self,
+        operands: Sequence[Any],
+        tangents: Mapping[int, Any],
+        results: Sequence[Any],
+        outputs: Sequence[int],
+        found: Distinct,
+    ) -> Phase:
+        """Return the phase of tangents; `outputs` are those of its loop."""
+        if not self.moving:
+            return self.phase.idle()
+        inputs = []
+        for each in self.needed:
+            if isinstance(each, Input):
+                place = found.place(operands[each.operand])
+                inputs.append(dataclasses.replace(each, operand=place))
+            elif isinstance(each, int):
+                inputs.append(Input(found.place(results[each]), Kind.STACKED))
+            else:
+                inputs.append(Input(found.place(each), Kind.SHARED))
+        for each in self.moving:
+            place = found.place(tangents[each.operand])
+            inputs.append(Input(place, each.kind, zeroed=each.kind.has_rows))
+
+        def function(values: Sequence[Any]) -> list[Any]:
+            count = len(self.needed)
+            return list(jax.tree.unflatten(self.tree, values[:count])(*values[count:]))
+
+        places = tuple(outputs.index(place) for place in self.moved)
+        return dataclasses.replace(
+            self.phase, function=function, inputs=tuple(inputs), outputs=places
+        )
+
+
+def _halve(phase: Phase, operands: Sequence[Any], moving: set[int], outputs: list[Output]) -> _Half:
+    """Return a phase and its linear map; appended to `outputs` is what is stacked for it."""
+    chosen = [k for k, each in enumerate(phase.inputs) if each.operand in moving]
+    if not chosen or not phase.outputs:
+        return _Half(phase, phase)
+    specs = [phase.taken(each, operands[each.operand]) for each in phase.inputs]
+    closed, tree, exact = _trace(phase, chosen, specs)
+    jaxpr = getattr(closed, "jaxpr", closed)
+    varying = _varying(jaxpr, phase.inputs)
+    taken = dict(zip(jaxpr.invars, phase.inputs, strict=True))
+    needed: list[Any] = []
+    stacked: dict[Any, int] = {}
+    for atom in jaxpr.outvars[len(phase.outputs) :]:
+        if not is_literal(atom) and atom in taken:
+            needed.append(taken[atom])
+        elif is_literal(atom) or atom not in varying:
+            needed.append(_once(closed, atom, phase, operands))
+        else:
+            if atom not in stacked:
+                stacked[atom] = len(outputs)
+                outputs.append(phase.stacked(atom.aval))
+            needed.append(stacked[atom])
+    kept = [*jaxpr.outvars[: len(phase.outputs)], *stacked]
+    forward = dataclasses.replace(
+        phase,
+        function=_evaluator(closed, kept),
+        outputs=(*phase.outputs, *stacked.values()),
+    )
+    moved = tuple(phase.outputs[k] for k in exact)
+    inputs = tuple(phase.inputs[k] for k in chosen)
+    return _Half(phase, forward, tuple(needed), inputs, tree, moved)
+
+
+def _trace(phase: Phase, chosen: Sequence[int], specs: Sequence[Any]) -> tuple[Any, Any, list[int]]:
+    """Return a trace that gives the outputs of a block and what its linear map needs.
+
+    With it come what makes the map of that, and which outputs it maps to.
+    """
+    trees: list[Any] = []
+    exact: list[int] = []
+
+    def forward(*values: Any) -> tuple[list[Any], list[Any]]:
+        def block(*moved: Any) -> tuple[list[Any], list[Any]]:
+            merged = {**dict(enumerate(values)), **dict(zip(chosen, moved, strict=True))}
+            outputs = list(phase.function([merged[k] for k in range(len(values))]))
+            exact[:] = [k for k, y in enumerate(outputs) if jnp.issubdtype(y.dtype, jnp.inexact)]
+            return [outputs[k] for k in exact], outputs
+
+        # Inside a loop nothing can be merged with the forward pass.
+        kept = jax.checkpoint(block, policy=_worth_keeping, prevent_cse=False)
+        _, linear, outputs = jax.linearize(kept, *(values[k] for k in chosen), has_aux=True)
+        needed, tree = jax.tree.flatten(linear)
+        trees.append(tree)
+        return outputs, needed
+
+    closed = jax.make_jaxpr(forward)(*specs)
+    return closed, trees[0], exact
+
+
+def _worth_keeping(primitive: Any, *inputs: Any, **_: Any) -> bool:
+    # jax.checkpoint rounds what it keeps, and cannot round complex numbers.
+    exact = not any(jnp.issubdtype(each.dtype, jnp.complexfloating) for each in inputs)
+    return exact and primitive.name in _KEPT
+
+
+def _varying(jaxpr: Any, inputs: Sequence[Input]) -> set[Any]:
+    """Return the variables that depend on what differs between blocks."""
+    given = zip(jaxpr.invars, inputs, strict=True)
+    found = {variable for variable, each in given if each.kind is not Kind.SHARED}
+    for eqn in jaxpr.eqns:
+        if any(not is_literal(atom) and atom in found for atom in eqn.invars):
+            found.update(eqn.outvars)
+    return found
+
+
+def _once(closed: Any, atom: Any, phase: Phase, operands: Sequence[Any]) -> Any:
+    """Return the value of what depends on shared arrays alone."""
+    values = [operands[each.operand] if each.kind is Kind.SHARED else None for each in phase.inputs]
+    (value,) = _evaluator(closed, [atom])(values)
+    return jnp.asarray(value)
+
+
+def _evaluator(closed: Any, outvars: Sequence[Any]) -> Callable[[Sequence[Any]], list[Any]]:
+    """Return a function that evaluates some variables of a trace, and what they need alone."""
+    jaxpr, consts = getattr(closed, "jaxpr", closed), closed.consts
+    needed = {atom for atom in outvars if not is_literal(atom)}
+    eqns = []
+    for eqn in reversed(jaxpr.eqns):
+        if eqn.effects or not needed.isdisjoint(eqn.outvars):
+            needed.update(atom for atom in eqn.invars if not is_literal(atom))
+            eqns.append(eqn)
+    variables = [*jaxpr.constvars, *jaxpr.invars]
+
+    def evaluate(values: Sequence[Any]) -> list[Any]:
+        known = dict(zip(variables, (*consts, *values), strict=True))
+
+        def read(atom: Any) -> Any:
+            return atom.val if is_literal(atom) else known[atom]
+
+        for eqn in eqns[::-1]:
+            outputs = bind(eqn, [read(atom) for atom in eqn.invars])
+            known.update(zip(eqn.outvars, outputs, strict=True))
+        return [read(atom) for atom in outvars]
+
+    return evaluate

@@ -1,0 +1,158 @@
+"""The computation of packed steps: the rows that a mask keeps, in blocks, and steps out."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from tdjax._call import Call, Program
+from tdjax.independence import Proof, Rows
+from tdjax.strategies.row_loop.loop import Input, Kind, Loop, Output, Phase
+from tdjax.strategies.row_loop.primitive import run
+from tdjax.strategies.rows.layout import fold_leaf, rows_first, time_leads
+from tdjax.strategies.rows.outputs import check_stacked, evaluate, has_steps, once_a_step, stack
+from tdjax.strategies.rows.padding import fill, real_steps, zero
+
+_KINDS = {"rows": Kind.ROWS, "spread": Kind.SPREAD, "step": Kind.SHARED, "shared": Kind.SHARED}
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Packing:
+    """A call, and traces of its step on the rows of a block: a large one, perhaps a small one.
+
+    Rows are taken in large blocks as long as they fill more than half of one; what is left is taken
+    in small ones.
+    """
+
+    call: Call
+    programs: tuple[Program, ...]
+    proof: Proof
+
+    def __post_init__(self) -> None:
+        check_stacked(self.call, self.programs[0], self.proof)
+
+    def __call__(self, consts: list[Any], leaves: list[Any], mask: Any) -> list[Any]:
+        """Return the outputs, steps stacked, masked ones zero."""
+        call, proof, real = self.call, self.proof, real_steps(mask)
+        program = self.programs[0]
+        once: list[Any] = [None] * len(proof.outputs)
+        found: list[Any] = []
+        if has_steps(call, proof):
+            filled = fill(call, real, consts, leaves)
+            once, found = once_a_step(call, program, proof, *filled)
+        with jax.named_scope("tdjax.packed"):
+            computed = iter(self._on_rows(consts, leaves, found, real))
+        stacked = []
+        for value, kind, axis in zip(once, proof.outputs, program.out_axes(call), strict=True):
+            if isinstance(kind, Rows):
+                stacked.append(stack(next(computed), kind, axis, call))
+            else:
+                stacked.append(zero(stack(value, kind, axis, call), axis, None, real))
+        return stacked
+
+    def _on_rows(
+        self, consts: list[Any], leaves: list[Any], found: list[Any], real: Any
+    ) -> list[Any]:
+        """Return the outputs that have rows, those leading."""
+        call, lead, rows = self.call, time_leads(self.call), self.call.batch * self.call.time
+        folded = [
+            fold_leaf(leaf, call.time_axis(index), call) if role == "rows" else leaf
+            for index, (leaf, role) in enumerate(zip(leaves, call.roles, strict=True))
+        ]
+        operands = [*map(jnp.asarray, consts), *folded, *found]
+        kinds = [Kind.SHARED] * len(consts) + [_KINDS[role] for role in call.roles]
+        kinds += [Kind.ROWS] * len(found)
+        inputs = tuple(Input(index, kind) for index, kind in enumerate(kinds))
+        outputs = self._row_outputs(rows)
+        types = [jax.typeof(operand) for operand in operands]
+        phases = tuple(
+            Phase(
+                program.rows,
+                capacity,
+                self._function(program, types, len(consts), len(leaves)),
+                inputs,
+                tuple(range(len(outputs))),
+            )
+            for program, capacity in self._sizes(rows)
+        )
+        loop = Loop(
+            phases,
+            tuple(Output(Kind.ROWS, jax.eval_shape(_bits, aval)) for aval in outputs),
+            (lambda index: index % call.batch) if lead else (lambda index: index // call.time),
+        )
+        plan, order = self._plan((real.T if lead else real).reshape(-1), rows)
+        results = run(loop, plan, order, [_bits(operand) for operand in operands])
+        return [_as(value, aval) for value, aval in zip(results, outputs, strict=True)]
+
+    def _function(
+        self, program: Program, types: Sequence[Any], consts: int, leaves: int
+    ) -> Callable[[Sequence[Any]], list[Any]]:
+        """Return what computes a block."""
+        first, last = consts, consts + leaves
+
+        def function(values: Sequence[Any]) -> list[Any]:
+            given = [_as(value, aval) for value, aval in zip(values, types, strict=True)]
+            parts = given[:first], given[first:last], given[last:]
+            outputs = evaluate(self.call, program, self.proof, *parts)
+            return [
+                _bits(rows_first(value, kind))
+                for value, kind in zip(outputs, self.proof.outputs, strict=True)
+                if isinstance(kind, Rows)
+            ]
+
+        return function
+
+    def _row_outputs(self, rows: Any) -> list[Any]:
+        """Return the shapes and types of outputs that have rows, for all of them."""
+        avals = []
+        for aval, kind in zip(self.programs[0].out_avals, self.proof.outputs, strict=True):
+            if isinstance(kind, Rows):
+                block = jax.eval_shape(functools.partial(rows_first, rows=kind), aval)
+                avals.append(jax.ShapeDtypeStruct((rows, *block.shape[1:]), block.dtype))
+        return avals
+
+    def _sizes(self, rows: Any) -> list[tuple[Program, Any]]:
+        """Return each program with how many blocks of it there can be."""
+        large, *others = self.programs
+        found = [(large, -(-rows // large.rows))]
+        return found + [(small, -(-(large.rows // 2) // small.rows)) for small in others]
+
+    def _plan(self, real: Any, rows: Any) -> tuple[Any, Any]:
+        """Return the plan and the order of a loop over the rows that are real."""
+        count = real.sum(dtype=jnp.int32)
+        block = self.programs[0].rows
+        numbers = jnp.arange(rows, dtype=jnp.int32)
+        place = jnp.where(real, jnp.cumsum(real, dtype=jnp.int32) - 1, jnp.int32(rows))
+        order = jnp.zeros(rows + block, jnp.int32)
+        order = order.at[place].set(numbers, mode="drop", unique_indices=True)
+        order = jnp.where(jnp.arange(rows + block, dtype=jnp.int32) < count, order, order[0])
+        least = 0 if len(self.programs) == 1 else block // 2
+        turns = count // block
+        turns = turns + (count - turns * block > least).astype(jnp.int32)
+        plan = [count, jnp.int32(0), turns]
+        for small in self.programs[1:]:
+            left = jnp.maximum(count - turns * block, 0)
+            plan += [turns * block, -(-left // small.rows)]
+        return jnp.stack(plan), order
+
+
+def _bits(value: Any) -> Any:
+    """Return an array as it is, and of keys their bits."""
+    is_key = jnp.issubdtype(value.dtype, jax.dtypes.prng_key)
+    return jax.random.key_data(value) if is_key else value
+
+
+def _as(value: Any, aval: Any) -> Any:
+    """Return keys of their bits, where the type says that they are keys."""
+    if not jnp.issubdtype(aval.dtype, jax.dtypes.prng_key):
+        return value
+    impls: list[Any] = []
+    # Only an array tells what kind of key it is, not its type.
+    like = jax.ShapeDtypeStruct(aval.shape, aval.dtype)
+    jax.eval_shape(lambda key: impls.append(jax.random.key_impl(key)), like)
+    return jax.random.wrap_key_data(value, impl=impls[0])

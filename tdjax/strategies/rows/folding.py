@@ -1,0 +1,90 @@
+"""The computation of a fold: rows in, in blocks or whole, and steps out."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from tdjax._call import Call, Program
+from tdjax.independence import STEP, Kind, Proof, Rows
+from tdjax.strategies.rows.blocks import in_blocks
+from tdjax.strategies.rows.layout import fold_leaf, rows_first
+from tdjax.strategies.rows.outputs import check_stacked, evaluate, once_a_step, stack
+from tdjax.strategies.rows.padding import fill, real_steps, zero
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Folding:
+    """A call, the trace of its step on `block` rows, and how to run it on all `rows`."""
+
+    call: Call
+    program: Program
+    proof: Proof
+    rows: Any
+    block: Any
+    unroll: bool | int
+    remat: bool
+
+    def __post_init__(self) -> None:
+        check_stacked(self.call, self.program, self.proof)
+
+    def __call__(self, consts: list[Any], leaves: list[Any], mask: Any) -> list[Any]:
+        """Return the outputs, steps stacked, masked ones zero if they are to be."""
+        call, outputs = self.call, self.proof.outputs
+        zeroed = mask is not None and call.masked_output == "zero"
+        real = real_steps(mask) if zeroed else None
+        if zeroed and self.proof.independent:
+            consts, leaves = fill(call, real, consts, leaves)
+        values = self._on_rows(consts, leaves)
+        stacked = []
+        for value, kind, axis in zip(values, outputs, self.program.out_axes(call), strict=True):
+            value = stack(value, kind, axis, call)
+            if zeroed:
+                value = zero(value, axis, kind if isinstance(kind, Rows) else None, real)
+            stacked.append(value)
+        return stacked
+
+    def _on_rows(self, consts: list[Any], leaves: list[Any]) -> list[Any]:
+        """Return outputs with their rows, or time, leading."""
+        call, outputs = self.call, self.proof.outputs
+        where = [i for i, role in enumerate(call.roles) if role == "rows"]
+        steps, found = once_a_step(call, self.program, self.proof, consts, leaves)
+
+        def evaluated(rows: list[Any]) -> list[Any]:
+            merged = list(leaves)
+            for index, value in zip(where, rows[: len(where)], strict=True):
+                merged[index] = value
+            more = rows[len(where) :]
+            return evaluate(call, self.program, self.proof, consts, merged, more)
+
+        def rows_of(rows: list[Any]) -> list[Any]:
+            return [
+                rows_first(value, kind)
+                for value, kind in zip(evaluated(rows), outputs, strict=True)
+                if isinstance(kind, Rows)
+            ]
+
+        with jax.named_scope("tdjax.fold"):
+            folded = [fold_leaf(leaves[i], call.time_axis(i), call) for i in where] + found
+            if self.block is self.rows or self.block == self.rows:
+                whole = (jax.checkpoint(evaluated) if self.remat else evaluated)(folded)
+                return [
+                    step if kind is STEP else _leading(value, kind)
+                    for value, step, kind in zip(whole, steps, outputs, strict=True)
+                ]
+            if self.proof.steps is None and not all(isinstance(kind, Rows) for kind in outputs):
+                steps = evaluated([value[: self.block] for value in folded])
+            computed = iter(
+                in_blocks(rows_of, folded, self.rows, self.block, self.unroll, self.remat)
+            )
+        return [
+            next(computed) if isinstance(kind, Rows) else step
+            for kind, step in zip(outputs, steps, strict=True)
+        ]
+
+
+def _leading(value: Any, kind: Kind) -> Any:
+    return rows_first(value, kind) if isinstance(kind, Rows) else jnp.asarray(value)

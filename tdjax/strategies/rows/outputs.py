@@ -1,0 +1,69 @@
+"""The parts that every computation on rows of different steps has, whole, in blocks or packed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax.numpy as jnp
+
+from tdjax._call import Call, Program, as_array
+from tdjax._errors import StrategyError
+from tdjax.independence import STEP, Kind, Proof, Rows
+from tdjax.strategies.rows.layout import repeat, unfold
+from tdjax.strategies.rows.step_values import Folded, Hoist
+
+
+def check_stacked(call: Call, program: Program, proof: Proof) -> None:
+    """Raise StrategyError if an output that is not to be stacked has a value for every row."""
+    for axis, kind in zip(program.out_axes(call), proof.outputs, strict=True):
+        if axis is None and (isinstance(kind, Rows) or kind is STEP):
+            raise StrategyError(
+                f"out_axes is None for an output of {call.title} that a fold computes row "
+                f"by row; give the axis where its steps are to be stacked, or, if it is the "
+                f'same for every step, use strategy="vmap".'
+            )
+
+
+def evaluate(
+    call: Call, program: Program, proof: Proof, consts: Any, leaves: list[Any], found: list[Any]
+) -> list[Any]:
+    """Return the outputs on rows; `found` is what values of one step give to them."""
+    if "step" in call.roles:
+        return Folded(program, proof)(consts, leaves, found)
+    return program(consts, leaves)
+
+
+def once_a_step(
+    call: Call, program: Program, proof: Proof, consts: list[Any], leaves: list[Any]
+) -> tuple[list[Any], list[Any]]:
+    """Return the outputs that have no rows, and what values of one step give to the rows."""
+    if not has_steps(call, proof):
+        return [None] * len(proof.outputs), []
+    hoist = Hoist(call, proof)
+    once = [
+        jnp.moveaxis(leaf, call.time_axis(index), 0) if role == "step" else leaf
+        for index, (leaf, role) in enumerate(zip(leaves, call.roles, strict=True))
+    ]
+    assert proof.steps is not None
+    values = hoist.run(program.jaxpr, proof.steps, consts, once)
+    return [
+        value if value is None else as_array(value, aval)
+        for value, aval in zip(values, program.out_avals, strict=True)
+    ], hoist.found
+
+
+def has_steps(call: Call, proof: Proof) -> bool:
+    """Say whether anything is computed that has no rows, and known where it is."""
+    needed = "step" in call.roles or not all(isinstance(kind, Rows) for kind in proof.outputs)
+    return needed and proof.steps is not None
+
+
+def stack(value: Any, kind: Kind, axis: int | None, call: Call) -> Any:
+    """Return an output, its rows or time leading, with time where it belongs."""
+    if isinstance(kind, Rows):
+        assert axis is not None
+        return unfold(value, kind, axis, call)
+    if kind is STEP:
+        assert axis is not None
+        return jnp.moveaxis(value, 0, axis)
+    return repeat(value, axis, call.time)
