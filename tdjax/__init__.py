@@ -8,17 +8,17 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from tdjax._errors import StrategyError
-from tdjax._mask import lengths_to_mask, mask_to_lengths
-from tdjax._transform import time_distributed
 from tdjax._version import __version__
+from tdjax.core.errors import StrategyError
+from tdjax.core.mask import lengths_to_mask, mask_to_lengths
 from tdjax.strategies import Auto, Fold, Packed, Vmap
+from tdjax.transform import time_distributed
 
 if TYPE_CHECKING:
     from tdjax import linen, nnx
-    from tdjax._explain import Explanation, explain
-    from tdjax._tune import Tuning, tune
     from tdjax.comparison import Comparison, Entry, compare
+    from tdjax.explanation import Explanation, explain
+    from tdjax.tuning.tune import Tuning, tune
 
 __all__ = [
     "Auto",
@@ -45,10 +45,10 @@ _LAZY = {
     "compare": "tdjax.comparison",
     "Comparison": "tdjax.comparison",
     "Entry": "tdjax.comparison",
-    "explain": "tdjax._explain",
-    "Explanation": "tdjax._explain",
-    "tune": "tdjax._tune",
-    "Tuning": "tdjax._tune",
+    "explain": "tdjax.explanation",
+    "Explanation": "tdjax.explanation",
+    "tune": "tdjax.tuning.tune",
+    "Tuning": "tdjax.tuning.tune",
 }
 
 

@@ -15,9 +15,9 @@ import jax.numpy as jnp
 from flax.core import Scope
 from flax.errors import InvalidRngError
 
-from tdjax._axes import is_array
-from tdjax._call import Call
-from tdjax._function import StepOverTime
+from tdjax.core.axes import is_array
+from tdjax.core.call import Call
+from tdjax.function import StepOverTime
 from tdjax.layers.layer_call import bind_arguments
 from tdjax.layers.linen_layer import LinenLayer, lift_layer
 from tdjax.layers.options import Options, make_options

@@ -10,8 +10,8 @@ from typing import Any
 import jax
 from flax import nnx
 
-from tdjax._axes import Axes
-from tdjax._function import StepOverTime
+from tdjax.core.axes import Axes
+from tdjax.function import StepOverTime
 from tdjax.layers.nnx_layer import NnxLayer
 from tdjax.layers.options import Options, make_options
 from tdjax.layers.run import run_layer, run_outputs

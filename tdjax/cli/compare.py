@@ -104,7 +104,6 @@ def add(commands: Any) -> None:
 
 
 def _compare(chosen: argparse.Namespace) -> int:
-    from tdjax.comparison import atomic
     from tdjax.comparison.session import Limits, Session, modes
     from tdjax.comparison.subjects.job import check_densities
     from tdjax.comparison.system.error_place import error_place
@@ -112,6 +111,7 @@ def _compare(chosen: argparse.Namespace) -> int:
     from tdjax.comparison.system.interrupts import heeding
     from tdjax.comparison.system.progress import shown
     from tdjax.comparison.targets.target import installed
+    from tdjax.core import whole_file
 
     try:
         need("rich", "tables")
@@ -124,7 +124,7 @@ def _compare(chosen: argparse.Namespace) -> int:
     except (ValueError, TypeError, ImportError) as error:
         raise Wrong(error) from None
     try:
-        folder = atomic.check_folder(chosen.out)
+        folder = whole_file.check_folder(chosen.out)
     except OSError as error:
         raise Wrong(f"--out {chosen.out}: cannot write there: {error.strerror}") from None
     for text in missing:

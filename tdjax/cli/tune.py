@@ -59,16 +59,16 @@ def add(commands: Any) -> None:
 
 
 def _tune(chosen: argparse.Namespace) -> int:
-    from tdjax import _tuned
     from tdjax.comparison.system.extras import need
     from tdjax.comparison.system.interrupts import heeding
     from tdjax.comparison.system.progress import shown
+    from tdjax.strategies.choosing import tuned
 
     if chosen.clear:
         try:
-            sys.stdout.write(f"deleted {_tuned.clear()} results in {_tuned.folder()}\n")
+            sys.stdout.write(f"deleted {tuned.clear()} results in {tuned.folder()}\n")
         except OSError as error:
-            raise Wrong(f"{_tuned.folder()}: cannot be cleared: {error.strerror}") from None
+            raise Wrong(f"{tuned.folder()}: cannot be cleared: {error.strerror}") from None
         return 0
     if chosen.list:
         return _list_results()
@@ -100,7 +100,7 @@ def _tune(chosen: argparse.Namespace) -> int:
 
 
 def _tune_one(source: Any, chosen: argparse.Namespace, progress: Any) -> Any:
-    from tdjax._tune import tune_subject
+    from tdjax.tuning.tune import tune_subject
 
     try:
         made, strategies = source.make()
@@ -114,16 +114,16 @@ def _tune_one(source: Any, chosen: argparse.Namespace, progress: Any) -> Any:
 
 
 def _list_results() -> int:
-    from tdjax import _tuned
+    from tdjax.strategies.choosing import tuned
 
-    results = _tuned.everything()
+    results = tuned.everything()
     for each in results:
         fastest = min(each.times, key=lambda name: each.times[name], default="nothing ran")
         sizes = " x ".join(map(str, each.sizes))
         sys.stdout.write(
             f"{each.title} {each.mode}, {sizes} rows, {each.device}, {each.date}: {fastest}\n"
         )
-    sys.stdout.write(f"{len(results)} results in {_tuned.folder()}\n")
+    sys.stdout.write(f"{len(results)} results in {tuned.folder()}\n")
     return 0
 
 
@@ -136,9 +136,9 @@ def _fit(chosen: argparse.Namespace) -> int:
 
 def _keep_device(entries: Sequence[Any], environment: Any, results: Any, out: Path | None) -> None:
     """Fit speeds to what was measured, say how good they are, and write a device's file."""
-    from tdjax import _fit as fitting
-    from tdjax.comparison import atomic
+    from tdjax.core import whole_file
     from tdjax.costs.machine import machine_of
+    from tdjax.tuning import fit as fitting
 
     try:
         measured = fitting.measured(entries)
@@ -158,7 +158,7 @@ def _keep_device(entries: Sequence[Any], environment: Any, results: Any, out: Pa
         sys.stdout.write(text)
         return
     try:
-        saved = atomic.write(out, text)
+        saved = whole_file.write(out, text)
     except OSError as error:
         raise Wrong(f"--out {out}: cannot be written: {error.strerror}") from None
     sys.stderr.write(f"saved: {saved}\n")

@@ -8,7 +8,6 @@ from typing import Any
 
 import jax.numpy as jnp
 
-from tdjax._mask import lengths_to_mask
 from tdjax.comparison.comparison import Comparison
 from tdjax.comparison.measuring.rounds import Effort, check_effort
 from tdjax.comparison.session import Session, modes
@@ -19,6 +18,7 @@ from tdjax.comparison.subjects.subject import Subject, own_option, subject
 from tdjax.comparison.system.progress import Progress, told
 from tdjax.comparison.targets.target import Target, resolve
 from tdjax.comparison.verdicts.density import thinned
+from tdjax.core.mask import lengths_to_mask
 
 DEFAULT_STRATEGIES = ("vmap", "fold", "map", "unroll")
 

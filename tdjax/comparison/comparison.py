@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tdjax.comparison import atomic
 from tdjax.comparison.verdicts.records import Record
+from tdjax.core import whole_file
 
 
 @dataclass(frozen=True)
@@ -62,4 +62,4 @@ class Comparison(Record):
         """
         from tdjax.comparison.rendering.html.report import html
 
-        return atomic.write(path, html(self))
+        return whole_file.write(path, html(self))

@@ -18,8 +18,8 @@ from pathlib import Path
 
 import jax
 
-from tdjax import _shipped
-from tdjax._device import device_kind
+from tdjax.devices import shipped
+from tdjax.devices.kind import device_kind
 
 SPEEDS = (
     ("dot_flops_s", "conv_flops_s", "transcendentals_s", "near_bytes_s", "far_bytes_s")
@@ -149,7 +149,7 @@ def machine_of(platform: str) -> Machine:
 
 @functools.cache
 def _machine(platform: str, kind: str) -> Machine:
-    known = [each for each in _shipped.devices() if each["platform"] == platform]
+    known = [each for each in shipped.devices() if each["platform"] == platform]
     measured = [each for each in known if each["evidence"] == "measured"]
     own = [each for each in measured if each["kind"] == kind]
     if platform != "cpu" and not own:

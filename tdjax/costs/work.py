@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from tdjax._equation import inner_program, is_literal
+from tdjax.core.jaxpr import inner_program, is_literal
 
 _FREE = frozenset(
     ("reshape", "squeeze", "expand_dims", "broadcast_in_dim", "convert_element_type")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tdjax._call import Call
+from tdjax.core.call import Call
 from tdjax.independence.kinds import CONST, STEP, Kind, Rows
 from tdjax.independence.result import Proof, Proven
 

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
-from tdjax._equation import is_literal, source_line
+from tdjax.core.jaxpr import is_literal, source_line
 from tdjax.independence.kinds import CONST, STEP, SUM, Kind, NotProvenError, Rows
 from tdjax.independence.rules.rule import Step, every_output, shape_of
 from tdjax.independence.rules.sums import makes_sum, of_sums

@@ -8,9 +8,9 @@ from typing import Any
 
 import jax
 
-from tdjax._call import Call, Program, trace
-from tdjax._equation import all_equations, has_custom_rules
-from tdjax._fingerprint import fingerprint
+from tdjax.core.call import Call, Program, trace
+from tdjax.core.fingerprint import fingerprint
+from tdjax.core.jaxpr import all_equations, has_custom_rules
 from tdjax.independence.analysis import Analysis, ObstacleError
 from tdjax.independence.kinds import CONST, STEP, Kind, NotProvenError, Rows
 from tdjax.independence.result import Proof, Proven

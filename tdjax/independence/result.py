@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from tdjax._call import Program, Role
+from tdjax.core.call import Program, Role
 from tdjax.independence.kinds import Kind
 from tdjax.independence.rules.rule import Step
 

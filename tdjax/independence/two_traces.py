@@ -16,7 +16,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from tdjax._equation import is_literal, visible_params
+from tdjax.core.jaxpr import is_literal, visible_params
 from tdjax.independence.kinds import NotProvenError
 from tdjax.independence.sizes import Size, merge_sizes
 

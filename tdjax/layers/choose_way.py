@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from tdjax._errors import StrategyError
-from tdjax._symbolic import is_symbolic
+from tdjax.core.errors import StrategyError
+from tdjax.core.symbolic_sizes import is_symbolic
 from tdjax.layers.effects import Depends, Effects
 from tdjax.layers.layer_call import Job, Way
 from tdjax.strategies import Auto, Fold, Vmap

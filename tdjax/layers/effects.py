@@ -10,8 +10,8 @@ from typing import Any
 import jax
 import jax.extend as jex
 
-from tdjax._call import Call, Program, trace_along
-from tdjax._equation import uses_axis
+from tdjax.core.call import Call, Program, trace_along
+from tdjax.core.jaxpr import uses_axis
 from tdjax.layers.layer_call import EQUAL
 from tdjax.layers.noise.folded_keys import draws
 

@@ -7,8 +7,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from tdjax._axes import broadcast_axes, is_array, normalize_out_axis
-from tdjax._errors import StrategyError, describe
+from tdjax.core.axes import broadcast_axes, is_array, normalize_out_axis
+from tdjax.core.errors import StrategyError, describe
 from tdjax.independence import Rows
 from tdjax.layers.choose_way import check_spread, written
 from tdjax.layers.effects import Effects

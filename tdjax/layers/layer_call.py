@@ -13,9 +13,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from tdjax._axes import is_array
-from tdjax._call import Call
-from tdjax._function import TimeOptions, bind
+from tdjax.core.axes import is_array
+from tdjax.core.call import Call
+from tdjax.function import TimeOptions, bind
 from tdjax.layers.device_part import Block
 from tdjax.layers.layer import Layer, Statistics
 from tdjax.layers.noise.folded_keys import fold_keys

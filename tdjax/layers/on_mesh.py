@@ -13,9 +13,9 @@ from typing import Any
 import jax
 from jax.sharding import PartitionSpec
 
-from tdjax._axes import is_array
-from tdjax._call import Call, Program
-from tdjax._errors import StrategyError
+from tdjax.core.axes import is_array
+from tdjax.core.call import Call, Program
+from tdjax.core.errors import StrategyError
 from tdjax.independence import Proven, Rows, prove
 from tdjax.layers.device_part import Block
 from tdjax.layers.layer_call import EACH, EQUAL, ROWS, SCALARS, Job, Way, bind_arguments

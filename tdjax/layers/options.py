@@ -5,8 +5,8 @@ from __future__ import annotations
 import dataclasses
 from typing import Any, Literal
 
-from tdjax._axes import Axes, check_axes
-from tdjax._function import TimeOptions
+from tdjax.core.axes import Axes, check_axes
+from tdjax.function import TimeOptions
 from tdjax.partition import check_partition
 from tdjax.strategies import Strategy, parse
 

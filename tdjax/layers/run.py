@@ -9,10 +9,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from tdjax._call import Call, trace, trace_along
-from tdjax._errors import StrategyError
-from tdjax._function import no_steps
-from tdjax._symbolic import is_symbolic
+from tdjax.core.call import Call, trace, trace_along
+from tdjax.core.errors import StrategyError
+from tdjax.core.symbolic_sizes import is_symbolic
+from tdjax.function import no_steps
 from tdjax.independence import prove
 from tdjax.layers.choose_way import check_state, choose_ways
 from tdjax.layers.effects import Effects, find_effects

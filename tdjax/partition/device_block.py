@@ -16,10 +16,10 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import NamedSharding, PartitionSpec
 
-from tdjax._axes import broadcast_axes, normalize_out_axis
-from tdjax._call import Call, trace
-from tdjax._errors import StrategyError
-from tdjax._symbolic import reshaped
+from tdjax.core.axes import broadcast_axes, normalize_out_axis
+from tdjax.core.call import Call, trace
+from tdjax.core.errors import StrategyError
+from tdjax.core.symbolic_sizes import reshaped
 from tdjax.independence import Kind, Proven, Rows, prove
 from tdjax.partition.closed_over import hoisted
 from tdjax.partition.noise import Noise, draws_noise, find_noise

@@ -17,9 +17,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from tdjax._call import Call, Program, trace
-from tdjax._equation import all_equations
-from tdjax._errors import StrategyError
+from tdjax.core.call import Call, Program, trace
+from tdjax.core.errors import StrategyError
+from tdjax.core.jaxpr import all_equations
 from tdjax.partition.placement import Placement
 
 Shape = tuple[int, ...]

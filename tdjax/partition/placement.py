@@ -10,9 +10,9 @@ from typing import Any
 import jax
 from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding, PartitionSpec
 
-from tdjax._call import Call
-from tdjax._errors import describe
-from tdjax._symbolic import is_symbolic
+from tdjax.core.call import Call
+from tdjax.core.errors import describe
+from tdjax.core.symbolic_sizes import is_symbolic
 
 Names = tuple[str, ...]
 

@@ -9,8 +9,8 @@ from typing import Any
 import jax
 from jax.sharding import NamedSharding, PartitionSpec
 
-from tdjax._call import Program
-from tdjax._equation import open_program
+from tdjax.core.call import Program
+from tdjax.core.jaxpr import open_program
 from tdjax.partition.placement import Placement
 from tdjax.strategies.rows.compiled_once import execute
 

@@ -9,13 +9,13 @@ import warnings
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from tdjax import _tuned
-from tdjax._call import Call, Program, trace
-from tdjax._symbolic import is_symbolic
+from tdjax.core.call import Call, Program, trace
+from tdjax.core.symbolic_sizes import is_symbolic
 from tdjax.costs.machine import current_machine
 from tdjax.costs.work import Work, work_of
 from tdjax.independence import CONST, Proven, prove
 from tdjax.strategies.base import Strategy
+from tdjax.strategies.choosing import tuned
 from tdjax.strategies.choosing.candidates import candidates
 from tdjax.strategies.choosing.measured import Measured
 from tdjax.strategies.choosing.packing import PackingChoice, packing_choice
@@ -229,13 +229,13 @@ class Auto(Strategy):
 
     def _measured(self, call: Call, step: Program) -> Measured | None:
         """Return what tuning has measured of this program in the modes that count."""
-        if not _tuned.anything_known((call.batch, call.time)):
+        if not tuned.anything_known((call.batch, call.time)):
             return None
-        program = _tuned.program_of(call, step)
-        for find in (_tuned.find, _tuned.find_shipped):
+        program = tuned.program_of(call, step)
+        for find in (tuned.find, tuned.find_shipped):
             counted = [each for each in find(program) if each.mode in _COUNTED[self.mode]]
             if counted:
-                return Measured(counted, shipped=find is _tuned.find_shipped)
+                return Measured(counted, shipped=find is tuned.find_shipped)
         return None
 
 

@@ -6,7 +6,7 @@ import abc
 import dataclasses
 from typing import Any
 
-from tdjax._call import Call
+from tdjax.core.call import Call
 from tdjax.costs.predict import Blocks
 
 

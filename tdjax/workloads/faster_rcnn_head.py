@@ -18,7 +18,7 @@ def build(quick: bool) -> Case:
     import jax
     import jax.numpy as jnp
 
-    from tdjax._transform import time_distributed
+    from tdjax.transform import time_distributed
     from tdjax.workloads.faster_rcnn.head import RoIHead
     from tdjax.workloads.faster_rcnn.photo import load_photo
     from tdjax.workloads.faster_rcnn.proposals import propose

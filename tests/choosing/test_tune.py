@@ -12,11 +12,14 @@ import numpy as np
 import pytest
 
 import tdjax
-from tdjax import Auto, Fold, Packed, Vmap, _shipped, _tuned, explain, time_distributed, tune
-from tdjax._device import device_kind
-from tdjax._tune import _decision, _promising, tune_subject
+from tdjax import Auto, Fold, Packed, Vmap, explain, time_distributed, tune
 from tdjax.cli import main
 from tdjax.comparison.subjects.subject import subject
+from tdjax.devices import shipped
+from tdjax.devices.kind import device_kind
+from tdjax.independence import proof
+from tdjax.strategies.choosing import tuned
+from tdjax.tuning.tune import _decision, _promising, tune_subject
 
 WEIGHTS = jnp.ones((8, 8))
 CLIPS = jnp.ones((4, 6, 8))
@@ -39,7 +42,7 @@ def pretend(path, **times):
     for candidate in content["candidates"]:
         candidate["median_s"] = times[candidate["strategy"]]
     path.write_text(json.dumps(content))
-    _tuned._known.clear()  # Within the clock's resolution the file looks unchanged.
+    tuned._known.clear()  # Within the clock's resolution the file looks unchanged.
 
 
 def test_candidates_are_measured_and_the_fastest_is_named():
@@ -150,7 +153,7 @@ def test_under_a_budget_all_rows_at_once_are_tried_however_much_they_may_take():
 def test_a_damaged_file_is_left_out_with_a_warning(text):
     (path,) = tune(step, CLIPS, strategies=FEW).paths
     path.write_text(text)
-    _tuned._known.clear()
+    tuned._known.clear()
     with pytest.warns(UserWarning, match="no result of tuning that can be read"):
         assert explain(step, CLIPS).strategy == Fold()
     assert explain(step, CLIPS).strategy == Fold()  # it warns once
@@ -159,9 +162,9 @@ def test_a_damaged_file_is_left_out_with_a_warning(text):
 def test_a_file_of_another_version_is_left_alone_with_a_warning():
     (path,) = tune(step, CLIPS, strategies=FEW).paths
     path.write_text('{"format": "tdjax-tuning", "version": 99, "more": 1}')
-    _tuned._known.clear()
+    tuned._known.clear()
     with pytest.warns(
-        UserWarning, match=f"it is of tdjax-tuning 99, needed tdjax-tuning {_tuned.VERSION}"
+        UserWarning, match=f"it is of tdjax-tuning 99, needed tdjax-tuning {tuned.VERSION}"
     ):
         assert explain(step, CLIPS).strategy == Fold()
     assert path.exists()
@@ -177,7 +180,7 @@ def test_a_folder_that_cannot_be_written_is_said_once(tmp_path, monkeypatch):
     assert explain(step, CLIPS).strategy == Fold()
 
 
-def shipped(tuning, **times):
+def ship(tuning, **times):
     """Return what a device's file would hold of a result, with other times and another jax."""
     (result,) = tuning.results
     candidates = [{**each, "median_s": times[each["strategy"]]} for each in result.candidates]
@@ -187,12 +190,12 @@ def shipped(tuning, **times):
 
 def test_what_is_shipped_for_the_device_counts_where_nothing_was_tuned_here(monkeypatch):
     tuning = tune(step, CLIPS, strategies=FEW)
-    result = shipped(tuning, **{"vmap": 2.0, "fold": 3.0, "Fold(chunk_size=6)": 1.0})
+    result = ship(tuning, **{"vmap": 2.0, "fold": 3.0, "Fold(chunk_size=6)": 1.0})
     known = {device_kind(): (result,)}
-    monkeypatch.setattr(_shipped, "results", lambda kind: known.get(kind, ()))
+    monkeypatch.setattr(shipped, "results", lambda kind: known.get(kind, ()))
     forward = time_distributed(step, strategy=Auto(mode="forward"))
     assert "measured to be the fastest here" in explain(forward, CLIPS).reasons[0]
-    _tuned.clear()
+    tuned.clear()
     found = explain(forward, CLIPS)
     assert found.strategy == Fold(chunk_size=6)
     assert f"on a device like this one ({device_kind()}, " in found.reasons[0]
@@ -219,7 +222,7 @@ def test_a_strategy_of_a_later_version_is_left_out():
     content = json.loads(path.read_text())
     content["candidates"][0] |= {"kind": "Warp", "options": {"factor": 9}, "median_s": 1e-9}
     path.write_text(json.dumps(content))
-    _tuned._known.clear()
+    tuned._known.clear()
     assert explain(step, CLIPS).strategy in (Fold(), Fold(chunk_size=6))
 
 
@@ -228,8 +231,8 @@ def write_many(folder, name):
 
     os.environ["TDJAX_CACHE_DIR"] = folder
     for _ in range(30):
-        _tuned.keep(
-            _tuned.Tuned("key", "forward", name, (4, 6), "cpu", {}, "2026-01-01", [
+        tuned.keep(
+            tuned.Tuned("key", "forward", name, (4, 6), "cpu", {}, "2026-01-01", [
                 {"strategy": "fold", "status": "ok", "median_s": 1.0}
             ])
         )  # fmt: skip
@@ -244,7 +247,7 @@ def test_several_processes_can_write_at_once(cache):
     for writer in writers:
         writer.join()
     assert [writer.exitcode for writer in writers] == [0, 0]
-    (found,) = _tuned.find("key")
+    (found,) = tuned.find("key")
     assert found.title in names and len(list(cache.iterdir())) == 1
 
 
@@ -285,7 +288,7 @@ def test_what_was_tuned_before_ctrl_c_is_written(tmp_path, monkeypatch, capsys):
             raise KeyboardInterrupt
         return tune_subject(made, *options)
 
-    monkeypatch.setattr("tdjax._tune.tune_subject", tune_once)
+    monkeypatch.setattr("tdjax.tuning.tune.tune_subject", tune_once)
     out = tmp_path / "mine.json"
     words = ["tune", "dense", "dense_wide", "--strategies", "vmap,fold", "--mode", "forward"]
     assert main([*words, "--out", str(out)]) == 130

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import pytest
 
 from tdjax import time_distributed
-from tdjax._call import trace
+from tdjax.core.call import trace
 from tdjax.costs.work import work_of
 
 FLOAT = 4

@@ -8,10 +8,11 @@ from html.parser import HTMLParser
 
 import pytest
 
-from tdjax.comparison import Comparison, Entry, atomic
+from tdjax.comparison import Comparison, Entry
 from tdjax.comparison.rendering.terminal.comparison import plain
 from tdjax.comparison.targets.ceilings import Ceilings
 from tdjax.comparison.verdicts.verdict import judge
+from tdjax.core import whole_file
 
 
 def made():
@@ -94,7 +95,7 @@ def test_a_damaged_file_is_said_to_be_damaged(tmp_path, lost):
 
 
 def test_what_cannot_be_written_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch):
-    path = atomic.write(tmp_path / "result.json", "old")
+    path = whole_file.write(tmp_path / "result.json", "old")
 
     def full(*arguments):
         raise OSError("no space left")

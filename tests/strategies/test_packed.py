@@ -11,7 +11,7 @@ from oracle import assert_same, is_array, value_and_vjp
 
 import tdjax
 from tdjax import Packed, StrategyError
-from tdjax._equation import all_equations
+from tdjax.core.jaxpr import all_equations
 
 MASKS = {
     "some": jnp.array([[1, 0, 1], [0, 0, 0], [1, 1, 1], [0, 1, 0]], bool),

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from tdjax import Fold, Vmap, time_distributed
-from tdjax._equation import scan_counts
+from tdjax.core.jaxpr import scan_counts
 
 STRATEGIES = [
     "fold",

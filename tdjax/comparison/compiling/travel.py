@@ -11,7 +11,7 @@ import jax
 from jax import export
 from jax.sharding import NamedSharding
 
-from tdjax.comparison.operations import operations
+from tdjax.core.jaxpr import count_equations
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ def pack(function: Callable[..., Any], arguments: Sequence[Any], platform: str) 
     lowered_at = time.perf_counter()
     mesh = next(filter(None, map(_mesh, jax.tree.leaves(shapes))), None)
     return Parcel(
-        program, mesh, traced_at - start, lowered_at - traced_at, operations(traced.jaxpr)
+        program, mesh, traced_at - start, lowered_at - traced_at, count_equations(traced.jaxpr)
     )
 
 

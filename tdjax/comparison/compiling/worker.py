@@ -18,8 +18,8 @@ from jax import export
 from jax.experimental import topologies
 from jax.sharding import AxisType, Mesh, SingleDeviceSharding
 
-from tdjax._answering import serve
-from tdjax._forked import in_a_copy
+from tdjax.comparison.system.child_loop import serve
+from tdjax.comparison.system.forked import in_a_copy
 
 
 class _Worker:

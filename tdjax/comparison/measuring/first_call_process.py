@@ -17,8 +17,8 @@ import jax
 import numpy as np
 
 from tdjax.comparison.measuring.program import Program
-from tdjax.comparison.spread import is_spread
 from tdjax.comparison.system.child import Child, ChildDied, TooSlow
+from tdjax.core.shardings import is_spread
 
 _START_TIMEOUT = 60.0
 

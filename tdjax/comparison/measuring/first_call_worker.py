@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from tdjax._answering import serve
+from tdjax.comparison.system.child_loop import serve
 
 
 class _Worker:

@@ -11,8 +11,8 @@ from typing import Any
 import jax
 from jax.experimental.serialize_executable import deserialize_and_load
 
-from tdjax._answering import serve
-from tdjax._forked import in_a_copy
+from tdjax.comparison.system.child_loop import serve
+from tdjax.comparison.system.forked import in_a_copy
 
 _RESET_PEAK = "5"
 

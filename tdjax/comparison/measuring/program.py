@@ -20,7 +20,7 @@ from tdjax.comparison.hlo import (
     movements,
     parse,
 )
-from tdjax.comparison.operations import operations
+from tdjax.core.jaxpr import count_equations
 from tdjax.strategies import recorded
 
 
@@ -129,7 +129,7 @@ class Building:
         self._lower_s = time.perf_counter() - traced_at
         self._steps = steps
         self._compiled: Future[tuple[Any, float]] | None = None
-        self.operations = operations(traced.jaxpr)
+        self.operations = count_equations(traced.jaxpr)
 
     def start(self, compiler: Executor) -> None:
         """Have it compiled by a thread."""

@@ -14,7 +14,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from tdjax._mask import resolve_mask
+from tdjax.core.mask import resolve_mask
 
 Step = Callable[..., Any]
 Distribute = Callable[[Step, Sequence[Any], int], Any]

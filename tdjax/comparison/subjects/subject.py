@@ -165,7 +165,7 @@ def own_option(fun: Any, name: str, given: Any) -> Any:
 def _function(
     fun: Any, args: tuple[Any, ...], call_with: dict[str, Any], options: dict[str, Any]
 ) -> _Prepared:
-    from tdjax._transform import time_distributed
+    from tdjax.transform import time_distributed
 
     step, options = _unwrapped(fun, options)
 
@@ -180,7 +180,7 @@ def _function(
 
 def _unwrapped(fun: Any, options: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
     """Return the step function and options of a wrapped function; another's are kept as given."""
-    from tdjax._transform import TimeDistributed
+    from tdjax.transform import TimeDistributed
 
     if not isinstance(fun, TimeDistributed):
         return fun, options
@@ -326,7 +326,7 @@ def _name(fun: Any) -> str:
 
 def _describe(args: tuple[Any, ...]) -> str:
     """Return the arguments' shapes: `tree of 4 arrays, float32[8,16,64]`."""
-    from tdjax._errors import describe
+    from tdjax.core.errors import describe
 
     shown = []
     for arg in args:

@@ -7,8 +7,8 @@ from typing import Any
 
 import jax
 
-from tdjax._axes import broadcast_axes
 from tdjax.comparison.hlo import Steps
+from tdjax.core.axes import broadcast_axes
 
 
 def steps_of(args: Sequence[Any], in_axes: Any) -> Steps | None:

@@ -36,7 +36,7 @@ class Child:
     """One process that runs a script of this package.
 
     The script reads pickled requests from standard input and pickles one answer to each on
-    standard output, as `tdjax._answering.serve` does.
+    standard output, as `tdjax.comparison.system.child_loop.serve` does.
 
     Args:
         script: its path.

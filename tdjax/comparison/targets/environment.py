@@ -10,9 +10,9 @@ from importlib import metadata
 
 import jax
 
-from tdjax._device import processor
 from tdjax._version import __version__
 from tdjax.comparison.targets.target import Target
+from tdjax.devices.kind import processor
 
 _PACKAGES = ("jax", "jaxlib", "flax", "numpy")
 

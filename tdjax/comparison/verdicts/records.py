@@ -9,11 +9,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
-from tdjax.comparison import atomic
 from tdjax.comparison.targets.ceilings import Ceilings
 from tdjax.comparison.verdicts.density import Density
 from tdjax.comparison.verdicts.entry import Entry, Group, grouped
 from tdjax.comparison.verdicts.verdict import Verdict
+from tdjax.core import whole_file
 
 FORMAT = "tdjax-comparison"
 VERSION = 3
@@ -63,7 +63,7 @@ class Record:
         Raises:
             OSError: the file cannot be written.
         """
-        return atomic.write(path, self.to_json())
+        return whole_file.write(path, self.to_json())
 
     def to_json(self) -> str:
         """Return the text that `save` writes."""

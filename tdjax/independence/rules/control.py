@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from tdjax._equation import inner_program, scan_counts
+from tdjax.core.jaxpr import inner_program, scan_counts
 from tdjax.independence.kinds import CONST, STEP, Kind, NotProvenError, Rows, join
 from tdjax.independence.rules.derivatives import check_rules
 from tdjax.independence.rules.rule import Follows, Step

@@ -13,8 +13,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from tdjax._equation import bind, inner_program, is_literal
-from tdjax._fingerprint import program_key
+from tdjax.core.fingerprint import program_key
+from tdjax.core.jaxpr import bind, inner_program, is_literal
 from tdjax.independence.kinds import SUM, Kind, NotProvenError, Rows
 from tdjax.independence.rules.rule import Follows
 from tdjax.independence.two_traces import Merged

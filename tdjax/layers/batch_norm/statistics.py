@@ -14,7 +14,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from tdjax._errors import StrategyError
+from tdjax.core.errors import StrategyError
 from tdjax.layers.layer import Statistics
 
 

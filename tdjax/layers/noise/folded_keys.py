@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 from jax.extend.random import define_prng_impl
 
-from tdjax._errors import StrategyError
+from tdjax.core.errors import StrategyError
 
 
 def fold_keys(keys: Any, batch: int) -> Any:

@@ -7,9 +7,9 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tdjax._tuned import Tuned
 from tdjax.strategies.base import Strategy
 from tdjax.strategies.choosing.ranking import Candidate
+from tdjax.strategies.choosing.tuned import Tuned
 from tdjax.strategies.fold import Fold
 from tdjax.strategies.packed import Packed
 from tdjax.strategies.vmap import Vmap

@@ -6,8 +6,8 @@ import dataclasses
 import math
 from collections.abc import Sequence
 
-from tdjax._call import Call
-from tdjax._mask import fraction_real
+from tdjax.core.call import Call
+from tdjax.core.mask import fraction_real
 from tdjax.costs.machine import current_machine
 from tdjax.costs.packed import ASSUMED, best_block, break_even, packed_s
 from tdjax.costs.predict import Blocks, most_bytes

@@ -5,8 +5,8 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from tdjax._call import Program
-from tdjax._equation import all_equations
+from tdjax.core.call import Program
+from tdjax.core.jaxpr import all_equations
 
 
 def convolving_fast(program: Program) -> Program:

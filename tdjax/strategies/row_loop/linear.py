@@ -16,7 +16,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from tdjax._equation import bind, is_literal
+from tdjax.core.jaxpr import bind, is_literal
 from tdjax.strategies.row_loop.loop import Input, Kind, Loop, Output, Phase
 
 _KEPT = frozenset(

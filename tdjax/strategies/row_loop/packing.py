@@ -10,7 +10,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from tdjax._call import Call, Program
+from tdjax.core.call import Call, Program
 from tdjax.independence import Proof, Rows
 from tdjax.strategies.row_loop.loop import Input, Kind, Loop, Output, Phase
 from tdjax.strategies.row_loop.primitive import run

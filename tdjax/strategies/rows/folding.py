@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from tdjax._call import Call, Program
+from tdjax.core.call import Call, Program
 from tdjax.independence import STEP, Kind, Proof, Rows
 from tdjax.strategies.rows.blocks import in_blocks
 from tdjax.strategies.rows.layout import fold_leaf, rows_first

@@ -7,7 +7,7 @@ from typing import Any
 
 import jax.numpy as jnp
 
-from tdjax._call import Call
+from tdjax.core.call import Call
 from tdjax.independence import Rows
 
 

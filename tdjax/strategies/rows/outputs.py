@@ -6,8 +6,8 @@ from typing import Any
 
 import jax.numpy as jnp
 
-from tdjax._call import Call, Program, as_array
-from tdjax._errors import StrategyError
+from tdjax.core.call import Call, Program, as_array
+from tdjax.core.errors import StrategyError
 from tdjax.independence import STEP, Kind, Proof, Rows
 from tdjax.strategies.rows.layout import repeat, unfold
 from tdjax.strategies.rows.step_values import Folded, Hoist

@@ -14,8 +14,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from tdjax._call import Call, Program
-from tdjax._equation import bind, inner_program, is_literal
+from tdjax.core.call import Call, Program
+from tdjax.core.jaxpr import bind, inner_program, is_literal
 from tdjax.independence import STEP, Proof, Rows
 from tdjax.independence.rules.rule import Step
 from tdjax.strategies.rows.layout import fold_leaf, rows_back, rows_first

@@ -7,7 +7,6 @@ import os
 from pathlib import Path
 from typing import Any
 
-from tdjax.comparison import atomic
 from tdjax.comparison.charts import memory_time, roofline
 from tdjax.comparison.charts.density import density_charts
 from tdjax.comparison.charts.points import Chart
@@ -20,6 +19,7 @@ from tdjax.comparison.verdicts import naming
 from tdjax.comparison.verdicts.entry import Entry, Group, grouped
 from tdjax.comparison.verdicts.records import Record
 from tdjax.comparison.verdicts.verdict import Verdict
+from tdjax.core import whole_file
 
 KINDS = ("time", "memory", "roofline", "density")
 _SCATTER_INCHES = 3.0
@@ -93,7 +93,7 @@ def plot(comparison: Record, path: str | os.PathLike[str], kind: str = "time") -
     picture = io.BytesIO()
     suffix = Path(path).suffix.lstrip(".") or "png"
     figure.savefig(picture, format=suffix, dpi=150, facecolor="white")
-    return atomic.write(path, picture.getvalue())
+    return whole_file.write(path, picture.getvalue())
 
 
 def kinds(comparison: Record) -> tuple[str, ...]:

@@ -9,14 +9,14 @@ from typing import Any
 
 import jax
 
-from tdjax._symbolic import is_symbolic
-from tdjax._transform import TimeDistributed, time_distributed
 from tdjax.comparison.subjects.subject import is_module, subject
+from tdjax.core.symbolic_sizes import is_symbolic
 from tdjax.costs.machine import current_machine
 from tdjax.costs.work import Work
 from tdjax.independence import prove
 from tdjax.partition import own_block
 from tdjax.strategies import Auto, Candidate, Decision, Strategy, recorded
+from tdjax.transform import TimeDistributed, time_distributed
 
 _SHOWN = 6
 

@@ -11,7 +11,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from tdjax._equation import is_literal, visible_params
+from tdjax.core.jaxpr import is_literal, visible_params
 
 _SMALL_BYTES = 4096
 

@@ -8,8 +8,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from tdjax._errors import describe
-from tdjax._symbolic import is_concrete_shape
+from tdjax.core.errors import describe
+from tdjax.core.symbolic_sizes import is_concrete_shape
 
 
 def resolve_mask(mask: Any, seq_lengths: Any, batch: Any, time: Any) -> Any:

@@ -11,11 +11,11 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 
-from tdjax._axes import Axes, broadcast_axes, normalize_out_axis
-from tdjax._equation import Opened, open_program, uses_axis
-from tdjax._errors import StrategyError
-from tdjax._fingerprint import fingerprint
-from tdjax._symbolic import reshaped
+from tdjax.core.axes import Axes, broadcast_axes, normalize_out_axis
+from tdjax.core.errors import StrategyError
+from tdjax.core.fingerprint import fingerprint
+from tdjax.core.jaxpr import Opened, open_program, uses_axis
+from tdjax.core.symbolic_sizes import reshaped
 
 Role = Literal["rows", "step", "shared", "spread"]
 """What a leaf means to a step.

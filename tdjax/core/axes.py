@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from tdjax._errors import describe
+from tdjax.core.errors import describe
 
 Axes = Any
 """An axis (int), None for "shared by all steps", or a pytree prefix of these."""

@@ -12,8 +12,6 @@ from typing import Any
 
 import jax
 
-from tdjax import _tuned
-from tdjax._device import device_kind
 from tdjax.comparison.measuring.first_call_process import Guard
 from tdjax.comparison.measuring.group import Measurement
 from tdjax.comparison.measuring.peak_memory import NoPeakMemory
@@ -25,6 +23,7 @@ from tdjax.comparison.system.progress import Progress, told
 from tdjax.comparison.verdicts.entry import Entry, Group
 from tdjax.comparison.verdicts.intervals import paired_ratio
 from tdjax.comparison.verdicts.naming import short
+from tdjax.devices.kind import device_kind
 from tdjax.strategies import (
     Auto,
     Candidate,
@@ -36,6 +35,7 @@ from tdjax.strategies import (
     recorded,
     written,
 )
+from tdjax.strategies.choosing import tuned
 
 MODES = {"forward": ("forward",), "grad": ("grad",), "both": ("forward", "grad")}
 # What is predicted to take so much longer than the first is not measured.
@@ -60,7 +60,7 @@ class Tuning:
     best: Strategy
     entries: tuple[Entry, ...]
     paths: tuple[Path, ...]
-    results: tuple[_tuned.Tuned, ...] = dataclasses.field(default=(), repr=False)
+    results: tuple[tuned.Tuned, ...] = dataclasses.field(default=(), repr=False)
 
     def __str__(self) -> str:
         lines = [f"{self.best} is fastest."]
@@ -160,7 +160,7 @@ def tune_subject(
     for measurement in measured:
         _check_any(measurement, memory_budget)
     results = tuple(_result(decision, each, chosen) for each in measured)
-    paths = tuple(path for each in results if (path := _tuned.keep(each)) is not None)
+    paths = tuple(path for each in results if (path := tuned.keep(each)) is not None)
     entries = tuple(entry for measurement in measured for entry in measurement.entries)
     return Tuning(_best(entries, chosen), entries, paths, results)
 
@@ -247,16 +247,16 @@ def _check_any(measurement: Measurement, memory_budget: int | None) -> None:
 
 def _result(
     decision: Decision, measurement: Measurement, strategies: Sequence[Strategy]
-) -> _tuned.Tuned:
+) -> tuned.Tuned:
     call = decision.call
     assert call.traced is not None
-    return _tuned.Tuned(
-        program=_tuned.program_of(call, call.traced),
+    return tuned.Tuned(
+        program=tuned.program_of(call, call.traced),
         mode=measurement.group.mode,
         title=call.title,
         sizes=(call.batch, call.time),
         device=device_kind(),
-        versions=_tuned.versions(),
+        versions=tuned.versions(),
         date=datetime.datetime.now(datetime.UTC).date().isoformat(),
         candidates=[
             {

@@ -16,7 +16,7 @@ from typing import Any
 FORMAT = "tdjax-device"
 VERSION = 2
 
-_FOLDER = Path(__file__).with_name("devices")
+_FOLDER = Path(__file__).parent
 
 
 @functools.cache

@@ -13,16 +13,17 @@ import hashlib
 import json
 import os
 import re
-import tempfile
 import warnings
 from collections.abc import Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from tdjax import _shipped
-from tdjax._call import Call, Program
-from tdjax._device import device_kind
+from tdjax.core import whole_file
+from tdjax.core.call import Call, Program
+from tdjax.core.shardings import is_spread
+from tdjax.devices import shipped
+from tdjax.devices.kind import device_kind
 
 FORMAT = "tdjax-tuning"
 VERSION = 3
@@ -80,7 +81,7 @@ def program_of(call: Call, step: Program) -> str:
     described = (
         _ADDRESS.sub("", str(step.jaxpr.bare)),
         str(call.layout()),
-        [str(getattr(leaf, "sharding", None)) for leaf in call.leaves if _is_spread(leaf)],
+        [str(getattr(leaf, "sharding", None)) for leaf in call.leaves if is_spread(leaf)],
         device_kind(),
     )
     return _hash(described)[:32]
@@ -100,7 +101,7 @@ def find(program: str) -> list[Tuned]:
 
 def find_shipped(program: str) -> list[Tuned]:
     """Return what is shipped of a program, with whichever versions it was measured."""
-    found = (Tuned(**each) for each in _shipped.results(device_kind()))
+    found = (Tuned(**each) for each in shipped.results(device_kind()))
     return [each for each in found if each.program == program]
 
 
@@ -109,9 +110,9 @@ def anything_known(sizes: tuple[int, int]) -> bool:
 
     Where there are none, a program need not be hashed.
     """
-    shipped = any(tuple(each["sizes"]) == sizes for each in _shipped.results(device_kind()))
+    here = any(tuple(each["sizes"]) == sizes for each in shipped.results(device_kind()))
     try:
-        return shipped or any(folder().glob("*.json"))
+        return here or any(folder().glob("*.json"))
     except OSError:
         return False
 
@@ -150,16 +151,8 @@ _not_written: set[Path] = set()
 
 def _write(tuned: Tuned) -> Path:
     path = _path(tuned.program, tuned.mode)
-    path.parent.mkdir(parents=True, exist_ok=True)
     content = {"format": FORMAT, "version": VERSION, **dataclasses.asdict(tuned)}
-    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    try:
-        with os.fdopen(handle, "w") as file:
-            json.dump(content, file, indent=1)
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
+    whole_file.write(path, json.dumps(content, indent=1))
     _known.pop(path, None)
     return path
 
@@ -203,8 +196,3 @@ def _parsed(path: Path) -> Tuned | None:
             stacklevel=2,
         )
         return None
-
-
-def _is_spread(leaf: Any) -> bool:
-    sharding = getattr(leaf, "sharding", None)
-    return getattr(sharding, "num_devices", 1) > 1

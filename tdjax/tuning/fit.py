@@ -18,18 +18,18 @@ from statistics import fmean
 from typing import Any
 
 from tdjax import workloads
-from tdjax._call import trace
-from tdjax._shipped import FORMAT, VERSION
-from tdjax._transform import time_distributed
-from tdjax._tuned import Tuned
 from tdjax.comparison.subjects.strategy_list import read_strategies
 from tdjax.comparison.verdicts.entry import Entry, grouped
 from tdjax.comparison.verdicts.intervals import paired_ratio
+from tdjax.core.call import trace
 from tdjax.costs.machine import SPEEDS, Machine
 from tdjax.costs.predict import forward_s, gradient_s
 from tdjax.costs.work import Work, work_of
+from tdjax.devices.shipped import FORMAT, VERSION
 from tdjax.strategies import Fold, Strategy
 from tdjax.strategies.choosing.ranking import ranked
+from tdjax.strategies.choosing.tuned import Tuned
+from tdjax.transform import time_distributed
 
 STEPS = 3000
 _STEP = 0.35

@@ -11,8 +11,8 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
-from tdjax._flax_guard import linen_module, nnx_module
-from tdjax._function import TimeOptions
+from tdjax.flax_guard import linen_module, nnx_module
+from tdjax.function import TimeOptions
 
 
 def wrap_module(fun: Any, options: TimeOptions) -> Any:

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from tdjax._forked import Failed
+from tdjax.comparison.system.forked import Failed
 
 
 def serve(answer: Callable[[str, Any], Any]) -> None:

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from tdjax._axes import (
+from tdjax.core.axes import (
     Axes,
     broadcast_axes,
     check_axes,
@@ -22,11 +22,11 @@ from tdjax._axes import (
     normalize_in_axis,
     time_size,
 )
-from tdjax._call import Call, Role, trace
-from tdjax._equation import hide_own_frames
-from tdjax._flax_guard import no_module_in_use
-from tdjax._mask import resolve_mask
-from tdjax._symbolic import is_symbolic
+from tdjax.core.call import Call, Role, trace
+from tdjax.core.jaxpr import hide_own_frames
+from tdjax.core.mask import resolve_mask
+from tdjax.core.symbolic_sizes import is_symbolic
+from tdjax.flax_guard import no_module_in_use
 from tdjax.partition import check_partition, run
 from tdjax.strategies import NAMES, Strategy
 

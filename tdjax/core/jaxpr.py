@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import os
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -25,6 +25,23 @@ def source_line(eqn: Any) -> str:
     return source_info_util.summarize(eqn.source_info)
 
 
+# JAX compares the beginnings of paths: a name stands for all files and folders that begin with it.
+_OWN_FRAMES = (
+    "core",
+    "costs",
+    "explanation.py",
+    "flax_",
+    "function.py",
+    "independence",
+    "layers",
+    "linen.py",
+    "nnx.py",
+    "partition",
+    "transform.py",
+    "tuning",
+)
+
+
 @functools.cache
 def hide_own_frames() -> None:
     """Keep this package's calls out of the stacks that JAX keeps with every operation.
@@ -34,9 +51,9 @@ def hide_own_frames() -> None:
     """
     from jax.extend import source_info_util
 
-    package = os.path.dirname(__file__)
-    for part in ("_", "independence", "linen.py", "nnx.py", "partition"):
-        source_info_util.register_exclusion(os.path.join(package, part))
+    package = Path(__file__).parents[1]
+    for part in _OWN_FRAMES:
+        source_info_util.register_exclusion(str(package / part))
 
 
 def bind(eqn: Any, inputs: Sequence[Any]) -> list[Any]:
@@ -136,6 +153,11 @@ def all_equations(program: Any) -> Iterator[Any]:
             for inner in value if isinstance(value, (tuple, list)) else (value,):
                 if hasattr(inner, "eqns"):
                     yield from all_equations(inner)
+
+
+def count_equations(program: Any) -> int:
+    """Return how many equations a program has, with those of the programs inside it."""
+    return sum(1 for _ in all_equations(program))
 
 
 def _names(value: Any, name: Any) -> bool:

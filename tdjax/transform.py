@@ -6,9 +6,9 @@ import functools
 from collections.abc import Callable
 from typing import Any, Literal
 
-from tdjax._axes import Axes
-from tdjax._flax_dispatch import lift_method, wrap_module
-from tdjax._function import StepOverTime, TimeOptions
+from tdjax.core.axes import Axes
+from tdjax.flax_dispatch import lift_method, wrap_module
+from tdjax.function import StepOverTime, TimeOptions
 from tdjax.strategies import Strategy, parse
 
 

@@ -1,0 +1,1 @@
+"""Kinds of devices, and what is known of each: the files beside this one."""
