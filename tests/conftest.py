@@ -22,7 +22,7 @@ atexit.register(shutil.rmtree, os.environ["TDJAX_CACHE_DIR"], ignore_errors=True
 os.environ["KERAS_BACKEND"] = "jax"  # Keras chooses its backend when it is first imported
 
 # XLA's compiler for CUDA weighs 4.6 GB: its tests run wherever it is installed.
-collect_ignore = [] if catalog.CUDA.installed else ["comparison/compiled/test_cuda.py"]
+collect_ignore = [] if catalog.CUDA.installed else ["comparison/compiling/test_cuda.py"]
 
 compile_quickly()
 
@@ -34,7 +34,7 @@ jax.config.update("jax_num_cpu_devices", 8)
 leave_out_absent()
 
 HERE = Path(__file__).parent
-CORE = {HERE, HERE / "independence", HERE / "strategies"}
+CORE = {HERE, HERE / "core", HERE / "independence", HERE / "strategies"}
 
 
 @pytest.fixture(autouse=True)

@@ -10,35 +10,68 @@ import pytest
 import tdjax
 
 PACKAGE = Path(tdjax.__file__).parent
-HEAVY = ("flax", "matplotlib", "rich", "hypothesis", "PIL", "pandas")
-OUTER = (
-    "linen",
-    "nnx",
-    "_flax",
-    "workloads",
-    "comparison",
-    "compare",
-    "_explain",
-    "_tune",
-    "_fit",
-    "cli",
-)
-OUTER += ("__main__",)
+HEAVY = ("flax", "matplotlib", "rich", "hypothesis", "PIL", "pandas", "jinja2")
 
-# From the bottom up: a module may import from its own layer and from those before it.
+# From the bottom up. A module imports from lines before its own and from its own file or folder,
+# wherever the import stands: inside a function and for types alone as well.
 LAYERS = (
-    ("_errors", "_symbolic", "_equation", "_device", "_spread", "_shipped", "_forked"),
-    ("_answering",),
-    ("_fingerprint", "_axes", "_mask", "_call", "_tuned"),
-    ("independence", "costs"),
-    ("strategies",),
-    ("partition",),
-    ("_flax_guard", "_transform"),
-    ("_flax", "linen", "nnx"),
-    ("workloads", "comparison"),
-    ("_explain", "_tune", "_fit"),
-    ("cli", "__main__"),
+    "_version",
+    "core",
+    "devices",
+    "flax_guard",
+    "independence.kinds",
+    "independence.sizes",
+    "independence.two_traces",
+    "independence.rules",
+    "independence.result",
+    "independence.analysis",
+    "independence.proof",
+    "independence",
+    "costs",
+    "strategies.base",
+    "strategies.convolution",
+    "strategies.rows",
+    "strategies.row_loop",
+    "strategies.vmap",
+    "strategies.fold",
+    "strategies.packed",
+    "strategies.choosing",
+    "strategies.auto",
+    "strategies.names",
+    "strategies",
+    "partition",
+    "function",
+    "layers.layer",
+    "layers.batch_norm layers.noise",
+    "layers",
+    "linen nnx",
+    "flax_dispatch",
+    "transform",
+    "workloads",
+    "comparison.numbers",
+    "comparison.system",
+    "comparison.hlo",
+    "comparison.targets",
+    "comparison.verdicts",
+    "comparison.subjects",
+    "comparison.charts",
+    "comparison.measuring",
+    "comparison.compiling",
+    "comparison.rendering",
+    "comparison.comparison",
+    "comparison.session",
+    "comparison.api",
+    "comparison",
+    "tuning explanation",
+    "__init__",
+    "cli",
+    "__main__",
 )
+MODULES = {
+    ".".join(path.relative_to(PACKAGE).with_suffix("").parts): path
+    for path in sorted(PACKAGE.rglob("*.py"))
+}
+WITHOUT_FLAX = LAYERS[: LAYERS.index("layers.layer")]
 
 
 def run(code):
@@ -74,72 +107,81 @@ def test_the_public_names_are_listed():
         tdjax.time_distribute  # noqa: B018
 
 
-def module_name(path):
-    """Return a file's place in the package: `strategies` for `strategies/fold.py`."""
-    relative = path.relative_to(PACKAGE)
-    return relative.parts[0].removesuffix(".py")
+def imported(name):
+    """Return what a module imports, anywhere in it: own modules by their place, others by name."""
+    found = set()
+    for node in ast.walk(ast.parse(MODULES[name].read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{name} imports from where it stands: name the place"
+            for alias in node.names:
+                full = f"{node.module}.{alias.name}"
+                is_module = _file(full.removeprefix("tdjax.")) in MODULES
+                found.add(full if full.startswith("tdjax.") and is_module else node.module)
+    return found
 
 
-def imports(path):
-    """Yield the parts of the package that a file imports when it is imported."""
-    tree = ast.parse(path.read_text())
-    deferred = {
-        inner
-        for outer in ast.walk(tree)
-        if isinstance(outer, (ast.FunctionDef, ast.Lambda)) or _only_for_types(outer)
-        for inner in ast.walk(outer)
-    }
-    for node in ast.walk(tree):
-        if node in deferred:
-            continue
-        if isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
-            names = [node.module]
-            if node.module == "tdjax":
-                names = [f"tdjax.{alias.name}" for alias in node.names]
-        elif isinstance(node, ast.Import):
-            names = [alias.name for alias in node.names]
-        else:
-            continue
-        yield from names
+def _file(place):
+    return place if place in MODULES else f"{place}.__init__"
 
 
-def _only_for_types(node):
-    return isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)
-
-
-CORE = sorted(
-    path
-    for path in PACKAGE.rglob("*.py")
-    if module_name(path) not in (*OUTER, "__init__") and "__pycache__" not in path.parts
-)
+def own_imports(name):
+    """Return the modules of the package that a module imports, by the names of their files."""
+    own = [place for place in imported(name) if place.split(".")[0] == "tdjax"]
+    return {_file(place.removeprefix("tdjax").removeprefix(".") or "__init__") for place in own}
 
 
 def layer(name):
-    for index, names in enumerate(LAYERS):
-        if name in names:
-            return index
-    raise AssertionError(f"tdjax.{name} has no layer: give it one in this test")
+    """Return how high a module stands, and the entry that says so: the longest that fits."""
+    place = name.removesuffix(".__init__")
+    fitting = [
+        (len(entry), height, entry)
+        for height, entries in enumerate(LAYERS)
+        for entry in entries.split()
+        if place == entry or name.startswith(f"{entry}.")
+    ]
+    assert fitting, f"tdjax.{name} has no layer: give it one in this test"
+    _, height, entry = max(fitting)
+    return height, entry
 
 
-@pytest.mark.parametrize("path", CORE, ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_core_imports_point_one_way(path):
-    for name in imports(path):
-        parts = name.split(".")
-        assert parts[0] in {"tdjax", "jax", "numpy", "__future__"} | sys.stdlib_module_names, name
-        if parts[0] == "tdjax" and len(parts) > 1:
-            assert layer(parts[1]) <= layer(module_name(path)), name
+@pytest.mark.parametrize("name", MODULES)
+def test_imports_point_one_way(name):
+    height, entry = layer(name)
+    for other in own_imports(name) - {name}:
+        below, place = layer(other)
+        assert below < height or place == entry, f"{name} imports {other}, which stands above"
 
 
-@pytest.mark.parametrize("path", CORE, ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_the_core_knows_nothing_of_what_stands_on_it(path):
-    tree = ast.parse(path.read_text())
-    for node in ast.walk(tree):
-        named = [node.module or ""] if isinstance(node, ast.ImportFrom) else []
-        named += [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
-        for name in named:
-            assert (*name.split("."), "")[:2] not in {("tdjax", outer) for outer in OUTER}, name
+@pytest.mark.parametrize("name", MODULES)
+def test_no_module_imports_what_it_lies_in(name):
+    parents = {name.rsplit(".", depth)[0] for depth in range(1, name.count(".") + 1)}
+    above = {f"{parent}.__init__" for parent in parents} | {"__init__"}
+    assert not (own_imports(name) & above) - {name}
+    if name != "__init__":
+        text = MODULES[name].read_text()
+        assert "import_module" not in text or "tdjax" not in text.split("import_module", 1)[1][:80]
+        assert "def __getattr__" not in text
 
 
-def test_strategies_import_no_private_jax():
-    for path in CORE:
-        assert not any(name.startswith("jax._src") for name in imports(path)), path
+def test_no_import_goes_in_a_circle():
+    """Within a layer, too: nothing that a module imports imports it in turn."""
+    left = {name: own_imports(name) - {name} for name in MODULES}
+    while ready := [name for name, needs in left.items() if not needs & left.keys()]:
+        for name in ready:
+            del left[name]
+    assert not left, f"these import each other, or what does: {sorted(left)}"
+
+
+def test_every_folder_can_be_seen_at_a_glance():
+    folders = [path.parent for path in MODULES.values()]
+    assert max(map(folders.count, folders)) <= 20
+
+
+@pytest.mark.parametrize("name", [name for name in MODULES if layer(name)[1] in WITHOUT_FLAX])
+def test_the_core_needs_jax_alone(name):
+    # The guard asks Flax about modules only where somebody has loaded it.
+    flax = {"flax"} if name == "flax_guard" else set()
+    known = flax | {"tdjax", "jax", "numpy", "__future__", "platformdirs"} | sys.stdlib_module_names
+    assert {place.split(".")[0] for place in imported(name)} <= known
