@@ -2,7 +2,8 @@
 
 import pytest
 
-from tdjax.comparison.targets import catalog, resolve
+from tdjax.comparison.targets import catalog
+from tdjax.comparison.targets.target import resolve
 
 
 def test_every_device_is_found_by_its_name_and_has_its_compiler():

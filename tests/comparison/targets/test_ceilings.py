@@ -6,9 +6,10 @@ import math
 import jax
 import pytest
 
+from tdjax.comparison.targets import catalog, ceilings
 from tdjax.comparison.targets.ceilings import Ceilings
 from tdjax.comparison.targets.published import peaks
-from tdjax.comparison.targets.target import Target, attached, catalog, ceilings
+from tdjax.comparison.targets.target import Target, attached
 
 pytestmark = pytest.mark.usefixtures("optimised")
 
