@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -84,12 +84,16 @@ def visible_params(eqn: Any) -> dict[str, Any]:
     }
 
 
+def rebuilt(sequence: Any, values: Iterable[Any]) -> Any:
+    """Return a tuple, a list or a named tuple of the same type with other values."""
+    kind = type(sequence)
+    return kind._make(values) if hasattr(kind, "_make") else kind(values)
+
+
 def inner_program(eqn: Any) -> Any:
-    """Return the program that a call equation calls."""
-    for name in ("jaxpr", "call_jaxpr", "fun_jaxpr"):
-        if name in eqn.params:
-            return eqn.params[name]
-    raise KeyError(f"{eqn.primitive.name} calls no program")
+    """Return the program that an equation calls, None if it calls none."""
+    names = ("jaxpr", "call_jaxpr", "fun_jaxpr")
+    return next((eqn.params[name] for name in names if name in eqn.params), None)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -137,12 +141,12 @@ def has_custom_rules(program: Any) -> bool:
 
 def uses_axis(program: Any, name: Any) -> bool:
     """Say whether anything in a program, however deep, talks along a named axis."""
-    return any(
-        _names(value, name)
-        for eqn in all_equations(program)
-        for key, value in eqn.params.items()
-        if key in ("axes", "axis_name", "axis")
-    )
+    return any(names_axis(eqn, name) for eqn in all_equations(program))
+
+
+def names_axis(eqn: Any, name: Any) -> bool:
+    """Say whether an equation talks along a named axis."""
+    return any(_names(eqn.params.get(key), name) for key in ("axes", "axis_name", "axis"))
 
 
 def all_equations(program: Any) -> Iterator[Any]:

@@ -101,7 +101,8 @@ _failures: collections.OrderedDict[Any, str] = collections.OrderedDict()
 
 
 def _key(call: Call, step: Program, rows: Any) -> Any:
-    return step.key and (step.key, call.roles, call.batch, rows)
+    # A trace holds the mesh that it was made in, and cannot be evaluated in another.
+    return step.key and (step.key, call.roles, call.batch, rows, jax.sharding.get_abstract_mesh())
 
 
 def _memorable(call: Call, step: Program) -> bool:

@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
 import numpy as np
 
-from tdjax.core.jaxpr import is_literal, visible_params
+from tdjax.core.jaxpr import is_literal, rebuilt, visible_params
 from tdjax.independence.kinds import NotProvenError
 from tdjax.independence.sizes import Size, merge_sizes
 
@@ -197,8 +197,7 @@ class Merged:
         if isinstance(large, (tuple, list)) and type(small) is type(large):
             if len(small) != len(large):
                 raise NotProvenError("has another form for another size of the batch")
-            merged = map(self._value, small, large)
-            return type(large)(merged) if type(large) in (tuple, list) else type(large)(*merged)
+            return rebuilt(large, map(self._value, small, large))
         if isinstance(large, (np.ndarray, np.generic, jax.Array)):
             if not same_array(small, large):
                 raise NotProvenError("depends on the size of the batch")
@@ -249,8 +248,17 @@ def goes_with_rows(value: Any) -> bool:
         return any(goes_with_rows(atom.shape) for atom in atoms) or any(
             goes_with_rows(eqn.params) for eqn in value.eqns
         )
+    return _stands_in(value, goes_with_rows)
+
+
+def follows_rows(value: Any) -> bool:
+    """Say whether the number of rows stands in a parameter, programs in it left out."""
+    return not isinstance(value, Merged) and _stands_in(value, follows_rows)
+
+
+def _stands_in(value: Any, inside: Callable[[Any], bool]) -> bool:
     if isinstance(value, dict):
-        return any(map(goes_with_rows, value.values()))
+        return any(map(inside, value.values()))
     if isinstance(value, (tuple, list)):
-        return any(map(goes_with_rows, value))
+        return any(map(inside, value))
     return isinstance(value, Size)

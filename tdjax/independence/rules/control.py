@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from tdjax.core.jaxpr import inner_program, scan_counts
-from tdjax.independence.kinds import CONST, STEP, Kind, NotProvenError, Rows, join
+from tdjax.independence.kinds import CONST, STEP, SUM, Kind, NotProvenError, Rows, join
 from tdjax.independence.rules.derivatives import check_rules
 from tdjax.independence.rules.rule import Follows, Step
 from tdjax.independence.two_traces import goes_with_rows
@@ -19,8 +19,13 @@ def _refuse_step_values(kinds: list[Kind]) -> None:
         raise NotProvenError("takes a value of one step together with rows of many")
 
 
+def _refuse_sum(kind: Kind, what: str) -> None:
+    if kind is SUM:
+        raise NotProvenError(f"{what} a sum over all rows, of which each step has a part")
+
+
 def call(analysis: Follows, eqn: Any, kinds: list[Kind]) -> _Result:
-    """A call is what it calls."""
+    """Analyze the called program."""
     return analysis.run(inner_program(eqn), kinds)
 
 
@@ -111,6 +116,7 @@ def while_loop(analysis: Follows, eqn: Any, kinds: list[Kind]) -> _Result:
 
     carry, _ = _fixed_point(body, kinds[test_count + body_count :])
     (again,), _ = analysis.run(eqn.params["cond_jaxpr"], [*test_consts, *carry])
+    _refuse_sum(again, "goes round as often as it is said by")
     if isinstance(again, Rows) or (again is STEP and any(isinstance(k, Rows) for k in carry)):
         raise NotProvenError("goes round as often as some row or step says")
     return carry, ()
@@ -120,6 +126,7 @@ def cond(analysis: Follows, eqn: Any, kinds: list[Kind]) -> _Result:
     """All rows take the same branch; the branches must leave them in the same places."""
     _refuse_step_values(kinds)
     which, *operands = kinds
+    _refuse_sum(which, "chooses a branch by")
     branches = [analysis.run(branch, operands)[0] for branch in eqn.params["branches"]]
     outputs = branches[0]
     for other in branches[1:]:

@@ -18,6 +18,7 @@ from jax import lax
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
+from tdjax.core.jaxpr import rebuilt
 from tdjax.strategies.convolution.forms import convolution, kernel_gradient, takes_places
 
 _PLAIN = lax.conv_general_dilated_p
@@ -41,7 +42,7 @@ def _replaced_equation(eqn: Any) -> Any:
 
 def _replaced_param(value: Any) -> Any:
     if isinstance(value, (tuple, list)) and any(hasattr(inner, "eqns") for inner in value):
-        return type(value)(_replaced_param(inner) for inner in value)
+        return rebuilt(value, map(_replaced_param, value))
     return replaced(value) if hasattr(value, "eqns") else value
 
 

@@ -17,14 +17,8 @@ import jax
 import jax.numpy as jnp
 
 from tdjax.core.jaxpr import bind, is_literal
+from tdjax.independence.rules.rule import Cost, traits_of
 from tdjax.strategies.row_loop.loop import Input, Kind, Loop, Output, Phase
-
-_KEPT = frozenset(
-    ("dot_general", "conv_general_dilated", "tdjax_conv_general_dilated", "ragged_dot_general")
-    + ("scan", "while", "cond", "tdjax_row_loop", "sort", "top_k", "gather", "cholesky")
-    + ("triangular_solve", "eigh", "svd", "lu", "qr", "random_bits", "threefry2x32")
-    + ("rng_bit_generator",)
-)
 
 Linear = Callable[[Sequence[Any]], tuple[Loop, list[Any], list[int]]]
 
@@ -190,7 +184,7 @@ def _trace(phase: Phase, chosen: Sequence[int], specs: Sequence[Any]) -> tuple[A
 def _worth_keeping(primitive: Any, *inputs: Any, **_: Any) -> bool:
     # jax.checkpoint rounds what it keeps, and cannot round complex numbers.
     exact = not any(jnp.issubdtype(each.dtype, jnp.complexfloating) for each in inputs)
-    return exact and primitive.name in _KEPT
+    return exact and traits_of(primitive).cost is Cost.KEPT
 
 
 def _varying(jaxpr: Any, inputs: Sequence[Input]) -> set[Any]:
