@@ -26,6 +26,7 @@ LAYERS = (
     "independence.result",
     "independence.analysis",
     "independence.proof",
+    "independence.shared_gradients",
     "independence",
     "costs",
     "strategies.base",

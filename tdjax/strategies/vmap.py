@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -14,6 +15,7 @@ from tdjax.core.errors import StrategyError
 from tdjax.core.symbolic_sizes import is_symbolic
 from tdjax.costs.predict import Blocks
 from tdjax.independence import Proof, Proven, Rows, prove
+from tdjax.independence.shared_gradients import needs_own_copies
 from tdjax.strategies.base import Strategy, check_chunk_size, check_unroll
 from tdjax.strategies.convolution.replace import convolving_fast
 from tdjax.strategies.rows.blocks import in_blocks
@@ -70,7 +72,9 @@ class Vmap(Strategy):
         if whole and not call.pooled:
             named = call.axis_name is not None
             if not zeroed and proven is None and (named or self.chunk_size is None):
-                return self._plain(call)
+                seen = None if named else call.traced_on(call.batch)
+                if seen is None or not self._needs_copies(call, seen):
+                    return self._plain(call)
             if named:
                 return _zeroed_by_shape(call, self._plain(call))
         if proven is None and (zeroed or call.pooled):
@@ -85,6 +89,12 @@ class Vmap(Strategy):
         if zeroed and proven is not None and proven.proof.independent:
             call = dataclasses.replace(call, roles=proven.proof.roles).with_rows_mapped()
         return self._traced(call, program, proven.proof if proven else None, zeroed, whole)
+
+    def _needs_copies(self, call: Call, program: Program) -> bool:
+        """Say whether steps need copies of what they share, so that gradients are the loop's."""
+        fills = not is_symbolic(call.time) and bool(call.time % (self.chunk_size or call.time))
+        mapped = [axis is not None for axis in call.axes]
+        return any(mapped) and needs_own_copies(program.jaxpr, mapped, fills)
 
     def _plain(self, call: Call) -> Any:
         def step(*leaves: Any) -> Any:
@@ -108,6 +118,7 @@ class Vmap(Strategy):
         _check_shared_outputs(call, program, out_axes)
         operands = list(program.consts), list(call.leaves), call.mask
         filled = zeroed and proof is not None and proof.independent
+        copies = self._needs_copies(call, program)
         layout, opened = call.layout(), program
         call, program = call.described(), dataclasses.replace(program, consts=())
 
@@ -118,7 +129,7 @@ class Vmap(Strategy):
             real = real_steps(mask) if zeroed else None
             if filled:
                 consts, leaves = fill(call, real, consts, leaves)
-            outputs = self._over_time(call, program, consts, leaves, out_axes, whole)
+            outputs = self._over_time(call, program, consts, leaves, out_axes, whole, copies)
             if not zeroed:
                 return outputs
             rows = _output_rows(call, program, proof)
@@ -137,8 +148,13 @@ class Vmap(Strategy):
         leaves: list[Any],
         out_axes: list[int | None],
         whole: bool,
+        copies: bool,
     ) -> list[Any]:
-        mapped = [i for i, axis in enumerate(call.axes) if axis is not None]
+        axes: list[int | None] = [*call.axes, *[None] * len(consts)]
+        values, count = [*leaves, *consts], len(leaves)
+        if copies:
+            values, axes = _with_copies(values, axes, call.time)
+        mapped = [i for i, axis in enumerate(axes) if axis is not None]
         if not mapped:
             outputs = program(consts, leaves)
             return [repeat(y, axis, call.time) for y, axis in zip(outputs, out_axes, strict=True)]
@@ -147,30 +163,45 @@ class Vmap(Strategy):
             program = convolving_fast(program)
 
         def one(*steps: Any) -> list[Any]:
-            merged = list(leaves)
+            merged = list(values)
             for index, value in zip(mapped, steps, strict=True):
                 merged[index] = value
-            return program(consts, merged)
+            return program(merged[count:], merged[:count])
 
         if whole:
-            in_axes = tuple(call.axes[index] for index in mapped)
+            in_axes = tuple(axes[index] for index in mapped)
             body = jax.checkpoint(one) if self.remat else one
             with jax.named_scope("tdjax.vmap"):
                 mapping = jax.vmap(body, in_axes=in_axes, out_axes=out_axes)
-                return mapping(*(leaves[i] for i in mapped))
+                return mapping(*(values[i] for i in mapped))
 
         def body_of_chunk(steps: list[Any]) -> list[Any]:
             if block == 1:
                 return [jnp.expand_dims(y, 0) for y in one(*(step[0] for step in steps))]
             return jax.vmap(one)(*steps)
 
-        moved = [jnp.moveaxis(leaves[index], call.time_axis(index), 0) for index in mapped]
+        moved = [jnp.moveaxis(values[index], axes[index], 0) for index in mapped]
         with jax.named_scope("tdjax.map"):
             outputs = in_blocks(body_of_chunk, moved, call.time, block, self.unroll, self.remat)
         return [
             output[0] if axis is None else jnp.moveaxis(output, 0, axis)
             for output, axis in zip(outputs, out_axes, strict=True)
         ]
+
+
+def _with_copies(
+    values: Sequence[Any], axes: Sequence[int | None], time: int
+) -> tuple[list[Any], list[int | None]]:
+    """Return the values with a copy a step of every shared array that can have a gradient."""
+    shared = [
+        axis is None and jnp.issubdtype(jnp.result_type(value), jnp.inexact)
+        for value, axis in zip(values, axes, strict=True)
+    ]
+    copied = [
+        jnp.broadcast_to(value, (time, *jnp.shape(value))) if alike else value
+        for value, alike in zip(values, shared, strict=True)
+    ]
+    return copied, [0 if alike else axis for axis, alike in zip(axes, shared, strict=True)]
 
 
 def _step(call: Call, leaves: list[Any]) -> Any:

@@ -77,14 +77,25 @@ def derivative_program(
         smooth: which of its outputs are: whole numbers have no derivative.
         forward: whether it maps tangents forward, else cotangents backward.
     """
-    traces = []
-    for one in (eqn.small, eqn.large):
-        primals = [_struct(one.invars[i]) for i in variables]
-        moving = [one.invars[i] for i in active] if forward else [one.outvars[k] for k in smooth]
-        call = _caller(one, variables)
-        rule = (_pushforward if forward else _pullback)(call, variables, active, smooth)
-        traces.append(_traced(rule, (primals, [_struct(atom) for atom in moving])))
+    derive = pushforward if forward else pullback
+    traces = (derive(one, variables, active, smooth) for one in (eqn.small, eqn.large))
     return Merged(*traces, *eqn.sizes)
+
+
+def pushforward(eqn: Any, variables: list[int], active: list[int], smooth: list[int]) -> Any:
+    """Return a trace of the map of tangents; see `derivative_program`."""
+    rule = _pushforward(_caller(eqn, variables), variables, active, smooth)
+    return _traced(rule, _structs(eqn, variables, [eqn.invars[i] for i in active]))
+
+
+def pullback(eqn: Any, variables: list[int], active: list[int], smooth: list[int]) -> Any:
+    """Return a trace of the map of cotangents; see `derivative_program`."""
+    rule = _pullback(_caller(eqn, variables), variables, active, smooth)
+    return _traced(rule, _structs(eqn, variables, [eqn.outvars[k] for k in smooth]))
+
+
+def _structs(eqn: Any, variables: list[int], moving: list[Any]) -> tuple[list[Any], list[Any]]:
+    return [_struct(eqn.invars[i]) for i in variables], [_struct(atom) for atom in moving]
 
 
 def is_jaxs_own(eqn: Any) -> bool:
