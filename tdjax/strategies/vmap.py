@@ -154,7 +154,7 @@ class Vmap(Strategy):
         values, count = [*leaves, *consts], len(leaves)
         if copies:
             values, axes = _with_copies(values, axes, call.time)
-        mapped = [i for i, axis in enumerate(axes) if axis is not None]
+        mapped = {i: axis for i, axis in enumerate(axes) if axis is not None}
         if not mapped:
             outputs = program(consts, leaves)
             return [repeat(y, axis, call.time) for y, axis in zip(outputs, out_axes, strict=True)]
@@ -169,7 +169,7 @@ class Vmap(Strategy):
             return program(merged[count:], merged[:count])
 
         if whole:
-            in_axes = tuple(axes[index] for index in mapped)
+            in_axes = tuple(mapped.values())
             body = jax.checkpoint(one) if self.remat else one
             with jax.named_scope("tdjax.vmap"):
                 mapping = jax.vmap(body, in_axes=in_axes, out_axes=out_axes)
@@ -180,7 +180,7 @@ class Vmap(Strategy):
                 return [jnp.expand_dims(y, 0) for y in one(*(step[0] for step in steps))]
             return jax.vmap(one)(*steps)
 
-        moved = [jnp.moveaxis(values[index], axes[index], 0) for index in mapped]
+        moved = [jnp.moveaxis(values[index], axis, 0) for index, axis in mapped.items()]
         with jax.named_scope("tdjax.map"):
             outputs = in_blocks(body_of_chunk, moved, call.time, block, self.unroll, self.remat)
         return [
