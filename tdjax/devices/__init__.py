@@ -1,1 +1,1 @@
-"""Kinds of devices, and what is known of each: the files beside this one."""
+"""Devices: their kinds, their caches, and what the files beside this one know of them."""

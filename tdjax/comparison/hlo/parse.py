@@ -22,7 +22,7 @@ def parse(text: str) -> Module:
     """Read what `jax.stages.Compiled.as_text` gives.
 
     Raises:
-        ValueError: it is no HLO program, or it holds a line that cannot be read.
+        ValueError: it is not an HLO program, or has a line that cannot be read.
     """
     lines = text.splitlines()
     computations: dict[str, Computation] = {}

@@ -1,4 +1,4 @@
-"""The Python call stacks that an optimised HLO program keeps in tables before its code."""
+"""The Python call stacks that an optimized HLO program keeps in tables before its code."""
 
 from __future__ import annotations
 
