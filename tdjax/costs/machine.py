@@ -16,8 +16,8 @@ from collections.abc import Iterator
 
 import jax
 
-from tdjax.devices.caches import cpu_caches
-from tdjax.devices.kinds import device_kind, shipped_devices
+from tdjax.devices import shipped
+from tdjax.devices.attached import cpu_caches, device_kind
 
 SPEEDS = (
     ("dot_flops_s", "conv_flops_s", "transcendentals_s", "near_bytes_s", "far_bytes_s")
@@ -145,7 +145,7 @@ def machine_of(platform: str) -> Machine:
 
 @functools.cache
 def _machine(platform: str, kind: str) -> Machine:
-    known = [each for each in shipped_devices() if each["platform"] == platform]
+    known = [each for each in shipped.devices() if each["platform"] == platform]
     measured = [each for each in known if each["evidence"] == "measured"]
     own = [each for each in measured if each["kind"] == kind]
     if platform != "cpu" and not own:

@@ -1,1 +1,1 @@
-"""Devices: their kinds, their caches, and what the files beside this one know of them."""
+"""Devices: the attached one, and what is known of each kind: the files beside this one."""

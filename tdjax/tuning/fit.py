@@ -24,7 +24,7 @@ from tdjax.core.call import trace
 from tdjax.costs.machine import SPEEDS, Machine
 from tdjax.costs.predict import forward_s, gradient_s
 from tdjax.costs.work import Work, work_of
-from tdjax.devices.kinds import FORMAT, VERSION
+from tdjax.devices.shipped import FORMAT, VERSION
 from tdjax.strategies import Fold, Strategy
 from tdjax.strategies.choosing.ranking import ranked
 from tdjax.strategies.choosing.tuned import Tuned

@@ -21,7 +21,7 @@ from tdjax.comparison.system.progress import Progress, told
 from tdjax.comparison.verdicts.entry import Entry, Group, grouped
 from tdjax.comparison.verdicts.intervals import paired_medians
 from tdjax.comparison.verdicts.naming import short
-from tdjax.devices.kinds import device_kind
+from tdjax.devices.attached import device_kind
 from tdjax.strategies import (
     Auto,
     Candidate,
@@ -190,13 +190,15 @@ def _promising(
         leanest = sorted(ranked, key=lambda each: each.most_bytes)[:_FEWEST]
         limit = _LOOSE * memory_budget
         ranked = [
-            c
-            for c in ranked
-            if c.most_bytes <= limit or c in leanest or c.strategy in (Vmap(), Fold())
+            c for c in ranked if c.most_bytes <= limit or c in leanest or _is_plain(c.strategy)
         ]
     limit = _PROMISING * ranked[0].cost(mode)
     near = [c for i, c in enumerate(ranked) if i < _FEWEST or c.cost(mode) <= limit]
     return [each.strategy for each in near]
+
+
+def _is_plain(strategy: Strategy) -> bool:
+    return strategy in (Vmap(), Fold())
 
 
 def _measure(

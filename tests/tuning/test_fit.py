@@ -13,8 +13,9 @@ from tdjax.costs import machine
 from tdjax.costs.machine import SPEEDS, Machine, machine_of
 from tdjax.costs.predict import forward_s, gradient_s
 from tdjax.costs.work import Work
-from tdjax.devices import kinds
-from tdjax.devices.kinds import FORMAT, VERSION, device_kind, shipped_devices
+from tdjax.devices import shipped
+from tdjax.devices.attached import device_kind
+from tdjax.devices.shipped import FORMAT, VERSION
 from tdjax.strategies import candidates
 from tdjax.tuning.fit import MeasuredWorkload, fit, measured
 
@@ -103,8 +104,8 @@ def test_a_file_in_the_folder_makes_a_machine_known(tmp_path, monkeypatch):
     newer = {"format": FORMAT, "version": VERSION + 1}
     for name, content in (("a", others), ("b", own), ("c", newer)):
         (tmp_path / f"{name}.json").write_text(json.dumps(content))
-    monkeypatch.setattr(kinds, "_FOLDER", tmp_path)
-    caches = shipped_devices, kinds.shipped_results, machine._machine
+    monkeypatch.setattr(shipped, "_FOLDER", tmp_path)
+    caches = shipped.devices, shipped.results, machine._machine
     for cache in caches:
         cache.cache_clear()
     try:
@@ -118,8 +119,8 @@ def test_a_file_in_the_folder_makes_a_machine_known(tmp_path, monkeypatch):
 
 
 def test_shipped_files_name_what_they_are_from():
-    assert {each["platform"] for each in shipped_devices()} >= {"cpu"}
-    for each in shipped_devices():
+    assert {each["platform"] for each in shipped.devices()} >= {"cpu"}
+    for each in shipped.devices():
         assert each["kind"] and each["date"] and each["versions"]["jax"]
         if each["evidence"] == "measured":
             assert set(each["speeds"]) <= set(SPEEDS) and min(each["speeds"].values()) > 0

@@ -15,7 +15,8 @@ import tdjax
 from tdjax import Auto, Fold, Packed, Vmap, explain, time_distributed, tune
 from tdjax.cli import main
 from tdjax.comparison.subjects.subject import subject
-from tdjax.devices.kinds import device_kind
+from tdjax.devices import shipped
+from tdjax.devices.attached import device_kind
 from tdjax.independence import proof
 from tdjax.strategies.choosing import tuned
 from tdjax.tuning.tune import _decision, _promising, tune_subject
@@ -191,7 +192,7 @@ def test_what_is_shipped_for_the_device_counts_where_nothing_was_tuned_here(monk
     tuning = tune(step, CLIPS, strategies=FEW)
     result = ship(tuning, **{"vmap": 2.0, "fold": 3.0, "Fold(chunk_size=6)": 1.0})
     known = {device_kind(): (result,)}
-    monkeypatch.setattr(tuned, "shipped_results", lambda kind: known.get(kind, ()))
+    monkeypatch.setattr(shipped, "results", lambda kind: known.get(kind, ()))
     forward = time_distributed(step, strategy=Auto(mode="forward"))
     assert "measured to be the fastest here" in explain(forward, CLIPS).reasons[0]
     tuned.clear()

@@ -20,7 +20,7 @@ from tdjax.comparison.measuring.rounds import Effort, Rounds, Tell
 from tdjax.comparison.subjects.subject import Subject
 from tdjax.comparison.system.memory import settle_allocator
 from tdjax.comparison.verdicts.entry import Entry, Group
-from tdjax.devices.caches import cache_bytes
+from tdjax.devices.attached import cache_bytes
 
 _COMPILED = 0.5
 _CALLED = 0.6

@@ -22,7 +22,8 @@ from typing import Any
 from tdjax.core import whole_file
 from tdjax.core.call import Call, Program
 from tdjax.core.shardings import is_spread
-from tdjax.devices.kinds import device_kind, shipped_results
+from tdjax.devices import shipped
+from tdjax.devices.attached import device_kind
 
 FORMAT = "tdjax-tuning"
 VERSION = 3
@@ -100,7 +101,7 @@ def find(program: str) -> list[Tuned]:
 
 def find_shipped(program: str) -> list[Tuned]:
     """Return what is shipped of a program, with whichever versions it was measured."""
-    found = (Tuned(**each) for each in shipped_results(device_kind()))
+    found = (Tuned(**each) for each in shipped.results(device_kind()))
     return [each for each in found if each.program == program]
 
 
@@ -109,7 +110,7 @@ def anything_known(sizes: tuple[int, int]) -> bool:
 
     Where there are none, a program need not be hashed.
     """
-    here = any(tuple(each["sizes"]) == sizes for each in shipped_results(device_kind()))
+    here = any(tuple(each["sizes"]) == sizes for each in shipped.results(device_kind()))
     try:
         return here or any(folder().glob("*.json"))
     except OSError:

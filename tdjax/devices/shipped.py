@@ -1,0 +1,34 @@
+"""What the package knows of devices, a file each.
+
+A file in `devices/` holds the speeds that costs are predicted from and results of tuning, with the
+kind of device, the date and the versions that they are from. `tdjax tune --out` writes one. Of a
+device that nobody has measured it may hold what its compiler says of the suite instead, in a
+sentence.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+from pathlib import Path
+from typing import Any
+
+FORMAT = "tdjax-device"
+VERSION = 2
+
+_FOLDER = Path(__file__).parent
+
+
+@functools.cache
+def devices() -> tuple[dict[str, Any], ...]:
+    """Return what the files hold, in the order of their names."""
+    found = (json.loads(path.read_text()) for path in sorted(_FOLDER.glob("*.json")))
+    return tuple(each for each in found if (each["format"], each["version"]) == (FORMAT, VERSION))
+
+
+@functools.cache
+def results(kind: str) -> tuple[dict[str, Any], ...]:
+    """Return what tuning has measured on a kind of device."""
+    return tuple(
+        result for device in devices() if device["kind"] == kind for result in device["results"]
+    )
