@@ -15,6 +15,7 @@ from tdjax.comparison.measuring.call_client import CallClient
 from tdjax.comparison.measuring.group import Measurement
 from tdjax.comparison.measuring.rounds import Effort, check_effort
 from tdjax.comparison.numbers import memory, seconds
+from tdjax.comparison.session import modes
 from tdjax.comparison.subjects.strategy_list import parse_strategies
 from tdjax.comparison.subjects.subject import Subject, subject
 from tdjax.comparison.system.progress import Progress, told
@@ -35,7 +36,6 @@ from tdjax.strategies import (
 )
 from tdjax.strategies.choosing import tuned
 
-MODES = {"forward": ("forward",), "grad": ("grad",), "both": ("forward", "grad")}
 # Candidates predicted to take so many times as long as the first are not measured.
 _PROMISING = 2.5
 _FEWEST = 8
@@ -143,8 +143,7 @@ def tune_subject(
     progress: Progress,
 ) -> Tuning:
     """Tune a subject that `compare` could run; see `tune`."""
-    if mode not in MODES:
-        raise ValueError(f"mode: got {mode!r}, needed 'forward', 'grad' or 'both'.")
+    chosen_modes = modes(mode)
     check_effort(None, timeout)
     if memory_budget is not None and not memory_budget > 0:
         raise ValueError(f"memory_budget: got {memory_budget!r}, needed bytes above 0, or None.")
@@ -153,7 +152,7 @@ def tune_subject(
     with CallClient(jax.default_backend()) as client:
         measured = [
             _measure(made, each, chosen, memory_budget, timeout, client, progress)
-            for each in MODES[mode]
+            for each in chosen_modes
         ]
     for measurement in measured:
         _check_any(measurement, memory_budget)

@@ -78,8 +78,9 @@ class CompiledCandidate:
         return self.status == "ok" and self.compiled is None
 
     def drop(self, status: str, error: str) -> None:
-        """Compile it no further; keep the reason in one line."""
-        self.status, self.error = status, " ".join(error.split())
+        """Compile it no further, and keep the reason in one line; unless it has been compiled."""
+        if self.waiting:
+            self.status, self.error = status, " ".join(error.split())
 
     def accept(self, compiled: Compiled, steps: Steps | None, note: str | None = None) -> None:
         """Keep what the compiler made, and what it says; the note tells what is missing."""

@@ -136,7 +136,7 @@ def _compile_all(
             if not final:
                 later.append(task)
             done.put((task, final))
-        later.sort(key=lambda task: (_group_size(task[0]), *_order(task)))
+        later.sort(key=lambda task: (sum(map(_size, task[0].candidates)), *_order(task)))
         for index, task in enumerate(later):
             left = end - time.monotonic()
             patience = left if index == len(later) - 1 else _LARGEST_SHARE * left
@@ -145,10 +145,6 @@ def _compile_all(
             done.put((task, True))
     except BaseException as error:
         done.put(error)
-
-
-def _group_size(group: CompiledGroup) -> int:
-    return sum(_size(candidate) for candidate in group.candidates)
 
 
 def _compile(client: Client, task: _Task, timeout_s: float, end: float, patience: float) -> bool:
@@ -162,11 +158,10 @@ def _compile(client: Client, task: _Task, timeout_s: float, end: float, patience
         patience: seconds that its code is waited for, once it is optimized.
     """
     group, candidate = task
-    drop = candidate.drop if candidate.waiting else _keep
     start = time.monotonic()
     left = end - start
     if left <= 0:
-        drop("timeout", _NO_TIME)
+        candidate.drop("timeout", _NO_TIME)
         return True
     assert candidate.lowered.parcel is not None
     deadline = min(timeout_s, left)
@@ -174,9 +169,9 @@ def _compile(client: Client, task: _Task, timeout_s: float, end: float, patience
         compiled = client.compile(candidate.lowered.parcel, deadline, patience)
     except TooSlow:
         cut = f"cut: its compiler was still running after {deadline:.3g} s"
-        drop("timeout", cut if left > timeout_s else _NO_TIME)
+        candidate.drop("timeout", cut if left > timeout_s else _NO_TIME)
     except Failed as error:
-        drop("failed", str(error))
+        candidate.drop("failed", str(error))
     except Closed:
         pass  # It still waits: an error or Ctrl-C ended the compilers.
     else:
@@ -187,7 +182,3 @@ def _compile(client: Client, task: _Task, timeout_s: float, end: float, patience
         candidate.accept(compiled, group.steps, note)
         return compiled.compile_s is not None or deadline <= patience
     return True
-
-
-def _keep(status: str, error: str) -> None:
-    """Leave a candidate as it is: what is known of it stays."""

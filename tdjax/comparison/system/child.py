@@ -131,9 +131,7 @@ class Child:
         while True:
             left = max(0.0, end - time.monotonic())
             try:
-                return self._answers.get(
-                    timeout=left if watch is None else min(left, _LOOK_EVERY_S)
-                )
+                return self._answers.get(timeout=min(left, _LOOK_EVERY_S))
             except queue.Empty:
                 if time.monotonic() >= end:
                     raise TooSlow from None

@@ -93,20 +93,8 @@ def judge(entries: Iterable[Entry], reference: str = "vmap") -> tuple[Verdict, .
 
 
 def _judge_compiled(group: Group, entries: Sequence[Entry], reference: str) -> Verdict:
-    found = rank(entries, reference)
-    return Verdict(
-        *group,
-        kind=found.kind,
-        leader=found.leader,
-        tied=found.tied,
-        speedup=None,
-        speedup_low=None,
-        speedup_high=None,
-        text=found.text,
-        advice=None,
-        metric=found.metric,
-        saving=found.saving,
-    )
+    unknown: dict[str, Any] = dict.fromkeys(("speedup", "speedup_low", "speedup_high", "advice"))
+    return Verdict(**group._asdict(), **rank(entries, reference)._asdict(), **unknown)
 
 
 def _judge(group: Group, entries: Sequence[Entry], reference: str) -> Verdict:
