@@ -11,7 +11,7 @@ import jax
 import pytest
 from compiling import compile_quickly, optimise
 
-from tdjax.comparison.system.accelerators import leave_out_absent
+from tdjax.comparison.system.extras import leave_out_absent
 from tdjax.comparison.targets import catalog
 from tdjax.costs.machine import _machine, assume
 
@@ -57,7 +57,7 @@ def on_cpu():
 @pytest.fixture
 def on_two_cores(on_cpu, monkeypatch):
     """Choose for a CPU of two cores, however many this one has."""
-    monkeypatch.setattr("tdjax.costs.machine._caches", lambda: (2.0**20, 2.0**25))
+    monkeypatch.setattr("tdjax.costs.machine.cpu_caches", lambda: (2.0**20, 2.0**25))
     _machine.cache_clear()
     yield
     _machine.cache_clear()

@@ -36,7 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     _replace_what_cannot_be_encoded()
     try:
-        from tdjax.comparison.system.accelerators import leave_out_absent
+        from tdjax.comparison.system.extras import leave_out_absent
 
         chosen = _parser().parse_args(arguments)
         leave_out_absent()

@@ -12,14 +12,12 @@ import contextvars
 import dataclasses
 import functools
 import math
-import os
 from collections.abc import Iterator
-from pathlib import Path
 
 import jax
 
 from tdjax.devices import shipped
-from tdjax.devices.kind import device_kind
+from tdjax.devices.attached import cpu_caches, device_kind
 
 SPEEDS = (
     ("dot_flops_s", "conv_flops_s", "transcendentals_s", "near_bytes_s", "far_bytes_s")
@@ -27,8 +25,6 @@ SPEEDS = (
     + ("back_conv", "plain_conv", "patch_passes", "kept_passes", "stacked_passes")
 )  # fmt: skip
 
-_CACHES = Path("/sys/devices/system/cpu/cpu0/cache")
-_UNITS = {"K": 2**10, "M": 2**20, "G": 2**30}
 # glibc takes larger blocks from the system at every call, and gives them back: mallopt(3),
 # DEFAULT_MMAP_THRESHOLD_MAX.
 _FRESH_ABOVE = 32 * 2**20
@@ -161,20 +157,7 @@ def _machine(platform: str, kind: str) -> Machine:
     speeds = {**first["speeds"], "source": f"Speeds are those of {whose}, {first['date']}."}
     if platform != "cpu":
         return dataclasses.replace(_ACCELERATOR, platform=platform, **speeds)
-    near, far = _caches()
+    near, far = cpu_caches()
     return Machine(
         platform="cpu", near_bytes=near, far_bytes=far, fresh_above=_FRESH_ABOVE, **speeds
     )
-
-
-def _caches() -> tuple[float, float]:
-    """Return the bytes of all cores' own caches, and of the shared one."""
-    sizes = {2: 0.0, 3: 0.0}
-    try:
-        for folder in _CACHES.glob("index*"):
-            size, level = (folder / "size").read_text().strip(), (folder / "level").read_text()
-            sizes[int(level)] = int(size[:-1]) * _UNITS[size[-1]]
-    except (OSError, ValueError, KeyError, IndexError):  # Not Linux, or a text of another form.
-        sizes = {2: 0.0, 3: 0.0}
-    near = (sizes[2] or 2**20) * (os.cpu_count() or 1)
-    return near, max(sizes[3] or 32 * 2**20, near)

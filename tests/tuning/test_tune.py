@@ -16,7 +16,7 @@ from tdjax import Auto, Fold, Packed, Vmap, explain, time_distributed, tune
 from tdjax.cli import main
 from tdjax.comparison.subjects.subject import subject
 from tdjax.devices import shipped
-from tdjax.devices.kind import device_kind
+from tdjax.devices.attached import device_kind
 from tdjax.independence import proof
 from tdjax.strategies.choosing import tuned
 from tdjax.tuning.tune import _decision, _promising, tune_subject

@@ -12,7 +12,7 @@ import jax
 
 from tdjax._version import __version__
 from tdjax.comparison.targets.target import Target
-from tdjax.devices.kind import processor
+from tdjax.devices.attached import processor
 
 _PACKAGES = ("jax", "jaxlib", "flax", "numpy")
 

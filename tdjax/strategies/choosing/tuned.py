@@ -23,7 +23,7 @@ from tdjax.core import whole_file
 from tdjax.core.call import Call, Program
 from tdjax.core.shardings import is_spread
 from tdjax.devices import shipped
-from tdjax.devices.kind import device_kind
+from tdjax.devices.attached import device_kind
 
 FORMAT = "tdjax-tuning"
 VERSION = 3
