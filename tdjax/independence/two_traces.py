@@ -1,9 +1,31 @@
 """Two traces of a step, on two numbers of rows, read as one program.
 
-One is the loop's own: the step as it sees its batch. The other is what a fold would run. A function
-can look at the size of its batch and do something else; then the traces differ in more than sizes,
-and the proof stops. Where they agree, whatever differs is a multiple of the number of rows, and so
-shows which axes hold rows, without guessing from sizes that happen to be equal.
+One is the loop's own: the step as it sees its batch of `N` rows. The other is what a fold would
+run, on `R` rows. A function can look at the size of its batch and do something else; then the
+traces differ in more than sizes, and the proof stops. Where they agree, whatever differs is a
+multiple of the number of rows, and so shows which axes hold rows, without guessing from sizes that
+happen to be equal.
+
+For example, with `N = 4` and `R = 12`, the step `x.reshape(-1, 2) @ w` on `(rows, 6)`:
+
+    loop:  a: f32[4, 6]    b: f32[12, 2] = reshape a    c: f32[12, 5] = dot_general b w
+    fold:  a: f32[12, 6]   b: f32[36, 2] = reshape a    c: f32[36, 5] = dot_general b w
+    both:  a: f32[n, 6]    b: f32[3n, 2] = reshape a    c: f32[3n, 5] = dot_general b w
+
+The 12 in both traces is not the same number: `b` has `3n` rows of two, three for each of the rows
+(`Rows(axis=0, outer=1, inner=3)`), although `a` of the fold leads with a 12 as well.
+
+Why that is a proof. Let `F_n` be the step on `n` rows. Wanted is, for every row `i` of a fold of
+rows `x_1 ... x_R`, taken in any way from batches of `N`,
+
+    F_R(x_1, ..., x_R)[i]  =  F_N(the batch that row i came from)[its place there].
+
+By induction over the equations of the merged program: every value with rows is, row by row, one
+function of the inputs' rows, the same in both traces. It holds for the inputs, and a rule lets an
+equation pass only if it treats all rows alike and each by itself. The equation is the same in both
+traces but for sizes `k * n`: those that stand in shapes along the axis of the rows do no more than
+say how many there are; those anywhere else (an exponent, a stride, a literal) would make it another
+operation, and are refused. Nothing is assumed of other numbers of rows: only `F_N` and `F_R` run.
 """
 
 from __future__ import annotations

@@ -1,9 +1,10 @@
-"""A loop over blocks of chosen rows, whose length is known at run time alone.
+"""A loop over blocks of chosen rows, whose length is known only at run time.
 
-`jax.lax.scan` runs all of its turns, and `jax.lax.while_loop` has no gradient. So the loop is a
-primitive of its own (`_row_loop_rules.py`), closed under derivatives: the derivative of a loop over
-blocks is a loop over the same blocks, which skips what the loop skips and adds the gradients of
-shared arrays up in place. Here is what such a loop consists of, and what it computes.
+`jax.lax.scan` runs all of its turns, and `jax.lax.while_loop` has no gradient in reverse mode. So
+the loop is a primitive of its own (`primitive.py`), closed under derivatives: the derivative of a
+loop over blocks is a loop over the same blocks, which skips what the loop skips and adds up the
+gradients of shared arrays in place (`linear.py` derives it). Here is what such a loop consists of,
+and what it computes.
 """
 
 from __future__ import annotations
