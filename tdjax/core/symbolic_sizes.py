@@ -17,7 +17,15 @@ def is_concrete_shape(shape: tuple) -> bool:
     return not any(is_symbolic(size) for size in shape)
 
 
-def reshaped(shape: tuple, like: Any) -> jax.ShapeDtypeStruct:
-    """Return the description of an array of another shape, with `like`'s dtype and weakness."""
+def reshaped(shape: tuple, like: Any) -> Any:
+    """Return the description of an array of another shape, with `like`'s dtype and weakness.
+
+    Inside `jax.shard_map`, an array's type also says along which axes of the mesh it varies. That
+    is kept: without it JAX would take the array for one that all devices share.
+    """
     aval = jax.typeof(like)
+    varies = getattr(getattr(aval, "manual_axis_type", None), "varying", None)
+    if varies:
+        spec = jax.sharding.PartitionSpec(*[None] * len(shape))
+        return aval.update(shape=tuple(shape), sharding=aval.sharding.update(spec=spec))
     return jax.ShapeDtypeStruct(shape, aval.dtype, weak_type=getattr(aval, "weak_type", False))
