@@ -10,6 +10,9 @@ from typing import Any
 
 import jax
 
+from tdjax.core.shardings import varying
+
+_VARY = "pvary"
 _CUSTOM_RULES = ("custom_jvp_call", "custom_vjp_call", "custom_vjp_call_jaxpr")
 
 
@@ -108,7 +111,34 @@ class Opened:
 
     def __call__(self, consts: Sequence[Any], inputs: Sequence[Any]) -> list[Any]:
         """Evaluate the equations."""
+        if any(eqn.primitive.name == _VARY for eqn in all_equations(self.bare)):
+            return _evaluate_varying(self.bare, consts, inputs)
         return jax.core.eval_jaxpr(self.bare, consts, *inputs)
+
+
+def _evaluate_varying(jaxpr: Any, consts: Sequence[Any], inputs: Sequence[Any]) -> list[Any]:
+    """Evaluate equations inside `jax.shard_map` on arrays that may vary where others did not.
+
+    What differs between devices may have been mixed into a shared array since the trace (where a
+    device has nothing but padding, its weights are cut off from gradients). It need not be told
+    again that it varies.
+    """
+    known = dict(zip((*jaxpr.constvars, *jaxpr.invars), (*consts, *inputs), strict=True))
+
+    def read(atom: Any) -> Any:
+        return atom.val if is_literal(atom) else known[atom]
+
+    for eqn in jaxpr.eqns:
+        values = [read(atom) for atom in eqn.invars]
+        inner = inner_program(eqn)
+        if eqn.primitive.name == _VARY and varying(values[0]).issuperset(eqn.params["axes"]):
+            outputs = values
+        elif eqn.primitive.name in ("jit", "pjit") and inner is not None:
+            outputs = _evaluate_varying(inner.jaxpr, inner.consts, values)
+        else:
+            outputs = bind(eqn, values)
+        known.update(zip(eqn.outvars, outputs, strict=True))
+    return [read(atom) for atom in jaxpr.outvars]
 
 
 def open_program(closed: Any) -> Opened:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -13,6 +14,21 @@ def has_spread_type(array: Any) -> bool:
     Its own axes cannot be merged then.
     """
     return any(axes is not None for axes in jax.typeof(array).sharding.spec)
+
+
+def varying(array: Any) -> frozenset[Any]:
+    """Return the axes of a mesh along which an array, or its type, varies in `jax.shard_map`."""
+    aval = array if isinstance(array, jax.core.AbstractValue) else jax.typeof(array)
+    return getattr(getattr(aval, "manual_axis_type", None), "varying", frozenset())
+
+
+def vary(arrays: Sequence[Any], axes: frozenset[Any]) -> list[Any]:
+    """Return arrays as ones that vary along these axes of a mesh."""
+    return [_vary(array, axes - varying(array)) for array in arrays]
+
+
+def _vary(array: Any, axes: frozenset[Any]) -> Any:
+    return jax.lax.pcast(array, tuple(sorted(axes)), to="varying") if axes else array
 
 
 def is_spread(arrays: Any) -> bool:

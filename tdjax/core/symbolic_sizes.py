@@ -6,6 +6,8 @@ from typing import Any
 
 import jax
 
+from tdjax.core.shardings import varying
+
 
 def is_symbolic(size: Any) -> bool:
     """Say whether a size is an expression over symbols rather than an int."""
@@ -23,9 +25,8 @@ def reshaped(shape: tuple, like: Any) -> Any:
     Inside `jax.shard_map`, an array's type also says along which axes of the mesh it varies. That
     is kept: without it JAX would take the array for one that all devices share.
     """
-    aval = jax.typeof(like)
-    varies = getattr(getattr(aval, "manual_axis_type", None), "varying", None)
-    if varies:
+    aval: Any = like if isinstance(like, jax.core.AbstractValue) else jax.typeof(like)
+    if varying(aval):
         spec = jax.sharding.PartitionSpec(*[None] * len(shape))
         return aval.update(shape=tuple(shape), sharding=aval.sharding.update(spec=spec))
     return jax.ShapeDtypeStruct(shape, aval.dtype, weak_type=getattr(aval, "weak_type", False))

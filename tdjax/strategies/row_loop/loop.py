@@ -19,6 +19,9 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from tdjax.core.shardings import vary, varying
+from tdjax.core.symbolic_sizes import reshaped
+
 
 class Kind(enum.Enum):
     """How a block meets an array: what it takes of an operand, or gives to an output.
@@ -83,10 +86,10 @@ class Phase:
         """Return a phase of the same blocks that does nothing."""
         return dataclasses.replace(self, inputs=(), outputs=())
 
-    def taken(self, given: Input, aval: Any) -> jax.ShapeDtypeStruct:
+    def taken(self, given: Input, aval: Any) -> Any:
         """Return the shape and type of what a block takes of an operand."""
         shape = aval.shape if given.kind is Kind.SHARED else aval.shape[1:]
-        return jax.ShapeDtypeStruct((self.rows,) * given.kind.has_rows + tuple(shape), aval.dtype)
+        return reshaped((self.rows,) * given.kind.has_rows + tuple(shape), aval)
 
     def stacked(self, aval: Any) -> Output:
         """Return the output to which every block gives an array of its own."""
@@ -118,7 +121,8 @@ def compute(plan: Any, order: Any, *operands: Any, loop: Loop) -> list[Any]:
         operands: arrays.
         loop: what to run.
     """
-    results = [jnp.zeros(output.aval.shape, output.aval.dtype) for output in loop.outputs]
+    zeros = [jnp.zeros(output.aval.shape, output.aval.dtype) for output in loop.outputs]
+    results = vary(zeros, varying(order))
     for number, phase in enumerate(loop.phases):
         if not phase.outputs:
             continue
