@@ -94,11 +94,8 @@ def explain(
         bound = wrapped.bind(given, kwargs, mask, seq_lengths)
         bound = own_block(bound, wrapped.options.partition)
         strategy = wrapped.options.strategy
-        found.append(
-            _of_decision(strategy.decide(bound))
-            if isinstance(strategy, Auto)
-            else _of_choice(bound, strategy)
-        )
+        decision = strategy.decide(bound)
+        found.append(_of_choice(bound, strategy) if decision is None else _of_decision(decision))
 
     jax.eval_shape(call, *args)
     return found[0]

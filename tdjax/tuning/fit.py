@@ -18,7 +18,6 @@ from statistics import fmean
 from typing import Any
 
 from tdjax import workloads
-from tdjax.comparison.subjects.strategy_list import read_strategies
 from tdjax.comparison.verdicts.entry import Entry, grouped
 from tdjax.comparison.verdicts.intervals import paired_ratio
 from tdjax.core.call import trace
@@ -26,7 +25,7 @@ from tdjax.costs.machine import SPEEDS, Machine
 from tdjax.costs.predict import forward_s, gradient_s
 from tdjax.costs.work import Work, work_of
 from tdjax.devices.shipped import FORMAT, VERSION
-from tdjax.strategies import Fold, Strategy
+from tdjax.strategies import Fold, Strategy, parse
 from tdjax.strategies.choosing.ranking import ranked
 from tdjax.strategies.choosing.tuned import Tuned
 from tdjax.transform import time_distributed
@@ -159,8 +158,7 @@ def _measured(name: str, seconds: dict[str, dict[Strategy, float]]) -> Measured:
     case = workloads.get(name).build(False)
     wrapped = time_distributed(case.fun, in_axes=case.in_axes, out_axes=case.out_axes)
     call = wrapped.bind(case.args, {}, None, None)
-    has_rows = [role in ("rows", "spread") for role in call.roles]
-    work = work_of(trace(call, call.batch).jaxpr, call.batch, has_rows)
+    work = work_of(trace(call, call.batch).jaxpr, call.batch, call.has_rows())
     return Measured(name, call.batch, call.time, work, seconds)
 
 
@@ -172,9 +170,8 @@ def _seconds(entries: Sequence[Entry]) -> Iterator[tuple[Strategy, float]]:
     pivot = max(known, key=lambda entry: len(entry.samples_s))
     assert pivot.median_s is not None
     for entry in known:
-        (strategy,) = read_strategies(entry.strategy)
         ratio = paired_ratio(entry.samples_s, pivot.samples_s).value
-        yield strategy, ratio * pivot.median_s
+        yield parse(entry.strategy), ratio * pivot.median_s
 
 
 def device_file(
