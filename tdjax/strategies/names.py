@@ -7,6 +7,7 @@ of the package, `tdjax.strategies.register` is called in the same way.
 from __future__ import annotations
 
 import ast
+import re
 from typing import Any
 
 from tdjax.strategies.auto import Auto
@@ -82,7 +83,7 @@ def parse(strategy: Any) -> Strategy:
 def _parse_text(text: str) -> Strategy:
     """Return the strategy that a text such as "Fold(64, unroll)" describes."""
     try:
-        node = ast.parse(text.strip(), mode="eval").body
+        node = ast.parse(_spelled_out(text.strip()), mode="eval").body
     except (SyntaxError, ValueError):  # ValueError: there is a null character in it
         node = None
     if not isinstance(node, ast.Call):
@@ -95,17 +96,20 @@ def _parse_text(text: str) -> Strategy:
         raise ValueError(
             f"strategy is {text}, and {name!r} takes no arguments; {', '.join(KINDS)} do."
         )
-    flags = [argument.id for argument in node.args if isinstance(argument, ast.Name)]
-    values = [argument for argument in node.args if not isinstance(argument, ast.Name)]
-    named = {keyword.arg or "**": keyword.value for keyword in node.keywords}
     try:
-        return KINDS[name](
-            *map(_literal, values),
-            **dict.fromkeys(flags, True),
-            **{key: _literal(value) for key, value in named.items()},
-        )
+        named = {keyword.arg or "**": _literal(keyword.value) for keyword in node.keywords}
+        return KINDS[name](*map(_literal, node.args), **named)
     except (TypeError, ValueError) as error:
-        raise ValueError(f"strategy is {ast.unparse(node)}: {error}") from None
+        raise ValueError(f"strategy is {text}: {error}") from None
+
+
+def _spelled_out(text: str) -> str:
+    """Return a text with `=True` after each word alone: `Vmap(4, unroll=2, remat)` is no Python."""
+
+    def arguments(found: re.Match[str]) -> str:
+        return re.sub(r"(?<=[(,])\s*([a-z_]\w*)\s*(?=[,)])", r"\1=True", found[0])
+
+    return re.sub(r"\([^()]*\)", arguments, text)
 
 
 def _literal(node: ast.expr) -> Any:

@@ -177,8 +177,8 @@ def test_strategies_read_as_tables_show_them():
     [
         ("", "at least one"),
         ("Nope", "'Nope'"),
-        ("fold fold", "not a list of names"),
-        ("Fold(8", "not a list of names"),
+        ("fold fold", "'fold fold', which is not known"),
+        ("Fold(8", r"'Fold\(8', which is not known"),
         ("Fold(8, flip)", "Fold.8, flip.: .*'flip'"),
         ("Fold(0)", "at least 1"),
         ("Fold(print())", "Fold.print"),
