@@ -13,8 +13,10 @@ def convolving_fast(program: Program) -> Program:
     bare = program.jaxpr.bare
     if not any(eqn.primitive.name == "conv_general_dilated" for eqn in all_equations(bare)):
         return program
-    from tdjax.strategies.convolution.primitive import replaced  # needs jax.extend, 20 ms to import
+    from tdjax.strategies.convolution.primitive import (
+        replace_convolutions,  # needs jax.extend, 20 ms to import
+    )
 
-    bare = replaced(bare)
+    bare = replace_convolutions(bare)
     opened = dataclasses.replace(program.jaxpr, eqns=tuple(bare.eqns), bare=bare)
     return dataclasses.replace(program, jaxpr=opened)
