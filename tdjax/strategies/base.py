@@ -51,8 +51,8 @@ class Strategy(abc.ABC):
 
         Args:
             call: the call; on a mesh, one device's part of it.
-            proven: what is known of its rows already, be it that they are not independent; None
-                where nobody has asked.
+            proven: what is known of its rows already, which may be that they are not independent;
+                None where they have not been looked at.
 
         Raises:
             StrategyError: the strategy cannot keep the meaning of the loop for this call.

@@ -20,22 +20,22 @@ from tdjax.strategies.convolution import convolving_fast
 from tdjax.strategies.fold import Fold
 from tdjax.strategies.rows.compiled_once import execute
 
+# Rows of a block where sizes are symbols.
 _SYMBOLIC = 128
-"""Rows of a block where sizes are symbols."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Packed(Strategy):
     """Compute the rows that the mask keeps, and nothing else.
 
-    The rows that are real come first, in their order; they are computed in blocks, and blocks past
-    the last of them do not run, forward and backward, whatever the mask is: it may be known at run
-    time alone. Every array keeps its shape, no row is dropped, and one program serves all masks.
-    Masked steps give 0, and no gradient. Rows must be independent, which is proven as for a fold.
+    Real rows are put first, in their order, and computed in blocks; the blocks behind them do not
+    run, neither forward nor backward. The mask need not be known before the program runs: every
+    array keeps its shape, no row is dropped, and one program serves all masks. Masked steps give 0,
+    and no gradient. Rows must be independent, which is proven as for a fold.
 
-    Rows that do not fill a block are taken in smaller ones, of the rows of one step, where those
-    are of a fitting size and do not mostly read weights; else the last block is filled with copies
-    of a row, which lead nowhere.
+    Rows that do not fill a block are computed in smaller blocks, as large as one step, if that size
+    fits and such a block does not spend most of its time on reading weights. Otherwise the last
+    block is filled with copies of a row, whose outputs and gradients are dropped.
 
     Args:
         chunk_size: rows at once; None for as many as the predicted costs suggest.

@@ -23,6 +23,7 @@ With G groups, features and channels are cut into G parts, and (2) holds for eac
 **Product.** With a single tap (2) has one term: a product of matrices. It takes each pixel alone,
 and of a zero makes a zero (as long as weights are finite), so that it may be done before images are
 padded and after they are strided, whichever leaves fewer pixels to multiply.
+    images (8, 14, 14, 32), kernel (1, 1, 32, 64), stride 2: (8 x 7 x 7, 32) @ (32, 64)
 
 **A kernel a channel** (C = F = G): w[k] is diagonal, and (2) is a sum of K elementwise products.
     images (8, 14, 14, 32), kernel (3, 3, 1, 32): 9 products of (8, 12, 12, 32) with (32,)
