@@ -7,6 +7,7 @@ import dataclasses
 from typing import Any, ClassVar
 
 from tdjax.core.symbolic_sizes import is_symbolic
+from tdjax.costs.predict import Blocks
 from tdjax.strategies.base import Strategy
 
 # Chunks that are written out are compiled one by one. More than this takes longer to compile than
@@ -38,6 +39,20 @@ class Chunked(Strategy):
     @abc.abstractmethod
     def size(batch: Any, time: Any) -> Any:
         """Return how many units a call has."""
+
+    def blocks(self, batch: int, time: int) -> Blocks:
+        """Return how it goes through the rows: as they lie, or by whole steps, put in front."""
+        size = self.size(batch, time)
+        chunk = min(self.chunk_size or size, size)
+        count = -(-size // chunk)
+        return Blocks(
+            rows=chunk * (batch * time // size),
+            count=count,
+            looped=count > 1 and self.unroll is not True,
+            remat=self.remat,
+            transposed=not self.folds and batch > 1,
+            plain=self.at_once,
+        )
 
     @property
     def at_once(self) -> bool:

@@ -10,7 +10,6 @@ import jax
 from tdjax.core.call import Call, Program, trace
 from tdjax.core.errors import StrategyError
 from tdjax.core.symbolic_sizes import is_symbolic
-from tdjax.costs.predict import Blocks
 from tdjax.independence import CONST, Kind, Proof, Proven, Rows, prove
 from tdjax.strategies.base import Strategy
 from tdjax.strategies.chunked import Chunked
@@ -51,13 +50,6 @@ class Fold(Chunked):
     def size(batch: Any, time: Any) -> Any:
         """Return how many rows a call has."""
         return batch * time
-
-    def blocks(self, batch: int, time: int) -> Blocks:
-        """Return how it goes through the rows: in the order in which they lie."""
-        rows = min(self.chunk_size or batch * time, batch * time)
-        count = -(-batch * time // rows)
-        looped = count > 1 and self.unroll is not True
-        return Blocks(rows, count, looped, self.remat, plain=self.at_once)
 
     def rows_at_once(self, call: Call) -> Any:
         """Return how many rows a block has, where sizes may be symbols."""

@@ -11,7 +11,6 @@ import jax.numpy as jnp
 from tdjax.core.axes import broadcast_axes, normalize_out_axis
 from tdjax.core.call import Call, Program, trace
 from tdjax.core.errors import StrategyError
-from tdjax.costs.predict import Blocks
 from tdjax.independence import Proof, Proven, Rows, prove
 from tdjax.strategies.base import InOrder, Strategy
 from tdjax.strategies.chunked import Chunked
@@ -50,15 +49,6 @@ class Vmap(Chunked):
     def size(batch: Any, time: Any) -> Any:
         """Return how many steps a call has."""
         return time
-
-    def blocks(self, batch: int, time: int) -> Blocks:
-        """Return how it goes through the rows: whole steps, which it brings to the front."""
-        steps = min(self.chunk_size or time, time)
-        count = -(-time // steps)
-        looped = count > 1 and self.unroll is not True
-        return Blocks(
-            steps * batch, count, looped, self.remat, transposed=batch > 1, plain=self.at_once
-        )
 
     def in_order(self) -> InOrder | None:
         """Return the loop over single steps, if it takes them one by one."""
