@@ -30,8 +30,8 @@ class Explanation:
         rows_independent: whether output row i is proven to depend on input row i alone, which a
             fold needs.
         reasons: sentences.
-        candidates: the strategies that were thought of, each with its predicted cost, in the order
-            of that; empty where nothing had to be predicted.
+        candidates: the strategies that were considered, each with its predicted cost, the one that
+            runs first; empty where nothing had to be predicted.
     """
 
     strategy: Strategy
@@ -63,12 +63,11 @@ def explain(
 ) -> Explanation:
     """Say which strategy will run for a call, and why.
 
-    Nothing is run or compiled: the step is traced, its rows are followed, and what strategies take
-    is predicted from what a row costs and what the device can do. The times are for ranking.
+    Nothing is run or compiled: the step is traced, its rows are followed, and the times of
+    strategies are predicted from what a row costs and what the device can do. They are for ranking.
 
     Args:
-        fun: a step function, what `time_distributed` made of one, or a Flax module, wrapped or
-            not.
+        fun: a step function or a Flax module, wrapped or not.
         *args: its arguments, with their time axes; arrays, or `jax.ShapeDtypeStruct`.
         mask, seq_lengths: as for the wrapped function.
         **kwargs: keyword arguments for every step.
@@ -94,11 +93,8 @@ def explain(
         bound = wrapped.bind(given, kwargs, mask, seq_lengths)
         bound = own_block(bound, wrapped.options.partition)
         strategy = wrapped.options.strategy
-        found.append(
-            _of_decision(strategy.decide(bound))
-            if isinstance(strategy, Auto)
-            else _of_choice(bound, strategy)
-        )
+        decision = strategy.decide(bound)
+        found.append(_of_choice(bound, strategy) if decision is None else _of_decision(decision))
 
     jax.eval_shape(call, *args)
     return found[0]
@@ -146,11 +142,11 @@ def _of_decision(decision: Decision) -> Explanation:
 
 
 def _has_own_convolutions(decision: Decision, work: Work) -> bool:
-    """Say whether what will run has convolutions that are not XLA's: blocks on a CPU have."""
+    """Say whether tdjax's own convolutions will run: those of blocks and packed steps on a CPU."""
     if not work.convolves or current_machine().platform != "cpu":
         return False
     blocks = decision.strategy.blocks(decision.call.batch, decision.call.time)
-    return blocks is None or not blocks.plain
+    return decision.strategy.packs if blocks is None else not blocks.plain
 
 
 def _of_choice(call: Any, strategy: Strategy) -> Explanation:

@@ -35,7 +35,7 @@ _AUTO = NAMES["auto"]
 
 @dataclasses.dataclass(frozen=True)
 class TimeOptions:
-    """What `tdjax.time_distributed` takes beside the function; see there."""
+    """The options of `tdjax.time_distributed`; see there."""
 
     in_axes: Axes = 1
     out_axes: Axes = 1
@@ -63,7 +63,7 @@ class TimeOptions:
 
 
 class StepOverTime:
-    """A step function applied over time, which knows nothing of Flax's wrappers."""
+    """A step function applied over time; modules are not wrapped here."""
 
     def __init__(self, fun: Callable[..., Any], options: TimeOptions) -> None:
         functools.update_wrapper(self, fun)
@@ -198,8 +198,8 @@ def _is_key(leaf: Any) -> bool:
 def _batch_size(leaves: Sequence[Any], axes: Sequence[int | None], known: Any) -> Any:
     """Return the rows of a step: the leading size of a mapped leaf.
 
-    Where leaves differ, one that agrees with the mask is believed, then one whose time is not its
-    first axis: what stands before time is the batch.
+    Where leaves differ, one that agrees with the mask counts most, then one whose time is not its
+    first axis: the axis before time is the batch.
     """
     steps = [
         (axis == 0, _is_key(leaf), _step_shape(leaf, axis))

@@ -30,6 +30,7 @@ LAYERS = (
     "independence",
     "costs",
     "strategies.base",
+    "strategies.chunked",
     "strategies.convolution",
     "strategies.rows",
     "strategies.row_loop",

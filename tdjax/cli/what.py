@@ -85,6 +85,6 @@ def sources_of(chosen: argparse.Namespace) -> list[Any]:
 def strategies_of(text: str) -> Any:
     """Return the strategies of a list, or the name of a set of them."""
     from tdjax.comparison.subjects import suite
-    from tdjax.comparison.subjects.strategy_list import read_strategies
+    from tdjax.comparison.subjects.strategy_list import parse_strategies
 
-    return text if text in suite.SETS else read_strategies(text)
+    return text if text in suite.SETS else parse_strategies(text)

@@ -61,6 +61,10 @@ class Call:
         assert axis is not None
         return axis
 
+    def has_rows(self) -> list[bool]:
+        """Return which leaves lead with the batch where a step sees them."""
+        return [role in ("rows", "spread") for role in self.roles]
+
     def step_shape(self, index: int) -> tuple:
         """Return the shape that one step sees of a leaf."""
         shape, axis = tuple(self.leaves[index].shape), self.axes[index]
@@ -188,9 +192,9 @@ def trace(call: Call, rows: Any) -> Program:
 def trace_along(call: Call, rows: Any, axis_name: Any) -> tuple[Program, Any]:
     """Trace the step where `axis_name` stands for time; also return the trace as JAX gives it."""
     specs = []
-    for index, (leaf, role) in enumerate(zip(call.leaves, call.roles, strict=True)):
+    for index, (leaf, has_rows) in enumerate(zip(call.leaves, call.has_rows(), strict=True)):
         shape = call.step_shape(index)
-        if role in ("rows", "spread"):
+        if has_rows:
             shape = (rows, *shape[1:])
         specs.append(reshaped(shape, leaf))
 

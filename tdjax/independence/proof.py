@@ -57,7 +57,7 @@ def prove(call: Call, rows: Any, settled: bool = False) -> Proven:
 
 
 def _attempt(call: Call, step: Program, rows: Any) -> Proven:
-    if not set(call.roles) & {"rows", "spread"}:
+    if not any(call.has_rows()):
         return _failed("no argument has both time and batch", call, step)
     # On as many rows as the batch has, nothing would show which sizes are rows.
     other = rows if rows != call.batch else call.batch * 2 + 1

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from tdjax.core.errors import StrategyError
-from tdjax.core.symbolic_sizes import is_symbolic
 from tdjax.layers.effects import Depends, Effects
 from tdjax.layers.layer_call import Job, Way
-from tdjax.strategies import Auto, Fold, Vmap
+from tdjax.strategies import Fold
 
 
 def choose_ways(job: Job, effects: Effects | None) -> list[Way]:
@@ -27,7 +24,7 @@ def choose_ways(job: Job, effects: Effects | None) -> list[Way]:
         check_spread(job, effects, local)
         return _pooled(job, local)
     if pooled is True:
-        return [Way(Fold() if isinstance(strategy, Auto) else strategy, pooled=True)]
+        return [Way(Fold() if strategy.decides else strategy, pooled=True)]
     return [Way(strategy)]
 
 
@@ -71,14 +68,12 @@ def written(job: Job, effects: Effects | None, role: str) -> dict[str, Depends]:
 
 
 def _each_step(job: Job) -> Way:
-    strategy = job.options.strategy
-    if isinstance(strategy, Auto):
-        strategy = Vmap()
-    if not isinstance(strategy, Vmap):
+    strategy = job.options.strategy.by_step()
+    if strategy is None:
         raise StrategyError(
             f"{job.layer.title} updates batch statistics step by step (pooled=False), but "
-            f'strategy="{strategy}" mixes rows of different steps. Use strategy="vmap", "map" or '
-            f'"unroll".'
+            f'strategy="{job.options.strategy}" mixes rows of different steps. Use '
+            f'strategy="vmap", "map" or "unroll".'
         )
     return Way(strategy, each=True, masked=job.mask is not None)
 
@@ -86,15 +81,13 @@ def _each_step(job: Job) -> Way:
 def _pooled(job: Job, local: list[str]) -> list[Way]:
     """Return the ways to pool statistics over batch and time."""
     strategy, masked = job.options.strategy, job.mask is not None
-    fold = Way(Fold(), pooled=True, masked=masked)
-    vmap = Way(Vmap(), axis_name=job.axis_name)
-    if isinstance(strategy, Auto):
-        return [fold] if masked or local else [fold, vmap]
-    if isinstance(strategy, Fold) and (strategy.chunk_size is None or _covers(strategy, job)):
-        return [Way(Fold(remat=strategy.remat), pooled=True, masked=masked)]
-    if not isinstance(strategy, Vmap) or not (
-        strategy.chunk_size is None or _covers(strategy, job)
-    ):
+    fold, vmap = strategy.as_one_batch(job.bound), strategy.along_axis(job.bound)
+    able = [] if fold is None else [Way(fold, pooled=True, masked=masked)]
+    if vmap is not None and not masked and not local:
+        able.append(Way(vmap, axis_name=job.axis_name))
+    if able:
+        return able
+    if vmap is None:
         ways = '"fold" with the mask,' if masked else '"vmap" or "fold"'
         raise StrategyError(
             f"{job.layer.title} updates batch statistics over batch and time (pooled=None), which "
@@ -107,21 +100,11 @@ def _pooled(job: Job, local: list[str]) -> list[Way]:
             f"different number of rows in every step: strategy={str(strategy)!r} would weigh all "
             f'steps alike. Use strategy="fold" (or "auto"), or pooled=False.'
         )
-    if local:
-        raise StrategyError(
-            f"{job.layer.title} updates {', '.join(local)} without averaging over a named axis as "
-            f"flax's BatchNorm does, so that strategy={str(strategy)!r} cannot pool it over time. "
-            f'Use strategy="fold" (or "auto"), or pooled=False.'
-        )
-    return [Way(Vmap(remat=strategy.remat), axis_name=job.axis_name)]
-
-
-def _covers(strategy: Any, job: Job) -> bool:
-    """Say whether a single block takes in the whole call."""
-    size = job.bound.time
-    if isinstance(strategy, Fold):
-        size = job.bound.batch * size
-    return not is_symbolic(size) and strategy.chunk_size >= size
+    raise StrategyError(
+        f"{job.layer.title} updates {', '.join(local)} without averaging over a named axis as "
+        f"flax's BatchNorm does, so that strategy={str(strategy)!r} cannot pool it over time. "
+        f'Use strategy="fold" (or "auto"), or pooled=False.'
+    )
 
 
 def check_state(job: Job, effects: Effects | None) -> bool:

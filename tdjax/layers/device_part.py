@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from tdjax.partition import Noise, Placement
-from tdjax.strategies.rows.padding import Source, first_real
+from tdjax.strategies.rows.padding import RealRow, first_real
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -45,7 +45,7 @@ class Block:
         """Return the sum over the steps of all devices."""
         return jax.lax.psum(value, self.where.time) if self.where.time else value
 
-    def first_real(self, real: Any) -> Source:
+    def first_real(self, real: Any) -> RealRow:
         """Return the first real row of all devices, where it lies in `real`, `(rows, steps)`."""
         here = first_real(real)
         rows, steps = real.shape
@@ -63,7 +63,7 @@ class Block:
             return jax.lax.psum(chosen, self.where.names).astype(copy.dtype)
 
         steps_real = self.anywhere(here.steps, self.where.batch)
-        return Source(here.row, here.step, first < total, steps_real, given)
+        return RealRow(here.row, here.step, first < total, steps_real, given)
 
     def anywhere(self, flags: Any, names: tuple[str, ...]) -> Any:
         """Say whether a flag is set on any device along these mesh axes."""

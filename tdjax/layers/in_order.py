@@ -13,13 +13,14 @@ from tdjax.independence import Rows
 from tdjax.layers.choose_way import check_spread, written
 from tdjax.layers.effects import Effects
 from tdjax.layers.layer_call import EQUAL, Job, Way
-from tdjax.strategies import Auto, Vmap
+from tdjax.strategies import Vmap
+from tdjax.strategies.base import InOrder
 from tdjax.strategies.rows.padding import real_steps, zero
 
 
 def run_in_order(job: Job, effects: Effects) -> tuple[Any, dict[str, Any]]:
     """Return the output, and what was written in groups, as the steps give them."""
-    strategy = _in_order(job)
+    loop = _in_order(job)
     each = bool(written(job, effects, "statistic"))
     if each and job.options.pooled is not False:
         raise StrategyError(
@@ -29,7 +30,7 @@ def run_in_order(job: Job, effects: Effects) -> tuple[Any, dict[str, Any]]:
         )
     if each:
         check_spread(job, effects, [])
-    call = job.call(Way(strategy, each=each, masked=each and job.mask is not None))
+    call = job.call(Way(Vmap(), each=each, masked=each and job.mask is not None))
     arrays = sorted(name for name, value in job.layer.variables.items() if is_array(value))
     where = {
         name: index
@@ -51,11 +52,11 @@ def run_in_order(job: Job, effects: Effects) -> tuple[Any, dict[str, Any]]:
         rest = {name: value for name, value in equal.items() if name not in state}
         return after, (output, {**groups, EQUAL: rest})
 
-    if strategy.remat:
+    if loop.remat:
         body = jax.checkpoint(body, prevent_cse=False)
     first = {name: _initial(job, effects, name) for name in where}
     with jax.named_scope("tdjax.carry"):
-        last, (outputs, groups) = jax.lax.scan(body, first, xs, unroll=strategy.unroll or 1)
+        last, (outputs, groups) = jax.lax.scan(body, first, xs, unroll=loop.unroll)
     output = _stacked(job, outputs)
     moved = {
         group: {name: jnp.moveaxis(v, 0, axis) for name, v in groups[group].items()}
@@ -65,16 +66,16 @@ def run_in_order(job: Job, effects: Effects) -> tuple[Any, dict[str, Any]]:
     return output, {**moved, EQUAL: {**rest, **last}}
 
 
-def _in_order(job: Job) -> Vmap:
+def _in_order(job: Job) -> InOrder:
     strategy = job.options.strategy
-    if isinstance(strategy, Auto):
-        return Vmap(chunk_size=1)
-    if isinstance(strategy, Vmap) and strategy.chunk_size == 1:
-        return strategy
-    raise StrategyError(
-        f'{job.layer.title} has state="carry", which runs one step after the other, and '
-        f'strategy={str(strategy)!r} runs several at once. Use strategy="map", "unroll" or "auto".'
-    )
+    loop = strategy.in_order()
+    if loop is None:
+        raise StrategyError(
+            f'{job.layer.title} has state="carry", which runs one step after the other, and '
+            f"strategy={str(strategy)!r} runs several at once. "
+            f'Use strategy="map", "unroll" or "auto".'
+        )
+    return loop
 
 
 def _initial(job: Job, effects: Effects, name: str) -> Any:

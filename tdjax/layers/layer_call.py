@@ -23,7 +23,7 @@ from tdjax.layers.noise.step_keys import step_keys
 from tdjax.layers.options import Options
 from tdjax.layers.scalars import is_scalar, scalars_inside
 from tdjax.layers.signature import parameter_names, takes_mask
-from tdjax.strategies import Fold, Strategy
+from tdjax.strategies import Strategy
 from tdjax.strategies.rows.padding import fill, first_real, real_steps
 
 EQUAL, EACH, ROWS, SCALARS = "equal", "each", "rows", "scalars"
@@ -53,7 +53,7 @@ class Way:
     @property
     def one_batch(self) -> bool:
         """Whether the layer really is called once, with all steps as one batch."""
-        return self.pooled and isinstance(self.strategy, Fold) and self.strategy.chunk_size is None
+        return self.pooled and self.strategy.folds and self.strategy.at_once
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -23,7 +23,7 @@ from tdjax.layers.noise.folded_keys import check_draws, draws
 from tdjax.layers.on_mesh import in_blocks
 from tdjax.layers.options import Options
 from tdjax.layers.scalars import report_scalars
-from tdjax.strategies import Fold, Vmap
+from tdjax.strategies import Vmap
 from tdjax.strategies.rows.padding import real_steps
 
 _outputs_alone: contextvars.ContextVar[bool] = contextvars.ContextVar(
@@ -117,7 +117,7 @@ def _drop_writes(job: Job) -> tuple[Any, dict[str, Any]]:
 
 def _mixing(job: Job, way: Way) -> list[str]:
     """Return which sown values stand in the way of a fold; none if it is the output itself."""
-    if not isinstance(way.strategy, Fold) or way.pooled or job.bound.batch is None:
+    if not way.strategy.folds or way.pooled or job.bound.batch is None:
         return []
     call = job.call(way)
 

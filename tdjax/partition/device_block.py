@@ -25,7 +25,7 @@ from tdjax.partition.closed_over import hoisted
 from tdjax.partition.noise import Noise, draws_noise, find_noise
 from tdjax.partition.placement import Placement, place, sequence
 from tdjax.partition.shard_map import spread
-from tdjax.strategies import Fold, Strategy
+from tdjax.strategies import Strategy
 
 
 def run(call: Call, strategy: Strategy, partition: Any) -> Any:
@@ -159,7 +159,7 @@ def _cut(call: Call, strategy: Strategy | None, where: Placement) -> Cut:
         call = hoisted(call)
     if not where.batch and not call.pooled:
         return Cut(call, where)
-    assumed = getattr(strategy, "assume_independent", False)
+    assumed = strategy is not None and strategy.trusts_caller
     rows = call.batch // where.batch_blocks
     with in_block(where):
         if assumed:
@@ -179,7 +179,8 @@ def _cut(call: Call, strategy: Strategy | None, where: Placement) -> Cut:
 
 def _rows_at_once(strategy: Strategy | None, batch: int, time: int) -> int:
     """Return on how many rows a block's step will be traced, so that it is only once."""
-    return strategy.blocks(batch, time).rows if isinstance(strategy, Fold) and time > 1 else batch
+    blocks = None if strategy is None or not strategy.folds else strategy.blocks(batch, time)
+    return batch if blocks is None or time == 1 else blocks.rows
 
 
 def _one_of_equals(call: Call) -> Call:

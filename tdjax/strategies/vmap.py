@@ -13,11 +13,11 @@ from tdjax.core.axes import broadcast_axes, normalize_out_axis
 from tdjax.core.call import Call, Program, trace
 from tdjax.core.errors import StrategyError
 from tdjax.core.symbolic_sizes import is_symbolic
-from tdjax.costs.predict import Blocks
 from tdjax.independence import Proof, Proven, Rows, prove
 from tdjax.independence.shared_gradients import needs_own_copies
-from tdjax.strategies.base import Strategy, check_chunk_size, check_unroll
-from tdjax.strategies.convolution.replace import convolving_fast
+from tdjax.strategies.base import InOrder, Strategy
+from tdjax.strategies.chunked import Chunked
+from tdjax.strategies.convolution import convolving_fast
 from tdjax.strategies.rows.blocks import in_blocks
 from tdjax.strategies.rows.compiled_once import execute
 from tdjax.strategies.rows.layout import repeat
@@ -25,49 +25,45 @@ from tdjax.strategies.rows.padding import fill, real_steps, zero
 
 
 @dataclasses.dataclass(frozen=True)
-class Vmap(Strategy):
+class Vmap(Chunked):
     """`jax.vmap` over the time axis, all steps at once or `chunk_size` of them.
 
     Without `chunk_size` it is the reference that everything else is compared with. With it, chunks
-    of steps are taken one after the other, which bounds memory: `chunk_size=1` scans over steps as
-    `jax.lax.map` does (the name "map"), and `chunk_size=1, unroll=True` is a Python loop and a
-    stack (the name "unroll"). It takes any function: a step is always seen whole.
+    of steps are computed one after the other, which bounds memory: `chunk_size=1` scans over steps
+    as `jax.lax.map` does (the name "map"), and `chunk_size=1, unroll=True` is a Python loop and a
+    stack (the name "unroll"). It takes any function, which always sees whole steps.
 
     Args:
-        chunk_size: steps at once; None for all. It need not divide the number of steps. Chunks, and
-            be it one of all steps, have convolutions of their own, which a CPU computes up to 30
-            times faster.
+        chunk_size: steps at once; None for all. It need not divide the number of steps. In chunks,
+            even a single one of all steps, convolutions are tdjax's own, which a CPU computes up to
+            30 times faster.
         unroll: True writes every chunk out instead of looping over them; an int is the number of
-            chunks a turn of the loop.
+            chunks per turn of the loop.
         remat: recompute a chunk in the backward pass instead of keeping what it computed.
 
     >>> Vmap(chunk_size=4, remat=True)
     Vmap(chunk_size=4, unroll=False, remat=True)
     """
 
-    chunk_size: int | None = None
-    unroll: bool | int = False
-    remat: bool = False
+    folds = False
+    unit = "steps"
 
-    def __post_init__(self) -> None:
-        check_chunk_size("Vmap", self.chunk_size, "steps")
-        check_unroll("Vmap", self.unroll, self.chunk_size)
+    @staticmethod
+    def size(batch: Any, time: Any) -> Any:
+        """Return how many steps a call has."""
+        return time
 
-    __str__ = Strategy.__str__
+    def in_order(self) -> InOrder | None:
+        """Return the loop over single steps, if it takes them one by one."""
+        return InOrder(self.unroll or 1, self.remat) if self.chunk_size == 1 else None
 
-    def blocks(self, batch: int, time: int) -> Blocks:
-        """Return how it goes through the rows: whole steps, which it brings to the front."""
-        steps = min(self.chunk_size or time, time)
-        count = -(-time // steps)
-        looped = count > 1 and self.unroll is not True
-        plain = self.chunk_size is None
-        return Blocks(steps * batch, count, looped, self.remat, transposed=batch > 1, plain=plain)
+    def along_axis(self, call: Call) -> Strategy | None:
+        """Return the form without chunks, unless there are several."""
+        return Vmap(remat=self.remat) if self.takes_all(call.batch, call.time) else None
 
     def run(self, call: Call, proven: Proven | None = None) -> Any:
-        """Map the step over time; `proven` is what has been found out about its rows already."""
-        whole = self.chunk_size is None or (
-            not is_symbolic(call.time) and self.chunk_size >= call.time
-        )
+        """Map the step over time."""
+        whole = self.takes_all(call.batch, call.time)
         zeroed = call.mask is not None and call.masked_output == "zero"
         if whole and not call.pooled:
             named = call.axis_name is not None

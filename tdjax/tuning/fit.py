@@ -17,7 +17,6 @@ from statistics import fmean
 from typing import Any
 
 from tdjax import workloads
-from tdjax.comparison.subjects.strategy_list import read_strategies
 from tdjax.comparison.verdicts.entry import Entry, grouped
 from tdjax.comparison.verdicts.intervals import paired_medians
 from tdjax.core.call import trace
@@ -25,7 +24,7 @@ from tdjax.costs.machine import SPEEDS, Machine
 from tdjax.costs.predict import forward_s, gradient_s
 from tdjax.costs.work import Work, work_of
 from tdjax.devices.shipped import FORMAT, VERSION
-from tdjax.strategies import Fold, Strategy
+from tdjax.strategies import Fold, Strategy, parse
 from tdjax.strategies.choosing.ranking import ranked
 from tdjax.strategies.choosing.tuned import Tuned
 from tdjax.transform import time_distributed
@@ -158,8 +157,7 @@ def _measured(name: str, seconds: dict[str, dict[Strategy, float]]) -> MeasuredW
     case = workloads.get(name).build(False)
     wrapped = time_distributed(case.fun, in_axes=case.in_axes, out_axes=case.out_axes)
     call = wrapped.bind(case.args, {}, None, None)
-    has_rows = [role in ("rows", "spread") for role in call.roles]
-    work = work_of(trace(call, call.batch).jaxpr, call.batch, has_rows)
+    work = work_of(trace(call, call.batch).jaxpr, call.batch, call.has_rows())
     return MeasuredWorkload(name, call.batch, call.time, work, seconds)
 
 
@@ -167,8 +165,7 @@ def _seconds(entries: Sequence[Entry]) -> Iterator[tuple[Strategy, float]]:
     """Yield strategies with their times."""
     known = [entry for entry in entries if entry.measured and entry.strategy != "auto"]
     for name, seconds in paired_medians(known).items():
-        (strategy,) = read_strategies(name)
-        yield strategy, seconds
+        yield parse(name), seconds
 
 
 def device_file(

@@ -27,12 +27,10 @@ from tdjax.strategies import (
     Auto,
     Candidate,
     Decision,
-    Fold,
     Strategy,
-    Vmap,
     parse,
     recorded,
-    written,
+    to_data,
 )
 from tdjax.strategies.choosing import tuned
 
@@ -188,16 +186,10 @@ def _promising(
     if memory_budget is not None:
         leanest = sorted(ranked, key=lambda each: each.most_bytes)[:_FEWEST]
         limit = _LOOSE * memory_budget
-        ranked = [
-            c for c in ranked if c.most_bytes <= limit or c in leanest or _is_plain(c.strategy)
-        ]
+        ranked = [c for c in ranked if c.most_bytes <= limit or c in leanest or c.strategy.at_once]
     limit = _PROMISING * ranked[0].cost(mode)
     near = [c for i, c in enumerate(ranked) if i < _FEWEST or c.cost(mode) <= limit]
     return [each.strategy for each in near]
-
-
-def _is_plain(strategy: Strategy) -> bool:
-    return strategy in (Vmap(), Fold())
 
 
 def _measure(
@@ -258,7 +250,7 @@ def _result(
         candidates=[
             {
                 "strategy": entry.strategy,
-                **written(strategy),
+                **to_data(strategy),
                 "status": entry.status,
                 "error": entry.error,
                 "median_s": times.get(entry.strategy),

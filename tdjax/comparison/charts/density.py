@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from tdjax.comparison import numbers
+from tdjax.comparison.subjects.partitioned import strategy_of
 from tdjax.comparison.verdicts import naming
 from tdjax.comparison.verdicts.density import percent
 from tdjax.comparison.verdicts.entry import Entry, Group, grouped
@@ -158,4 +159,5 @@ def _chart(group: Group, lines: Mapping[str, Sequence[tuple[float, Entry]]]) -> 
 
 
 def _packs(strategy: str) -> bool:
-    return strategy.lower().startswith("packed")
+    found = strategy_of(strategy)
+    return found is not None and found.packs

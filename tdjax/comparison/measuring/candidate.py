@@ -8,7 +8,6 @@ from typing import Any
 from tdjax.comparison.measuring.program import CompiledProgram
 from tdjax.comparison.verdicts.entry import Entry, Group
 from tdjax.comparison.verdicts.intervals import Interval, median_interval, paired_ratio
-from tdjax.strategies import Auto
 
 _UNKNOWN = (None, None, None)
 
@@ -71,7 +70,7 @@ def to_entry(candidate: MeasuredCandidate, group: Group, reference: MeasuredCand
     ratio = _ratio(source, reference.twin or reference) if reference.listed else _UNKNOWN
     program = candidate.program
     facts = {} if program is None else program.to_entry()
-    if program is not None and program.chose and isinstance(candidate.strategy, Auto):
+    if program is not None and program.chose and getattr(candidate.strategy, "decides", False):
         facts["chose"] = ", ".join(program.chose)
     return Entry(
         *group,

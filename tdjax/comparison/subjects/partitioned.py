@@ -9,6 +9,10 @@ from typing import Any
 import jax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from tdjax.strategies import Strategy, parse
+
+_SUFFIX = " (partitioned)"
+
 
 @dataclass(frozen=True)
 class Partitioned:
@@ -18,7 +22,15 @@ class Partitioned:
     partition: Any
 
     def __str__(self) -> str:
-        return f"{self.strategy} (partitioned)"
+        return f"{self.strategy}{_SUFFIX}"
+
+
+def strategy_of(name: str) -> Strategy | None:
+    """Return the strategy that an entry is named after, partitioned or not; None for a rival."""
+    try:
+        return parse(name.removesuffix(_SUFFIX))
+    except ValueError:
+        return None
 
 
 def apart(strategy: Any, options: Mapping[str, Any]) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from tdjax.comparison.subjects.locate import locate
 from tdjax.comparison.subjects.subject import subject
 from tdjax.comparison.subjects.time_axes import steps_of
 from tdjax.comparison.verdicts.density import thinned
-from tdjax.strategies import Packed
+from tdjax.strategies import NAMES, Fold, candidates
 
 _BLOCKS = 8
 _BLOCKS_OF_FEW = 4
@@ -144,7 +144,7 @@ def chosen(
         blocks: whether blocked folds are among the usual ones.
         masked: whether there is a mask: then packed steps are in every set.
     """
-    packed = [Packed()] if masked else []
+    packed = [each for each in NAMES.values() if each.packs] if masked else []
     if strategies == "peers":
         return with_peers(packed)
     if strategies == "every":
@@ -156,19 +156,16 @@ def chosen(
 def with_peers(ours: Sequence[Any] = ()) -> list[Any]:
     """Return the reference, `auto`, these strategies, and every rival that is installed."""
     from tdjax.comparison.subjects.peers import PEERS
-    from tdjax.strategies import parse
 
-    return [parse("vmap"), parse("auto"), *ours, *(peer for peer in PEERS if peer.installed)]
+    return [NAMES["vmap"], NAMES["auto"], *ours, *(peer for peer in PEERS if peer.installed)]
 
 
 def every(args: Sequence[Any], in_axes: Any) -> list[Any]:
     """Return `auto`, and all that it chooses from: the best of them is the best it could do."""
-    from tdjax.strategies import candidates, parse
-
     steps = steps_of(args, in_axes)
     if steps is None:
         return usual(args, in_axes)
-    return [parse("auto"), *candidates(steps.batch, steps.time, remat=True, convolves=True)]
+    return [NAMES["auto"], *candidates(steps.batch, steps.time, remat=True, convolves=True)]
 
 
 def usual(args: Sequence[Any], in_axes: Any, blocks: bool = True) -> list[Any]:
@@ -177,15 +174,13 @@ def usual(args: Sequence[Any], in_axes: Any, blocks: bool = True) -> list[Any]:
     The four plain ones, folds in 8 blocks of rows, unrolled and scanned, 4 if rows are few, and
     `auto`.
     """
-    from tdjax.strategies import Fold, parse
-
-    chosen = [parse(name) for name in _PLAIN]
+    chosen = [NAMES[name] for name in _PLAIN]
     steps = steps_of(args, in_axes)
     rows = 0 if steps is None else steps.batch * steps.time
     if blocks and rows >= _BLOCKS_OF_FEW:
         size = -(-rows // (_BLOCKS if rows >= _FEW_ROWS else _BLOCKS_OF_FEW))
         chosen += [Fold(chunk_size=size, unroll=True), Fold(chunk_size=size)]
-    return [*chosen, parse("auto")]
+    return [*chosen, NAMES["auto"]]
 
 
 def _random(index: int, shape: tuple[int, ...], dtypes: Sequence[str]) -> jax.Array:
