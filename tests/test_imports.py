@@ -57,6 +57,8 @@ LAYERS = (
     "comparison.charts",
     "comparison.measuring",
     "comparison.compiling",
+    "comparison.rendering.terminal comparison.rendering.pictures",
+    "comparison.rendering.html",
     "comparison.rendering",
     "comparison.comparison",
     "comparison.session",
