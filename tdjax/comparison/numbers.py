@@ -24,6 +24,11 @@ def digits(value: float) -> str:
     return f"{value:.0f}"
 
 
+def hundredths(value: float | None) -> str:
+    """Return two decimals."""
+    return UNKNOWN if value is None else f"{value:.2f}"
+
+
 def trimmed(value: float) -> str:
     """Return three significant digits without trailing zeros: "1.2", "120"."""
     return f"{value:.3g}" if abs(value) < 999.5 else f"{value:.0f}"

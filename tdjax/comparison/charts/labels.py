@@ -32,6 +32,11 @@ class Box(NamedTuple):
             and other.top < self.bottom
         )
 
+    def holds(self, other: Box) -> bool:
+        """Whether the other one lies in it."""
+        across = self.left <= other.left and other.right <= self.right
+        return across and self.top <= other.top and other.bottom <= self.bottom
+
     def crossed(self, line: Stretch) -> bool:
         """Whether a line from (x, y) to (x, y) enters it."""
         x, y, end_x, end_y = line
@@ -120,7 +125,7 @@ def _place_label(
     for gap in _GAPS:
         for angle in _ANGLES:
             box = _box(point, size, gap, math.radians(angle))
-            if not _inside(box, within):
+            if not within.holds(box):
                 continue
             line = (*point, *box.nearest(*point)) if gap > _BESIDE else None
             label = Label(box, line)
@@ -147,15 +152,6 @@ def _box(point: tuple[float, float], size: tuple[float, float], gap: float, angl
     x = point[0] + right * (gap + width / 2)
     y = point[1] - up * (gap + height / 2)
     return Box(x - width / 2, y - height / 2, x + width / 2, y + height / 2)
-
-
-def _inside(box: Box, within: Box) -> bool:
-    return (
-        box.left >= within.left
-        and box.right <= within.right
-        and box.top >= within.top
-        and box.bottom <= within.bottom
-    )
 
 
 class Along(NamedTuple):

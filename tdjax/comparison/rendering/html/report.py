@@ -50,28 +50,6 @@ def html(comparison: Record) -> str:
         lstrip_blocks=True,
         undefined=StrictUndefined,
     )
-    templates.filters.update(
-        bounds=_bounds,
-        count=numbers.count,
-        figure=figure,
-        memory=numbers.memory,
-        named=naming.named,
-        reason=naming.reason,
-        seconds=numbers.seconds,
-        short=naming.short,
-        shown=shown,
-    )
-    templates.globals.update(
-        bars_of=_Bars,
-        modes=naming.MODE_TITLES,
-        most=MOST,
-        reasons_of=of_verdict,
-        tie=f"{TIE_WIDTH - 1:.0%}",
-        titles={TIME: "time", CYCLES: "the compiler's estimate of cycles", BYTES: "bytes accessed"},
-        units={TIME: "median", CYCLES: "cycles", BYTES: "bytes"},
-        unknown=numbers.UNKNOWN,
-        win=f"{WIN_MARGIN - 1:.0%}",
-    )
     page = templates.get_template("report.html").render(
         comparison=comparison,
         reference=comparison.reference,
@@ -86,6 +64,19 @@ def html(comparison: Record) -> str:
         styles=_in_variables(styles),
         above=_above(comparison, workloads, series),
         known=_known(comparison),
+        # What the template looks up and calls.
+        bars_of=_Bars,
+        bounds=_bounds,
+        figure=figure,
+        naming=naming,
+        numbers=numbers,
+        most=MOST,
+        reasons_of=of_verdict,
+        shown=shown,
+        tie=f"{TIE_WIDTH - 1:.0%}",
+        titles={TIME: "time", CYCLES: "the compiler's estimate of cycles", BYTES: "bytes accessed"},
+        units={TIME: "median", CYCLES: "cycles", BYTES: "bytes"},
+        win=f"{WIN_MARGIN - 1:.0%}",
     )
     return page.lstrip()
 

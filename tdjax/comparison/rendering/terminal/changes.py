@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any
 
 from tdjax.comparison import numbers
-from tdjax.comparison.rendering.terminal.console import Fitted, new_table
+from tdjax.comparison.rendering.terminal.console import Fitted, heading, new_table
 from tdjax.comparison.verdicts import naming
 from tdjax.comparison.verdicts.changes import (
     AGREES,
@@ -20,7 +20,7 @@ from tdjax.comparison.verdicts.changes import (
     StrategyChange,
     describe,
 )
-from tdjax.comparison.verdicts.entry import Entry, Group
+from tdjax.comparison.verdicts.entry import Entry
 from tdjax.comparison.verdicts.intervals import Interval
 from tdjax.comparison.verdicts.metric import BYTES, CYCLES, TIME, metric_of
 from tdjax.comparison.verdicts.records import Record
@@ -49,7 +49,8 @@ def _parts(changes: Changes, width: int) -> Iterator[Any]:
         yield Text(reason, style="bold yellow")
     for change in changes.groups:
         yield Text()
-        yield _title(change.group, changes)
+        about = {run.workloads.get(change.group.workload) for run in (changes.old, changes.new)}
+        yield heading(change.group, about.pop() if len(about) == 1 else None)
         yield _table(change, changes, width)
         yield from _notes(change)
         yield _verdicts(change)
@@ -76,15 +77,6 @@ def _value(value: Any) -> str:
     return "none" if value is None else str(value)
 
 
-def _title(group: Group, changes: Changes) -> Any:
-    from rich.text import Text
-
-    what = f", {naming.MODE_TITLES[group.mode]}, {group.evidence} on {group.target}"
-    about = {run.workloads.get(group.workload) for run in (changes.old, changes.new)}
-    said = f": {about.pop()}" if len(about) == 1 and None not in about else ""
-    return Text.assemble((group.workload, "bold"), what, (said, "dim"))
-
-
 def _table(change: GroupChange, changes: Changes, width: int) -> Any:
     if change.apart is not None:
         return _own_ratios(change, changes, width)
@@ -100,20 +92,19 @@ def _times(change: GroupChange, width: int) -> Any:
     spread = "±" if narrow else "95% interval"
     table = new_table("strategy", f"old {unit}", f"new {unit}", "new/old", spread)
     memories = ["temp_bytes", *(["peak_bytes"] if width >= _WIDEST else [])]
-    for heading in ("compile s", *(name.removesuffix("_bytes") for name in memories)):
-        table.add_column(heading, justify="right", no_wrap=not narrow)
+    for title in ("compile s", *(name.removesuffix("_bytes") for name in memories)):
+        table.add_column(title, justify="right", no_wrap=not narrow)
     for row in change.strategies:
         both = (row.old, row.new)
-        ratio = numbers.UNKNOWN if row.ratio is None else f"{row.ratio.value:.2f}"
         compiled = [None if e is None else e.compile_s for e in both]
         sizes = [[None if e is None else getattr(e, name) for e in both] for name in memories]
         table.add_row(
             naming.short(row.strategy),
             *(_median(entry, scale) for entry in both),
-            ratio,
+            numbers.hundredths(row.ratio and row.ratio.value),
             _uncertainty(row.ratio, narrow),
-            _pair([numbers.UNKNOWN if s is None else f"{s:.2f}" for s in compiled]),
-            *(_pair([numbers.memory(size) for size in pair]) for pair in sizes),
+            _pair(list(map(numbers.hundredths, compiled))),
+            *(_pair(list(map(numbers.memory, pair))) for pair in sizes),
             style=_style(row.ratio),
         )
     return table
@@ -147,9 +138,9 @@ def _own_ratio(entry: Entry | None, base: Entry | None, metric: str) -> str:
     if entry.same_as is not None:
         return f"= {naming.short(entry.same_as)}"
     if metric == TIME:
-        return numbers.UNKNOWN if entry.ratio is None else f"{entry.ratio:.2f}"
+        return numbers.hundredths(entry.ratio)
     own, against = _figure(entry, metric), _figure(base, metric)
-    return f"{own / against:.2f}" if own is not None and against else numbers.UNKNOWN
+    return numbers.hundredths(own / against if own is not None and against else None)
 
 
 def _own_bounds(entry: Entry | None) -> str:
@@ -190,10 +181,7 @@ def _figure(entry: Entry | None, metric: str) -> float | None:
 def _shown(entry: Entry | None, metric: str) -> str:
     if entry is not None and entry.status != "ok":
         return _status(entry)
-    value = _figure(entry, metric)
-    if value is None:
-        return numbers.UNKNOWN
-    return numbers.count(value) if metric == CYCLES else numbers.memory(int(value))
+    return (numbers.count if metric == CYCLES else numbers.memory)(_figure(entry, metric))
 
 
 def _quotient(row: StrategyChange, metric: str) -> str:

@@ -10,10 +10,10 @@ from tdjax.comparison import numbers
 from tdjax.comparison.charts.points import judged_groups
 from tdjax.comparison.rendering.terminal.auto_rivals import rival_tables
 from tdjax.comparison.rendering.terminal.compiled import compiled_table
-from tdjax.comparison.rendering.terminal.console import Fitted, new_table
+from tdjax.comparison.rendering.terminal.console import Fitted, heading, new_table
 from tdjax.comparison.rendering.terminal.density import density_tables
 from tdjax.comparison.verdicts import naming
-from tdjax.comparison.verdicts.entry import Entry, Group
+from tdjax.comparison.verdicts.entry import Entry
 from tdjax.comparison.verdicts.records import Record
 from tdjax.comparison.verdicts.verdict import Verdict
 from tdjax.comparison.verdicts.why import of_verdict
@@ -37,7 +37,7 @@ def _parts(comparison: Record, width: int) -> Iterator[Any]:
     yield Text(_headline(comparison), style="dim")
     for group, entries, verdict in groups:
         yield Text()
-        yield _title(group, comparison)
+        yield heading(group, comparison.workloads.get(group.workload))
         table = compiled_table if group.evidence == "compiled" else _table
         yield table(entries, verdict, comparison.reference, width)
         yield from _notes(entries)
@@ -65,14 +65,6 @@ def _headline(comparison: Record) -> str:
     return ", ".join(str(part) for part in parts if part)
 
 
-def _title(group: Group, comparison: Record) -> Any:
-    from rich.text import Text
-
-    what = f", {naming.MODE_TITLES[group.mode]}, {group.evidence} on {group.target}"
-    about = comparison.workloads.get(group.workload)
-    return Text.assemble((group.workload, "bold"), what, (f": {about}" if about else "", "dim"))
-
-
 def _table(entries: Sequence[Entry], verdict: Verdict | None, reference: str, width: int) -> Any:
     fastest = min((entry.median_s for entry in entries if entry.median_s), default=1.0)
     unit, scale = numbers.time_unit([fastest])
@@ -93,9 +85,8 @@ def _table(entries: Sequence[Entry], verdict: Verdict | None, reference: str, wi
 
 
 def _cells(entry: Entry, scale: float, narrow: bool) -> list[str]:
-    ratio = f"{entry.ratio:.2f}" if entry.ratio is not None else numbers.UNKNOWN
-    if entry.same_as is not None:
-        ratio = f"= {naming.short(entry.same_as)}"
+    same = entry.same_as
+    ratio = numbers.hundredths(entry.ratio) if same is None else f"= {naming.short(same)}"
     median = entry.status if entry.median_s is None else numbers.digits(entry.median_s * scale)
     if narrow:
         spread = [numbers.half_width(entry.median_s, entry.median_low_s, entry.median_high_s)]
@@ -105,8 +96,8 @@ def _cells(entry: Entry, scale: float, narrow: bool) -> list[str]:
         apart = [numbers.interval(entry.ratio_low, entry.ratio_high)]
         if entry.same_as is not None or entry.ratio_low == entry.ratio_high == 1.0:
             apart = [""]
-    compile_s = numbers.UNKNOWN if entry.compile_s is None else f"{entry.compile_s:.2f}"
-    known = [compile_s, numbers.memory(entry.temp_bytes), naming.agreement(entry)]
+    sizes = [numbers.hundredths(entry.compile_s), numbers.memory(entry.temp_bytes)]
+    known = [*sizes, naming.agreement(entry)]
     return [naming.named(entry), median, *spread, ratio, *apart, *known]
 
 

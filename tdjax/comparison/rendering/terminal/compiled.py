@@ -61,7 +61,7 @@ def _columns(entries: Sequence[Entry], reference: str) -> list[_Column]:
         **_sent(entries),
         "flops": [numbers.count(e.flops) for e in entries],
         "temp": [numbers.memory(e.temp_bytes) for e in entries],
-        "compile s": [_seconds(e.compile_s) for e in entries],
+        "compile s": [numbers.hundredths(e.compile_s) for e in entries],
     }
     return [*columns, *(_Column(name, name, cells) for name, cells in facts.items())]
 
@@ -82,10 +82,6 @@ def _figure(entry: Entry, metric: str) -> str:
         return entry.status
     value = figure(entry, metric)
     return numbers.memory(value) if metric == BYTES else numbers.count(value)
-
-
-def _seconds(value: float | None) -> str:
-    return numbers.UNKNOWN if value is None else f"{value:.2f}"
 
 
 def _needed(columns: Sequence[_Column]) -> int:

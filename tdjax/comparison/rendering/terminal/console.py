@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from tdjax.comparison.system.extras import need
+from tdjax.comparison.verdicts import naming
+from tdjax.comparison.verdicts.entry import Group
 
 
 class Fitted:
@@ -31,6 +33,14 @@ def plain(shown: Any, width: int | None = None) -> str:
     console = Console(file=stream, width=width, color_system=None, legacy_windows=False)
     console.print(shown)
     return "\n".join(line.rstrip() for line in stream.getvalue().splitlines())
+
+
+def heading(group: Group, about: str | None) -> Any:
+    """Return what stands above a group's table."""
+    from rich.text import Text
+
+    what = f", {naming.MODE_TITLES[group.mode]}, {group.evidence} on {group.target}"
+    return Text.assemble((group.workload, "bold"), what, (f": {about}" if about else "", "dim"))
 
 
 def new_table(*headings: str, left: int = 1) -> Any:
