@@ -9,6 +9,7 @@ from typing import Any
 
 import jax
 
+from tdjax.comparison.numbers import amount, seconds, trimmed
 from tdjax.comparison.subjects.subject import is_module, subject
 from tdjax.core.symbolic_sizes import is_symbolic
 from tdjax.costs.machine import current_machine
@@ -46,7 +47,7 @@ class Explanation:
             names = [str(each.strategy) for each in self.candidates[:_SHOWN]]
             width = max(map(len, names))
             for name, each in zip(names, self.candidates, strict=False):
-                times = f"{_time(each.forward_s)} / {_time(each.gradient_s)}"
+                times = " / ".join(seconds(s, trimmed) for s in (each.forward_s, each.gradient_s))
                 lines.append(f"  {name:<{width}}  {times}")
             left = len(self.candidates) - _SHOWN
             if left > 0:
@@ -125,9 +126,11 @@ def _of_decision(decision: Decision) -> Explanation:
     if work is not None:
         flops = work.dot_flops + work.conv_flops
         reasons.append(
-            f"A row takes {_amount(flops)}flop and {_amount(work.moved_bytes)}B of traffic, has "
-            f"{_amount(work.live_bytes)}B in use at a time, and shares "
-            f"{_amount(work.weight_bytes)}B of weights; there are {call.batch} x {call.time} rows."
+            f"A row takes {amount(flops, 'flop', trimmed)} and "
+            f"{amount(work.moved_bytes, 'B', trimmed)} of traffic, has "
+            f"{amount(work.live_bytes, 'B', trimmed)} in use at a time, and shares "
+            f"{amount(work.weight_bytes, 'B', trimmed)} of weights; there are "
+            f"{call.batch} x {call.time} rows."
         )
         if _has_own_convolutions(decision, work):
             reasons.append(
@@ -171,17 +174,3 @@ def _about_rows(independent: bool, reason: str) -> str:
     if independent:
         return "Its rows are proven to be independent, so that any strategy keeps the meaning."
     return f"Its rows are not proven to be independent, because {reason}: no fold is taken."
-
-
-def _time(seconds: float) -> str:
-    for unit, scale in (("s", 1.0), ("ms", 1e3)):
-        if seconds * scale >= 1:
-            return f"{seconds * scale:.3g} {unit}"
-    return f"{seconds * 1e6:.3g} us"
-
-
-def _amount(value: float) -> str:
-    for prefix, scale in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
-        if value >= scale:
-            return f"{value / scale:.3g} {prefix}"
-    return f"{value:.0f} "

@@ -58,6 +58,8 @@ LAYERS = (
     "comparison.subjects",
     "comparison.charts",
     "comparison.measuring comparison.compiling",
+    "comparison.rendering.terminal comparison.rendering.pictures",
+    "comparison.rendering.html",
     "comparison.rendering",
     "comparison.comparison",
     "comparison.session",

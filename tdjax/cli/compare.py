@@ -17,12 +17,6 @@ _DEFAULT = object()
 _MEASURING_S = 160.0
 _ALL_S = 310.0
 _GROUP_S = 10.0
-_PICTURES = {
-    "time": "comparison.png",
-    "memory": "comparison-memory.png",
-    "roofline": "comparison-roofline.png",
-    "density": "comparison-density.png",
-}
 
 
 def add(commands: Any) -> None:
@@ -167,7 +161,7 @@ def _limits(chosen: argparse.Namespace, targets: Sequence[Any], make: Any) -> An
 def _present(comparison: Any, folder: Path, as_json: bool, quick: bool) -> None:
     from rich.console import Console
 
-    from tdjax.comparison.rendering.pictures.plot import kinds
+    from tdjax.comparison.rendering.pictures.kinds import kinds
 
     # Saved first: a reader that has gone away must not cost what was measured.
     saved = comparison.save(folder / "comparison.json")
@@ -177,7 +171,10 @@ def _present(comparison: Any, folder: Path, as_json: bool, quick: bool) -> None:
         Console().print(comparison)
     paths = [
         saved,
-        *(comparison.plot(folder / _PICTURES[kind], kind) for kind in kinds(comparison)),
+        *(
+            comparison.plot(folder / f"comparison{'' if kind == 'time' else f'-{kind}'}.png", kind)
+            for kind in kinds(comparison)
+        ),
         comparison.report(folder / "comparison.html"),
         *_pictures(comparison, folder, quick),
     ]

@@ -13,7 +13,7 @@ from tdjax.comparison import Comparison
 from tdjax.comparison.charts.density import apart, density_charts
 from tdjax.comparison.hlo import Steps
 from tdjax.comparison.rendering.html.report import html
-from tdjax.comparison.rendering.pictures.plot import kinds
+from tdjax.comparison.rendering.pictures.kinds import kinds
 from tdjax.comparison.verdicts.density import Density, thinned
 
 pytestmark = pytest.mark.usefixtures("optimised")
@@ -64,8 +64,8 @@ def test_tables_and_report_show_every_part_and_what_would_be_free(compared):
     page = html(compared)
     assert page.count("tanh: what padding costs") == 1
     assert page.index("tanh: what padding costs") < page.index("<h2>tanh, 25% real")
-    assert page.count('<polyline class="course ahead"') == 1
-    assert page.count('<path class="free"') == 1 and "<script" not in page
+    assert page.count('class="course ahead"') == 1
+    assert page.count('class="free"') == 1 and "<script" not in page
 
 
 def test_names_of_lines_keep_their_distance_and_their_order():

@@ -9,7 +9,7 @@ from html.parser import HTMLParser
 import pytest
 
 from tdjax.comparison import Comparison, Entry
-from tdjax.comparison.rendering.terminal.comparison import plain
+from tdjax.comparison.rendering.terminal.console import plain
 from tdjax.comparison.targets.ceilings import Ceilings
 from tdjax.comparison.verdicts.verdict import judge
 from tdjax.core import whole_file
