@@ -126,7 +126,6 @@ class Entry:
             ValueError: a field is missing, unknown or has an unknown status.
         """
         known = {field.name for field in fields(cls)}
-        values = {"chose": None, **values}  # files of earlier versions do not have it
         if set(values) != known:
             odd = ", ".join(sorted(known.symmetric_difference(values)))
             raise ValueError(f"an entry whose fields do not fit: {odd}")
