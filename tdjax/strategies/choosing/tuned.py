@@ -61,6 +61,18 @@ class Tuned:
         """The median of each strategy that ran to the end, in seconds."""
         return {c["strategy"]: c["median_s"] for c in self.candidates if c["status"] == "ok"}
 
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Tuned:
+        """Return the result whose fields these are.
+
+        Raises:
+            TypeError, KeyError, ValueError: the fields are others, or a time is not positive.
+        """
+        found = cls(**{**values, "sizes": tuple(values["sizes"])})
+        if not all(time > 0 for time in found.times.values()):
+            raise ValueError(f"times must be positive, got {found.times}")
+        return found
+
 
 def folder() -> Path:
     """Return where results are kept: `TDJAX_CACHE_DIR`, or the user's cache folder."""
@@ -101,8 +113,8 @@ def find(program: str) -> list[Tuned]:
 
 def find_shipped(program: str) -> list[Tuned]:
     """Return what is shipped of a program, with whichever versions it was measured."""
-    found = (Tuned(**each) for each in shipped.results(device_kind()))
-    return [each for each in found if each.program == program]
+    known = shipped.results(device_kind())
+    return [Tuned.from_json(each) for each in known if each["program"] == program]
 
 
 def anything_known(sizes: tuple[int, int]) -> bool:
@@ -185,10 +197,7 @@ def _parsed(path: Path) -> Tuned | None:
         content = json.loads(path.read_text())
         if (kind := (content.pop("format"), content.pop("version"))) != (FORMAT, VERSION):
             raise ValueError(f"it is of {kind[0]} {kind[1]}, needed {FORMAT} {VERSION}")
-        content["sizes"] = tuple(content["sizes"])
-        found = Tuned(**content)
-        assert all(time > 0 for time in found.times.values())
-        return found
+        return Tuned.from_json(content)
     except Exception as error:  # Whatever is in the file, a result is not worth a failure.
         warnings.warn(
             f"{path} holds no result of tuning that can be read ({error}); it is left out. "
