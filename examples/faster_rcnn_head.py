@@ -14,25 +14,19 @@ from pathlib import Path
 
 import jax
 import jax.numpy as jnp
+from faster_rcnn.detections import detect
+from faster_rcnn.parts import BACKGROUND, match
+from faster_rcnn.picture import draw
+from faster_rcnn.training import RoIFeatures, sample_boxes, train_dense_heads
 from flax import linen as nn
 
 import tdjax
 from tdjax.linen import TimeDistributed
-from tdjax.workloads.faster_rcnn.detections import detect
-from tdjax.workloads.faster_rcnn.head import (
-    AveragePool,
-    DenseSoftmax,
-    Flatten,
-    RoIFeatures,
-    RoIHead,
-)
-from tdjax.workloads.faster_rcnn.parts import BACKGROUND, match
+from tdjax.workloads.faster_rcnn.head import AveragePool, DenseSoftmax, Flatten, RoIHead
 from tdjax.workloads.faster_rcnn.photo import load_photo
-from tdjax.workloads.faster_rcnn.picture import draw
 from tdjax.workloads.faster_rcnn.proposals import propose
 from tdjax.workloads.faster_rcnn.resnet import Backbone, Bottleneck, calibrated
 from tdjax.workloads.faster_rcnn.roi_pooling import pool_roi
-from tdjax.workloads.faster_rcnn.training import sample_boxes, train_dense_heads
 
 STRIDE = 16
 
