@@ -19,7 +19,6 @@ from tdjax.comparison.measuring.rounds import Effort
 from tdjax.comparison.subjects.job import Job
 from tdjax.comparison.subjects.subject import MODES, Subject
 from tdjax.comparison.system.progress import Progress
-from tdjax.comparison.targets import ceilings
 from tdjax.comparison.targets.ceilings import Ceilings
 from tdjax.comparison.targets.environment import environment
 from tdjax.comparison.targets.target import Target
@@ -289,4 +288,4 @@ class Session:
 @functools.cache
 def _ceilings_of(target: Target) -> Ceilings | None:
     """Return what a target reaches at best; measured once in a process."""
-    return ceilings.of(target)
+    return target.ceilings()

@@ -1,5 +1,6 @@
 """The command line, as a person calls it."""
 
+import importlib.util
 import json
 import os
 
@@ -114,11 +115,9 @@ def test_targets_lists_what_is_attached(capsys):
 def test_a_missing_compiler_is_said_with_its_pip_line_and_the_rest_goes_on(
     folder, capsys, monkeypatch
 ):
-    from tdjax.comparison.targets import catalog
-
-    found = catalog.importlib.util.find_spec
+    found = importlib.util.find_spec
     monkeypatch.setattr(
-        catalog.importlib.util, "find_spec", lambda name: None if name == "libtpu" else found(name)
+        importlib.util, "find_spec", lambda name: None if name == "libtpu" else found(name)
     )
     assert main(["targets"]) == 0
     assert "after pip install 'tdjax[tpu]': tpu:v2," in capsys.readouterr().out

@@ -19,8 +19,6 @@ import jax.numpy as jnp
 
 from tdjax.comparison import numbers
 from tdjax.comparison.system import memory
-from tdjax.comparison.targets.published import peaks
-from tdjax.comparison.targets.target import Target
 
 _SAMPLE_S = 0.015
 _SAMPLES = 4
@@ -74,22 +72,18 @@ class Ceilings:
         return made
 
 
-def of(target: Target) -> Ceilings | None:
-    """Return a target's ceilings, None where they are not known.
+def published(teraflops: float, gigabytes: float, source: str, devices: int = 1) -> Ceilings:
+    """Return what one device reaches at best, by its maker's figures.
 
     Args:
-        target: an attached device is measured, in about a second; for one that is not here its
-            maker's figures are looked up.
+        teraflops: floating point operations a second of a chip, in 1e12.
+        gigabytes: bytes a second of its memory, in 1e9.
+        source: where the figures are from.
+        devices: how many devices a chip is to JAX; each has its share.
     """
-    if target.compiles_for is not None:
-        known = peaks(target.compiles_for.name)
-        return None if known is None else Ceilings(*known)
-    if target.device is None:
-        return None
-    try:
-        return measure(target.device)
-    except jax.errors.JaxRuntimeError:  # Other programs have left too little of its memory.
-        return None
+    if devices > 1:
+        source += f"; a chip is {devices} devices, each with its share"
+    return Ceilings(1e12 * teraflops / devices, 1e9 * gigabytes / devices, source)
 
 
 def measure(device: jax.Device) -> Ceilings:
