@@ -10,7 +10,7 @@ from typing import Any
 
 from tdjax import workloads
 from tdjax.cli.errors import INTERRUPTED, Wrong
-from tdjax.cli.what import add_what, sources_of
+from tdjax.cli.what import add_what, series_of
 from tdjax.cli.words import read_fractions, read_seconds, read_words
 
 _DEFAULT = object()
@@ -105,7 +105,7 @@ def add(commands: Any) -> None:
 
 def _compare(chosen: argparse.Namespace) -> int:
     from tdjax.comparison.session import Limits, Session, modes
-    from tdjax.comparison.subjects.job import check_densities
+    from tdjax.comparison.subjects.benchmark import check_densities
     from tdjax.comparison.system.error_place import error_place
     from tdjax.comparison.system.extras import need
     from tdjax.comparison.system.interrupts import heeding
@@ -118,9 +118,11 @@ def _compare(chosen: argparse.Namespace) -> int:
         need("matplotlib", "plots")
         asked = None if chosen.targets is None else read_words(chosen.targets)
         targets, missing = installed(asked)
-        effort, sources = _effort(chosen), sources_of(chosen)
-        jobs = [job for source in sources for job in source.jobs(chosen.valid_fractions)]
-        check_densities(jobs, targets)
+        effort, all_series = _effort(chosen), series_of(chosen)
+        benchmarks = [
+            each for series in all_series for each in series.benchmarks(chosen.valid_fractions)
+        ]
+        check_densities(benchmarks, targets)
     except (ValueError, TypeError, ImportError) as error:
         raise Wrong(error) from None
     try:
@@ -134,7 +136,7 @@ def _compare(chosen: argparse.Namespace) -> int:
         limits = _limits(chosen, targets, Limits)
         session = Session(targets, modes(chosen.mode), effort, progress, limits, chosen.control)
         try:
-            session.run(jobs)
+            session.run(benchmarks)
         except KeyboardInterrupt:
             interrupted = True
         except Exception as error:

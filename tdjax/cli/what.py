@@ -49,7 +49,7 @@ def add_what(command: Any) -> None:
     )
 
 
-def sources_of(chosen: argparse.Namespace) -> list[Any]:
+def series_of(chosen: argparse.Namespace) -> list[Any]:
     """Return what is to run: the workloads that are named, or one thing of the user's own."""
     from tdjax.comparison.subjects import suite
 

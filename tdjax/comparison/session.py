@@ -16,7 +16,7 @@ from tdjax.comparison.measuring.first_call_process import Guard
 from tdjax.comparison.measuring.group import Measurement
 from tdjax.comparison.measuring.peak_memory import PeakMemory
 from tdjax.comparison.measuring.rounds import Effort
-from tdjax.comparison.subjects.job import Job
+from tdjax.comparison.subjects.benchmark import Benchmark
 from tdjax.comparison.subjects.subject import MODES, Subject
 from tdjax.comparison.system.progress import Progress
 from tdjax.comparison.targets.ceilings import Ceilings
@@ -105,7 +105,7 @@ class Session:
         self._start = time.perf_counter()
         self.current: str | None = None
 
-    def run(self, jobs: Sequence[Job]) -> None:
+    def run(self, jobs: Sequence[Benchmark]) -> None:
         """Measure every job on every attached target in every mode, then compile for the others."""
         self._start = time.perf_counter()
         self._total = len(jobs) * len(self._targets) * len(self._modes)
@@ -142,7 +142,7 @@ class Session:
             if found is not None:
                 self._ceilings[target.name] = found
 
-    def _run_job(self, job: Job, guard: Guard) -> None:
+    def _run_job(self, job: Benchmark, guard: Guard) -> None:
         subject, strategies = job.make()
         modes = self._modes_for(subject)
         self._total -= (len(self._modes) - len(modes)) * len(self._targets)
@@ -166,7 +166,7 @@ class Session:
 
     def _measure(
         self,
-        job: Job,
+        job: Benchmark,
         subject: Subject,
         strategies: Sequence[Any],
         group: Group,

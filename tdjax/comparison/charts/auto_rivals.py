@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
 
-from tdjax.comparison.subjects.peers import PEERS
+from tdjax.comparison.peers import PEERS
 from tdjax.comparison.verdicts.entry import Entry, Group, grouped
 from tdjax.comparison.verdicts.intervals import Interval, paired_ratio
 

@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from tdjax.comparison.system.error_place import error_place
+from tdjax.flax_guard import linen_module, nnx_module
 
 _FORMS = (
     "write package.module:name, or package.module:name(64, features=(8, 16)) with literal arguments"
@@ -36,10 +37,11 @@ def locate(text: str) -> Any:
         raise ValueError(f"{text!r} does not read as package.module:function")
     names, call = _parse(text, expression.strip())
     value = _attribute(module_name, names)
-    if call is None and not _is_flax_class(value):
+    is_nnx = _is_subclass(value, nnx_module())
+    if call is None and not is_nnx and not _is_subclass(value, linen_module()):
         return value
     arguments, keywords = _arguments(text, call)
-    if _is_nnx_class(value) and _takes_rngs(value) and "rngs" not in keywords:
+    if is_nnx and "rngs" in _parameters(value) and "rngs" not in keywords:
         from flax import nnx
 
         keywords["rngs"] = nnx.Rngs(0)
@@ -131,22 +133,8 @@ def _hint(text: str, value: type) -> str:
     return f'. Give its arguments, as literals and in quotes: "{text}({", ".join(needed)})"'
 
 
-def _is_flax_class(value: Any) -> bool:
-    return _is_class_of(value, "flax.linen") or _is_nnx_class(value)
-
-
-def _is_nnx_class(value: Any) -> bool:
-    return _is_class_of(value, "flax.nnx")
-
-
-def _is_class_of(value: Any, module: str) -> bool:
-    """Whether it is a subclass of a Flax module, which its maker must have imported."""
-    loaded = sys.modules.get(module)
-    return loaded is not None and isinstance(value, type) and issubclass(value, loaded.Module)
-
-
-def _takes_rngs(value: type) -> bool:
-    return "rngs" in _parameters(value)
+def _is_subclass(value: Any, module: Any) -> bool:
+    return isinstance(value, type) and issubclass(value, module)
 
 
 def _parameters(value: Any) -> Mapping[str, inspect.Parameter]:

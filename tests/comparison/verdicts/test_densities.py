@@ -14,7 +14,8 @@ from tdjax.comparison.charts.density import apart, density_charts
 from tdjax.comparison.hlo import Steps
 from tdjax.comparison.rendering.html.report import html
 from tdjax.comparison.rendering.pictures.plot import kinds
-from tdjax.comparison.verdicts.density import Density, thinned
+from tdjax.comparison.subjects.thinned_masks import thinned
+from tdjax.comparison.verdicts.density import Density
 
 pytestmark = pytest.mark.usefixtures("optimised")
 
