@@ -11,7 +11,7 @@ from typing import NoReturn
 
 from tdjax._version import __version__
 from tdjax.cli import compare, show, tune
-from tdjax.cli.errors import INTERRUPTED, Wrong
+from tdjax.cli.arguments import INTERRUPTED, Wrong
 
 _UNREAD = 1
 _USAGE = 2

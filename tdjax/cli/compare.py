@@ -9,9 +9,15 @@ from pathlib import Path
 from typing import Any
 
 from tdjax import workloads
-from tdjax.cli.errors import INTERRUPTED, Wrong
-from tdjax.cli.what import add_what, series_of
-from tdjax.cli.words import read_fractions, read_seconds, read_words
+from tdjax.cli.arguments import (
+    INTERRUPTED,
+    Wrong,
+    add_what,
+    read_fractions,
+    read_seconds,
+    read_words,
+    series_of,
+)
 
 _DEFAULT = object()
 _MEASURING_S = 160.0

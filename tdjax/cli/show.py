@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from tdjax.cli.errors import Wrong
+from tdjax.cli.arguments import Wrong
 
 
 def add(commands: Any) -> None:

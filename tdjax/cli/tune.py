@@ -8,10 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from tdjax.cli.errors import INTERRUPTED, Wrong
+from tdjax.cli.arguments import INTERRUPTED, Wrong, add_what, read_bytes, series_of
 from tdjax.cli.show import load
-from tdjax.cli.what import add_what, series_of
-from tdjax.cli.words import read_bytes
 
 
 def add(commands: Any) -> None:

@@ -1,6 +1,6 @@
 """What `package.module:name` and `package.module:name(arguments)` stand for on a command line.
 
-The arguments are literals, and nothing is evaluated but them: it is a name, not a program.
+The arguments are literals, and nothing else is evaluated: it is a name, not a program.
 """
 
 from __future__ import annotations
@@ -83,7 +83,10 @@ def _attribute(module_name: str, names: list[str]) -> Any:
         raise ValueError(
             f"no module named {missing!r}; looked in {os.getcwd()} and the installed packages"
         ) from None
-    except (Exception, SystemExit) as error:  # A script's sys.exit() would end this one, unsaid.
+    except (
+        Exception,
+        SystemExit,
+    ) as error:  # A script's sys.exit() would end this process without a word.
         kind = f"{type(error).__name__}{error_place(error)}"
         raise ValueError(f"{module_name} cannot be imported: {kind}: {error}") from error
     for name in names:
@@ -114,9 +117,9 @@ def _literal(text: str, node: ast.expr) -> Any:
         return ast.literal_eval(node)
     except (ValueError, TypeError):
         raise ValueError(
-            f"{text}: {ast.unparse(node)!r} is no literal; arguments are numbers, strings, True, "
-            "None, and tuples, lists and dicts of them. For others write a function that makes "
-            "it, and name that: package.module:make()"
+            f"{text}: {ast.unparse(node)!r} is not a literal; arguments are numbers, strings, "
+            "True, None, and tuples, lists and dicts of them. For others write a function that "
+            "makes it, and name that: package.module:make()"
         ) from None
 
 

@@ -93,10 +93,10 @@ def test_the_command_line_takes_parts(tmp_path, monkeypatch, capsys):
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        ("0.5,2", "'0.5,2' are no parts; write numbers above 0, up to 1"),
-        ("0", "'0' are no parts"),
-        ("nan", "'nan' are no parts"),
-        ("half", "'half' are no parts"),
+        ("0.5,2", "'0.5,2' are not parts; write numbers above 0, up to 1"),
+        ("0", "'0' are not parts"),
+        ("nan", "'nan' are not parts"),
+        ("half", "'half' are not parts"),
         ("0.5 --targets tpu:v5e", "got the targets tpu:v5e, .* one program serves all masks"),
     ],
 )
