@@ -83,10 +83,7 @@ def _attribute(module_name: str, names: list[str]) -> Any:
         raise ValueError(
             f"no module named {missing!r}; looked in {os.getcwd()} and the installed packages"
         ) from None
-    except (
-        Exception,
-        SystemExit,
-    ) as error:  # A script's sys.exit() would end this process without a word.
+    except (Exception, SystemExit) as error:  # sys.exit() in a script would end this process.
         kind = f"{type(error).__name__}{error_place(error)}"
         raise ValueError(f"{module_name} cannot be imported: {kind}: {error}") from error
     for name in names:
