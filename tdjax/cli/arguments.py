@@ -11,7 +11,7 @@ INTERRUPTED = 130
 
 
 class Wrong(Exception):
-    """A call that cannot be answered; its text is the one line that the user sees."""
+    """Wrong usage; its text is the one line that the user sees."""
 
 
 def add_what(command: Any) -> None:

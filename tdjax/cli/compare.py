@@ -95,7 +95,7 @@ def add(commands: Any) -> None:
     option(
         "--control",
         action="store_true",
-        help="measure vmap twice: where it differs from itself, no verdict stands",
+        help="measure vmap twice: where it differs from itself, no verdict holds",
     )
     option("--quick", action="store_true", help="tiny arrays: does it all work?")
     option("--json", action="store_true", help="print the comparison as JSON instead of tables")
@@ -146,9 +146,9 @@ def _compare(chosen: argparse.Namespace) -> int:
         except KeyboardInterrupt:
             interrupted = True
         except Exception as error:
-            # What a user's function raises is the user's: it is named, not explained.
+            # An error of the user's function: its kind, place and message are enough.
             said = f"{session.current}: {type(error).__name__}{error_place(error)}: {error}"
-            interrupted = progress.asked  # If so, it is Ctrl-C in disguise.
+            interrupted = progress.asked  # If so, Ctrl-C caused it.
             if not interrupted:
                 raise Wrong(said) from error
     comparison = session.comparison(interrupted)
@@ -177,7 +177,7 @@ def _present(comparison: Any, folder: Path, as_json: bool, quick: bool) -> None:
 
     from tdjax.comparison.rendering.pictures.plot import kinds
 
-    # Saved first: a reader that has gone away must not cost what was measured.
+    # Saved first, so that nothing is lost if the output's reader is gone.
     saved = comparison.save(folder / "comparison.json")
     if as_json:
         sys.stdout.write(comparison.to_json())
@@ -193,7 +193,7 @@ def _present(comparison: Any, folder: Path, as_json: bool, quick: bool) -> None:
 
 
 def _pictures(comparison: Any, folder: Path, quick: bool) -> list[Path]:
-    """Draw what the workloads that were compared look at, where that can be seen."""
+    """Draw what the compared workloads work on, where they have a picture."""
     paths = []
     for name in {entry.workload: None for entry in comparison.entries}:
         picture = workloads.get(name).picture if name in workloads.names() else None

@@ -1,9 +1,8 @@
-"""What the package knows of devices, a file each.
+"""What the package knows of devices, one file for each.
 
 A file in `devices/` holds the speeds that costs are predicted from and results of tuning, with the
-kind of device, the date and the versions that they are from. `tdjax tune --out` writes one. Of a
-device that nobody has measured it may hold what its compiler says of the suite instead, in a
-sentence.
+kind of device, the date and the versions that they are from. `tdjax tune --out` writes one. For a
+device that was not measured it may hold a sentence on what its compiler says of the suite instead.
 """
 
 from __future__ import annotations

@@ -29,7 +29,7 @@ def locate(text: str) -> Any:
     arguments is what the class or function returns for them.
 
     Raises:
-        ValueError: the module or the attribute does not exist, the text is no such name, or
+        ValueError: the module or the attribute does not exist, the text is not such a name, or
             the class or function refuses the arguments.
     """
     module_name, _, expression = text.partition(":")

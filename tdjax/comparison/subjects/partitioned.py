@@ -29,7 +29,7 @@ def apart(strategy: Any, options: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def left_to_xla(partition: Any) -> PartitionSpec | None:
-    """Return the partition of what is compared with one: nothing that types say is to count."""
+    """Return the partition of strategies that XLA spreads: empty, to ignore shardings in types."""
     return None if partition is None else PartitionSpec()
 
 

@@ -135,7 +135,7 @@ def subject(
     """Return what `compare` runs, for a function or a Flax module.
 
     Raises:
-        TypeError: `fun` is a class, or nothing that can be called.
+        TypeError: `fun` is a class, or cannot be called.
     """
     if isinstance(fun, type):
         raise TypeError(
@@ -159,7 +159,7 @@ def subject(
 
 
 def own_option(fun: Any, name: str, given: Any) -> Any:
-    """Return what a wrapper has been given, in whichever way it keeps it; else what is given."""
+    """Return an option of a wrapper, wherever it keeps it; of anything else, the given value."""
     options = getattr(fun, "options", None)
     return getattr(fun if options is None else options, name, given)
 
@@ -179,7 +179,7 @@ def _function(
 
 
 def _unwrapped(fun: Any, options: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
-    """Return the step function and options of a wrapped function; another's are kept as given."""
+    """Return step function and options of a wrapped function; of any other, what is given."""
     if not isinstance(fun, TimeDistributed):
         return fun, options
     varied = ("strategy", "partition")

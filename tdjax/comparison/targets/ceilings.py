@@ -89,7 +89,7 @@ def published(teraflops: float, gigabytes: float, source: str, devices: int = 1)
 def measure(device: jax.Device) -> Ceilings:
     """Measure an attached device: the best of a few large matrix products and copies.
 
-    Both are float32, at JAX's default precision: what a program gets that asks for nothing else.
+    Both are float32, at JAX's default precision: what a program gets by default.
     The copy is in place, so that no fresh memory is mapped while the clock runs.
 
     Raises:
@@ -111,7 +111,7 @@ def _multiply(room: float) -> tuple[int, float]:
     widest = int((room / 12) ** 0.5)  # Two factors and a product, 4 bytes an element.
     width = min(_FIRST_WIDTH, widest)
     first_s = _product_s(width)
-    # A product takes the third power of its width.
+    # A product's time grows with the third power of its width.
     larger = min(widest, int(width * (_SAMPLE_S / first_s) ** (1 / 3)) // 256 * 256)
     found = {width: 2 * width**3 / first_s}
     if larger > width:
@@ -131,7 +131,7 @@ def _copy(room: float) -> tuple[int, float]:
     size = int(min(_FIRST_BYTES, room))
     seconds = _copy_s(size)
     larger = int(min(room, size * _SAMPLE_S / seconds))
-    if larger > size:  # It says more than the first one, which may fit into caches.
+    if larger > size:  # The first one may have fitted into caches.
         size, seconds = larger, _copy_s(larger)
     return size, 2 * size / seconds
 
@@ -160,7 +160,7 @@ def _best(call: Callable[[], jax.Array]) -> float:
 
 
 def _free(device: jax.Device) -> int:
-    """Return the bytes that the device has left; a little where it does not tell."""
+    """Return the bytes that the device has left; a cautious guess where it does not say."""
     stats = device.memory_stats() or {}
     if "bytes_limit" in stats:
         return max(0, int(stats["bytes_limit"]) - int(stats.get("bytes_in_use", 0)))

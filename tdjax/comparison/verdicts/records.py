@@ -41,7 +41,7 @@ class Record:
         reference: the strategy whose answer is right and whose time is 1.00.
         workloads: a line on each workload: what it is, and its shapes.
         environment: versions, device, flags and date.
-        interrupted: whether it was ended before it was done.
+        interrupted: whether it was stopped before it was finished.
         ceilings: what each target reaches at best, by its name; targets whose figures are not
             known are left out.
         densities: of workloads with a mask, the series that each belongs to and the part of its

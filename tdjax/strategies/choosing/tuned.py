@@ -87,8 +87,8 @@ def folder() -> Path:
 def program_of(call: Call, step: Program) -> str:
     """Return what results are kept under: the program, its sizes and the device, hashed.
 
-    The values of arrays do not enter. What a function's derivative rules compute does not either:
-    they have no text.
+    The values of arrays are not part of it, nor is what a function's derivative rules compute:
+    those have no text.
     """
     described = (
         _ADDRESS.sub("", str(step.jaxpr.bare)),
@@ -144,7 +144,7 @@ def clear() -> int:
 
 
 def keep(tuned: Tuned) -> Path | None:
-    """Write a result in the place of an earlier one; warn, once, where that cannot be done."""
+    """Write a result over an earlier one; warn, once, where that cannot be done."""
     try:
         return _write(tuned)
     except OSError as error:
@@ -152,7 +152,7 @@ def keep(tuned: Tuned) -> Path | None:
             _not_written.add(folder())
             warnings.warn(
                 f"results of tuning cannot be kept in {folder()} ({error.strerror}), and are "
-                f"forgotten: set TDJAX_CACHE_DIR to a folder that can be written.",
+                f"lost: set TDJAX_CACHE_DIR to a folder that can be written.",
                 stacklevel=2,
             )
         return None
@@ -198,7 +198,7 @@ def _parsed(path: Path) -> Tuned | None:
         if (kind := (content.pop("format"), content.pop("version"))) != (FORMAT, VERSION):
             raise ValueError(f"it is of {kind[0]} {kind[1]}, needed {FORMAT} {VERSION}")
         return Tuned.from_json(content)
-    except Exception as error:  # Whatever is in the file, a result is not worth a failure.
+    except Exception as error:  # A damaged file must never make a call fail.
         warnings.warn(
             f"{path} holds no result of tuning that can be read ({error}); it is left out. "
             f"`tdjax tune --clear` deletes all results.",
