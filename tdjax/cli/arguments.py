@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import functools
+from collections.abc import Callable
 from typing import Any
 
 from tdjax import workloads
 
 INTERRUPTED = 130
+_Read = Callable[[str], Any]
 
 
 class Wrong(Exception):
@@ -100,67 +103,64 @@ def read_words(text: str) -> list[str]:
     return [word.strip() for word in text.split(",")]
 
 
+def _else_say(wanted: str) -> Callable[[_Read], _Read]:
+    """Decorate a reader of words: where it raises, the user is told what is wanted."""
+
+    def decorate(read: _Read) -> _Read:
+        @functools.wraps(read)
+        def reader(text: str) -> Any:
+            try:
+                return read(text)
+            except (ValueError, OverflowError):
+                raise argparse.ArgumentTypeError(f"{text!r} {wanted}") from None
+
+        return reader
+
+    return decorate
+
+
+def _positive(number: Any) -> Any:
+    if not number > 0:
+        raise ValueError
+    return number
+
+
+@_else_say("is not a shape; write positive sizes, as 8,16,64")
 def read_shape(text: str) -> tuple[int, ...]:
     """Return a shape of positive sizes."""
-    try:
-        sizes = tuple(int(size) for size in text.split(","))
-    except ValueError:
-        sizes = (-1,)
-    if min(sizes) < 1:
-        raise argparse.ArgumentTypeError(
-            f"{text!r} is not a shape; write positive sizes, as 8,16,64"
-        )
-    return sizes
+    return tuple(_positive(int(size)) for size in text.split(","))
 
 
+@_else_say("is not a size; write 500kB, 64MB, 1GiB, ...")
 def read_bytes(text: str) -> int:
     """Return bytes, of a size such as "64MB"."""
     scales = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9}
     scales |= {"KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
     number = text.strip().rstrip("kKMGgmiIbB")
-    try:
-        size = int(float(number) * scales[text.strip()[len(number) :].strip().upper()])
-    except (ValueError, KeyError):
-        size = 0
-    if size < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a size; write 500kB, 64MB, 1GiB, ...")
+    unit = text.strip()[len(number) :].upper()
+    size: int = _positive(int(float(number) * scales.get(unit, 0)))
     return size
 
 
+@_else_say("is not a time; write seconds above 0, or none")
 def read_seconds(text: str) -> float | None:
     """Return seconds above 0, or None for "none"."""
-    if text.strip().lower() == "none":
-        return None
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = 0.0
-    if not seconds > 0:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a time; write seconds above 0, or none")
-    return seconds
+    return None if text.strip().lower() == "none" else _positive(float(text))
 
 
+@_else_say("are not parts; write numbers above 0, up to 1, as 0.25,0.5,1")
 def read_fractions(text: str) -> list[float]:
     """Return parts of a whole, each above 0 and at most 1."""
-    try:
-        parts = [float(word) for word in read_words(text)]
-    except ValueError:
-        parts = [0.0]
+    parts = [float(word) for word in read_words(text)]
     if not all(0 < part <= 1 for part in parts):
-        raise argparse.ArgumentTypeError(
-            f"{text!r} are not parts; write numbers above 0, up to 1, as 0.25,0.5,1"
-        )
+        raise ValueError
     return parts
 
 
+@_else_say("is not an axis; write an int or none")
 def read_axis(text: str) -> int | None:
     """Return an axis, or None for "none"."""
-    if text.strip().lower() == "none":
-        return None
-    try:
-        return int(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is not an axis; write an int or none") from None
+    return None if text.strip().lower() == "none" else int(text)
 
 
 def read_axes(text: str) -> tuple[int | None, ...]:

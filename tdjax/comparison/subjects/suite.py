@@ -193,18 +193,14 @@ def _random(index: int, shape: tuple[int, ...], dtypes: Sequence[str]) -> jax.Ar
 def _cast(args: tuple[Any, ...], dtype: str) -> tuple[Any, ...]:
     """Return the arguments with their floating point arrays cast; themselves if none changes."""
     wanted = jnp.dtype(dtype)
-    changed = False
 
-    def cast(leaf: Any) -> Any:
-        nonlocal changed
+    def changes(leaf: Any) -> bool:
         floating = hasattr(leaf, "dtype") and jnp.issubdtype(leaf.dtype, jnp.floating)
-        if not floating or leaf.dtype == wanted:
-            return leaf
-        changed = True
-        return jnp.asarray(leaf, wanted)
+        return floating and leaf.dtype != wanted
 
-    given = jax.tree.map(cast, args)
-    return given if changed else args
+    if not any(map(changes, jax.tree.leaves(args))):
+        return args
+    return jax.tree.map(lambda leaf: jnp.asarray(leaf, wanted) if changes(leaf) else leaf, args)
 
 
 def _describe(args: Sequence[Any], quick: bool, description: str) -> str:

@@ -4,17 +4,14 @@ import json
 import re
 
 import jax.numpy as jnp
-import numpy as np
 import pytest
 
 import tdjax
 from tdjax.cli import main
 from tdjax.comparison import Comparison
 from tdjax.comparison.charts.density import apart, density_charts
-from tdjax.comparison.hlo import Steps
 from tdjax.comparison.rendering.html.report import html
 from tdjax.comparison.rendering.pictures.plot import kinds
-from tdjax.comparison.subjects.thinned_masks import thinned
 from tdjax.comparison.verdicts.density import Density
 
 pytestmark = pytest.mark.usefixtures("optimised")
@@ -105,16 +102,6 @@ def test_wrong_parts_are_one_line_and_exit_2(capsys, words, said):
     assert main(["compare", "dense", "--quick", "--valid-fractions", *words.split()]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("error: ") and re.search(said, line), line
-
-
-def test_a_thinned_mask_keeps_what_was_real_first():
-    given = np.zeros((4, 6), bool)
-    given[1:3, 2] = True
-    for part, count in ((1 / 12, 2), (0.5, 12), (1.0, 24)):
-        mask = thinned(given, Steps(batch=4, time=6), part)
-        assert mask.sum() == count and mask[given].all()
-    assert thinned(given, Steps(batch=4, time=6), 1 / 24).sum() == 1
-    assert (thinned(None, Steps(4, 6), 0.5) == thinned(None, Steps(4, 6), 0.5)).all()
 
 
 def test_with_a_mask_packed_joins_the_default():
