@@ -10,7 +10,8 @@ from typing import Any
 import jax
 
 from tdjax.comparison.numbers import amount, seconds, trimmed
-from tdjax.comparison.subjects.subject import is_module, subject
+from tdjax.comparison.subjects.flax_modules import is_module
+from tdjax.comparison.subjects.subject import subject
 from tdjax.core.symbolic_sizes import is_symbolic
 from tdjax.costs.machine import current_machine
 from tdjax.costs.work import Work

@@ -12,7 +12,7 @@ import pytest
 from compiling import compile_quickly, optimise
 
 from tdjax.comparison.system.extras import leave_out_absent
-from tdjax.comparison.targets import catalog
+from tdjax.comparison.targets.cuda import CUDA
 from tdjax.costs.machine import _machine, assume
 
 # What a user has tuned must not choose here, nor be changed.
@@ -22,7 +22,7 @@ atexit.register(shutil.rmtree, os.environ["TDJAX_CACHE_DIR"], ignore_errors=True
 os.environ["KERAS_BACKEND"] = "jax"  # Keras chooses its backend when it is first imported
 
 # XLA's compiler for CUDA weighs 4.6 GB: its tests run wherever it is installed.
-collect_ignore = [] if catalog.CUDA.installed else ["comparison/compiling/test_cuda.py"]
+collect_ignore = [] if CUDA.installed else ["comparison/compiling/test_cuda.py"]
 
 compile_quickly()
 

@@ -11,13 +11,13 @@ import jax.numpy as jnp
 from tdjax.comparison.comparison import Comparison
 from tdjax.comparison.measuring.rounds import Effort, check_effort
 from tdjax.comparison.session import Session, modes
-from tdjax.comparison.subjects.job import Made, Source, check_densities
+from tdjax.comparison.subjects.benchmark import Made, Series, check_densities
 from tdjax.comparison.subjects.partitioned import Partitioned, has_devices
 from tdjax.comparison.subjects.strategy_list import parse_strategies
 from tdjax.comparison.subjects.subject import Subject, own_option, subject
+from tdjax.comparison.subjects.thinned_masks import thinned
 from tdjax.comparison.system.progress import Progress, told
 from tdjax.comparison.targets.target import Target, resolve
-from tdjax.comparison.verdicts.density import thinned
 from tdjax.core.mask import lengths_to_mask
 
 DEFAULT_STRATEGIES = ("vmap", "fold", "map", "unroll")
@@ -132,14 +132,15 @@ def compare(
         known = mask if seq_lengths is None else lengths_to_mask(seq_lengths, _time(made))
         return make(mask=jnp.asarray(thinned(known, made.steps, part))), chosen
 
-    jobs = Source(made.name, at).jobs(valid_fractions, placed=partition is not None)
+    series = Series(made.name, at)
+    benchmarks = series.benchmarks(valid_fractions, placed=partition is not None)
     resolved = resolve(targets)
     _check_devices(partition, resolved)
-    check_densities(jobs, resolved)
+    check_densities(benchmarks, resolved)
     effort = Effort(rounds=rounds, timeout_s=timeout)
     with told(progress) as shown_progress:
         session = Session(resolved, wanted, effort, shown_progress, control=control)
-        session.run(jobs)
+        session.run(benchmarks)
     return session.comparison()
 
 

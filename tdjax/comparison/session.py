@@ -15,10 +15,9 @@ from tdjax.comparison.compiling.queue import compile_groups
 from tdjax.comparison.measuring.call_client import CallClient
 from tdjax.comparison.measuring.group import Measurement
 from tdjax.comparison.measuring.rounds import Effort
-from tdjax.comparison.subjects.job import Job
+from tdjax.comparison.subjects.benchmark import Benchmark
 from tdjax.comparison.subjects.subject import MODES, Subject
 from tdjax.comparison.system.progress import Progress
-from tdjax.comparison.targets import ceilings
 from tdjax.comparison.targets.ceilings import Ceilings
 from tdjax.comparison.targets.environment import environment
 from tdjax.comparison.targets.target import Target
@@ -104,7 +103,7 @@ class Session:
         self._start = time.perf_counter()
         self.current: str | None = None
 
-    def run(self, jobs: Sequence[Job]) -> None:
+    def run(self, jobs: Sequence[Benchmark]) -> None:
         """Measure every job on every attached target in every mode, then compile for the others."""
         self._start = time.perf_counter()
         self._total = len(jobs) * len(self._targets) * len(self._modes)
@@ -140,7 +139,7 @@ class Session:
             if found is not None:
                 self._ceilings[target.name] = found
 
-    def _compare(self, job: Job) -> None:
+    def _compare(self, job: Benchmark) -> None:
         subject, strategies = job.make()
         modes = self._modes_for(subject)
         self._total -= (len(self._modes) - len(modes)) * len(self._targets)
@@ -164,7 +163,7 @@ class Session:
 
     def _measure(
         self,
-        job: Job,
+        job: Benchmark,
         subject: Subject,
         strategies: Sequence[Any],
         group: Group,
@@ -286,4 +285,4 @@ class Session:
 @functools.cache
 def _ceilings_of(target: Target) -> Ceilings | None:
     """Return what a target reaches at best; measured once in a process."""
-    return ceilings.of(target)
+    return target.ceilings()

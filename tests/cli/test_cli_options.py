@@ -143,7 +143,7 @@ def limits_of(words, targets):
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        ("--dtype float31", "'float31' is no dtype"),
+        ("--dtype float31", "'float31' is not a dtype"),
         ("--dtype float64", "float64: JAX works with 32 bits here; set JAX_ENABLE_X64=1"),
         ("--dtype int32", "one floating point dtype"),
         ("--dtype float32,bfloat16", "one floating point dtype"),
@@ -152,7 +152,7 @@ def limits_of(words, targets):
         ("--timeout nan", "timeout: got nan"),
         ("--timeout 0", "timeout: got 0"),
         ("--rounds two", "--rounds"),
-        ("--within 0", "'0' is no time; write seconds above 0, or none"),
+        ("--within 0", "'0' is not a time; write seconds above 0, or none"),
     ],
 )
 def test_wrong_options_are_one_line_and_exit_2(folder, capsys, words, said):

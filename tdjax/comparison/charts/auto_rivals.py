@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
-from tdjax.comparison.subjects.peers import PEERS
+from tdjax.comparison.peers import PEERS
 from tdjax.comparison.verdicts.entry import Entry, Group, grouped
 from tdjax.comparison.verdicts.intervals import Interval, paired_ratio
 

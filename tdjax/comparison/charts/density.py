@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 from tdjax.comparison import numbers
 from tdjax.comparison.charts.axis import TIMES, Axis, up_to
-from tdjax.comparison.subjects.partitioned import strategy_of
 from tdjax.comparison.verdicts import naming
 from tdjax.comparison.verdicts.density import percent
 from tdjax.comparison.verdicts.entry import Entry, Group, grouped
@@ -191,5 +190,5 @@ def _chart(group: Group, lines: Mapping[str, Sequence[tuple[float, Entry]]]) -> 
 
 
 def _packs(strategy: str) -> bool:
-    found = strategy_of(strategy)
+    found = naming.strategy_of(strategy)
     return found is not None and found.packs

@@ -104,7 +104,7 @@ class Client(AbstractContextManager["Client"]):
         return Compiled(*answer)
 
     def _options(self, folder: str) -> Mapping[str, Any] | None:
-        if not self._device.compiler.optimises_first:
+        if not self._device.compiler.optimizes_first:
             return None
         return {"xla_dump_to": folder, "xla_dump_hlo_as_text": True}
 

@@ -9,9 +9,7 @@ from typing import Any
 import jax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from tdjax.strategies import Strategy, parse
-
-_SUFFIX = " (partitioned)"
+from tdjax.comparison.verdicts.naming import PARTITIONED
 
 
 @dataclass(frozen=True)
@@ -22,15 +20,7 @@ class Partitioned:
     partition: Any
 
     def __str__(self) -> str:
-        return f"{self.strategy}{_SUFFIX}"
-
-
-def strategy_of(name: str) -> Strategy | None:
-    """Return the strategy that an entry is named after, partitioned or not; None for a rival."""
-    try:
-        return parse(name.removesuffix(_SUFFIX))
-    except ValueError:
-        return None
+        return f"{self.strategy}{PARTITIONED}"
 
 
 def apart(strategy: Any, options: Mapping[str, Any]) -> dict[str, Any]:
@@ -41,7 +31,7 @@ def apart(strategy: Any, options: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def left_to_xla(partition: Any) -> PartitionSpec | None:
-    """Return the partition of what is compared with one: nothing that types say is to count."""
+    """Return the partition of strategies that XLA spreads: empty, to ignore shardings in types."""
     return None if partition is None else PartitionSpec()
 
 

@@ -13,7 +13,7 @@ import tdjax
 from tdjax.comparison import Comparison
 from tdjax.comparison.measuring.rounds import Effort
 from tdjax.comparison.session import Limits, Session
-from tdjax.comparison.subjects.job import Job
+from tdjax.comparison.subjects.benchmark import Benchmark
 from tdjax.comparison.subjects.subject import subject
 from tdjax.comparison.targets.target import resolve
 from tdjax.strategies import parse
@@ -118,7 +118,7 @@ def test_a_program_that_takes_too_long_is_a_row_and_the_others_go_on():
         session = Session(
             resolve("tpu:v5e"), ("forward",), Effort(timeout_s=timeout), Silent(), limits
         )
-        session.run([Job("dense", lambda: (made, strategies))])
+        session.run([Benchmark("dense", lambda: (made, strategies))])
         return session.comparison()
 
     cut = session(None, 1e-3)
@@ -152,7 +152,7 @@ def test_ctrl_c_keeps_what_is_compiled():
     made = subject(dense, (W, X), in_axes=(None, 1))
     session = Session(resolve("tpu:v5e"), ("forward",), Effort(timeout_s=LONG), Interrupted())
     with pytest.raises(KeyboardInterrupt):
-        session.run([Job("dense", lambda: (made, [parse("vmap"), parse("fold")]))])
+        session.run([Benchmark("dense", lambda: (made, [parse("vmap"), parse("fold")]))])
     entries = session.comparison(interrupted=True).entries
     assert sorted(entry.status for entry in entries) == ["failed", "ok"]
     assert {entry.error for entry in entries} == {None, "interrupted before it was compiled"}

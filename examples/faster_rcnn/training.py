@@ -1,6 +1,6 @@
 """The two Dense heads, taught on boxes around the parts of the photograph.
 
-The convolutions stay as they were drawn: a linear classifier on random, normalised features.
+The convolutions stay as they were drawn: a linear classifier on random, normalized features.
 """
 
 from __future__ import annotations
@@ -10,38 +10,48 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from faster_rcnn.parts import BACKGROUND, CLASSES, known_boxes
 from flax import linen as nn
 from numpy.typing import NDArray
 
-from tdjax.workloads.faster_rcnn.boxes import Boxes
-from tdjax.workloads.faster_rcnn.head import DenseSoftmax
-from tdjax.workloads.faster_rcnn.parts import BACKGROUND, CLASSES, known_boxes
-from tdjax.workloads.faster_rcnn.proposals import anchors
-
-__all__ = ["sample_boxes", "train_dense_heads"]
+from tdjax.workloads.faster_rcnn.head import DenseSoftmax, pooled_stage_5
+from tdjax.workloads.faster_rcnn.proposals import Boxes, anchors
 
 Params = dict[str, Any]
 
 
+class RoIFeatures(nn.Module):
+    """Stage 5, pooled: `(batch, 14, 14, 16 * width)` to `(batch, 32 * width)`.
+
+    What an `RoIHead` has before its Dense layers, of whose variables these are some.
+    """
+
+    width: int = 64
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        return pooled_stage_5(x, self.width, frozen=True)
+
+
 def sample_boxes(height: int, width: int, around: int = 4, elsewhere: int = 80) -> Boxes:
-    """Boxes to learn from: each annotation, jittered copies of it, and anchors from anywhere.
+    """Return boxes to learn from: annotations, jittered copies of each, anchors from anywhere.
 
     Args:
-      height: Of the image, in pixels.
-      width: Of the image, in pixels.
-      around: Jittered copies of each annotation.
-      elsewhere: How many anchors.
+        height: of the image, in pixels.
+        width: of the image, in pixels.
+        around: jittered copies of each annotation.
+        elsewhere: how many anchors.
 
     Returns:
-      `(n, 4)` in pixels; the same in every call.
+        `(n, 4)` in pixels; the same in every call.
     """
     rng = np.random.default_rng(0)
     known, _ = known_boxes(height, width)
     copies = np.repeat(known, around, axis=0)
-    centres = copies[:, :2] + copies[:, 2:] * (0.5 + rng.uniform(-0.12, 0.12, (len(copies), 2)))
+    centers = copies[:, :2] + copies[:, 2:] * (0.5 + rng.uniform(-0.12, 0.12, (len(copies), 2)))
     # Mostly larger: a region of interest by edges leaves a margin around what it holds.
     sizes = copies[:, 2:] * np.exp(rng.uniform(-0.15, 0.4, (len(copies), 2)))
-    copies = np.concatenate([centres - sizes / 2, sizes], axis=-1)
+    copies = np.concatenate([centers - sizes / 2, sizes], axis=-1)
     drawn = rng.choice(anchors(height, width), elsewhere)
     return np.concatenate([known, copies, drawn]).astype(np.float32)
 
@@ -53,17 +63,17 @@ def train_dense_heads(
     targets: NDArray[np.float32],
     steps: int = 200,
 ) -> tuple[Params, jax.Array]:
-    """Minimises the two losses of Fast R-CNN with Adam, as keras-frcnn does.
+    """Minimize the two losses of Fast R-CNN with Adam, as keras-frcnn does.
 
     Args:
-      params: Of an `RoIHead`; only `dense_class` and `dense_regress` change.
-      features: `(n, channels)`, from `RoIFeatures`.
-      labels: `(n,)` classes.
-      targets: `(n, 4)` offsets; those of the background are not used.
-      steps: How many, each on all boxes.
+        params: of an `RoIHead`; only `dense_class` and `dense_regress` change.
+        features: `(n, channels)`, from `RoIFeatures`.
+        labels: `(n,)` classes.
+        targets: `(n, 4)` offsets; those of the background are not used.
+        steps: how many, each on all boxes.
 
     Returns:
-      The new params, and the loss before each step `(steps,)`.
+        The new params, and the loss before each step `(steps,)`.
     """
     dense = {name: params[name] for name in ("dense_class", "dense_regress")}
 
@@ -87,13 +97,13 @@ def train_dense_heads(
 
 
 def _adam(first: jax.Array, second: jax.Array, count: jax.Array) -> jax.Array:
-    """The step of https://arxiv.org/abs/1412.6980 from its two running moments."""
+    """Return the step of https://arxiv.org/abs/1412.6980 from its two running moments."""
     mean, square = first / (1 - 0.9**count), second / (1 - 0.999**count)
     return 1e-3 * mean / (jnp.sqrt(square) + 1e-8)
 
 
 def _loss(dense: Params, features: jax.Array, labels: jax.Array, targets: jax.Array) -> jax.Array:
-    """Cross-entropy, and smooth L1 of the offsets that the right class has."""
+    """Return cross-entropy, and smooth L1 of the offsets that the right class has."""
     count = features.shape[0]
     variables = {name: {"params": value} for name, value in dense.items()}
     classes: Any = DenseSoftmax(len(CLASSES)).apply(variables["dense_class"], features)

@@ -1,4 +1,4 @@
-"""What a session runs: subjects that are made when their turn comes, one a density."""
+"""What a session runs: subjects that are made when their turn comes, one for each density."""
 
 from __future__ import annotations
 
@@ -8,14 +8,15 @@ from functools import partial
 from typing import Any
 
 from tdjax.comparison.subjects.subject import Subject
+from tdjax.comparison.subjects.thinned_masks import check_fractions
 from tdjax.comparison.targets.target import Target
-from tdjax.comparison.verdicts.density import Density, check_fractions, density_name
+from tdjax.comparison.verdicts.density import Density
 
 Made = tuple[Subject, Sequence[Any]]
 
 
 @dataclass(frozen=True)
-class Job:
+class Benchmark:
     """A subject that is made when its turn comes, with the strategies to compare on it.
 
     Attributes:
@@ -32,11 +33,11 @@ class Job:
 
 
 @dataclass(frozen=True)
-class Source:
-    """Where jobs come from.
+class Series:
+    """A workload from which benchmarks are made, one for each density.
 
     Attributes:
-        name: the workload's name, or that of a series of workloads.
+        name: the workload's name.
         make: gives the subject and its strategies, with a mask that keeps a part of all steps; of
             None, as it is.
     """
@@ -44,28 +45,26 @@ class Source:
     name: str
     make: Callable[..., Made]
 
-    def jobs(self, fractions: Sequence[float] | None, placed: bool = False) -> list[Job]:
-        """Return a job for each part of steps that is real; a single one where none is given.
-
-        Args:
-            fractions: the parts; None for none.
-            placed: as in `Job`.
+    def benchmarks(
+        self, fractions: Sequence[float] | None, placed: bool = False
+    ) -> list[Benchmark]:
+        """Return a benchmark for each part of steps that is real; of None, a single one.
 
         Raises:
             ValueError: a part does not lie between 0 and 1.
         """
         if fractions is None:
-            return [Job(self.name, partial(self.make, None), placed)]
+            return [Benchmark(self.name, partial(self.make, None), placed)]
         return [
-            Job(density_name(*density), partial(self.make, density.part), placed, density)
+            Benchmark(density.name, partial(self.make, density.part), placed, density)
             for density in (Density(self.name, part) for part in check_fractions(fractions))
         ]
 
 
-def check_densities(jobs: Sequence[Job], targets: Sequence[Target]) -> None:
+def check_densities(benchmarks: Sequence[Benchmark], targets: Sequence[Target]) -> None:
     """Raise ValueError if masks are to be compared where nothing runs."""
     absent = [target.name for target in targets if target.evidence != "measured"]
-    if absent and any(job.density is not None for job in jobs):
+    if absent and any(benchmark.density is not None for benchmark in benchmarks):
         raise ValueError(
             f"valid_fractions: got the targets {', '.join(absent)}, for which programs are "
             f"compiled and not run, and one program serves all masks; needed devices that are "

@@ -5,23 +5,21 @@ from __future__ import annotations
 import dataclasses
 
 import numpy as np
+from faster_rcnn.parts import BACKGROUND, CLASSES, apply_offsets
 from numpy.typing import ArrayLike
 
-from tdjax.workloads.faster_rcnn.boxes import Boxes, apply_offsets, suppress
-from tdjax.workloads.faster_rcnn.parts import BACKGROUND, CLASSES
-
-__all__ = ["Detection", "detect"]
+from tdjax.workloads.faster_rcnn.proposals import Boxes, suppress
 
 
 @dataclasses.dataclass(frozen=True)
 class Detection:
     """One region that the head has a name for.
 
-    Args:
-      roi: Which region.
-      name: Its class.
-      probability: Of that class.
-      box: x, y, width, height in pixels, after the class's offsets.
+    Attributes:
+        roi: which region.
+        name: its class.
+        probability: of that class.
+        box: x, y, width, height in pixels, after the class's offsets.
     """
 
     roi: int
@@ -33,16 +31,16 @@ class Detection:
 def detect(
     rois: Boxes, classes: ArrayLike, offsets: ArrayLike, threshold: float = 0.6
 ) -> list[Detection]:
-    """Names the regions, moves them by their class's offsets, keeps the best of overlapping ones.
+    """Name the regions, move them by their class's offsets, keep the best of overlapping ones.
 
     Args:
-      rois: `(num_rois, 4)`: x, y, width, height in pixels.
-      classes: `(1, num_rois, 21)` probabilities.
-      offsets: `(1, num_rois, 80)`: four for each class but the background.
-      threshold: The least probability to be named.
+        rois: `(num_rois, 4)`: x, y, width, height in pixels.
+        classes: `(1, num_rois, 21)` probabilities.
+        offsets: `(1, num_rois, 80)`: four for each class but the background.
+        threshold: the least probability to be named.
 
     Returns:
-      The detections, most probable first.
+        The detections, most probable first.
     """
     probabilities = np.asarray(classes)[0]
     labels, best = probabilities.argmax(-1), probabilities.max(-1)

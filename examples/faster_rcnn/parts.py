@@ -9,9 +9,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from tdjax.workloads.faster_rcnn.boxes import Boxes, offsets_between, overlaps
-
-__all__ = ["BACKGROUND", "CLASSES", "known_boxes", "match"]
+from tdjax.workloads.faster_rcnn.proposals import Boxes, overlaps
 
 # Left, top, right and bottom in the pixels of the original, 512 x 600.
 _PARTS: dict[str, list[tuple[int, int, int, int]]] = {
@@ -45,9 +43,12 @@ _ORIGINAL = (512, 600)
 CLASSES = (*_PARTS, "background")
 BACKGROUND = len(_PARTS)
 
+# keras-frcnn's scaling of the regression targets (its `classifier_regr_std`).
+_SCALE = np.array([8.0, 8.0, 4.0, 4.0], np.float32)
+
 
 def known_boxes(height: int, width: int) -> tuple[Boxes, NDArray[np.intp]]:
-    """The boxes `(n, 4)` in pixels of an image of that size, and their classes `(n,)`."""
+    """Return the boxes `(n, 4)` in pixels of an image of that size, and their classes `(n,)`."""
     corners = np.array([box for boxes in _PARTS.values() for box in boxes], np.float32)
     corners *= np.tile(np.array([width, height], np.float32) / _ORIGINAL, 2).astype(np.float32)
     labels = np.repeat(np.arange(BACKGROUND), [len(boxes) for boxes in _PARTS.values()])
@@ -57,17 +58,36 @@ def known_boxes(height: int, width: int) -> tuple[Boxes, NDArray[np.intp]]:
 def match(
     boxes: Boxes, height: int, width: int, threshold: float = 0.4
 ) -> tuple[NDArray[np.intp], NDArray[np.float32]]:
-    """What each box should be called, and where it should move.
+    """Return what each box should be called, and where it should move.
 
     Args:
-      boxes: `(n, 4)` in pixels of an image of `height` x `width`.
-      threshold: The overlap with an annotation above which a box is not background.
+        boxes: `(n, 4)` in pixels of an image of `height` x `width`.
+        threshold: the overlap with an annotation above which a box is not background.
 
     Returns:
-      Classes `(n,)`, and offsets `(n, 4)` to the annotation that a box overlaps most.
+        Classes `(n,)`, and offsets `(n, 4)` to the annotation that a box overlaps most.
     """
     known, labels = known_boxes(height, width)
     shared = overlaps(boxes, known)
     nearest = shared.argmax(-1)
     found = np.where(shared.max(-1) >= threshold, labels[nearest], BACKGROUND)
     return found, offsets_between(boxes, known[nearest])
+
+
+def offsets_between(boxes: Boxes, targets: Boxes) -> NDArray[np.float32]:
+    """Return what takes each box to its target: the regression targets of Fast R-CNN, `(n, 4)`.
+
+    Shifts of the center in units of the box's size, and logarithms of the sizes' ratios
+    (https://arxiv.org/abs/1504.08083, section 2.3, and R-CNN's appendix C).
+    """
+    centers, goals = boxes[:, :2] + boxes[:, 2:] / 2, targets[:, :2] + targets[:, 2:] / 2
+    shift = (goals - centers) / boxes[:, 2:]
+    return _SCALE * np.concatenate([shift, np.log(targets[:, 2:] / boxes[:, 2:])], axis=-1)
+
+
+def apply_offsets(boxes: Boxes, offsets: NDArray[np.float32]) -> Boxes:
+    """Return the boxes that `offsets` `(n, 4)` take `boxes` `(n, 4)` to."""
+    shift, log_ratio = np.split(offsets / _SCALE, 2, axis=-1)
+    centers = boxes[:, :2] + boxes[:, 2:] / 2 + shift * boxes[:, 2:]
+    sizes = boxes[:, 2:] * np.exp(np.clip(log_ratio, -1.0, 1.0))
+    return np.concatenate([centers - sizes / 2, sizes], axis=-1)

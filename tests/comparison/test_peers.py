@@ -11,7 +11,7 @@ import tdjax
 from tdjax.cli import main
 from tdjax.comparison import Entry
 from tdjax.comparison.charts.auto_rivals import against_oracle, against_peers, geometric_mean
-from tdjax.comparison.subjects.peers import PEERS
+from tdjax.comparison.peers import PEERS
 
 LENGTHS = np.array([2, 0])
 MASK = tdjax.lengths_to_mask(LENGTHS, 3)
