@@ -10,11 +10,11 @@ from typing import Any
 import jax
 
 from tdjax.comparison.subjects.subject import is_module, subject
-from tdjax.core.symbolic_sizes import is_symbolic
+from tdjax.core.arrays import is_symbolic
 from tdjax.costs.machine import current_machine
 from tdjax.costs.work import Work
 from tdjax.independence import prove
-from tdjax.partition import own_block
+from tdjax.partition import describe_block
 from tdjax.strategies import Auto, Candidate, Decision, Strategy, recorded
 from tdjax.transform import TimeDistributed, time_distributed
 
@@ -92,7 +92,7 @@ def explain(
 
     def call(*given: Any) -> None:
         bound = wrapped.bind(given, kwargs, mask, seq_lengths)
-        bound = own_block(bound, wrapped.options.partition)
+        bound = describe_block(bound, wrapped.options.partition)
         strategy = wrapped.options.strategy
         found.append(
             _of_decision(strategy.decide(bound))

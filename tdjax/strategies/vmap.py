@@ -8,10 +8,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from tdjax.core.arrays import is_symbolic
 from tdjax.core.axes import broadcast_axes, normalize_out_axis
 from tdjax.core.call import Call, Program, trace
 from tdjax.core.errors import StrategyError
-from tdjax.core.symbolic_sizes import is_symbolic
 from tdjax.costs.predict import Blocks
 from tdjax.independence import Proof, Proven, Rows, prove
 from tdjax.strategies.base import Strategy, check_chunk_size, check_unroll

@@ -18,7 +18,7 @@ import numpy as np
 
 from tdjax.comparison.measuring.program import Program
 from tdjax.comparison.system.child import Child, ChildDied, TooSlow
-from tdjax.core.shardings import is_spread
+from tdjax.core.arrays import on_several_devices
 
 _START_TIMEOUT = 60.0
 
@@ -65,7 +65,7 @@ class Guard:
         """
         from jax.experimental.serialize_executable import serialize
 
-        if is_spread(arguments):
+        if on_several_devices(arguments):
             return None
         try:
             serialised = serialize(program.run)

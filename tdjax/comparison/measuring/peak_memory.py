@@ -17,7 +17,7 @@ import numpy as np
 
 from tdjax.comparison.measuring.program import Program
 from tdjax.comparison.system.child import Child, ChildDied, TooSlow
-from tdjax.core.shardings import is_spread
+from tdjax.core.arrays import on_several_devices
 
 _START_TIMEOUT = 60.0
 
@@ -57,7 +57,7 @@ class PeakMemory:
         """
         from jax.experimental.serialize_executable import serialize
 
-        if not self._possible or is_spread(arguments):
+        if not self._possible or on_several_devices(arguments):
             return None
         try:
             serialised = serialize(program.run)

@@ -1,23 +1,54 @@
-"""A key that holds the keys of all steps, for a function that sees all steps as one batch.
+"""A key for every step, and one key for all steps as one batch, whose noise has the same bits.
 
-Batch normalisation over batch and time needs the folded batch whole, and dropout in the same layer
-needs the noise of every step. A key of the kind made here gives noise `(batch * time, ...)` whose
-row `b * time + t` is row b of what step t's own key gives, so that the bits are those of any other
-strategy, for any layer, with nothing rewritten.
+**Every step has its own key.** Step t draws from k_t = fold_in(k, t), or from k itself where noise
+is shared. It depends on the key and on t alone, so every strategy draws the same bits: the loop and
+`vmap` by calling the layer with k_t, a fold by evaluating what draws once for each k_t.
+
+**All steps as one batch.** Batch normalization over batch and time needs the layer to be called
+once, on `(batch * time, ...)`. One call draws from one key; the bits must still be those of k_0,
+k_1, ... So the call gets a key of a kind of its own, whose words are those of all k_t. With B rows
+and T steps, row b * T + t of its noise is row b of the noise of k_t:
+
+    bits(folded, (B * T * m, F))[(b * T + t) * m + j] = bits(k_t, (B * m, F))[b * m + j]
+
+for j < m, where m is how many leading entries a row has (m = 1, unless a layer merges other axes
+into its rows). With B = 2, T = 2, F = 1, and k_t giving [[a_t], [b_t]]:
+
+    k_0: a0 b0        k_1: a1 b1        folded: a0 a1 b0 b1
+
+Splitting and folding in act on every k_t, so keys derived inside the layer are of this kind too.
+Samplers map bits to values entry by entry, so equal bits give equal noise, and no layer has to know
+of it. `check_draws` refuses noise whose leading axis does not grow with the rows: a mask that all
+rows of a step share has no place in a batch of all steps.
 """
 
 from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Iterator
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 from jax.extend.random import define_prng_impl
 
+from tdjax.core.arrays import is_key
 from tdjax.core.errors import StrategyError
+
+
+def as_typed_key(key: Any) -> Any:
+    """Return a key as a typed one, which has no axis that could be taken for rows."""
+    return key if is_key(key) else jax.random.wrap_key_data(key)
+
+
+def step_keys(key: Any, rng: Literal["split", "shared"], time: Any, first: Any = 0) -> Any:
+    """Return one key a step, `(time,)`: the key with t folded in, or the same one every time.
+
+    `first` is the number of the first step.
+    """
+    if rng == "shared":
+        return jnp.broadcast_to(key, (time,))
+    return jax.vmap(jax.random.fold_in, (None, 0))(key, first + jnp.arange(time))
 
 
 def fold_keys(keys: Any, batch: int) -> Any:
@@ -29,6 +60,7 @@ def fold_keys(keys: Any, batch: int) -> Any:
 
 @functools.lru_cache(maxsize=256)
 def _folded_spec(impl: Any, shape: tuple[int, ...], batch: int) -> Any:
+    """Return the kind of keys that hold the words of one key of `impl` for every step."""
     time, *words = shape
     rows = batch * time
 
@@ -63,24 +95,13 @@ def _folded_spec(impl: Any, shape: tuple[int, ...], batch: int) -> Any:
     )
 
 
-def draws(jaxpr: Any) -> Iterator[tuple[str, tuple]]:
-    """Yield the shape of every draw of noise, and of every split of a key, in order."""
-    for eqn in jaxpr.eqns:
-        if eqn.primitive.name in ("random_bits", "random_split"):
-            yield eqn.primitive.name, tuple(eqn.params["shape"])
-        for value in jax.tree.leaves(tuple(eqn.params.values()), is_leaf=_is_program):
-            if _is_program(value):
-                yield from draws(getattr(value, "jaxpr", value))
-
-
-def _is_program(value: Any) -> bool:
-    return hasattr(value, "eqns")
-
-
 def check_draws(title: str, one_step: list, folded: list, batch: int, rows: int) -> None:
     """Raise StrategyError unless noise grows with the rows along its leading axis, and there alone.
 
-    Noise that is the same for all rows of a step has no place in a batch of all steps.
+    Args:
+        title: what the error calls the layer.
+        one_step: the draws of a step on `batch` rows, and the splits of its keys.
+        folded: those of all steps as one batch of `rows` rows.
     """
     same_count = len(one_step) == len(folded)
     for (kind, small), (_, large) in zip(one_step, folded, strict=same_count):
