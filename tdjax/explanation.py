@@ -14,7 +14,7 @@ from tdjax.core.arrays import is_symbolic
 from tdjax.costs.machine import current_machine
 from tdjax.costs.work import Work
 from tdjax.independence import prove
-from tdjax.partition import describe_block
+from tdjax.partition.device_block import describe_block
 from tdjax.strategies import Auto, Candidate, Decision, Strategy, recorded
 from tdjax.transform import TimeDistributed, time_distributed
 

@@ -68,8 +68,9 @@ def no_module_in_use(fun: Callable[..., Any]) -> Iterator[None]:
 
 def _check_in_use(fun: Callable[..., Any], module: Any) -> None:
     if module.scope.mutable not in (False, None) or module.scope.rngs:
+        name = getattr(fun, "__qualname__", None) or repr(fun)
         raise TypeError(
-            f"{_name(fun)} closes over {type(module).__name__}, a module that is being run: its "
+            f"{name} closes over {type(module).__name__}, a module that is being run: its "
             f"steps would leak tracers into it, or share one noise. Wrap the module instead, "
             f"tdjax.linen.TimeDistributed(layer)(x), or decorate a method of it with "
             f"@tdjax.time_distributed."
@@ -89,7 +90,3 @@ def _reachable(fun: Any) -> Iterator[Any]:
         except ValueError:  # a name that has no value yet
             continue
     yield from getattr(fun, "__defaults__", None) or ()
-
-
-def _name(fun: Any) -> str:
-    return getattr(fun, "__qualname__", None) or repr(fun)

@@ -26,7 +26,8 @@ from tdjax.core.call import Call, Role, trace
 from tdjax.core.jaxpr import hide_own_frames
 from tdjax.core.mask import resolve_mask
 from tdjax.flax_guard import no_module_in_use
-from tdjax.partition import check_partition, run_in_blocks
+from tdjax.partition.device_block import run_in_blocks
+from tdjax.partition.placement import check_partition
 from tdjax.strategies import NAMES, Strategy
 
 _AUTO = NAMES["auto"]

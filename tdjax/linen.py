@@ -21,7 +21,7 @@ from tdjax.layers.layer_call import bind_arguments
 from tdjax.layers.linen_layer import LinenLayer, lift_layer
 from tdjax.layers.options import Arguments, Options
 from tdjax.layers.run import run_layer, run_outputs
-from tdjax.partition import gather
+from tdjax.partition.placement import gather
 
 
 class TimeDistributed(nn.Module):

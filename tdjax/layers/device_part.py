@@ -8,7 +8,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from tdjax.partition import Noise, Placement
+from tdjax.partition.noise import Noise
+from tdjax.partition.placement import Placement
 from tdjax.strategies.rows.padding import Source, first_real
 
 

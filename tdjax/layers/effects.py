@@ -13,7 +13,7 @@ import jax.extend as jex
 from tdjax.core.call import Call, Program, trace_along
 from tdjax.core.jaxpr import uses_axis
 from tdjax.layers.layer_call import EQUAL
-from tdjax.partition import draws
+from tdjax.partition.noise import draws
 
 
 class Depends(enum.IntEnum):

@@ -7,6 +7,7 @@ partitioning metadata, `nn.remat` around or inside. Names that are not public in
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import functools
 from collections.abc import Callable
@@ -45,7 +46,7 @@ def lift_layer(
             lifted = _Lifted(function, title, summed, core, scope_fn, repack_fn, rngs, scopes)
             layer = LinenLayer(lifted, variables)
             output, written = inside(layer)
-            return output, layer.published(written)
+            return output, layer.pack(written)
 
         return lift.pack(inner, (True,), (True,), (True,), name="time_distributed")(scopes)
 
@@ -80,7 +81,7 @@ class LinenLayer(Layer):
     def __init__(self, lifted: _Lifted, variables: Any, initialized: bool = False) -> None:
         self._lifted, self._before, self._initialized = lifted, variables, initialized
         self.function, self.title = lifted.function, lifted.title
-        self._counters = [_copied(scope.rng_counters) for scope in lifted.scopes]
+        self._counters = [copy.deepcopy(scope.rng_counters) for scope in lifted.scopes]
         entering = variables if initialized else _without(variables, lifted.summed)
         flat, self._tree = jax.tree_util.tree_flatten_with_path(entering)
         self._names = [_name(path) for path, _ in flat]
@@ -157,7 +158,7 @@ class LinenLayer(Layer):
         )
         return (groups,)
 
-    def published(self, written: dict[str, Any]) -> Any:
+    def pack(self, written: dict[str, Any]) -> Any:
         """Return the variables as Flax takes them back: new values, others as they were."""
         if self._last is not None:
             self._set_counters(self._last)
@@ -182,7 +183,7 @@ class LinenLayer(Layer):
         output, created = self(StepInputs(self.variables, keys, args, kwargs))
         # The counters after this call are the final ones: computing the outputs draws no
         # parameters, but `nn.scan` traces twice and would count on.
-        self._last = [_copied(scope.rng_counters) for scope in self._lifted.scopes]
+        self._last = [copy.deepcopy(scope.rng_counters) for scope in self._lifted.scopes]
         for name, value in created.items():
             if self.role(name) == "perturbation" and name not in self.variables:
                 created[name] = _over_time(value, time)
@@ -224,10 +225,6 @@ def _pruned(tree: Any) -> Any:
     if isinstance(tree, tuple):
         return tuple(_pruned(value) for value in tree)
     return tree
-
-
-def _copied(counters: dict) -> dict:
-    return {k: _copied(v) if isinstance(v, dict) else v for k, v in counters.items()}
 
 
 def _restore(counters: dict, saved: dict) -> None:

@@ -16,17 +16,9 @@ Scalars = list[tuple[Any, Any]]
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class _Surroundings:
-    """What is around the code that runs.
-
-    Attributes:
-        depth: how many wrappers.
-        drops_writes: whether what layers write is dropped.
-        scalars: collects values sown once a step; None outside of all wrappers.
-    """
-
-    depth: int = 0
+    depth: int = 0  # how many wrappers are around
     drops_writes: bool = False
-    scalars: Scalars | None = None
+    scalars: Scalars | None = None  # what they collect; None outside of all wrappers
 
 
 _NOTHING = _Surroundings()

@@ -28,7 +28,8 @@ class NnxLayer(Layer):
         kwargs: dict[str, Any],
         summed: tuple,
     ) -> None:
-        self._nodes = {"layer": module, **_graph_nodes(kwargs)}
+        given = {name: value for name, value in kwargs.items() if isinstance(value, nnx.Pytree)}
+        self._nodes: dict[str, Any] = {"layer": module, **given}
         self._summed = tuple(_variable_type(item) for item in summed)
         self._types: dict[str, type] = {}
         self._graph, state = nnx.split(self._nodes)
@@ -37,7 +38,7 @@ class NnxLayer(Layer):
             self._graph, state = nnx.split(values)
         if self._summed:
             fresh = nnx.merge(self._graph, state)  # sums start from nothing and are added later
-            nnx.pop(fresh, lambda path, value: self._is_summed(value) and _is_attribute(path))
+            nnx.pop(fresh, self._is_summed)
             self._graph, state = nnx.split(fresh)
         self._entering = nnx.to_flat_state(state)
         held = self._leaves(self._entering)
@@ -52,8 +53,8 @@ class NnxLayer(Layer):
         self.may_write = any(not issubclass(self._types[name], inert) for name in self.variables)
         self._leaving: Any = ()
 
-    def _is_summed(self, value: Any) -> bool:
-        return isinstance(value, nnx.Variable) and type(value) in self._summed
+    def _is_summed(self, path: Path, value: Any) -> bool:
+        return type(value) in self._summed and "__captures__" not in path
 
     def _leaves(self, flat: Any) -> dict[str, Any]:
         """Return the arrays of a flat state by name, and remember the types of their variables."""
@@ -134,14 +135,6 @@ class NnxLayer(Layer):
                 leaving.append((path, _replaced(old, value)))
         if leaving:
             nnx.update(self._nodes, nnx.from_flat_state(leaving))
-
-
-def _is_attribute(path: Path) -> bool:
-    return "__captures__" not in path
-
-
-def _graph_nodes(kwargs: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in kwargs.items() if isinstance(value, nnx.Pytree)}
 
 
 def _is_reference(held: Any) -> bool:

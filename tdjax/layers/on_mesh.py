@@ -20,16 +20,10 @@ from tdjax.core.errors import StrategyError
 from tdjax.independence import Proven, Rows, prove
 from tdjax.layers.device_part import DevicePart
 from tdjax.layers.layer_call import EACH, EQUAL, ROWS, SCALARS, LayerCall, Way, bind_arguments
-from tdjax.partition import (
-    DividedCall,
-    Placement,
-    find_noise,
-    find_placement,
-    map_blocks,
-    quote_names,
-    refuse_dependent_rows,
-    within_block,
-)
+from tdjax.partition.device_block import DividedCall, refuse_dependent_rows, within_block
+from tdjax.partition.noise import find_noise
+from tdjax.partition.placement import Placement, find_placement, quote_names
+from tdjax.partition.shard_map import map_blocks
 from tdjax.strategies import Vmap
 
 Written = dict[str, dict[str, Any]]

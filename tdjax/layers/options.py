@@ -9,8 +9,6 @@ from tdjax.core.axes import Axes
 from tdjax.function import TimeOptions
 from tdjax.strategies import NAMES, Strategy, parse
 
-_AUTO = NAMES["auto"]
-
 
 @dataclasses.dataclass(frozen=True, repr=False)
 class Options:
@@ -20,7 +18,7 @@ class Options:
         ValueError, TypeError: an option is not one of its choices.
     """
 
-    strategy: Strategy = _AUTO
+    strategy: Strategy = NAMES["auto"]
     rng: Literal["split", "shared"] = "split"
     pooled: bool | None = None
     state: Literal["carry"] | None = None

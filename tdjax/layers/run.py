@@ -23,7 +23,7 @@ from tdjax.layers.nesting import dropping_writes, drops_writes, report_scalars
 from tdjax.layers.noise import check_draws
 from tdjax.layers.on_mesh import run_on_mesh
 from tdjax.layers.options import Arguments, Options
-from tdjax.partition import draws
+from tdjax.partition.noise import draws
 from tdjax.strategies import Fold, Vmap
 from tdjax.strategies.rows.padding import real_steps
 

@@ -1,6 +1,6 @@
 """Flax's check of a parameter's shape, made once for all traces of a call.
 
-Whenever a Linen module reads a parameter, Flax evaluates the shape that its initialiser would give
+Whenever a Linen module reads a parameter, Flax evaluates the shape that its initializer would give
 and compares. That is half the time of tracing a convolutional net. A proof traces the layer a
 second time, where nothing about its parameters has changed.
 """
@@ -16,7 +16,7 @@ from flax.core.scope import Scope
 
 
 def check_once(scopes: Any, known: dict[Any, list[tuple]]) -> None:
-    """Make scopes, and those below them, remember in `known` which shapes initialisers give."""
+    """Make scopes, and those below them, remember in `known` which shapes initializers give."""
     for scope in jax.tree.leaves(scopes):
         _remember(scope, known)
 
@@ -51,7 +51,7 @@ class _RememberingScope(Scope):
 
 
 def _key(*parts: Any) -> Any:
-    """Return what decides the shape that an initialiser gives; None if that cannot be compared."""
+    """Return what decides the shape that an initializer gives; None if that cannot be compared."""
     leaves, tree = jax.tree.flatten(parts)
     key = (*leaves, tree)
     try:

@@ -22,7 +22,7 @@ from tdjax.core.call import Call, trace
 from tdjax.core.errors import StrategyError
 from tdjax.independence import CONST, Kind, Proven, Rows, prove
 from tdjax.partition.closed_over import hoisted
-from tdjax.partition.noise import Noise, draws, find_noise
+from tdjax.partition.noise import Noise, draws, find_noise, restore_key
 from tdjax.partition.placement import Placement, find_placement, quote_names
 from tdjax.partition.shard_map import map_blocks
 from tdjax.strategies import Fold, Strategy
@@ -49,7 +49,7 @@ def run_in_blocks(call: Call, strategy: Strategy, partition: Any) -> Any:
         leaves = operands if mask is None else operands[:-1]
         output = strategy.run(divided.block_call(leaves, None if mask is None else operands[-1]))
         specs = divided.out_specs(output)
-        return output if divided.noise is None else divided.noise.restore_keys(output), specs
+        return output if divided.noise is None else jax.tree.map(restore_key, output), specs
 
     return map_blocks(where, block, operands, specs)
 

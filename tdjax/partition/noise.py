@@ -83,16 +83,10 @@ class Noise:
         flat = words.reshape(*keys.shape, -1)
         return jax.random.wrap_key_data(jnp.concatenate([flat, number], -1), impl=spec)
 
-    def restore_keys(self, output: Any) -> Any:
-        """Return the output of a block with keys of the original kind in it."""
-        return jax.tree.map(_original_key, output)
-
     def check(self, title: str, program: Program) -> None:
         """Raise StrategyError if noise that has rows is drawn from keys that do not know them."""
-        known = {draw for draw, _ in self.shapes}
-        for eqn in _draw_equations(program.jaxpr):
-            draw, keys = _draw(eqn), eqn.invars[0].aval
-            if draw in known and not _knows_rows(keys):
+        for keys, draw in _draws(program.jaxpr):
+            if draw in dict(self.shapes) and not _knows_rows(keys):
                 raise StrategyError(
                     f"{title} draws noise of shape {draw[1]}, which has rows, from {keys.dtype} "
                     f"keys that cannot be told which rows a device has: give every step a typed "
@@ -105,7 +99,8 @@ def _knows_rows(leaf: Any) -> bool:
     return str(leaf.dtype) == f"key<{_TAG}>"
 
 
-def _original_key(leaf: Any) -> Any:
+def restore_key(leaf: Any) -> Any:
+    """Return an array of a block, with keys of the original kind if it holds keys."""
     if not _knows_rows(leaf):
         return leaf
     impl, shape = _originals[jax.random.key_impl(leaf)]
@@ -113,19 +108,15 @@ def _original_key(leaf: Any) -> Any:
     return jax.random.wrap_key_data(words.reshape(*leaf.shape, *shape), impl=impl)
 
 
-def _draw_equations(jaxpr: Any) -> Iterator[Any]:
+def _draws(jaxpr: Any) -> Iterator[tuple[Any, Draw]]:
     for eqn in all_equations(jaxpr):
         if eqn.primitive.name in ("random_bits", "random_split"):
-            yield eqn
-
-
-def _draw(eqn: Any) -> Draw:
-    return eqn.primitive.name, tuple(eqn.params["shape"])
+            yield eqn.invars[0].aval, (eqn.primitive.name, tuple(eqn.params["shape"]))
 
 
 def draws(jaxpr: Any) -> list[Draw]:
     """Return every draw of noise, and every split of a key, in order."""
-    return [_draw(eqn) for eqn in _draw_equations(jaxpr)]
+    return [draw for _, draw in _draws(jaxpr)]
 
 
 def find_noise(title: str, whole: Program, block: Program) -> Noise | None:

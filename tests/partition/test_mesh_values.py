@@ -283,9 +283,9 @@ def test_noise_from_bare_keys_is_refused():
 
 def test_rows_that_meet_need_their_whole_batch():
     mesh = meshes.make("auto", data=2, seq=4)
-    centred = tdjax.time_distributed(lambda x: x - x.mean(0), strategy="vmap", partition=BOTH)
+    centered = tdjax.time_distributed(lambda x: x - x.mean(0), strategy="vmap", partition=BOTH)
     with pytest.raises(StrategyError, match=r"spread over 'data'.*reduce_sum.*P.*\(None, 'seq'\)"):
-        centred(meshes.put(mesh, array(4, 8, 3), "data", "seq"))
+        centered(meshes.put(mesh, array(4, 8, 3), "data", "seq"))
 
 
 def test_steps_that_talk_need_each_other_alone():

@@ -14,12 +14,7 @@ from typing import Any
 import flax.linen as nn
 import jax.numpy as jnp
 
-from tdjax.layers.batch_norm.statistics import (
-    merge_axis_names,
-    overriding,
-    pool_real_rows,
-    update_running,
-)
+from tdjax.layers.batch_norm.statistics import merge_names, overriding, pool_rows, update_running
 from tdjax.layers.layer import Statistics
 
 _FIRST = {"mean": jnp.zeros_like, "var": jnp.ones_like}
@@ -62,10 +57,10 @@ def _call(
             return call(x)
     running = nn.merge_param("use_running_average", layer.use_running_average, use_running_average)
     if running or statistics.mask is None:
-        names = merge_axis_names(layer.axis_name, statistics.axis_names)
+        names = merge_names(layer.axis_name, statistics.axis_names)
         with overriding(layer, axis_name=names or None):
             return call(x, use_running_average, mask=mask)
-    found = dict(zip(_FIRST, pool_real_rows(layer, x, statistics, mask), strict=True))
+    found = dict(zip(_FIRST, pool_rows(layer, x, statistics, mask), strict=True))
     before = {
         name: layer.get_variable("batch_stats", name, _FIRST[name](new))
         for name, new in found.items()

@@ -14,12 +14,7 @@ from typing import Any
 
 from flax import nnx
 
-from tdjax.layers.batch_norm.statistics import (
-    merge_axis_names,
-    overriding,
-    pool_real_rows,
-    update_running,
-)
+from tdjax.layers.batch_norm.statistics import merge_names, overriding, pool_rows, update_running
 from tdjax.layers.layer import Statistics
 
 _statistics: contextvars.ContextVar[Statistics] = contextvars.ContextVar("tdjax_statistics")
@@ -53,7 +48,7 @@ class _GivenStatistics(nnx.BatchNorm):
             return super().__call__(x, True)
         given = self.use_running_average if use_running_average is None else use_running_average
         if given is None or given or statistics.mask is None:
-            names = merge_axis_names(self.axis_name, statistics.axis_names)
+            names = merge_names(self.axis_name, statistics.axis_names)
             with overriding(self, axis_name=names or None):
                 return super().__call__(x, use_running_average, mask=mask)
         found: list[Any] = []
@@ -61,7 +56,7 @@ class _GivenStatistics(nnx.BatchNorm):
         def promote(values: tuple, **options: Any) -> tuple:
             """Replace the running statistics, in full precision."""
             x, _, _, scale, bias = promote_dtype(values, **options)
-            found.extend(pool_real_rows(self, x, statistics, mask))
+            found.extend(pool_rows(self, x, statistics, mask))
             return (x, *found, scale, bias)
 
         promote_dtype = self.promote_dtype

@@ -32,12 +32,12 @@ from tdjax.core.errors import StrategyError
 from tdjax.layers.layer import Statistics
 
 
-def merge_axis_names(given: Any, axis_names: tuple[str, ...]) -> tuple:
+def merge_names(given: Any, axis_names: tuple[str, ...]) -> tuple:
     """Return the names of axes to average over: those of the layer, and these."""
     return (*_tuple(given), *axis_names)
 
 
-def pool_real_rows(layer: Any, x: Any, statistics: Statistics, given: Any) -> tuple[Any, Any]:
+def pool_rows(layer: Any, x: Any, statistics: Statistics, given: Any) -> tuple[Any, Any]:
     """Return mean and variance of the rows that count, on all devices; 0 if there are none.
 
     Args:
