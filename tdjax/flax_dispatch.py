@@ -54,7 +54,7 @@ def lift_method(fun: Any, options: TimeOptions, given: Arguments) -> Callable[[]
         function, given = fun, dataclasses.replace(given, args=tuple(rest))
     else:
         return None
-    if module.scope is None:  # as that of `module.apply`, a pure function of its variables
+    if module.scope is None:  # `module.apply` is a pure function of variables
         return None
     from tdjax import linen
 

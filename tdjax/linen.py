@@ -82,7 +82,7 @@ class TimeDistributed(nn.Module):
         super().__post_init__()
 
     def __repr__(self) -> str:
-        """Show the layer, the strategy, and the settings that are not the default ones."""
+        """Show the layer, the strategy, and the options that differ from their defaults."""
         options = _options_of(self)
         attributes = {"layer": repr(self.layer), **options.shown()}
         lines = ["# attributes", *(f"{name} = {text}" for name, text in attributes.items())]
@@ -231,31 +231,24 @@ def _method_of(layer: Any) -> tuple[nn.Module | None, Callable[..., Any]]:
     return None, layer
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
+@dataclasses.dataclass(frozen=True)
 class _Kept:
-    """Keeps axes in their containers, which Flax would replace by tuples and frozen dicts."""
+    """Axes, and their containers, which Flax would replace by tuples and frozen dicts."""
 
-    axes: Any
-
-    def _key(self) -> Any:
-        leaves, tree = jax.tree.flatten(self.axes, is_leaf=lambda axis: axis is None)
-        return tuple(leaves), tree
-
-    def __eq__(self, other: Any) -> bool:
-        return isinstance(other, _Kept) and self._key() == other._key()
-
-    def __hash__(self) -> int:
-        return hash(self._key())
+    axes: tuple
+    tree: Any
 
     def __repr__(self) -> str:
-        return repr(self.axes)
+        return repr(_given(self))
 
 
 def _kept(axes: Any) -> Any:
     flat = axes if isinstance(axes, tuple) else (axes,)
-    plain = all(axis is None or isinstance(axis, (int, _Kept)) for axis in flat)
-    return axes if plain else _Kept(axes)
+    if all(axis is None or isinstance(axis, (int, _Kept)) for axis in flat):
+        return axes
+    leaves, tree = jax.tree.flatten(axes, is_leaf=lambda axis: axis is None)
+    return _Kept(tuple(leaves), tree)
 
 
 def _given(axes: Any) -> Any:
-    return axes.axes if isinstance(axes, _Kept) else axes
+    return jax.tree.unflatten(axes.tree, axes.axes) if isinstance(axes, _Kept) else axes

@@ -115,7 +115,7 @@ class Call:
         )
 
     def layout(self) -> tuple:
-        """Return everything beside the program that decides how the leaves are divided."""
+        """Return everything but the program that decides how the leaves are divided."""
         out_axes = jax.tree.flatten(self.out_axes, is_leaf=lambda leaf: leaf is None)
         return (
             self.axes,

@@ -45,7 +45,7 @@ def check_statistics_on_mesh(call: LayerCall, effects: Effects | None, local: li
     if call.part.mixing and call.options.pooled is not False:
         raise StrategyError(
             f"{title} updates batch statistics over batch and time, which are spread over {over}, "
-            f"and beside them its rows are not independent, because {call.part.mixing}. "
+            f"and apart from them its rows are not independent, because {call.part.mixing}. "
             f"Use partition=PartitionSpec(), which leaves spreading to XLA, or pooled=False."
         )
     assert effects is not None
@@ -147,6 +147,6 @@ def runs_in_order(call: LayerCall, effects: Effects | None) -> bool:
     if call.part is not None and call.part.where.time:
         raise StrategyError(
             f'{call.layer.title} has state="carry", whose steps run one after the other, and they '
-            f"are spread over a mesh. Spread the batch alone, or use partition=PartitionSpec()."
+            f"are spread over a mesh. Spread only the batch, or use partition=PartitionSpec()."
         )
     return True

@@ -16,7 +16,7 @@ Role = Literal["state", "statistic", "counter", "sown", "perturbation"]
 """What a variable means over time.
 
 `state`: one value for all steps. `statistic`: running statistics of batch normalization. `counter`:
-the number of draws from a stream of randomness. `sown`: made anew by every step. `perturbation`:
+the number of draws from a stream of randomness. `sown`: made by every step. `perturbation`:
 read by every step, with a value for each.
 """
 
@@ -26,8 +26,8 @@ class Statistics:
     """What batch normalization has to know beyond one step.
 
     Attributes:
-        axis_names: named axes to average over, those of time and of a mesh; none for the rows of
-            this step and device only.
+        axis_names: named axes to average over, of time and of a mesh; none for only the rows of
+            this step and device.
         mask: bool `(rows,)`, the rows that count; None for all.
         frozen: whether the running statistics are used, as in evaluation.
     """
@@ -113,7 +113,7 @@ class Layer(abc.ABC):
 
     @contextlib.contextmanager
     def holding(self, variables: dict[str, Any], keys: dict[str, Any]) -> Iterator[None]:
-        """Replace the values of variables and keys, by those of one device."""
+        """Use the variables and keys of one device instead."""
         before = self.variables, self.keys
         self.variables, self.keys = variables, keys
         try:

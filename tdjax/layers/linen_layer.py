@@ -172,7 +172,7 @@ class LinenLayer(Layer):
                 written[name] = written[name] + held[name]
         missing = [name for name in names if name not in written and name not in held]
         if missing:
-            # Without steps, nothing was made of what every step makes anew.
+            # There are no steps, so variables that every step makes do not exist.
             kept = jax.tree.unflatten(tree, [None if n in missing else n for n in names])
             names, tree = jax.tree.flatten(_pruned(kept))
         return jax.tree.unflatten(tree, [written.get(name, held.get(name)) for name in names])

@@ -37,7 +37,7 @@ class NnxLayer(Layer):
             values = nnx.with_vars(self._nodes, ref=False, hijax=False, allow_duplicates=True)
             self._graph, state = nnx.split(values)
         if self._summed:
-            fresh = nnx.merge(self._graph, state)  # sums start from nothing and are added later
+            fresh = nnx.merge(self._graph, state)  # sums start from zero and are added later
             nnx.pop(fresh, self._is_summed)
             self._graph, state = nnx.split(fresh)
         self._entering = nnx.to_flat_state(state)
@@ -109,7 +109,7 @@ class NnxLayer(Layer):
                 raise ValueError(
                     f"{self.title} makes {name} ({'an array' if bare else kind.__name__}) while it "
                     f"is called over time; state must exist before. Make it in __init__, or call "
-                    f"the layer on one step first; what every step makes anew is an "
+                    f"the layer on one step first; a value that every step makes is an "
                     f"nnx.Intermediate."
                 )
 

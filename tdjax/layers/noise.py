@@ -1,25 +1,25 @@
 """A key for every step, and one key for all steps as one batch, whose noise has the same bits.
 
 **Every step has its own key.** Step t draws from k_t = fold_in(k, t), or from k itself where noise
-is shared. It depends on the key and on t alone, so every strategy draws the same bits: the loop and
-`vmap` by calling the layer with k_t, a fold by evaluating what draws once for each k_t.
+is shared. It depends only on the key and on t, so every strategy draws the same bits: the loop and
+`vmap` call the layer with k_t, a fold evaluates the equations that draw once for each k_t.
 
 **All steps as one batch.** Batch normalization over batch and time needs the layer to be called
-once, on `(batch * time, ...)`. One call draws from one key; the bits must still be those of k_0,
-k_1, ... So the call gets a key of a kind of its own, whose words are those of all k_t. With B rows
-and T steps, row b * T + t of its noise is row b of the noise of k_t:
+once, on `(batch * time, ...)`. One call draws from one key, but the bits must be those of k_0, k_1,
+... So the call gets a key of a special kind, which holds the words of all k_t. With B rows and T
+steps, row b * T + t of its noise is row b of the noise of k_t:
 
     bits(folded, (B * T * m, F))[(b * T + t) * m + j] = bits(k_t, (B * m, F))[b * m + j]
 
-for j < m, where m is how many leading entries a row has (m = 1, unless a layer merges other axes
-into its rows). With B = 2, T = 2, F = 1, and k_t giving [[a_t], [b_t]]:
+for j < m, where a row has m leading entries (1, unless a layer merges other axes into its rows). An
+example with B = 2, T = 2, m = 1:
 
     k_0: a0 b0        k_1: a1 b1        folded: a0 a1 b0 b1
 
 Splitting and folding in act on every k_t, so keys derived inside the layer are of this kind too.
-Samplers map bits to values entry by entry, so equal bits give equal noise, and no layer has to know
-of it. `check_draws` refuses noise whose leading axis does not grow with the rows: a mask that all
-rows of a step share has no place in a batch of all steps.
+`uniform`, `normal`, `bernoulli` and the like map bits to values entry by entry, so equal bits give
+equal noise, and layers need no change. `check_draws` refuses noise whose leading axis does not grow
+with the rows: a mask that all rows of a step share has no place in a batch of all steps.
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ def _folded_spec(impl: Any, shape: tuple[int, ...], batch: int) -> Any:
 
 
 def check_draws(title: str, one_step: list, folded: list, batch: int, rows: int) -> None:
-    """Raise StrategyError unless noise grows with the rows along its leading axis, and there alone.
+    """Raise StrategyError unless noise grows with the rows along its leading axis, and only there.
 
     Args:
         title: what the error calls the layer.

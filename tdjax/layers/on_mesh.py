@@ -68,7 +68,7 @@ def run_on_mesh(
 
 
 def _divide(call: LayerCall, where: Placement) -> tuple[DividedCall, DevicePart, Written]:
-    """Return how to divide a call, what a device knows, and where what steps write has its rows.
+    """Return how a call is divided, what a device knows, and where rows are in what steps write.
 
     Raises:
         StrategyError: rows of different devices may depend on each other, batch statistics aside.
@@ -140,7 +140,7 @@ def _prove_in_order(call: LayerCall, bound: Call, rows: Any, where: Placement) -
 
 
 def _state_after(step: Program, values: Sequence[Any]) -> dict[str, Any]:
-    """Return those of a step's outputs that are new values of state, by name."""
+    """Return the outputs of a step that are new values of state, by name."""
     state: dict[str, Any] = jax.tree.unflatten(step.out_tree, values)[1][EQUAL]
     return state
 

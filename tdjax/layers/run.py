@@ -51,10 +51,8 @@ def run_outputs(layer: Layer, options: Options, given: Arguments) -> Any:
         return _run(call, _drop_writes)[0]
 
 
-def _run(
-    call: LayerCall, run: Callable[[LayerCall], tuple[Any, dict]]
-) -> tuple[Any, dict[str, Any]]:
-    """Return what `run` does for a call that has steps, on a mesh if it is spread over one."""
+def _run(call: LayerCall, run: Callable[..., Any]) -> tuple[Any, dict[str, Any]]:
+    """Return the output and the new variables, computed by `run` if there are any steps."""
     if not is_symbolic(call.bound.time) and call.bound.time == 0:
         return _no_time(call)
     return run_on_mesh(call, run, _merge)
@@ -79,7 +77,7 @@ def _run_steps(call: LayerCall) -> tuple[Any, dict[str, Any]]:
         if not names:
             raise
         raise StrategyError(
-            f"{error} The output alone could be folded: rows depend on each other in what "
+            f"{error} The output itself could be folded: rows depend on each other in what "
             f"{call.layer.title} sows, {', '.join(names)}; a collection that is not mutable is not "
             f"collected."
         ) from None
@@ -89,8 +87,9 @@ def _drop_writes(call: LayerCall) -> tuple[Any, dict[str, Any]]:
     way = _tracing_way(call)
     bound = call.bind_step(way)
     groups: dict[str, dict] = {EQUAL: {}, EACH: {}, ROWS: {}, SCALARS: {}}
-    alone = dataclasses.replace(bound, step=lambda leaves: (bound.step(leaves)[0], groups))
-    return way.strategy.run(alone)
+    return way.strategy.run(
+        dataclasses.replace(bound, step=lambda leaves: (bound.step(leaves)[0], groups))
+    )
 
 
 def _mixing(job: LayerCall, way: Way) -> list[str]:

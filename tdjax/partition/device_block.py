@@ -151,8 +151,8 @@ def _divide(call: Call, strategy: Strategy | None, where: Placement) -> DividedC
     if call.axis_name is not None and where.time:
         raise StrategyError(
             f"{call.title} has axis_name={call.axis_name!r} for the steps, which are spread over "
-            f"{quote_names(where.time)}: every block would see its own steps only. Spread the "
-            f"batch alone, leave out axis_name, or use partition=PartitionSpec(), which leaves "
+            f"{quote_names(where.time)}: every block would see its own steps only. Spread only "
+            f"the batch, leave out axis_name, or use partition=PartitionSpec(), which leaves "
             f"spreading to XLA."
         )
     if where.explicit:
@@ -178,7 +178,7 @@ def _divide(call: Call, strategy: Strategy | None, where: Placement) -> DividedC
 
 
 def _rows_at_once(strategy: Strategy | None, batch: int, time: int) -> int:
-    """Return the rows on which the strategy will trace a block's step, so that one trace does."""
+    """Return the number of rows on which the strategy will trace a block's step."""
     return strategy.blocks(batch, time).rows if isinstance(strategy, Fold) and time > 1 else batch
 
 
@@ -215,8 +215,8 @@ def refuse_dependent_rows(call: Call, where: Placement, reason: str) -> NoReturn
         time = f"PartitionSpec(None, {quote_names(where.time) if where.time else 'time'})"
         raise StrategyError(
             f"{call.title} cannot run on a batch that is spread over {quote_names(where.batch)}: a "
-            f"device sees its own rows alone, and they are not proven to be independent, because "
-            f"{reason}. Spread the steps alone, partition={time}, which any function takes; leave "
+            f"device sees only its own rows, and they are not proven to be independent, because "
+            f"{reason}. Spread only the steps, partition={time}, which any function takes; leave "
             f"spreading to XLA, partition=PartitionSpec(); or use "
             f"tdjax.Fold(assume_independent=True) if you know better."
         )

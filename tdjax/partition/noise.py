@@ -1,31 +1,30 @@
 """Noise of rows that are spread over devices: a block draws what one device would have drawn.
 
-**The problem.** A step draws from its key k, for all its rows at once: number p of
-`bits(k, (4, 3))` is hash(k, p), where p counts through the shape that is drawn. A device that holds
-rows 2 and 3 traces the same step on two rows. Its `bits(k, (2, 3))` are the numbers of rows 0 and
-1, as on the device before it; in the whole its rows have others:
+**The problem.** A step draws from its key k for all its rows at once: entry p of `bits(k, (4, 3))`,
+counted through the shape that is drawn, is hash(k, p). A device that holds rows 2 and 3 traces the
+step on two rows, and `bits(k, (2, 3))` gives it the entries of rows 0 and 1 again:
 
-    one device, (4, 3)     h0 h1  h2        device 0 shall draw  h0 h1 h2  h3  h4  h5
-                           h3 h4  h5        device 1 shall draw  h6 h7 h8  h9 h10 h11
-                           h6 h7  h8        left alone, both draw h0 h1 h2 h3  h4  h5
+    one device, (4, 3)     h0 h1  h2        device 0 must draw    h0 h1 h2  h3  h4  h5
+                           h3 h4  h5        device 1 must draw    h6 h7 h8  h9 h10 h11
+                           h6 h7  h8        bits(k, (2, 3)) gives h0 h1 h2  h3  h4  h5
                            h9 h10 h11
 
-**The solution.** A block gets keys of a kind of their own: the words of k, and after them the
-number n of the block. Asked for a shape that the whole draws larger (`find_noise` compares a trace
-on the block's rows with one on all rows), such a key gives the block's part, from entry n * size on
-along the axis that differs. Splitting and folding in act on k and keep n:
+**The solution.** A block gets keys of a special kind: the words of k, followed by the number n of
+the block. `find_noise` compares a trace on a block's rows with one on all rows, and lists the shapes
+that are larger in the whole. Asked for such a shape, the key gives the block's part, from entry
+n * size on along the axis that differs. Splitting and folding in act on k and keep n,
 
-    split(k, n)[i] = (split(k)[i], n)        fold_in((k, n), d) = (fold_in(k, d), n)
+    split((k, n))[i] = (split(k)[i], n)        fold_in((k, n), d) = (fold_in(k, d), n)
 
-so that keys derived inside a layer know their block as well. Keys of rows, `split(k, rows)`, are a
-draw like any other. Every sampler of `jax.random` maps bits to values entry by entry, so equal bits
-give equal noise, and nothing that draws has to know of meshes.
+so keys derived inside a layer know their block as well. Keys of rows, `split(k, rows)`, are a draw
+like any other. `uniform`, `normal`, `bernoulli` and the like map bits to values entry by entry, so
+equal bits give equal noise, and functions that draw need no change.
 
-**The part, without the whole.** Threefry hashes positions one by one (where JAX makes it
-"partitionable", as is its default). With the strides S_j of the whole's shape, entry i of the block
-is at position p(i) = sum_j S_j * (i_j + start * [j is the rows' axis]), and its number is high(p)
-XOR low(p), the two words of hash(k, p): J. Salmon et al., "Parallel random numbers: as easy as
-1, 2, 3", SC 2011. Other generators draw the whole, of which the block takes its part.
+**The part, without the whole.** Threefry hashes every position by itself (where JAX has it
+"partitionable", the default). With the strides S_j of the whole's shape, entry i of a block is at
+position p(i) = sum_j S_j * (i_j + start * [j is the axis of rows]), and its bits are high XOR low,
+the two words of hash(k, p(i)); see J. Salmon et al., "Parallel random numbers: as easy as 1, 2, 3",
+SC 2011. Other generators draw the whole, of which the block takes its part.
 """
 
 from __future__ import annotations
@@ -91,7 +90,7 @@ class Noise:
                     f"{title} draws noise of shape {draw[1]}, which has rows, from {keys.dtype} "
                     f"keys that cannot be told which rows a device has: give every step a typed "
                     f"key, jax.random.split(jax.random.key(0), time), mapped over time; or spread "
-                    f"the steps alone, partition=PartitionSpec(None, time)."
+                    f"only the steps, partition=PartitionSpec(None, time)."
                 )
 
 
@@ -136,7 +135,7 @@ def find_noise(title: str, whole: Program, block: Program) -> Noise | None:
         shapes = [[shape for _, shape in drawn] for drawn in (small, large)]
         raise StrategyError(
             f"{title} draws noise of shapes {shapes[0]} on a device's rows and {shapes[1]} on all "
-            f"of them; it is not clear which of it belongs to which rows. Spread the steps alone, "
+            f"of them; it is not clear which of it belongs to which rows. Spread only the steps, "
             f"partition=PartitionSpec(None, time)."
         )
     return Noise(tuple(rows.items()))

@@ -87,7 +87,7 @@ def test_inside_a_block():
 
 def test_a_name_for_time():
     with pytest.raises(
-        StrategyError, match=r"axis_name='time' .*spread over 'seq'.* Spread the batch alone"
+        StrategyError, match=r"axis_name='time' .*spread over 'seq'.* Spread only the batch"
     ):
         call(P("data", "seq"), axis_name="time")
 
