@@ -84,7 +84,8 @@ def _jaxpr_key(jaxpr: Any, consts: tuple) -> tuple:
 
 def _value_key(value: Any) -> Any:
     if hasattr(value, "eqns"):
-        return _jaxpr_key(getattr(value, "jaxpr", value), _const_keys(value))
+        consts = tuple(_value_key(const) for const in getattr(value, "consts", ()))
+        return _jaxpr_key(getattr(value, "jaxpr", value), consts)
     if isinstance(value, (tuple, list)):
         return type(value), tuple(_value_key(item) for item in value)
     if isinstance(value, dict):
@@ -105,7 +106,3 @@ def _host_array_key(array: np.ndarray) -> tuple:
     if array.nbytes > _SMALL_BYTES:
         raise _Unknown
     return array.shape, array.dtype, array.tobytes()
-
-
-def _const_keys(closed: Any) -> tuple:
-    return tuple(_value_key(const) for const in getattr(closed, "consts", ()))

@@ -10,9 +10,9 @@ step on two rows, and `bits(k, (2, 3))` gives it the entries of rows 0 and 1 aga
                            h9 h10 h11
 
 **The solution.** A block gets keys of a special kind: the words of k, followed by the number n of
-the block. `find_noise` compares a trace on a block's rows with one on all rows, and lists the shapes
-that are larger in the whole. Asked for such a shape, the key gives the block's part, from entry
-n * size on along the axis that differs. Splitting and folding in act on k and keep n,
+the block. `find_noise` compares a trace on a block's rows with one on all rows, and lists the
+shapes that are larger in the whole. Asked for such a shape, the key gives the block's part, from
+entry n * size on along the axis that differs. Splitting and folding in act on k and keep n,
 
     split((k, n))[i] = (split(k)[i], n)        fold_in((k, n), d) = (fold_in(k, d), n)
 
