@@ -7,7 +7,6 @@ partitioning metadata, `nn.remat` around or inside. Names that are not public in
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 import functools
 from collections.abc import Callable
@@ -81,7 +80,7 @@ class LinenLayer(Layer):
     def __init__(self, lifted: _Lifted, variables: Any, initialized: bool = False) -> None:
         self._lifted, self._before, self._initialized = lifted, variables, initialized
         self.function, self.title = lifted.function, lifted.title
-        self._counters = [copy.deepcopy(scope.rng_counters) for scope in lifted.scopes]
+        self._counters = [_copied(scope.rng_counters) for scope in lifted.scopes]
         entering = variables if initialized else _without(variables, lifted.summed)
         flat, self._tree = jax.tree_util.tree_flatten_with_path(entering)
         self._names = [_name(path) for path, _ in flat]
@@ -183,7 +182,7 @@ class LinenLayer(Layer):
         output, created = self(StepInputs(self.variables, keys, args, kwargs))
         # The counters after this call are the final ones: computing the outputs draws no
         # parameters, but `nn.scan` traces twice and would count on.
-        self._last = [copy.deepcopy(scope.rng_counters) for scope in self._lifted.scopes]
+        self._last = [_copied(scope.rng_counters) for scope in self._lifted.scopes]
         for name, value in created.items():
             if self.role(name) == "perturbation" and name not in self.variables:
                 created[name] = _over_time(value, time)
@@ -225,6 +224,11 @@ def _pruned(tree: Any) -> Any:
     if isinstance(tree, tuple):
         return tuple(_pruned(value) for value in tree)
     return tree
+
+
+def _copied(counters: dict) -> dict:
+    """Return a copy with the same keys, which Flax compares by identity."""
+    return {k: _copied(v) if isinstance(v, dict) else v for k, v in counters.items()}
 
 
 def _restore(counters: dict, saved: dict) -> None:
