@@ -213,7 +213,7 @@ class OwnBesideFlax(nn.Module):
     "layer, options, words",
     [
         (Mixing(), {}, r"spread over 'data'.*reduce_sum"),
-        (Mixing(), {"partition": P(None, "seq")}, r"beside them its rows are not independent"),
+        (Mixing(), {"partition": P(None, "seq")}, r"apart from them its rows are not independent"),
         (OwnStatistics(), {}, r"without averaging over a named axis"),
         (OwnBesideFlax(), {"pooled": False}, r"updates .*batch_stats/own without averaging"),
     ],
