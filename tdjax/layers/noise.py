@@ -34,6 +34,7 @@ from jax.extend.random import define_prng_impl
 
 from tdjax.core.arrays import is_key
 from tdjax.core.errors import StrategyError
+from tdjax.partition.noise import derived_tag
 
 
 def as_typed_key(key: Any) -> Any:
@@ -54,12 +55,13 @@ def step_keys(key: Any, rng: Literal["split", "shared"], time: Any, first: Any =
 def fold_keys(keys: Any, batch: int) -> Any:
     """Return one key for `batch` rows of each of the steps that `keys`, `(time,)`, belong to."""
     words = jax.random.key_data(keys)
-    spec = _folded_spec(jax.random.key_impl(keys), tuple(words.shape), batch)
+    impl, tag = jax.random.key_impl(keys), derived_tag("folded", keys)
+    spec = _folded_spec(impl, tag, tuple(words.shape), batch)
     return jax.random.wrap_key_data(words.reshape(-1), impl=spec)
 
 
 @functools.lru_cache(maxsize=256)
-def _folded_spec(impl: Any, shape: tuple[int, ...], batch: int) -> Any:
+def _folded_spec(impl: Any, tag: str, shape: tuple[int, ...], batch: int) -> Any:
     """Return the kind of keys that hold the words of one key of `impl` for every step."""
     time, *words = shape
     rows = batch * time
@@ -91,7 +93,7 @@ def _folded_spec(impl: Any, shape: tuple[int, ...], batch: int) -> Any:
         random_bits=random_bits,
         fold_in=fold_in,
         name=f"tdjax_folded_{impl}_{time}_{batch}",
-        tag="folded",
+        tag=tag,
     )
 
 

@@ -49,7 +49,7 @@ Shape = tuple[int, ...]
 Draw = tuple[str, Shape]
 """`random_bits` or `random_split`, and the shape that is drawn."""
 
-_TAG = "rows"
+_KIND = "rows"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,7 +77,8 @@ class Noise:
     def keys_of_block(self, keys: Any, block: Any) -> Any:
         """Return keys that give a block's rows of the noise that `keys` give."""
         words = jax.random.key_data(keys)
-        spec = _block_spec(jax.random.key_impl(keys), words.shape[keys.ndim :], self.shapes)
+        impl, tag = jax.random.key_impl(keys), derived_tag(_KIND, keys)
+        spec = _block_spec(impl, tag, words.shape[keys.ndim :], self.shapes)
         number = jnp.broadcast_to(block.astype(words.dtype), (*keys.shape, 1))
         flat = words.reshape(*keys.shape, -1)
         return jax.random.wrap_key_data(jnp.concatenate([flat, number], -1), impl=spec)
@@ -94,8 +95,13 @@ class Noise:
                 )
 
 
+def derived_tag(kind: str, keys: Any) -> str:
+    """Return a tag for keys that hold other keys: both types end alike, as `key<rows fry>`."""
+    return f"{kind} {str(keys.dtype).removeprefix('key<').removesuffix('>')}"
+
+
 def _knows_rows(leaf: Any) -> bool:
-    return str(leaf.dtype) == f"key<{_TAG}>"
+    return str(leaf.dtype).startswith(f"key<{_KIND} ")
 
 
 def restore_key(leaf: Any) -> Any:
@@ -170,7 +176,9 @@ def _hash_positions(words: Any, size: Shape, whole: Shape, axis: int, start: Any
 
 
 @functools.lru_cache(maxsize=256)
-def _block_spec(impl: Any, word_shape: Shape, shapes: tuple[tuple[Draw, Shape], ...]) -> Any:
+def _block_spec(
+    impl: Any, tag: str, word_shape: Shape, shapes: tuple[tuple[Draw, Shape], ...]
+) -> Any:
     """Return the kind of keys that hold a key of `impl` and the number of a block."""
     from jax.extend.random import define_prng_impl  # jax.extend takes 20 ms to import
 
@@ -216,7 +224,7 @@ def _block_spec(impl: Any, word_shape: Shape, shapes: tuple[tuple[Draw, Shape], 
         random_bits=random_bits,
         fold_in=fold_in,
         name=f"tdjax_rows_{impl}_{shapes}",
-        tag=_TAG,
+        tag=tag,
     )
     _originals[made] = impl, word_shape
     return made
