@@ -12,11 +12,11 @@ import jax
 from tdjax.comparison.numbers import amount, seconds, trimmed
 from tdjax.comparison.subjects.flax_modules import is_module
 from tdjax.comparison.subjects.subject import subject
-from tdjax.core.symbolic_sizes import is_symbolic
+from tdjax.core.arrays import is_symbolic
 from tdjax.costs.machine import current_machine
 from tdjax.costs.work import Work
 from tdjax.independence import prove
-from tdjax.partition import own_block
+from tdjax.partition.device_block import describe_block
 from tdjax.strategies import Auto, Candidate, Decision, Strategy, recorded
 from tdjax.transform import TimeDistributed, time_distributed
 
@@ -93,7 +93,7 @@ def explain(
 
     def call(*given: Any) -> None:
         bound = wrapped.bind(given, kwargs, mask, seq_lengths)
-        bound = own_block(bound, wrapped.options.partition)
+        bound = describe_block(bound, wrapped.options.partition)
         strategy = wrapped.options.strategy
         decision = strategy.decide(bound)
         found.append(_of_choice(bound, strategy) if decision is None else _of_decision(decision))

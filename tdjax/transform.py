@@ -9,6 +9,7 @@ from typing import Any, Literal
 from tdjax.core.axes import Axes
 from tdjax.flax_dispatch import lift_method, wrap_module
 from tdjax.function import StepOverTime, TimeOptions
+from tdjax.layers.options import Arguments
 from tdjax.strategies import Strategy, parse
 
 
@@ -99,7 +100,8 @@ class TimeDistributed(StepOverTime):
 
     def __call__(self, *args: Any, mask: Any = None, seq_lengths: Any = None, **kwargs: Any) -> Any:
         """Run every step; see `time_distributed`."""
-        lifted = lift_method(self.__wrapped__, args, self.options)
+        given = Arguments(args, kwargs, mask, seq_lengths)
+        lifted = lift_method(self.__wrapped__, self.options, given)
         if lifted is not None:
-            return lifted(mask=mask, seq_lengths=seq_lengths, **kwargs)
+            return lifted()
         return super().__call__(*args, mask=mask, seq_lengths=seq_lengths, **kwargs)

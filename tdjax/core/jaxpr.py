@@ -10,7 +10,7 @@ from typing import Any
 
 import jax
 
-from tdjax.core.shardings import varying
+from tdjax.core.arrays import varying
 
 _VARY = "pvary"
 _CUSTOM_RULES = ("custom_jvp_call", "custom_vjp_call", "custom_vjp_call_jaxpr")

@@ -13,7 +13,7 @@ from tdjax.core.call import Call, Program, trace_along
 from tdjax.core.jaxpr import inner_program, is_literal, names_axis, scan_counts, uses_axis
 from tdjax.independence.rules.rule import Form, traits_of
 from tdjax.layers.layer_call import EQUAL
-from tdjax.layers.noise.folded_keys import draws
+from tdjax.partition.noise import draws
 
 
 class Depends(enum.IntEnum):
@@ -60,7 +60,7 @@ def find_effects(call: Call, axis_name: str) -> Effects:
     return Effects(
         written=_written(program, call.axes, axis_name),
         shapes=groups[EQUAL],
-        noise=list(draws(closed.jaxpr)),
+        noise=draws(closed.jaxpr),
         program=program,
         along_time=uses_axis(closed, axis_name),
         axes=call.axes,

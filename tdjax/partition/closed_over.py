@@ -16,10 +16,10 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import AbstractMesh, AxisType
 
+from tdjax.core.arrays import reshaped
 from tdjax.core.call import Call, Role
 from tdjax.core.errors import StrategyError
 from tdjax.core.jaxpr import bind, inner_program, is_literal, scan_counts
-from tdjax.core.symbolic_sizes import reshaped
 from tdjax.independence.rules.rule import Form, traits_of
 
 _NOWHERE = AbstractMesh((), ())

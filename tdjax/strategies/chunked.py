@@ -6,7 +6,7 @@ import abc
 import dataclasses
 from typing import Any, ClassVar
 
-from tdjax.core.symbolic_sizes import is_symbolic
+from tdjax.core.arrays import is_symbolic
 from tdjax.costs.predict import Blocks
 from tdjax.strategies.base import Strategy
 

@@ -7,9 +7,9 @@ from typing import Any, NoReturn
 
 import jax
 
+from tdjax.core.arrays import is_symbolic
 from tdjax.core.call import Call, Program, trace
 from tdjax.core.errors import StrategyError
-from tdjax.core.symbolic_sizes import is_symbolic
 from tdjax.independence import CONST, Kind, Proof, Proven, Rows, prove
 from tdjax.strategies.base import Strategy
 from tdjax.strategies.chunked import Chunked

@@ -7,9 +7,9 @@ from typing import Any, NoReturn
 
 import jax
 
+from tdjax.core.arrays import is_symbolic
 from tdjax.core.call import Call, trace
 from tdjax.core.errors import StrategyError
-from tdjax.core.symbolic_sizes import is_symbolic
 from tdjax.costs.machine import current_machine
 from tdjax.costs.packed import best_block, has_small_blocks
 from tdjax.costs.work import Work, work_of

@@ -9,10 +9,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from tdjax.core.arrays import is_symbolic
 from tdjax.core.axes import broadcast_axes, normalize_out_axis
 from tdjax.core.call import Call, Program, trace
 from tdjax.core.errors import StrategyError
-from tdjax.core.symbolic_sizes import is_symbolic
 from tdjax.independence import Proof, Proven, Rows, prove
 from tdjax.independence.shared_gradients import needs_own_copies
 from tdjax.strategies.base import InOrder, Strategy

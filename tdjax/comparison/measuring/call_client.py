@@ -25,7 +25,7 @@ import numpy as np
 
 from tdjax.comparison.measuring.program import CompiledProgram
 from tdjax.comparison.system.child import Child, ChildDied, Failed, TooSlow
-from tdjax.core.shardings import is_spread
+from tdjax.core.arrays import on_several_devices
 
 _WORKER = Path(__file__).with_name("call_worker.py")
 _START_TIMEOUT = 60.0
@@ -116,7 +116,7 @@ class CallClient(AbstractContextManager["CallClient"]):
         """Return the answer, or None where the program cannot be carried to another process."""
         from jax.experimental.serialize_executable import serialize
 
-        if is_spread(arguments):
+        if on_several_devices(arguments):
             return None
         try:
             executable = serialize(program.executable)

@@ -28,8 +28,11 @@ def each_key_alone(eqn: Any) -> bool:
 
 
 def _generator(keys: Any) -> str:
-    """Return the short name of the generator that keys are for, from their type: "key<fry>"."""
-    return str(keys.aval.dtype).partition("<")[2].rstrip(">")
+    """Return the short name of the generator that keys are for, from their type: "key<fry>".
+
+    Keys that hold others, as those of tdjax's own noise do, name theirs last: "key<rows fry>".
+    """
+    return str(keys.aval.dtype).partition("<")[2].rstrip(">").split(" ")[-1]
 
 
 def _check_generator(eqn: Any) -> None:

@@ -11,8 +11,8 @@ import dataclasses
 import warnings
 from collections.abc import Sequence
 
+from tdjax.core.arrays import is_symbolic
 from tdjax.core.call import Call, Program, trace
-from tdjax.core.symbolic_sizes import is_symbolic
 from tdjax.costs.machine import current_machine
 from tdjax.costs.work import Work, work_of
 from tdjax.independence import CONST, Proven, prove

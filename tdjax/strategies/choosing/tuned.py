@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import Any
 
 from tdjax.core import whole_file
+from tdjax.core.arrays import on_several_devices
 from tdjax.core.call import Call, Program
-from tdjax.core.shardings import is_spread
 from tdjax.devices import shipped
 from tdjax.devices.attached import device_kind
 
@@ -93,7 +93,7 @@ def program_of(call: Call, step: Program) -> str:
     described = (
         _ADDRESS.sub("", str(step.jaxpr.bare)),
         str(call.layout()),
-        [str(getattr(leaf, "sharding", None)) for leaf in call.leaves if is_spread(leaf)],
+        [str(getattr(leaf, "sharding", None)) for leaf in call.leaves if on_several_devices(leaf)],
         device_kind(),
     )
     return _hash(described)[:32]

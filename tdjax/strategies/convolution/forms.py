@@ -65,7 +65,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from tdjax.core.shardings import has_spread_type
+from tdjax.core.arrays import has_mesh_axes
 
 _PLAIN = lax.conv_general_dilated_p
 # Every tap of a kernel is written out: compiling more takes longer than anyone wants to wait.
@@ -121,7 +121,7 @@ def convolution(lhs: Any, rhs: Any, **params: Any) -> Any:
     window = _Window.of(params)
     images = _channels_last(lhs, lhs_spec)
     kernel = lax.transpose(rhs, _kernel_order(rhs_spec))
-    if has_spread_type(lhs) or has_spread_type(rhs):
+    if has_mesh_axes(lhs) or has_mesh_axes(rhs):
         out = _convolve(images, kernel, window, params)
     elif _is_product(kernel, **params):
         out = _product(images, kernel, window, **params)
@@ -140,7 +140,7 @@ def has_few_taps(cotangent: Any, lhs: Any, kernel: Any, **params: Any) -> bool:
     taps = math.prod(kernel.shape[axis] for axis in numbers.rhs_spec[2:])
     out_sizes = [cotangent.shape[axis] for axis in numbers.out_spec[2:]]
     few = 0 < taps <= _MOST_TAPS and params["batch_group_count"] == 1
-    return few and _are_seen(out_sizes) and not (has_spread_type(cotangent) or has_spread_type(lhs))
+    return few and _are_seen(out_sizes) and not (has_mesh_axes(cotangent) or has_mesh_axes(lhs))
 
 
 def kernel_gradient(cotangent: Any, lhs: Any, kernel: Any, **params: Any) -> Any:
@@ -176,7 +176,7 @@ def kernel_gradient(cotangent: Any, lhs: Any, kernel: Any, **params: Any) -> Any
 def _convolve(images: Any, kernel: Any, window: _Window, params: Mapping[str, Any]) -> Any:
     """Return JAX's own convolution, along the axes of a window."""
     crops = any(type(edge) is int and edge < 0 for edges in window.padding for edge in edges)
-    if crops and not has_spread_type(images):
+    if crops and not has_mesh_axes(images):
         # Before jax 0.12 XLA's fast kernel read beyond the end of images that it was to crop.
         images, whole = _padded(images, window), len(window.padding)
         window = window._replace(padding=((0, 0),) * whole, lhs_dilation=(1,) * whole)

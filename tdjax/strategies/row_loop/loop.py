@@ -19,8 +19,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from tdjax.core.shardings import vary, varying
-from tdjax.core.symbolic_sizes import reshaped
+from tdjax.core.arrays import reshaped, vary, varying
 
 
 class Kind(enum.Enum):

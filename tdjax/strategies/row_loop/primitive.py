@@ -12,7 +12,7 @@ from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 from jax.sharding import PartitionSpec
 
-from tdjax.core.shardings import vary, varying
+from tdjax.core.arrays import vary, varying
 from tdjax.strategies.row_loop.linear import Distinct, linearized
 from tdjax.strategies.row_loop.loop import Input, Kind, Loop, Output, Phase, compute
 

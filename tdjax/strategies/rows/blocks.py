@@ -21,9 +21,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from tdjax.core.arrays import has_mesh_axes, is_symbolic
 from tdjax.core.errors import StrategyError
-from tdjax.core.shardings import has_spread_type
-from tdjax.core.symbolic_sizes import is_symbolic
 
 Body = Callable[[list[Any]], list[Any]]
 
@@ -96,7 +95,7 @@ def _stacked(leaf: Any, count: int, block: int) -> Any:
 
     XLA may give an axis of size one any stride in memory, and would then copy the whole array.
     """
-    if block > 1 or has_spread_type(leaf):
+    if block > 1 or has_mesh_axes(leaf):
         return leaf.reshape(count, block, *leaf.shape[1:])
     return leaf.reshape(count, math.prod(leaf.shape[1:]))
 
@@ -107,7 +106,7 @@ def _apart(output: Any) -> Any:
     XLA starts all outputs of one shape from the same buffer of zeros, and keeps a copy of it. Those
     of the backward loop, which are shaped as the inputs, are among them.
     """
-    if output.ndim < 4 or has_spread_type(output):
+    if output.ndim < 4 or has_mesh_axes(output):
         return output
     rows, size, *features = output.shape
     return output.reshape(rows * size, *features)

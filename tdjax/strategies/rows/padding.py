@@ -30,8 +30,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from tdjax.core.arrays import is_concrete_shape
 from tdjax.core.call import Call
-from tdjax.core.symbolic_sizes import is_concrete_shape
 from tdjax.independence import Rows
 
 
