@@ -73,7 +73,7 @@ def _attempt(call: Call, step: Program, rows: Any) -> Proven:
     kinds: dict[str, Kind] = {"rows": Rows(0), "spread": Rows(0), "step": STEP, "shared": CONST}
     try:
         merged = Merged(step, block, call.batch, other)
-        outputs, steps = Analysis().run(merged, [kinds[role] for role in call.roles])
+        outputs, steps = Analysis().prove(merged, [kinds[role] for role in call.roles])
     except (ObstacleError, NotProvenError) as error:
         reason = str(error) if isinstance(error, ObstacleError) else f"the function {error}"
         reason = _PACKED_WITHIN if _packs(step) else reason

@@ -40,6 +40,7 @@ import numpy as np
 
 from tdjax.core.jaxpr import is_literal, rebuilt, visible_params
 from tdjax.independence.kinds import NotProvenError
+from tdjax.independence.known import is_whole
 from tdjax.independence.sizes import Size, merge_sizes
 
 
@@ -59,9 +60,21 @@ class Atom:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class LiteralAtom(Atom):
-    """A value that stands in the equation itself."""
+    """A value that stands in the equation itself.
+
+    Attributes:
+        val: the value; of `TwoValues`, if it is a whole number that the traces do not agree on.
+    """
 
     val: Any = None
+
+
+@dataclasses.dataclass(frozen=True)
+class TwoValues:
+    """A whole number, or a truth, that depends on the number of rows."""
+
+    small: Any
+    large: Any
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -189,9 +202,7 @@ class Merged:
         if is_literal(small) != is_literal(large):
             raise NotProvenError("depends on the size of the batch")
         if is_literal(large):
-            if not same_array(small.val, large.val):
-                raise NotProvenError("depends on the number of rows, which a fold changes")
-            return LiteralAtom(None, tuple(large.aval.shape), large.aval.dtype, large.val)
+            return LiteralAtom(None, (*large.aval.shape,), large.aval.dtype, _literal(small, large))
         if self._small_of[large] is not small:
             raise NotProvenError("has other inputs for another size of the batch")
         return self._atom(small, large)
@@ -245,6 +256,16 @@ class Differs(NotProvenError):
         )
 
 
+def _literal(small: Any, large: Any) -> Any:
+    """Return the value of a literal of both traces."""
+    if same_array(small.val, large.val):
+        return large.val
+    whole = all(is_whole(each.aval.dtype) and not each.aval.shape for each in (small, large))
+    if not whole or small.aval.dtype != large.aval.dtype:
+        raise NotProvenError("depends on the number of rows, which a fold changes")
+    return TwoValues(small.val, large.val)
+
+
 def _is_size(value: Any) -> bool:
     return (isinstance(value, int) and not isinstance(value, bool)) or hasattr(value, "get_vars")
 
@@ -266,10 +287,12 @@ def same_array(first: Any, second: Any) -> bool:
 def goes_with_rows(value: Any) -> bool:
     """Say whether the number of rows stands anywhere in a parameter or a program."""
     if isinstance(value, Merged):
-        atoms = (*value.constvars, *value.invars, *(a for eqn in value.eqns for a in eqn.outvars))
-        return any(goes_with_rows(atom.shape) for atom in atoms) or any(
-            goes_with_rows(eqn.params) for eqn in value.eqns
-        )
+        inside = [atom for eqn in value.eqns for atom in (*eqn.invars, *eqn.outvars)]
+        atoms = (*value.constvars, *value.invars, *inside, *value.outvars)
+        return any(
+            goes_with_rows(atom.shape) or isinstance(getattr(atom, "val", None), TwoValues)
+            for atom in atoms
+        ) or any(goes_with_rows(eqn.params) for eqn in value.eqns)
     return _stands_in(value, goes_with_rows)
 
 

@@ -97,6 +97,8 @@ class Traits:
             "bilinear" in two, or a "quotient"; None: not alike for every part.
         zeros: the inputs that make its outputs zero by being zero, whatever the others are; None:
             those that its treatment of sums tells.
+        numbers: the inputs at which its rule knows what to do with `Numbers`, the numbers of rows;
+            to others they are given only if they are the same for all rows.
         draws: whether it draws noise from a key.
         form: what it is to those that evaluate a program in a way of their own.
         cost: what it costs beside arithmetic.
@@ -108,6 +110,7 @@ class Traits:
     makes_rows: bool = False
     sums: str | None = None
     zeros: slice | None = None
+    numbers: slice | None = None
     draws: bool = False
     form: Form = Form.OPERATION
     cost: Cost = Cost.FUSED

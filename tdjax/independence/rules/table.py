@@ -24,7 +24,8 @@ from tdjax.independence.rules import (
 from tdjax.independence.rules.rule import Cost, End, Form, register
 
 # fmt: off
-_ALL, _FIRST, _FIRST_TWO, _ALL_BUT_FIRST = slice(None), slice(1), slice(2), slice(1, None)
+_ALL, _FIRST, _SECOND = slice(None), slice(1), slice(1, 2)
+_FIRST_TWO, _ALL_BUT_FIRST = slice(2), slice(1, None)
 
 # what treats every element alone
 register(
@@ -69,8 +70,8 @@ register("slice", rows=shapes.slice_, follows={"limit_indices": End.INPUT}, sums
 register("dynamic_slice", rows=shapes.dynamic_slice, follows={"slice_sizes": End.INPUT},
          zeros=_FIRST)
 register("dynamic_update_slice", zeros=_FIRST_TWO, rows=shapes.dynamic_update_slice)
-register("concatenate", zeros=_ALL, rows=shapes.concatenate, cost=Cost.STORED)
-register("stack", zeros=_ALL, rows=shapes.stack, cost=Cost.STORED)
+register("concatenate", zeros=_ALL, rows=shapes.concatenate, numbers=_ALL, cost=Cost.STORED)
+register("stack", zeros=_ALL, rows=shapes.stack, numbers=_ALL, cost=Cost.STORED)
 register("unstack", zeros=_ALL, rows=shapes.unstack)
 register("split", zeros=_ALL, rows=shapes.split)
 register("tile", zeros=_ALL, rows=shapes.tile, follows={"reps": End.OUTPUT}, makes_rows=True)
@@ -105,9 +106,9 @@ register("householder_product", "triangular_solve", rows=reductions.solve, cost=
 
 # reading and writing at computed places
 register("gather", rows=indexing.gather, follows={"slice_sizes": End.INPUT}, zeros=_FIRST,
-         cost=Cost.KEPT)
+         numbers=_SECOND, cost=Cost.KEPT)
 register("scatter", "scatter-add", "scatter-max", "scatter-min", "scatter-mul", "scatter-sub",
-         rows=indexing.scatter, zeros=slice(0, None, 2), cost=Cost.STORED)
+         rows=indexing.scatter, zeros=slice(0, None, 2), numbers=_SECOND, cost=Cost.STORED)
 
 # keys and noise
 register("random_bits", rows=random.bits, follows={"shape": End.OUTPUT}, makes_rows=True,
@@ -124,12 +125,12 @@ register("rng_bit_generator", "threefry2x32", draws=True, cost=Cost.KEPT)
 register("closed_call", "core_call", "jit", "pjit", nested=control.call, form=Form.CALL)
 register("checkpoint", "remat", "remat2", nested=control.call, form=Form.REMAT)
 register("custom_jvp_call", "custom_vjp_call", "custom_vjp_call_jaxpr",
-         nested=control.custom_derivative, form=Form.CUSTOM)
+         nested=control.custom_derivative, form=Form.CUSTOM, numbers=_ALL)
 register("custom_linear_solve", nested=control.linear_solve, zeros=slice(-1, None))
-register("cond", nested=control.cond, form=Form.BRANCH, cost=Cost.KEPT)
+register("cond", nested=control.cond, form=Form.BRANCH, numbers=_ALL_BUT_FIRST, cost=Cost.KEPT)
 register("scan", nested=control.scan, follows={"length": End.INPUT}, form=Form.LOOP,
          cost=Cost.KEPT)
-register("while", nested=control.while_loop, form=Form.LOOP, cost=Cost.KEPT)
+register("while", nested=control.while_loop, form=Form.LOOP, numbers=_ALL, cost=Cost.KEPT)
 register("tdjax_row_loop", cost=Cost.KEPT)
 
 # what devices, or the steps under a name, say to each other: no row may enter
