@@ -225,12 +225,12 @@ class Merged:
         """Return a parameter of both traces, sizes merged, programs merged."""
         if hasattr(large, "eqns"):
             return Merged(small, large, self.batch, self.rows)
-        if small is large:
-            return large
         if isinstance(large, (tuple, list)) and type(small) is type(large):
             if len(small) != len(large):
                 raise NotProvenError("has another form for another size of the batch")
             return rebuilt(large, map(self._value, small, large))
+        if small is large:
+            return large
         if isinstance(large, (np.ndarray, np.generic, jax.Array)):
             if not same_array(small, large):
                 raise NotProvenError("depends on the size of the batch")

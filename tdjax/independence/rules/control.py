@@ -44,11 +44,16 @@ def linear_solve(analysis: Follows, eqn: Any, kinds: list[Kind]) -> _Result:
     _refuse_step_values(kinds)
     programs, counts = eqn.params["jaxprs"], eqn.params["const_lengths"]
     right_sides = kinds[sum(counts) :]
+    if STEP in kinds:
+        right_sides = [STEP] * len(right_sides)
     start = 0
     for program, count in zip(programs, counts, strict=True):
         consts = kinds[start : start + count]
         start += count
-        if program is not None and analysis.run(program, [*consts, *right_sides])[0] != right_sides:
+        if program is None:
+            continue
+        solved, _ = analysis.run(program, [*consts, *right_sides])
+        if solved != right_sides and not {*solved, *right_sides} <= {CONST, STEP}:
             raise NotProvenError("solves rows together with something that has none")
     return right_sides, ()
 

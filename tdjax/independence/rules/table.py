@@ -100,9 +100,11 @@ register("dot_general", rows=contractions.dot_general, sums="bilinear", cost=Cos
 register("conv_general_dilated", "tdjax_conv_general_dilated",
          rows=contractions.conv_general_dilated, sums="bilinear", cost=Cost.KEPT)
 register("ragged_dot_general", cost=Cost.KEPT)
-register("cholesky", "eig", "eigh", "geqrf", "hessenberg", "lu", "lu_pivots_to_permutation", "qr",
-         "schur", "svd", rows=reductions.factorization, cost=Cost.KEPT)
-register("householder_product", "triangular_solve", rows=reductions.solve, cost=Cost.KEPT)
+register("cholesky", "cholesky_update", "eig", "eigh", "geqp3", "geqrf", "hessenberg",
+         "householder_product", "lu", "lu_pivots_to_permutation", "ormqr", "qr", "schur", "svd",
+         "symmetric_product", "tridiagonal", rows=reductions.matrices, cost=Cost.KEPT)
+register("triangular_solve", "tridiagonal_solve", rows=reductions.linear_system,
+         zeros=slice(-1, None), cost=Cost.KEPT)
 
 # reading and writing at computed places
 register("gather", rows=indexing.gather, follows={"slice_sizes": End.INPUT}, zeros=_FIRST,
