@@ -9,6 +9,8 @@ import jax
 
 # XLA had two ways of generating code for CPUs, of which the older takes a quarter of the time.
 HAS_OLDER_EMITTERS = jax.__version_info__ < (0, 11)
+# XLA splits a program to compile its parts on many cores, which costs more than small programs do.
+IN_ONE_PART = "--xla_cpu_parallel_codegen_split_count=1"
 # Options for a program that is looked at.
 AS_USERS_DO: dict[str, Any] = {"xla_cpu_use_fusion_emitters": True} if HAS_OLDER_EMITTERS else {}
 
@@ -16,9 +18,10 @@ AS_USERS_DO: dict[str, Any] = {"xla_cpu_use_fusion_emitters": True} if HAS_OLDER
 def compile_quickly() -> None:
     """Spend no time on making programs fast, neither here nor in what tests start."""
     optimise(False)
+    flags = [os.environ.get("XLA_FLAGS", ""), IN_ONE_PART]
     if HAS_OLDER_EMITTERS:
-        flags = os.environ.get("XLA_FLAGS", "")
-        os.environ["XLA_FLAGS"] = f"{flags} --xla_cpu_use_fusion_emitters=false".strip()
+        flags.append("--xla_cpu_use_fusion_emitters=false")
+    os.environ["XLA_FLAGS"] = " ".join(flags).strip()
 
 
 def optimise(yes: bool) -> None:

@@ -2,6 +2,7 @@
 
 import atexit
 import contextlib
+import gc
 import os
 import shutil
 import tempfile
@@ -35,6 +36,18 @@ leave_out_absent()
 
 HERE = Path(__file__).parent
 CORE = {HERE, HERE / "core", HERE / "independence", HERE / "strategies"}
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection():
+    """Keep the garbage collector from walking through all that is imported, again and again."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.enable()
+        gc.freeze()
+        gc.set_threshold(20_000, 20, 20)
 
 
 @pytest.fixture(autouse=True)

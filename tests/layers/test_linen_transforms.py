@@ -141,29 +141,36 @@ class Model(nn.Module):
 @pytest.mark.parametrize("transform", LIFTED)
 def test_inside_the_transforms_of_flax(transform):
     x = data(*SHAPE)
-    variables = Model(transform, Steps).init(KEY, x)
-    assert_same(Model(transform, td("fold"), train=True).init(KEY, x), variables)
 
     def run(place, train=False, rate=0.0):
         module = Model(transform, place, train, rate)
         mutable, rngs = ["batch_stats", "intermediates"], {"dropout": KEY}
         return lambda variables, x: module.apply(variables, x, mutable=mutable, rngs=rngs)
 
-    @jax.jit
-    def results(*operands):
-        evaluated = {
-            way: value_and_vjp(run(place), operands)
-            for way, place in {"loop": Steps, "fold": td("fold")}.items()
+    def evaluate(places, *operands, **options):
+        return {
+            way: value_and_vjp(run(place, **options), operands) for way, place in places.items()
         }
-        trained = {
-            way: value_and_vjp(run(place, train=True), operands)
-            for way, place in {"loop": OneBatch, "fold": td("fold"), "vmap": td("vmap")}.items()
-        }
-        noisy = {way: run(td(way), train=True, rate=0.5)(*operands) for way in ("fold", "vmap")}
+
+    def wrapped(*operands):
+        ways = {way: td(way) for way in ("fold", "vmap")}
+        evaluated = evaluate({"fold": ways["fold"]}, *operands)
+        trained = evaluate(ways, *operands, train=True)
+        noisy = {way: run(ways[way], train=True, rate=0.5)(*operands) for way in ways}
         return evaluated, trained, noisy
 
+    @jax.jit
+    def results(*operands):
+        loops = evaluate({"loop": Steps}, *operands)
+        batches = evaluate({"loop": OneBatch}, *operands, train=True)
+        evaluated, trained, noisy = wrapped(*operands)
+        return evaluated | loops, trained | batches, noisy
+
+    models = Model(transform, Steps), Model(transform, td("fold"), train=True)
+    variables, initialized = jax.jit(lambda: [model.init(KEY, x) for model in models])()
+    assert_same(initialized, variables)
     with jax.checking_leaks():  # nothing is remembered meanwhile: compiling would take long
-        jax.eval_shape(results, variables, x)
+        jax.eval_shape(wrapped, variables, x)
     evaluated, trained, noisy = results(variables, x)
     for found in (evaluated, trained):
         expected = found.pop("loop")
@@ -213,7 +220,6 @@ LAYER = nn.Sequential(
 )
 
 
-@jax.jit  # so that the loop compiles once, whatever it is put into
 def plain(variables, key, x):
     """Apply the layer step by step."""
 
@@ -235,7 +241,8 @@ def square(run):
 
 def hessian_vector_product(run, variables, x):
     gradient = jax.grad(square(run), (0, 1))
-    return jax.jvp(gradient, (variables, x), jax.tree.map(jnp.cos, (variables, x)))
+    tangents = jax.tree.map(jnp.cos, (variables, x))
+    return jax.jit(functools.partial(jax.jvp, gradient))((variables, x), tangents)
 
 
 def many_models(run, variables, x):
@@ -254,7 +261,9 @@ def linearize(run, variables, x):
 
 TRANSFORMS = {
     "jit": lambda run, variables, x: jax.jit(run)(variables, x),
-    "checkpoint": lambda run, *operands: jax.grad(square(jax.checkpoint(run)), (0, 1))(*operands),
+    "checkpoint": lambda run, *operands: jax.jit(jax.grad(square(jax.checkpoint(run)), (0, 1)))(
+        *operands
+    ),
     "jvp of grad": hessian_vector_product,
     "linearize": linearize,
     "vmap over models": many_models,
@@ -271,7 +280,8 @@ def test_inside_the_transforms_of_jax(transform):
     variables = Holder(LAYER).init({"params": KEY, "dropout": KEY}, x[:, 0])
     apply = TRANSFORMS[transform]
     actual = apply(lambda variables, x: wrapped(variables, KEY, x, "fold"), variables, x)
-    assert_same(actual, apply(lambda variables, x: plain(variables, KEY, x), variables, x))
+    in_loop = jax.jit(functools.partial(apply, lambda variables, x: plain(variables, KEY, x)))
+    assert_same(actual, in_loop(variables, x))
 
 
 @pytest.mark.parametrize("strategy", ["fold", "map"])
@@ -279,7 +289,7 @@ def test_keys_can_be_mapped(strategy):
     x, keys = data(*SHAPE), jax.random.split(KEY)
     variables = Holder(LAYER).init({"params": KEY, "dropout": KEY}, x[:, 0])
     actual = jax.vmap(wrapped, (None, 0, None, None))(variables, keys, x, strategy)
-    expected = jnp.stack([plain(variables, key, x) for key in keys])
+    expected = jnp.stack([jax.jit(plain)(variables, key, x) for key in keys])
     assert_same(actual, expected)
 
 
