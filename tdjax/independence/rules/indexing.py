@@ -52,7 +52,7 @@ def _own_rows(
         if all(fits):
             return rows
     raise NotProvenError(
-        "takes the numbers of the rows for places in other rows (`jnp.arange(batch)` may lead every "
+        "takes the numbers of the rows for places in other rows (`jnp.arange(batch)` may take every "
         "row to itself)"
     )
 
