@@ -1,8 +1,8 @@
 """Whether the gradients of shared arrays add up when many steps are run at once.
 
 The loop adds up one gradient a step for every array that the steps share. `jax.vmap` of a step adds
-up what differs between steps; what a derivative rule of somebody's own gives for a shared array
-without looking at the step, it counts once, and a rule on shared arrays alone it calls once, with
+up what differs between steps; what a custom derivative rule gives for a shared array without
+looking at the step, it counts once, and a rule on shared arrays alone it calls once, with
 the sum of all cotangents. Steps that only fill up a last chunk have cotangents of zero, and add
 what a rule gives for zero. If every step has copies of its own of what is shared, all three are
 what the loop does.

@@ -72,7 +72,7 @@ def derivative_program(
 
     Args:
         eqn: the call.
-        variables: which of its inputs are no literals.
+        variables: which of its inputs are variables.
         active: which of those are differentiated.
         smooth: which of its outputs are: whole numbers have no derivative.
         forward: whether it maps tangents forward, else cotangents backward.
