@@ -110,7 +110,11 @@ def _fixed_point(
 
 
 def while_loop(analysis: Follows, eqn: Any, kinds: list[Kind]) -> _Result:
-    """Rows may go round, if all of them go round as often."""
+    """Rows may go round, all as often, or each as often as it says itself.
+
+    A predicate with axes, which `jax.vmap` makes of a loop, is one loop for each of its elements:
+    JAX goes on until all are done, and keeps what belongs to an element as it is once that is done.
+    """
     _refuse_step_values(kinds)
     test_count, body_count = eqn.params["cond_nconsts"], eqn.params["body_nconsts"]
     test_consts = kinds[:test_count]
@@ -120,11 +124,20 @@ def while_loop(analysis: Follows, eqn: Any, kinds: list[Kind]) -> _Result:
         return analysis.run(eqn.params["body_jaxpr"], [*body_consts, *carry])[0]
 
     carry, _ = _fixed_point(body, kinds[test_count + body_count :])
-    (again,), _ = analysis.run(eqn.params["cond_jaxpr"], [*test_consts, *carry])
+    try:
+        (again,), _ = analysis.run(eqn.params["cond_jaxpr"], [*test_consts, *carry])
+    except NotProvenError as error:
+        error.args = (f"{error}, to say whether all go round again: {_LOOP_A_ROW}",)
+        raise
     _refuse_sum(again, "goes round as often as it is said by")
-    if isinstance(again, Rows) or (again is STEP and any(isinstance(k, Rows) for k in carry)):
-        raise NotProvenError("goes round as often as some row or step says")
+    if isinstance(again, Rows) and any(kind != again for kind in carry):
+        raise NotProvenError(f"goes round as often as some row says: {_LOOP_A_ROW}")
+    if again is STEP and any(isinstance(kind, Rows) for kind in carry):
+        raise NotProvenError(f"goes round as often as one step says: {_LOOP_A_ROW}")
     return carry, ()
+
+
+_LOOP_A_ROW = "`jax.vmap` of the loop, inside the step, lets each row go round as often as it needs"
 
 
 def cond(analysis: Follows, eqn: Any, kinds: list[Kind]) -> _Result:
