@@ -49,6 +49,7 @@ LAYERS = (
     "linen nnx",
     "flax_dispatch",
     "transform",
+    "testing",
     "workloads",
     "comparison.numbers",
     "comparison.system",
