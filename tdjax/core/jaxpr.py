@@ -142,7 +142,7 @@ def _evaluate_varying(jaxpr: Any, consts: Sequence[Any], inputs: Sequence[Any]) 
 
 
 def open_program(closed: Any) -> Opened:
-    """Return a trace without its constants, and without dead code: what it mixes does not matter."""
+    """Return a trace without its constants, and without dead code, which may mix rows freely."""
     jaxpr = closed.jaxpr
     needed = {atom for atom in jaxpr.outvars if not is_literal(atom)}
     live = []
