@@ -19,7 +19,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from tdjax.core.axes import Axes, is_array
+from tdjax.core.arrays import is_array
+from tdjax.core.axes import Axes
 from tdjax.core.call import Call, trace
 from tdjax.core.errors import StrategyError, describe
 from tdjax.core.jaxpr import all_equations
