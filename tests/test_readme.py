@@ -18,7 +18,7 @@ def test_python_blocks_run_and_print_what_they_say(page):
     blocks = re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL)
     assert len(blocks) >= 4
     source = "\n".join(blocks)
-    promised = re.findall(r"^ *print\(.*\)\s+# (.*)$", source, re.MULTILINE)
+    promised = re.findall(r"^print\(.*\)\s+# (.*)$", source, re.MULTILINE)
     printed = io.StringIO()
     # The suite is stricter about broadcasting than a reader need be.
     allow, standard = jax.numpy_rank_promotion("allow"), jax.numpy_dtype_promotion("standard")
