@@ -19,7 +19,12 @@ from tdjax.core.call import Call
 from tdjax.core.jaxpr import all_equations, inner_program, is_literal, scan_counts
 from tdjax.independence.analysis import Analysis
 from tdjax.independence.kinds import CONST, SUM, NotProvenError
-from tdjax.independence.rules.derivatives import adds_by_itself, is_jaxs_own, pullback
+from tdjax.independence.rules.derivatives import (
+    adds_by_itself,
+    asks_what_is_wanted,
+    is_jaxs_own,
+    pullback,
+)
 from tdjax.independence.rules.rule import Form, traits_of
 from tdjax.independence.rules.zeros import known_zeros
 from tdjax.independence.two_traces import Merged
@@ -70,6 +75,8 @@ def _adds_up(eqn: Any, stepped: list[bool], fills: bool) -> bool:
     shared = [place for place, i in enumerate(active) if not stepped[i]]
     if not smooth or not (shared or (fills and active)):
         return True
+    if asks_what_is_wanted(eqn):
+        return False
     try:
         derived = pullback(eqn, variables, active, smooth)
     except NotProvenError:

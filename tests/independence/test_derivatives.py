@@ -135,3 +135,75 @@ def test_a_rule_that_averages_a_weights_gradient_is_kept_or_refused(strategy):
         return
     theirs = jax.grad(lambda w: loss(lambda *args: loop(linear, args, (1, None)), w))(weight)
     assert_same(ours, theirs, scale=20)
+
+
+def _is_zero(value):
+    return isinstance(value, jax.custom_derivatives.SymbolicZero)
+
+
+def _told_by_tangents():
+    """Mixes rows where the scale has no tangent."""
+
+    @jax.custom_jvp
+    def scaled(x, scale):
+        return x * scale
+
+    def rule(primals, tangents):
+        (x, scale), (dx, dscale) = primals, tangents
+        dx = jnp.zeros_like(x) if _is_zero(dx) else dx
+        if _is_zero(dscale):
+            return x * scale, dx * scale - dx.mean(0, keepdims=True)
+        return x * scale, dx * scale + dscale * x
+
+    scaled.defjvp(rule, symbolic_zeros=True)
+    return lambda x: scaled(x, 1.5)
+
+
+def _told_by_primals():
+    """Mixes rows where the gradient of the scale is not wanted."""
+
+    @jax.custom_vjp
+    def scaled(x, scale):
+        return x * scale
+
+    def forward(x, scale):
+        return x.value * scale.value, (x.value if scale.perturbed else None, scale.value)
+
+    def backward(kept, g):
+        x, scale = kept
+        if x is None:
+            return g * scale - g.mean(0, keepdims=True), jnp.zeros_like(scale)
+        return g * scale, (g * x).sum()
+
+    scaled.defvjp(forward, backward, symbolic_zeros=True)
+    return lambda x: scaled(x, jnp.float32(1.5))
+
+
+def _told_by_cotangents():
+    """Mixes rows where the second output is not used."""
+
+    @jax.custom_vjp
+    def two(x):
+        return x * 2, x * 3
+
+    def backward(_, cotangents):
+        first, second = cotangents
+        if _is_zero(second):
+            return (first * 2 - first.mean(0, keepdims=True),)
+        return (first * 2 + second * 3,)
+
+    two.defvjp(lambda x: ((x.value * 2, x.value * 3), None), backward, symbolic_zeros=True)
+    return lambda x: two(x)[0]
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES, ids=str)
+@pytest.mark.parametrize("make", [_told_by_tangents, _told_by_primals, _told_by_cotangents])
+def test_a_rule_that_is_told_what_is_wanted_is_not_folded(make, strategy):
+    fun = make()
+    wrapped = tdjax.time_distributed(fun, strategy=strategy)
+    if strategy not in ("auto", "map"):
+        with pytest.raises(tdjax.StrategyError, match="symbolic_zeros"):
+            wrapped(X)
+        return
+    theirs = gradient(lambda x: loop(fun, (x,)), X)
+    assert_same(gradient(wrapped, X), theirs, scale=20)

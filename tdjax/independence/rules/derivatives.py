@@ -48,6 +48,11 @@ def check_rules(analysis: Follows, eqn: Any, kinds: list[Kind], outputs: list[Ki
     if eqn.small is None or is_jaxs_own(eqn.large) or analysis.depth >= _DEEPEST:
         return
     variables = [i for i, atom in enumerate(eqn.invars) if not is_literal(atom)]
+    if asks_what_is_wanted(eqn.large):
+        raise NotProvenError(
+            "has a derivative rule of its own that does something else where a derivative is not "
+            "wanted or a cotangent is known to be zero (symbolic_zeros=True)"
+        )
     own = next((atom.aval for atom in eqn.invars if adds_by_itself(atom.aval)), None)
     if own is not None:
         raise NotProvenError(
@@ -115,6 +120,11 @@ def is_jaxs_own(eqn: Any) -> bool:
         if f" at {_JAX}" in where and _ANYBODYS_RULES not in where:
             return True
     return False
+
+
+def asks_what_is_wanted(eqn: Any) -> bool:
+    """Say whether a rule is told what is differentiated: one trace does not show all it can do."""
+    return bool(eqn.params.get("symbolic_zeros"))
 
 
 def adds_by_itself(leaf: Any) -> bool:
