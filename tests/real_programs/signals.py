@@ -40,11 +40,6 @@ def scaled_and_moved(x):
     return jax.image.scale_and_translate(x, shape, (1, 2), scale, jnp.array([0.5, 1.0]), "linear")
 
 
-@program(IMAGE)
-def doubled_by_repetition(x):
-    return jnp.repeat(jnp.repeat(x, 2, 1), 2, 2)
-
-
 @program(rows(5, 6), rows(2, seed=1))
 def moved_by_each_rows_offset(x, offset):
     grid = jnp.stack(jnp.meshgrid(jnp.arange(5.0), jnp.arange(6.0), indexing="ij"))
@@ -90,14 +85,6 @@ def warped_by_a_flow(x, flow):
     return sample(x, (grid + flow).reshape(x.shape[0], -1, 2)).reshape(x.shape)
 
 
-@program(IMAGE, positive(3, 4))
-def region_pooling(x, boxes):
-    start, size = boxes[..., None, None, :2], boxes[..., None, None, 2:]
-    cells = jnp.stack(jnp.meshgrid(jnp.arange(2.0), jnp.arange(2.0), indexing="ij"), -1)
-    places = start + (cells + 0.5) / 2 * size
-    return sample(x, places.reshape(x.shape[0], -1, 2)).reshape(x.shape[0], 3, 2, 2, 2)
-
-
 @program(positive(7), weights(6))
 def interpolated_in_a_shared_table(x, table):
     return jnp.interp(x, jnp.linspace(0, 3, 6), table)
@@ -106,29 +93,6 @@ def interpolated_in_a_shared_table(x, table):
 @program(positive(7), rows(6, seed=1))
 def interpolated_in_each_rows_table(x, table):
     return jax.vmap(lambda one, own: jnp.interp(one, jnp.linspace(0, 3, 6), own))(x, table)
-
-
-@program(rows(8))
-def splines(x):
-    """Evaluate cubic basis splines at points of each row."""
-    knots = jnp.linspace(-3, 3, 9)
-    bases = ((x[..., None] >= knots[:-1]) & (x[..., None] < knots[1:])).astype(x.dtype)
-    for k in (1, 2, 3):
-        left = (x[..., None] - knots[: -k - 1]) / (knots[k:-1] - knots[: -k - 1])
-        right = (knots[k + 1 :] - x[..., None]) / (knots[k + 1 :] - knots[1:-k])
-        bases = left * bases[..., :-1] + right * bases[..., 1:]
-    return bases
-
-
-@program(SOUND)
-def spectrum(x):
-    return jnp.abs(jnp.fft.rfft(x)) ** 2
-
-
-@program(rows(6, 8))
-def low_pass_in_two_dimensions(x):
-    frequencies = jnp.fft.fftfreq(6)[:, None] ** 2 + jnp.fft.rfftfreq(8) ** 2
-    return jnp.fft.irfft2(jnp.fft.rfft2(x) * (frequencies < 0.1), (6, 8))
 
 
 @program(rows(8, 3), weights(3, 3, 2), weights(3, 3, 2, seed=2))
@@ -174,33 +138,6 @@ def filtered_by_a_shared_kernel(x, taps):
 @program(SOUND, weights(32))
 def filtered_by_fourier_transforms(x, taps):
     return jax.vmap(lambda one: signal.fftconvolve(one, taps, mode="same"))(x)
-
-
-@program(SOUND)
-def recursive_filter(x):
-    def cell(before, now):
-        after = 0.9 * before + 0.1 * now
-        return after, after
-
-    return jax.lax.scan(cell, jnp.zeros(x.shape[0]), x.T)[1].T
-
-
-@program(SOUND)
-def detrended(x):
-    return signal.detrend(x, axis=-1)
-
-
-@program(rows(5, 6, 3))
-def hue_and_saturation(x):
-    red, green, blue = x[..., 0], x[..., 1], x[..., 2]
-    high, low = x.max(-1), x.min(-1)
-    spread = high - low + 1e-6
-    hue = jnp.select(
-        [high == red, high == green],
-        [(green - blue) / spread, 2 + (blue - red) / spread],
-        4 + (red - green) / spread,
-    )
-    return jnp.stack([hue, spread / (jnp.abs(high) + 1e-6), high], -1)
 
 
 @program(rows(6, 6))

@@ -57,34 +57,6 @@ def adaptive_ode(x, kernel):
     return jax.vmap(solve)(x)
 
 
-@program(rows(4, 2), rows(4, 2, seed=1))
-def gravity(places, speeds):
-    def slope(places):
-        between = places[:, :, None] - places[:, None]
-        distance = (between**2).sum(-1, keepdims=True) + 0.5
-        return -(between / distance**1.5).sum(2)
-
-    def move(carry, _):
-        places, speeds = carry
-        speeds = speeds + 0.05 * slope(places)
-        return (places + 0.1 * speeds, speeds), None
-
-    return jax.lax.scan(move, (places, speeds), None, length=3)[0]
-
-
-@program(rows(2), rows(2, seed=1))
-def hamiltonian_dynamics(place, momentum):
-    def energy(q, p):
-        return (p**2).sum() / 2 + (1 - jnp.cos(q)).sum()
-
-    force = jax.vmap(jax.grad(energy))
-    for _ in range(2):
-        momentum = momentum - 0.05 * force(place, momentum)
-        place = place + 0.1 * jax.vmap(jax.grad(energy, 1))(place, momentum)
-        momentum = momentum - 0.05 * force(place, momentum)
-    return place, momentum
-
-
 @program(rows(6, 6))
 def heat_equation(x):
     def move(x, _):
@@ -104,14 +76,6 @@ def conjugate_gradients(a, b):
 
 
 @program(positive())
-def newton_with_fixed_rounds(x):
-    def better(_, y):
-        return y - (y * y - x) / (2 * y)
-
-    return jax.lax.fori_loop(0, 5, better, jnp.ones_like(x))
-
-
-@program(positive())
 def newton_until_each_row_is_done(x):
     def root(x):
         def unfinished(carry):
@@ -120,18 +84,6 @@ def newton_until_each_row_is_done(x):
         return jax.lax.while_loop(unfinished, lambda y: (y + x / y) / 2, jnp.ones_like(x))
 
     return jax.vmap(root)(jax.lax.stop_gradient(x))
-
-
-@program(positive())
-def bisection(x):
-    def halve(carry, _):
-        low, high = carry
-        middle = (low + high) / 2
-        above = middle**3 > x
-        return (jnp.where(above, low, middle), jnp.where(above, middle, high)), None
-
-    start = jnp.zeros_like(x), x + 1
-    return jax.lax.scan(halve, start, None, length=8)[0]
 
 
 @program(rows(4), weights(4, 4))
@@ -157,16 +109,6 @@ def optimal_transport(cost):
     return jnp.exp(f[:, :, None] + g[:, None] - cost)
 
 
-@program(rows(8, 2), rows(3, 2, seed=1))
-def clusters_within_a_row(points, centers):
-    def move(_, centers):
-        distance = ((points[:, :, None] - centers[:, None]) ** 2).sum(-1)
-        belongs = jax.nn.one_hot(distance.argmin(-1), 3)
-        return jnp.einsum("blk,bld->bkd", belongs, points) / (belongs.sum(1)[..., None] + 1e-3)
-
-    return jax.lax.fori_loop(0, 3, move, centers)
-
-
 @program(rows(6, 2), rows(6, seed=1), weights(2))
 def inner_gradient_steps(x, y, start):
     """Adapt weights to each row by gradient descent, as meta-learning does."""
@@ -189,17 +131,6 @@ def energy_and_its_forces(x, kernel, read):
         return (jnp.tanh(x @ kernel) @ read).sum()
 
     return jax.grad(energy)(x), jax.vmap(jax.hessian(energy))(x)
-
-
-@program(rows(4), weights(4, 4), rows(4, seed=3))
-def pushed_forward(x, kernel, direction):
-    return jax.jvp(lambda x: jnp.tanh(x @ kernel), (x,), (direction,))
-
-
-@program(rows(4), weights(4, 4))
-def gradient_penalty(x, kernel):
-    gradient = jax.grad(lambda x: jnp.tanh(x @ kernel).sum())(x)
-    return (jnp.linalg.norm(gradient, axis=-1) - 1) ** 2
 
 
 @program(positive(5))
