@@ -126,7 +126,9 @@ def check(name, strategy, table):
 def test_auto_folds_what_is_proven_and_keeps_the_meaning_of_the_rest(name):
     case = CASES[name]
     if not case.folds:
-        assert_same(wrapped(case, "auto")(case.weights, case.args), results(name, "main")["loop"][0])
+        assert_same(
+            wrapped(case, "auto")(case.weights, case.args), results(name, "main")["loop"][0]
+        )
         return
 
     def program(strategy):
