@@ -5,11 +5,11 @@
 
 The images are scikit-learn's handwritten digits (8x8 pixels, they come with its wheel). A sequence
 is a row of one to six of them, its label the sum of their digits modulo ten, and nothing else
-is told: not where a digit is, not which digit it is. The label needs the whole sequence. To whom
-misses a single image every answer is as likely as any other, so that reading all images but one
-is worth no more than a guess, 10%.
+is told: not where a digit is, not which digit it is. The label needs the whole sequence: miss one
+image and every answer is equally likely, so that reading all images but one is worth no more than
+a guess, 10%.
 
-The network is what Keras' TimeDistributed was made for: a small conv net with batch normalisation
+The network is what Keras' TimeDistributed was made for: a small conv net with batch normalization
 and dropout, applied to every image with the same weights, and an LSTM over its features. Rows are
 padded to six images, and the padding holds NaN: `seq_lengths` keeps it out of the features, of
 the batch statistics and of the gradients. Training begins with single images and ends with rows
@@ -287,12 +287,12 @@ def draw_grid(
             for place, image in enumerate(picked):
                 draw_image(axes, left + 1.08 * place, top, images, image, alone)
             label, total = sequences.labels[index], images.digits[picked].sum()
-            colour, says = (
+            color, says = (
                 (RIGHT, f"sum {total}")
                 if found[index] == label
                 else (WRONG, f"sum {total}, so {label}")
             )
-            axes.add_patch(Circle((left + right, top + 0.5), 0.43, facecolor=colour))
+            axes.add_patch(Circle((left + right, top + 0.5), 0.43, facecolor=color))
             axes.text(
                 left + right, top + 0.52, str(found[index]),
                 fontsize=13, fontweight="bold", color=PAPER, ha="center", va="center",

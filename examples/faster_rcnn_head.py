@@ -2,9 +2,9 @@
 
     python examples/faster_rcnn_head.py --out DIR [--num-rois N]
 
-saves DIR/rois.png. The convolutions are ResNet-50's in shape and random in value: no pretrained
-weights are at hand. What the picture names was taught to the two Dense layers, in seconds, on
-hand-made boxes of the same photograph.
+saves DIR/rois.png. The convolutions are ResNet-50's in shape and random in value: there are no
+pretrained weights here. The two Dense layers learn the names in the picture, in seconds, from
+hand-made boxes of the same photograph. `examples/faster_rcnn` has the boxes, training and drawing.
 """
 
 from __future__ import annotations
@@ -14,25 +14,19 @@ from pathlib import Path
 
 import jax
 import jax.numpy as jnp
+from faster_rcnn.detections import detect
+from faster_rcnn.parts import BACKGROUND, match
+from faster_rcnn.picture import draw
+from faster_rcnn.training import RoIFeatures, sample_boxes, train_dense_heads
 from flax import linen as nn
 
 import tdjax
 from tdjax.linen import TimeDistributed
-from tdjax.workloads.faster_rcnn.detections import detect
-from tdjax.workloads.faster_rcnn.head import (
-    AveragePool,
-    DenseSoftmax,
-    Flatten,
-    RoIFeatures,
-    RoIHead,
-)
-from tdjax.workloads.faster_rcnn.parts import BACKGROUND, match
+from tdjax.workloads.faster_rcnn.head import AveragePool, DenseSoftmax, Flatten, RoIHead
 from tdjax.workloads.faster_rcnn.photo import load_photo
-from tdjax.workloads.faster_rcnn.picture import draw
 from tdjax.workloads.faster_rcnn.proposals import propose
 from tdjax.workloads.faster_rcnn.resnet import Backbone, Bottleneck, calibrated
 from tdjax.workloads.faster_rcnn.roi_pooling import pool_roi
-from tdjax.workloads.faster_rcnn.training import sample_boxes, train_dense_heads
 
 STRIDE = 16
 
@@ -57,14 +51,14 @@ class Head(nn.Module):
 
 @jax.jit
 def pool(feature_map, boxes):
-    """Boxes distributed, the feature map shared: (1, num_rois, 14, 14, 1024)."""
+    """Return regions, boxes distributed and the feature map shared: (1, num_rois, 14, 14, 1024)."""
     pool_rois = tdjax.time_distributed(pool_roi, in_axes=(None, 1))
     return pool_rois(feature_map, jnp.asarray(boxes)[None] / STRIDE)
 
 
 @jax.jit
 def features(variables, pooled):
-    """Stage 5 for many regions, a few at a time: what fits the caches is soonest done."""
+    """Return stage 5 of many regions, a few at a time: blocks that fit the caches are faster."""
     distributed = tdjax.time_distributed(
         RoIFeatures().apply, in_axes=(None, 1), strategy=tdjax.Fold(chunk_size=16)
     )
@@ -72,7 +66,7 @@ def features(variables, pooled):
 
 
 def teach(variables, feature_map, height, width):
-    """Variables whose two Dense layers know the parts of the photograph."""
+    """Return variables whose two Dense layers know the parts of the photograph."""
     boxes = sample_boxes(height, width)
     labels, targets = match(boxes, height, width)
     seen = features(variables, pool(feature_map, boxes))[0]

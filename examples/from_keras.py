@@ -116,7 +116,7 @@ def read_arrays(path):
 
 
 def in_order(leaves, arrays):
-    """Dense, convolutions, Embedding, normalizations: Keras' order, of whichever there are.
+    """Match Dense, convolutions, Embedding and normalizations: Keras' order of those it has.
 
     A kernel is `(..., channels in, channels out)` in both.
     """
@@ -194,7 +194,7 @@ def train(model, frames, counts, epochs):
 def logits_by_keras(model):
     """Return Keras' model as a pure function, and its arrays.
 
-    Called like this within `jax.jit` it is at its best: `model.predict` adds work of its own.
+    Called like this within `jax.jit` it is fastest: `model.predict` adds work of its own.
     """
     params = [variable.value for variable in model.trainable_variables]
     statistics = [variable.value for variable in model.non_trainable_variables]
@@ -228,7 +228,7 @@ def gradient(run):
 def race(programs, rounds):
     """Compile `{name: (run, *args)}`, then time each once a round, in random order.
 
-    So a busy machine slows all of them alike, and what is compared is two times of one round.
+    A busy machine then slows all of them alike, and the two times of one round are compared.
     """
     calls, compile_s, samples = {}, {}, {name: [] for name in programs}
     for name, (run, *args) in programs.items():

@@ -5,7 +5,7 @@
 
 Starts `processes` workers on this machine, each with `devices` CPU devices of its own, which find
 each other through `jax.distributed` on localhost. Their devices make one mesh, ("data", "seq"),
-and a convolutional net with batch normalisation and dropout is distributed over clips spread over
+and a convolutional net with batch normalization and dropout is distributed over clips spread over
 both: `TimeDistributed(net, partition=PartitionSpec("data", "seq"))`. No frame leaves its device;
 the statistics of the batch and the gradients of the weights are summed over all of them. The
 losses are those of a single process with as many devices.
@@ -34,7 +34,7 @@ from typing import Any
 KEPT_EVERY = 2
 BATCH, TIME, SIZE = 4, 16, 8  # clips, frames, pixels
 SEQ = 4  # devices that share the frames of a clip
-# Seconds after which the others notice that a host is gone, without anyone who watches them.
+# Seconds after which the other hosts notice that one is gone, where no launcher watches them.
 HEARTBEAT_S = 20
 
 
@@ -112,7 +112,7 @@ def _obituary(number: int, code: int) -> str:
 
 
 def work(options: argparse.Namespace) -> None:
-    """Take part in the training, as one of the processes."""
+    """Train as one of the processes."""
     import jax
 
     jax.config.update("jax_num_cpu_devices", options.devices)
@@ -225,7 +225,7 @@ def say(text: str) -> None:
 
 
 def note(out: Path, number: int, loss: float) -> None:
-    """Keep the loss of a step, in the place of what a run that died has left of it."""
+    """Write the loss of a step, over what a run that died may have left of it."""
     import jax
 
     if jax.process_index():

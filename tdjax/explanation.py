@@ -9,12 +9,14 @@ from typing import Any
 
 import jax
 
-from tdjax.comparison.subjects.subject import is_module, subject
-from tdjax.core.symbolic_sizes import is_symbolic
+from tdjax.comparison.numbers import amount, seconds, trimmed
+from tdjax.comparison.subjects.flax_modules import is_module
+from tdjax.comparison.subjects.subject import subject
+from tdjax.core.arrays import is_symbolic
 from tdjax.costs.machine import current_machine
 from tdjax.costs.work import Work
 from tdjax.independence import prove
-from tdjax.partition import own_block
+from tdjax.partition.device_block import describe_block
 from tdjax.strategies import Auto, Candidate, Decision, Strategy, recorded
 from tdjax.transform import TimeDistributed, time_distributed
 
@@ -30,8 +32,8 @@ class Explanation:
         rows_independent: whether output row i is proven to depend on input row i alone, which a
             fold needs.
         reasons: sentences.
-        candidates: the strategies that were thought of, each with its predicted cost, in the order
-            of that; empty where nothing had to be predicted.
+        candidates: the strategies that were considered, each with its predicted cost, the one that
+            runs first; empty where nothing had to be predicted.
     """
 
     strategy: Strategy
@@ -46,7 +48,7 @@ class Explanation:
             names = [str(each.strategy) for each in self.candidates[:_SHOWN]]
             width = max(map(len, names))
             for name, each in zip(names, self.candidates, strict=False):
-                times = f"{_time(each.forward_s)} / {_time(each.gradient_s)}"
+                times = " / ".join(seconds(s, trimmed) for s in (each.forward_s, each.gradient_s))
                 lines.append(f"  {name:<{width}}  {times}")
             left = len(self.candidates) - _SHOWN
             if left > 0:
@@ -63,12 +65,11 @@ def explain(
 ) -> Explanation:
     """Say which strategy will run for a call, and why.
 
-    Nothing is run or compiled: the step is traced, its rows are followed, and what strategies take
-    is predicted from what a row costs and what the device can do. The times are for ranking.
+    Nothing is run or compiled: the step is traced, its rows are followed, and the times of
+    strategies are predicted from what a row costs and what the device can do. They are for ranking.
 
     Args:
-        fun: a step function, what `time_distributed` made of one, or a Flax module, wrapped or
-            not.
+        fun: a step function or a Flax module, wrapped or not.
         *args: its arguments, with their time axes; arrays, or `jax.ShapeDtypeStruct`.
         mask, seq_lengths: as for the wrapped function.
         **kwargs: keyword arguments for every step.
@@ -92,13 +93,10 @@ def explain(
 
     def call(*given: Any) -> None:
         bound = wrapped.bind(given, kwargs, mask, seq_lengths)
-        bound = own_block(bound, wrapped.options.partition)
+        bound = describe_block(bound, wrapped.options.partition)
         strategy = wrapped.options.strategy
-        found.append(
-            _of_decision(strategy.decide(bound))
-            if isinstance(strategy, Auto)
-            else _of_choice(bound, strategy)
-        )
+        decision = strategy.decide(bound)
+        found.append(_of_choice(bound, strategy) if decision is None else _of_decision(decision))
 
     jax.eval_shape(call, *args)
     return found[0]
@@ -129,9 +127,11 @@ def _of_decision(decision: Decision) -> Explanation:
     if work is not None:
         flops = work.dot_flops + work.conv_flops
         reasons.append(
-            f"A row takes {_amount(flops)}flop and {_amount(work.moved_bytes)}B of traffic, has "
-            f"{_amount(work.live_bytes)}B in use at a time, and shares "
-            f"{_amount(work.weight_bytes)}B of weights; there are {call.batch} x {call.time} rows."
+            f"A row takes {amount(flops, 'flop', trimmed)} and "
+            f"{amount(work.moved_bytes, 'B', trimmed)} of traffic, has "
+            f"{amount(work.live_bytes, 'B', trimmed)} in use at a time, and shares "
+            f"{amount(work.weight_bytes, 'B', trimmed)} of weights; there are "
+            f"{call.batch} x {call.time} rows."
         )
         if _has_own_convolutions(decision, work):
             reasons.append(
@@ -146,11 +146,11 @@ def _of_decision(decision: Decision) -> Explanation:
 
 
 def _has_own_convolutions(decision: Decision, work: Work) -> bool:
-    """Say whether what will run has convolutions that are not XLA's: blocks on a CPU have."""
+    """Say whether tdjax's own convolutions will run: those of blocks and packed steps on a CPU."""
     if not work.convolves or current_machine().platform != "cpu":
         return False
     blocks = decision.strategy.blocks(decision.call.batch, decision.call.time)
-    return blocks is None or not blocks.plain
+    return decision.strategy.packs if blocks is None else not blocks.plain
 
 
 def _of_choice(call: Any, strategy: Strategy) -> Explanation:
@@ -175,17 +175,3 @@ def _about_rows(independent: bool, reason: str) -> str:
     if independent:
         return "Its rows are proven to be independent, so that any strategy keeps the meaning."
     return f"Its rows are not proven to be independent, because {reason}: no fold is taken."
-
-
-def _time(seconds: float) -> str:
-    for unit, scale in (("s", 1.0), ("ms", 1e3)):
-        if seconds * scale >= 1:
-            return f"{seconds * scale:.3g} {unit}"
-    return f"{seconds * 1e6:.3g} us"
-
-
-def _amount(value: float) -> str:
-    for prefix, scale in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
-        if value >= scale:
-            return f"{value / scale:.3g} {prefix}"
-    return f"{value:.0f} "

@@ -1,7 +1,7 @@
-"""Refuses steps that reach into a Flax module in use, without importing Flax.
+"""Recognizes Flax modules, and refuses steps that reach into one in use, without importing Flax.
 
-A transform of JAX that runs over a module which holds variables of another trace leaks tracers, or
-gives all steps the same noise.
+Where a module holds variables of another trace, a transform of JAX over it leaks tracers, or gives
+all steps the same noise.
 """
 
 from __future__ import annotations
@@ -13,35 +13,44 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 
-def _loaded(name: str, attribute: str) -> Any:
-    """Return a class of a package if the package is in use, else an empty tuple."""
-    return getattr(sys.modules.get(name), attribute, ())
-
-
 def linen_module() -> Any:
-    return _loaded("flax.linen", "Module")
+    """Return the class of Linen modules, or an empty tuple if Linen has not been imported."""
+    return getattr(sys.modules.get("flax.linen"), "Module", ())
 
 
 def nnx_module() -> Any:
-    return _loaded("flax.nnx", "Module")
+    """Return the class of NNX modules, or an empty tuple if NNX has not been imported."""
+    return getattr(sys.modules.get("flax.nnx"), "Module", ())
+
+
+def is_linen(value: Any) -> bool:
+    """Say whether a value is a Linen module."""
+    return isinstance(value, linen_module())
+
+
+def is_nnx(value: Any) -> bool:
+    """Say whether a value is an NNX module."""
+    return isinstance(value, nnx_module())
 
 
 @contextlib.contextmanager
 def no_module_in_use(fun: Callable[..., Any]) -> Iterator[None]:
     """Refuse calls of Linen modules that were bound outside the steps of `fun`.
 
-    A module can be reached in ways that no look at `fun` reveals: a function it calls, a list, or
-    `nn.Dense(3)` written inside a function that is itself inside a compact method.
+    Looking at `fun` is not enough: it may reach a module through a function that it calls, through
+    a list, or by `nn.Dense(3)` in a function that is itself inside a compact method. So calls of
+    modules are intercepted as well.
 
     Raises:
         TypeError: the function closes over such a module, or calls one, and it has variables or
             noise that the steps could reach.
     """
-    linen = linen_module()
-    if not linen:
+    if not linen_module():
         yield
         return
-    _check_closure(fun, linen)
+    for value in _reachable(fun):
+        if is_linen(value) and value.scope is not None:
+            _check_in_use(fun, value)
     import flax.linen as nn
     from flax.core.tracers import current_trace
 
@@ -57,17 +66,11 @@ def no_module_in_use(fun: Callable[..., Any]) -> Iterator[None]:
         yield
 
 
-def _check_closure(fun: Callable[..., Any], linen: Any) -> None:
-    for value in _reachable(fun):
-        if not isinstance(value, linen) or value.scope is None:
-            continue
-        _check_in_use(fun, value)
-
-
 def _check_in_use(fun: Callable[..., Any], module: Any) -> None:
     if module.scope.mutable not in (False, None) or module.scope.rngs:
+        name = getattr(fun, "__qualname__", None) or repr(fun)
         raise TypeError(
-            f"{_name(fun)} closes over {type(module).__name__}, a module that is being run: its "
+            f"{name} closes over {type(module).__name__}, a module that is being run: its "
             f"steps would leak tracers into it, or share one noise. Wrap the module instead, "
             f"tdjax.linen.TimeDistributed(layer)(x), or decorate a method of it with "
             f"@tdjax.time_distributed."
@@ -87,7 +90,3 @@ def _reachable(fun: Any) -> Iterator[Any]:
         except ValueError:  # a name that has no value yet
             continue
     yield from getattr(fun, "__defaults__", None) or ()
-
-
-def _name(fun: Any) -> str:
-    return getattr(fun, "__qualname__", None) or repr(fun)

@@ -13,11 +13,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from tdjax.core.arrays import is_array, is_key, is_symbolic, take_arrays
 from tdjax.core.axes import (
     Axes,
     broadcast_axes,
     check_axes,
-    is_array,
     leaf_names,
     normalize_in_axis,
     time_size,
@@ -25,9 +25,9 @@ from tdjax.core.axes import (
 from tdjax.core.call import Call, Role, trace
 from tdjax.core.jaxpr import hide_own_frames
 from tdjax.core.mask import resolve_mask
-from tdjax.core.symbolic_sizes import is_symbolic
 from tdjax.flax_guard import no_module_in_use
-from tdjax.partition import check_partition, run
+from tdjax.partition.device_block import run_in_blocks
+from tdjax.partition.placement import check_partition
 from tdjax.strategies import NAMES, Strategy
 
 _AUTO = NAMES["auto"]
@@ -35,7 +35,7 @@ _AUTO = NAMES["auto"]
 
 @dataclasses.dataclass(frozen=True)
 class TimeOptions:
-    """What `tdjax.time_distributed` takes beside the function; see there."""
+    """The options of `tdjax.time_distributed`; see there."""
 
     in_axes: Axes = 1
     out_axes: Axes = 1
@@ -62,8 +62,29 @@ class TimeOptions:
             raise ValueError(f"axis_size is {size!r}; it must be an int, the number of steps.")
 
 
+@dataclasses.dataclass(frozen=True)
+class Signature:
+    """What errors call a step and its positional parameters, and whether one is called `mask`."""
+
+    title: str
+    names: tuple[str, ...] = ()
+    has_mask: bool = False
+
+    @classmethod
+    def of(cls, fun: Callable[..., Any], is_method: bool = False) -> Signature:
+        """Return that of a function; of a method, as seen by a caller who does not give `self`."""
+        title = getattr(fun, "__qualname__", type(fun).__name__)
+        try:
+            parameters = list(inspect.signature(fun).parameters.values())[is_method:]
+        except (ValueError, TypeError):
+            return cls(title)
+        kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+        names = tuple(parameter.name for parameter in parameters if parameter.kind in kinds)
+        return cls(title, names, any(parameter.name == "mask" for parameter in parameters))
+
+
 class StepOverTime:
-    """A step function applied over time, which knows nothing of Flax's wrappers."""
+    """A step function applied over time; modules are not wrapped here."""
 
     def __init__(self, fun: Callable[..., Any], options: TimeOptions) -> None:
         functools.update_wrapper(self, fun)
@@ -87,7 +108,7 @@ class StepOverTime:
         with no_module_in_use(self.__wrapped__):
             if not is_symbolic(call.time) and call.time == 0:
                 return no_steps(call)
-            return run(call, self.options.strategy, self.options.partition)
+            return run_in_blocks(call, self.options.strategy, self.options.partition)
 
     def bind(self, args: tuple, kwargs: dict[str, Any], mask: Any, seq_lengths: Any) -> Call:
         """Check the arguments of a call and find their time axes, rows and sizes."""
@@ -101,6 +122,7 @@ def bind(
     kwargs: Mapping[str, Any] = MappingProxyType({}),
     mask: Any = None,
     seq_lengths: Any = None,
+    signature: Signature | None = None,
 ) -> Call:
     """Check the arguments of a call and find their time axes, rows and sizes.
 
@@ -111,46 +133,45 @@ def bind(
         kwargs: its keyword arguments, the same for every step.
         mask: bool `(batch, time, ...)`, or None.
         seq_lengths: int `(batch,)` in place of a mask, or None.
+        signature: that of `fun`, if it cannot be read from it.
 
     Raises:
         ValueError, TypeError: arguments that do not fit.
     """
     hide_own_frames()
-    everything, tree = jax.tree.flatten(args)
-    parameters, takes_mask = _parameters(fun)
-    names = leaf_names(args, parameters)
+    signature = signature or Signature.of(fun)
     in_axes = options.in_axes
     if isinstance(in_axes, (tuple, list)):
         _check_count(in_axes, args)
         in_axes = tuple(in_axes)
-    axes = broadcast_axes("in_axes", in_axes, args)
-    where = [i for i, leaf in enumerate(everything) if is_array(leaf)]
-    leaves = [everything[i] for i in where]
-    names = [names[i] for i in where]
+    flat = zip(
+        leaf_names(args, signature.names),
+        jax.tree.leaves(args),
+        broadcast_axes("in_axes", in_axes, args),
+        strict=True,
+    )
+    arrays = [entry for entry in flat if is_array(entry[1])]
+    names = [name for name, _, _ in arrays]
+    leaves, put_arrays = take_arrays(args)
     axes = [
-        None if axis is None else normalize_in_axis(axis, leaf, name)
-        for axis, leaf, name in zip([axes[i] for i in where], leaves, names, strict=True)
+        None if axis is None else normalize_in_axis(axis, leaf, name) for name, leaf, axis in arrays
     ]
     time = time_size(names, leaves, axes, options.axis_size)
     given = mask, seq_lengths
     batch = _batch_size(leaves, axes, mask if mask is not None else seq_lengths)
     mask = resolve_mask(mask, seq_lengths, batch, time)
-    takes_mask = takes_mask and mask is not None
+    takes_mask = signature.has_mask and mask is not None
     if takes_mask:
         names, leaves, axes = [*names, "mask"], [*leaves, mask], [*axes, 1]
-    title = getattr(fun, "__qualname__", type(fun).__name__)
 
     def step(values: list[Any]) -> Any:
         extra = {"mask": values[-1]} if takes_mask else {}
-        merged = list(everything)
-        for index, value in zip(where, values, strict=False):
-            merged[index] = value
-        output = fun(*jax.tree.unflatten(tree, merged), **kwargs, **extra)
-        _check_output(output, title)
+        output = fun(*put_arrays(values), **kwargs, **extra)
+        _check_output(output, signature.title)
         return output
 
     return Call(
-        title=title,
+        title=signature.title,
         step=step,
         names=tuple(names),
         leaves=tuple(leaves),
@@ -175,34 +196,19 @@ def _check_count(in_axes: Sequence[Any], args: tuple) -> None:
         )
 
 
-def _parameters(fun: Callable[..., Any]) -> tuple[tuple[str, ...], bool]:
-    """Return the names of a function's positional parameters, and whether it takes a mask."""
-    try:
-        parameters = inspect.signature(fun).parameters
-    except (ValueError, TypeError):
-        return (), False
-    kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    positional = (name for name, parameter in parameters.items() if parameter.kind in kinds)
-    return tuple(positional), "mask" in parameters
-
-
 def _step_shape(leaf: Any, axis: int) -> tuple:
     shape = tuple(leaf.shape)
     return shape[:axis] + shape[axis + 1 :]
 
 
-def _is_key(leaf: Any) -> bool:
-    return jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
-
-
 def _batch_size(leaves: Sequence[Any], axes: Sequence[int | None], known: Any) -> Any:
     """Return the rows of a step: the leading size of a mapped leaf.
 
-    Where leaves differ, one that agrees with the mask is believed, then one whose time is not its
-    first axis: what stands before time is the batch.
+    Where leaves differ, one that agrees with the mask counts most, then one whose time is not its
+    first axis: the axis before time is the batch.
     """
     steps = [
-        (axis == 0, _is_key(leaf), _step_shape(leaf, axis))
+        (axis == 0, is_key(leaf), _step_shape(leaf, axis))
         for leaf, axis in zip(leaves, axes, strict=True)
         if axis is not None
     ]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
-import sys
 import textwrap
 from collections.abc import Callable
 from typing import Any
@@ -15,15 +14,14 @@ import jax.numpy as jnp
 from flax.core import Scope
 from flax.errors import InvalidRngError
 
-from tdjax.core.axes import is_array
-from tdjax.core.call import Call
+from tdjax.core.arrays import take_arrays
+from tdjax.flax_guard import is_nnx
 from tdjax.function import StepOverTime
 from tdjax.layers.layer_call import bind_arguments
 from tdjax.layers.linen_layer import LinenLayer, lift_layer
-from tdjax.layers.options import Options, make_options
+from tdjax.layers.options import Arguments, Options
 from tdjax.layers.run import run_layer, run_outputs
-from tdjax.layers.signature import takes_mask, without_self
-from tdjax.partition import gathered
+from tdjax.partition.placement import gather
 
 
 class TimeDistributed(nn.Module):
@@ -34,9 +32,9 @@ class TimeDistributed(nn.Module):
     `setup`), at the parent's path where it is made inside a parent's `@nn.compact`, as with
     `nn.remat`. A checkpoint depends neither on the strategy nor on the number of steps.
 
-    Batch normalisation in training pools its statistics over batch and time, with one update a
-    call; in evaluation its rows are independent and every strategy is open to it. What the layer
-    `sow`s, and what `capture_intermediates` finds, comes back as `(batch, time, ...)`, scalars as
+    Batch normalization in training pools its statistics over batch and time, with one update a
+    call; in evaluation its rows are independent, and every strategy works. What the layer `sow`s,
+    and what `capture_intermediates` finds, comes back as `(batch, time, ...)`, scalars as
     `(time,)`.
 
     Attributes:
@@ -49,11 +47,11 @@ class TimeDistributed(nn.Module):
             running values updated by their mean over steps. True also folds a layer that mixes
             rows.
         state: None: mutable state must come out equal for all steps; "carry": the steps run in
-            order, each with the state that the one before has left.
+            order, each with the state that the one before it wrote.
         sum_collections: collections whose sown values are added up over steps.
         in_axes: where time is in each positional argument, as in `tdjax.time_distributed`.
         out_axes: where time goes in the outputs.
-        masked_output: what masked steps give: "zero", or "keep" for whatever was computed.
+        masked_output: what masked steps return: "zero", or "keep" for what was computed.
         partition: on a mesh, the axes of it that batch and time are spread over, as in
             `tdjax.time_distributed`. Batch statistics are those of all devices.
 
@@ -84,7 +82,7 @@ class TimeDistributed(nn.Module):
         super().__post_init__()
 
     def __repr__(self) -> str:
-        """Show the layer, the strategy, and the settings that are not the default ones."""
+        """Show the layer, the strategy, and the options that differ from their defaults."""
         options = _options_of(self)
         attributes = {"layer": repr(self.layer), **options.shown()}
         lines = ["# attributes", *(f"{name} = {text}" for name, text in attributes.items())]
@@ -110,7 +108,7 @@ class TimeDistributed(nn.Module):
         """
         module, function = _method_of(self.layer)
         if module is None:
-            step = StepOverTime(self.layer, _options_of(self).of_a_function())
+            step = StepOverTime(self.layer, _options_of(self).for_function())
             return step(x, *args, mask=mask, seq_lengths=seq_lengths, **kwargs)
         if self.scope is None:
             raise TypeError(
@@ -122,43 +120,25 @@ class TimeDistributed(nn.Module):
                 f"layer is a method of {type(module).__name__}, which is part of no module that "
                 f"is being run; make the module a submodule first, or give the module itself."
             )
-        return distribute(
-            module, function, _options_of(self), (x, *args), kwargs, mask, seq_lengths
-        )
+        given = Arguments((x, *args), kwargs, mask, seq_lengths)
+        return distribute(module, function, _options_of(self), given)
 
 
 def _options_of(wrapper: TimeDistributed) -> Options:
-    return make_options(
-        wrapper.strategy,
-        wrapper.rng,
-        wrapper.pooled,
-        wrapper.state,
-        wrapper.sum_collections,
-        _given(wrapper.in_axes),
-        _given(wrapper.out_axes),
-        wrapper.masked_output,
-        wrapper.partition,
-    )
+    names = (field.name for field in dataclasses.fields(Options))
+    return Options(**{name: _given(getattr(wrapper, name)) for name in names})
 
 
 def distribute(
-    module: nn.Module,
-    function: Callable[..., Any],
-    options: Options,
-    args: tuple,
-    kwargs: dict[str, Any],
-    mask: Any = None,
-    seq_lengths: Any = None,
+    module: nn.Module, function: Callable[..., Any], options: Options, given: Arguments
 ) -> Any:
     """Run `function(module, *step, **kwargs)` over time, on a module that is bound."""
     title = type(module).__name__
 
     def run(layer: LinenLayer) -> tuple[Any, dict[str, Any]]:
-        layer.function = without_self(function)
         if module.is_initializing():
-            bound = bind_arguments(title, layer.function, options, args, mask, seq_lengths)
-            return _initialize(layer, bound, options, args, kwargs)
-        return run_layer(layer, options, args, kwargs, mask, seq_lengths)
+            return _initialize(layer, options, given)
+        return run_layer(layer, options, given)
 
     try:
         return lift_layer(module, function, title, options.sum_collections, run)
@@ -172,60 +152,48 @@ def distribute(
 
 
 def _initialize(
-    layer: LinenLayer, bound: Call, options: Options, args: tuple, kwargs: dict[str, Any]
+    layer: LinenLayer, options: Options, given: Arguments
 ) -> tuple[Any, dict[str, Any]]:
-    """Create the variables on a single step; then run all of them for the output alone."""
-    time = 0 if bound.time == 0 else None
+    """Create the variables on a single step; then run all steps for the output only."""
+    bound = bind_arguments(layer, options, given.args, given.mask, given.seq_lengths)
 
     def first(leaf: Any, axis: int | None) -> Any:
         if axis is None:
             return leaf
-        if time == 0:
+        if bound.time == 0:
             return jnp.zeros(leaf.shape[:axis] + leaf.shape[axis + 1 :], leaf.dtype)
-        return jax.lax.index_in_dim(gathered(leaf), 0, axis, keepdims=False)
+        return jax.lax.index_in_dim(gather(leaf), 0, axis, keepdims=False)
 
-    leaves = iter([first(leaf, axis) for leaf, axis in zip(bound.leaves, bound.axes, strict=True)])
-    flat, tree = jax.tree.flatten(args)
-    step = jax.tree.unflatten(tree, [next(leaves) if is_array(x) else x for x in flat])
-    given = kwargs
-    if takes_mask(layer.function, bound.mask):
-        given = {**kwargs, "mask": first(bound.mask, 1)}
-    _, created = layer.initialize(step, given, bound.time)
-    output = run_outputs(layer.initialized(created), options, args, kwargs, bound.mask)
-    return output, created
+    _, put_arrays = take_arrays(given.args)
+    step = put_arrays(map(first, bound.leaves, bound.axes))
+    kwargs = given.kwargs
+    if layer.takes_mask(bound.mask):
+        kwargs = {**kwargs, "mask": first(bound.mask, 1)}
+    _, created = layer.initialize(step, kwargs, bound.time)
+    return run_outputs(layer.initialized(created), options, given), created
 
 
 class Distributed:
-    """A module that belongs to another one, applied over time; made by `tdjax.time_distributed`."""
+    """A module in use by another one, applied over time; made by `tdjax.time_distributed`."""
 
-    def __init__(self, module: nn.Module, function: Callable[..., Any], options: Options) -> None:
-        self.module, self.function, self.options = module, function, options
+    def __init__(self, module: nn.Module, options: Options) -> None:
+        self.module, self.options = module, options
 
     def __repr__(self) -> str:
         return f"time_distributed({type(self.module).__name__}, {str(self.options.strategy)!r})"
 
     def __call__(self, *args: Any, mask: Any = None, seq_lengths: Any = None, **kwargs: Any) -> Any:
         """Run every step; see `tdjax.linen.TimeDistributed`."""
-        return distribute(self.module, self.function, self.options, args, kwargs, mask, seq_lengths)
+        given = Arguments(args, kwargs, mask, seq_lengths)
+        return distribute(self.module, type(self.module).__call__, self.options, given)
 
 
-def wrap(module: Any, settings: dict[str, Any]) -> Any:
+def wrap(module: Any, options: Options) -> Any:
     """Return what `tdjax.time_distributed(module)` is: a wrapper, or a call of a module in use."""
     check_layer(module)
     if module.scope is None:  # in setup a module has a parent before it has a scope
-        return TimeDistributed(module, **settings)
-    return Distributed(module, type(module).__call__, make_options(**settings))
-
-
-def call_method(
-    module: nn.Module,
-    function: Callable[..., Any],
-    settings: dict[str, Any],
-    args: tuple,
-    **kwargs: Any,
-) -> Any:
-    """Call a method of a module on every step of `args`."""
-    return Distributed(module, function, make_options(**settings))(*args, **kwargs)
+        return TimeDistributed(module, **vars(options))
+    return Distributed(module, options)
 
 
 def check_layer(layer: Any) -> None:
@@ -235,7 +203,7 @@ def check_layer(layer: Any) -> None:
             f"layer is the class {layer.__name__}; it must be an instance: "
             f"TimeDistributed({layer.__name__}(...))."
         )
-    if "flax.nnx" in sys.modules and isinstance(layer, sys.modules["flax.nnx"].Module):
+    if is_nnx(layer):
         raise TypeError(
             f"layer is {type(layer).__name__}, an NNX module: use tdjax.nnx.TimeDistributed. Its "
             f"weights would not be parameters here."
@@ -263,31 +231,24 @@ def _method_of(layer: Any) -> tuple[nn.Module | None, Callable[..., Any]]:
     return None, layer
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
+@dataclasses.dataclass(frozen=True)
 class _Kept:
-    """Axes in the containers they came in: of attributes, Flax makes tuples and frozen ones."""
+    """Axes, and their containers, which Flax would replace by tuples and frozen dicts."""
 
-    axes: Any
-
-    def _key(self) -> Any:
-        leaves, tree = jax.tree.flatten(self.axes, is_leaf=lambda axis: axis is None)
-        return tuple(leaves), tree
-
-    def __eq__(self, other: Any) -> bool:
-        return isinstance(other, _Kept) and self._key() == other._key()
-
-    def __hash__(self) -> int:
-        return hash(self._key())
+    axes: tuple
+    tree: Any
 
     def __repr__(self) -> str:
-        return repr(self.axes)
+        return repr(_given(self))
 
 
 def _kept(axes: Any) -> Any:
     flat = axes if isinstance(axes, tuple) else (axes,)
-    plain = all(axis is None or isinstance(axis, (int, _Kept)) for axis in flat)
-    return axes if plain else _Kept(axes)
+    if all(axis is None or isinstance(axis, (int, _Kept)) for axis in flat):
+        return axes
+    leaves, tree = jax.tree.flatten(axes, is_leaf=lambda axis: axis is None)
+    return _Kept(tuple(leaves), tree)
 
 
 def _given(axes: Any) -> Any:
-    return axes.axes if isinstance(axes, _Kept) else axes
+    return jax.tree.unflatten(axes.tree, axes.axes) if isinstance(axes, _Kept) else axes

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
-import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -11,9 +11,10 @@ import jax
 from flax import nnx
 
 from tdjax.core.axes import Axes
+from tdjax.flax_guard import is_linen
 from tdjax.function import StepOverTime
 from tdjax.layers.nnx_layer import NnxLayer
-from tdjax.layers.options import Options, make_options
+from tdjax.layers.options import Arguments, Options
 from tdjax.layers.run import run_layer, run_outputs
 
 
@@ -21,7 +22,7 @@ class TimeDistributed(nnx.Module):
     """Apply a layer to every step of `(batch, time, ...)`, with the same weights.
 
     The meaning is a loop over steps, whichever strategy computes it. The layer stays as it is, at
-    `.layer`. Batch normalisation in training pools its statistics over batch and time, with one
+    `.layer`. Batch normalization in training pools its statistics over batch and time, with one
     update a call. Streams of randomness advance once a call. What the layer sows comes back as
     `(batch, time, ...)`, scalars as `(time,)`.
 
@@ -35,11 +36,11 @@ class TimeDistributed(nnx.Module):
             running values updated by their mean over steps. True also folds a layer that mixes
             rows.
         state: None: mutable state must come out equal for all steps; "carry": the steps run in
-            order, each with the state that the one before has left.
+            order, each with the state that the one before it wrote.
         sum_collections: types of `nnx.Variable`, or their names, whose sown values are added up.
         in_axes: where time is in each positional argument, as in `tdjax.time_distributed`.
         out_axes: where time goes in the outputs.
-        masked_output: what masked steps give: "zero", or "keep" for whatever was computed.
+        masked_output: what masked steps return: "zero", or "keep" for what was computed.
         partition: on a mesh, the axes of it that batch and time are spread over, as in
             `tdjax.time_distributed`. Batch statistics are those of all devices.
 
@@ -56,17 +57,17 @@ class TimeDistributed(nnx.Module):
         layer: Any,
         *,
         strategy: Any = "auto",
-        rng: str = "split",
+        rng: Any = "split",
         pooled: bool | None = None,
-        state: str | None = None,
+        state: Any = None,
         sum_collections: Any = (),
         in_axes: Axes = 1,
         out_axes: Axes = 1,
-        masked_output: str = "zero",
+        masked_output: Any = "zero",
         partition: Any = None,
     ) -> None:
         check_layer(layer)
-        options = make_options(
+        options = Options(
             strategy,
             rng,
             pooled,
@@ -99,31 +100,26 @@ class TimeDistributed(nnx.Module):
             ValueError, TypeError: arguments that do not fit.
             StrategyError: the strategy cannot keep the meaning for this layer.
         """
-        options = self.options
         check_arguments((x, *args))
         if not isinstance(self.layer, nnx.Module):
-            step = StepOverTime(self.layer, options.of_a_function())
+            step = StepOverTime(self.layer, self.options.for_function())
             return step(x, *args, mask=mask, seq_lengths=seq_lengths, **kwargs)
         function = getattr(type(self.layer), self.method or "__call__")
-        return distribute(self.layer, function, options, (x, *args), kwargs, mask, seq_lengths)
+        given = Arguments((x, *args), kwargs, mask, seq_lengths)
+        return distribute(self.layer, function, self.options, given)
 
 
 def distribute(
-    module: nnx.Module,
-    function: Callable[..., Any],
-    options: Options,
-    args: tuple,
-    kwargs: dict[str, Any],
-    mask: Any = None,
-    seq_lengths: Any = None,
+    module: nnx.Module, function: Callable[..., Any], options: Options, given: Arguments
 ) -> Any:
     """Run `function(module, *step, **kwargs)` over time, and write its state back."""
-    layer = NnxLayer(module, function, kwargs, options.sum_collections)
-    plain = {name: value for name, value in kwargs.items() if not isinstance(value, nnx.Pytree)}
+    layer = NnxLayer(module, function, given.kwargs, options.sum_collections)
+    plain = {k: value for k, value in given.kwargs.items() if not isinstance(value, nnx.Pytree)}
+    given = dataclasses.replace(given, kwargs=plain)
     if hasattr(module, "_nnx_tabulate_id"):
         # `nnx.tabulate` drops what layers write, and lists every shape that they are called with.
-        return run_outputs(layer, options, args, plain, mask, seq_lengths)
-    output, written = run_layer(layer, options, args, plain, mask, seq_lengths)
+        return run_outputs(layer, options, given)
+    output, written = run_layer(layer, options, given)
     layer.publish(written)
     return output
 
@@ -140,19 +136,6 @@ def check_arguments(args: tuple) -> None:
                 )
 
 
-def call_method(
-    module: nnx.Module,
-    function: Callable[..., Any],
-    settings: dict[str, Any],
-    args: tuple,
-    mask: Any = None,
-    seq_lengths: Any = None,
-    **kwargs: Any,
-) -> Any:
-    """Call a method of a module on every step of `args`."""
-    return distribute(module, function, make_options(**settings), args, kwargs, mask, seq_lengths)
-
-
 def check_layer(layer: Any) -> None:
     """Raise TypeError unless `layer` can be applied over time."""
     if isinstance(layer, type):
@@ -160,8 +143,7 @@ def check_layer(layer: Any) -> None:
             f"layer is the class {layer.__name__}; it must be an instance: "
             f"TimeDistributed({layer.__name__}(..., rngs=rngs))."
         )
-    linen = sys.modules.get("flax.linen")
-    if linen is not None and isinstance(layer, linen.Module):
+    if is_linen(layer):
         raise TypeError(
             f"layer is {type(layer).__name__}, a Linen module: use tdjax.linen.TimeDistributed."
         )

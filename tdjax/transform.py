@@ -1,4 +1,4 @@
-"""`time_distributed`: the public edge."""
+"""`time_distributed`, the public function."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any, Literal
 from tdjax.core.axes import Axes
 from tdjax.flax_dispatch import lift_method, wrap_module
 from tdjax.function import StepOverTime, TimeOptions
+from tdjax.layers.options import Arguments
 from tdjax.strategies import Strategy, parse
 
 
@@ -42,17 +43,18 @@ def time_distributed(
             never mapped. Keyword arguments are passed to every step as they are.
         out_axes: where time goes in the outputs, in the same way; None for an output that is the
             same for every step.
-        strategy: a name ("vmap", "map", "unroll", "fold", "packed", "auto") or an object
-            (`tdjax.Vmap`, `tdjax.Fold`, `tdjax.Packed`). It never changes the answer.
+        strategy: a name ("vmap", "map", "unroll", "fold", "packed", "auto"), an object
+            (`tdjax.Vmap`, `tdjax.Fold`, `tdjax.Packed`, `tdjax.Auto`), or its text, such as
+            "Fold(64, unroll)". It never changes the answer.
         axis_name: a name for the time axis, for `jax.lax.pmean` and the like inside `fun`.
         pooled: let `fun` see all steps as one batch of `batch * time` rows instead (Haiku's and
-            Flax's `BatchApply`): its statistics then run over both.
-        masked_output: what masked steps give: "zero", or "keep" for whatever was computed, which
-            is nothing under "packed".
+            Flax's `BatchApply`): its statistics are then taken over both.
+        masked_output: the output of masked steps: "zero", or "keep" for what was computed there,
+            which "packed" does not do.
         partition: on a mesh, the axes of it that the batch and the steps are spread over,
             `jax.sharding.PartitionSpec("data", "seq")`: every device runs the strategy on its own
-            block, and nothing moves between them. Where the mesh is explicit, the types of the
-            arguments say so. Mesh axes that are not named stay automatic.
+            block, and nothing moves between them. On a mesh of explicit axes it is not needed: the
+            types of the arguments tell. Mesh axes that are not named stay automatic.
         axis_size: the number of steps, needed when nothing is mapped.
 
     Returns:
@@ -98,7 +100,8 @@ class TimeDistributed(StepOverTime):
 
     def __call__(self, *args: Any, mask: Any = None, seq_lengths: Any = None, **kwargs: Any) -> Any:
         """Run every step; see `time_distributed`."""
-        lifted = lift_method(self.__wrapped__, args, self.options)
+        given = Arguments(args, kwargs, mask, seq_lengths)
+        lifted = lift_method(self.__wrapped__, self.options, given)
         if lifted is not None:
-            return lifted(mask=mask, seq_lengths=seq_lengths, **kwargs)
+            return lifted()
         return super().__call__(*args, mask=mask, seq_lengths=seq_lengths, **kwargs)

@@ -12,8 +12,8 @@ import jax
 import pytest
 from compiling import compile_quickly, optimise
 
-from tdjax.comparison.system.accelerators import leave_out_absent
-from tdjax.comparison.targets import catalog
+from tdjax.comparison.system.extras import leave_out_absent
+from tdjax.comparison.targets.cuda import CUDA
 from tdjax.costs.machine import _machine, assume
 
 # What a user has tuned must not choose here, nor be changed.
@@ -23,7 +23,7 @@ atexit.register(shutil.rmtree, os.environ["TDJAX_CACHE_DIR"], ignore_errors=True
 os.environ["KERAS_BACKEND"] = "jax"  # Keras chooses its backend when it is first imported
 
 # XLA's compiler for CUDA weighs 4.6 GB: its tests run wherever it is installed.
-collect_ignore = [] if catalog.CUDA.installed else ["comparison/compiling/test_cuda.py"]
+collect_ignore = [] if CUDA.installed else ["comparison/compiling/test_cuda.py"]
 
 compile_quickly()
 
@@ -70,7 +70,7 @@ def on_cpu():
 @pytest.fixture
 def on_two_cores(on_cpu, monkeypatch):
     """Choose for a CPU of two cores, however many this one has."""
-    monkeypatch.setattr("tdjax.costs.machine._caches", lambda: (2.0**20, 2.0**25))
+    monkeypatch.setattr("tdjax.costs.machine.cpu_caches", lambda: (2.0**20, 2.0**25))
     _machine.cache_clear()
     yield
     _machine.cache_clear()

@@ -15,7 +15,7 @@ CLIPS = jax.ShapeDtypeStruct((4, 5, 8), jnp.float32)
 
 
 def center(x):
-    return x - x.mean(0)
+    return x - x.mean(0, keepdims=True)
 
 
 def test_an_independent_function():

@@ -230,7 +230,7 @@ def test_export_with_a_mask():
 
 
 POOLED_MIXING = {
-    "centre": lambda x: x - x.mean(0, keepdims=True),
+    "center": lambda x: x - x.mean(0, keepdims=True),
     "softmax": lambda x: jax.nn.softmax(x, 0),
     "number": lambda x: x + x.shape[0],
     "cumsum": lambda x: jnp.cumsum(x, 0),
@@ -248,7 +248,7 @@ def test_pooled_shows_all_rows_at_once(name, strategy):
 @pytest.mark.parametrize("strategy", ["vmap", "map", "unroll", Fold(chunk_size=5)], ids=str)
 def test_pooled_in_steps_or_blocks_needs_independent_rows(strategy):
     assert_same(tdjax.time_distributed(jnp.sin, pooled=True, strategy=strategy)(X), jnp.sin(X))
-    mixing = tdjax.time_distributed(POOLED_MIXING["centre"], pooled=True, strategy=strategy)
+    mixing = tdjax.time_distributed(POOLED_MIXING["center"], pooled=True, strategy=strategy)
     with pytest.raises(StrategyError, match="reduce_sum"):
         mixing(X)
 

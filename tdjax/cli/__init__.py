@@ -11,14 +11,14 @@ from typing import NoReturn
 
 from tdjax._version import __version__
 from tdjax.cli import compare, show, tune
-from tdjax.cli.errors import INTERRUPTED, Wrong
+from tdjax.cli.arguments import INTERRUPTED, Wrong
 
 _UNREAD = 1
 _USAGE = 2
 
 
 class _Parser(argparse.ArgumentParser):
-    """Says what is wrong in one line, and no more."""
+    """A parser that says what is wrong in one line."""
 
     def error(self, message: str) -> NoReturn:
         raise Wrong(f"{message} (see {self.prog} --help)")
@@ -31,12 +31,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: the words after the program's name; None takes the process's own.
 
     Returns:
-        The exit code: 0; 1 where nobody reads the output; 2 for a call that cannot be answered,
-        after one line that begins with `error:`; 130 after Ctrl-C.
+        The exit code: 0; 1 if the output's reader is gone; 2 for wrong usage, after one line that
+        begins with `error:`; 130 after Ctrl-C.
     """
     _replace_what_cannot_be_encoded()
     try:
-        from tdjax.comparison.system.accelerators import leave_out_absent
+        from tdjax.comparison.system.extras import leave_out_absent
 
         chosen = _parser().parse_args(arguments)
         leave_out_absent()
@@ -52,8 +52,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stderr.write("interrupted\n")
         code = INTERRUPTED
     if code == INTERRUPTED and arguments is None:
-        # What JAX was interrupted in, it may stumble over when Python takes everything down: the
-        # exit code would be that of a segmentation fault.
+        # After an interrupt JAX may crash while Python shuts down: the exit code would be that of
+        # a segmentation fault.
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)
@@ -61,7 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _replace_what_cannot_be_encoded() -> None:
-    """Let a terminal or file that knows no "±" show "?" in its place."""
+    """Show "?" on a terminal or in a file whose encoding has no "±"."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper) and "utf" not in stream.encoding.lower():
             stream.reconfigure(errors="replace")

@@ -9,20 +9,20 @@ from pathlib import Path
 from typing import Any
 
 from tdjax import workloads
-from tdjax.cli.errors import INTERRUPTED, Wrong
-from tdjax.cli.what import add_what, sources_of
-from tdjax.cli.words import read_fractions, read_seconds, read_words
+from tdjax.cli.arguments import (
+    INTERRUPTED,
+    Wrong,
+    add_what,
+    read_fractions,
+    read_seconds,
+    read_words,
+    series_of,
+)
 
 _DEFAULT = object()
 _MEASURING_S = 160.0
 _ALL_S = 310.0
 _GROUP_S = 10.0
-_PICTURES = {
-    "time": "comparison.png",
-    "memory": "comparison-memory.png",
-    "roofline": "comparison-roofline.png",
-    "density": "comparison-density.png",
-}
 
 
 def add(commands: Any) -> None:
@@ -89,7 +89,7 @@ def add(commands: Any) -> None:
     option(
         "--control",
         action="store_true",
-        help="measure vmap twice: where it differs from itself, no verdict stands",
+        help="measure vmap twice: where it differs from itself, no verdict holds",
     )
     option("--quick", action="store_true", help="tiny arrays: does it all work?")
     option("--json", action="store_true", help="print the comparison as JSON instead of tables")
@@ -105,7 +105,7 @@ def add(commands: Any) -> None:
 
 def _compare(chosen: argparse.Namespace) -> int:
     from tdjax.comparison.session import Limits, Session, modes
-    from tdjax.comparison.subjects.job import check_densities
+    from tdjax.comparison.subjects.benchmark import check_densities
     from tdjax.comparison.system.error_place import error_place
     from tdjax.comparison.system.extras import need
     from tdjax.comparison.system.interrupts import heeding
@@ -118,9 +118,11 @@ def _compare(chosen: argparse.Namespace) -> int:
         need("matplotlib", "plots")
         asked = None if chosen.targets is None else read_words(chosen.targets)
         targets, missing = installed(asked)
-        effort, sources = _effort(chosen), sources_of(chosen)
-        jobs = [job for source in sources for job in source.jobs(chosen.valid_fractions)]
-        check_densities(jobs, targets)
+        effort, all_series = _effort(chosen), series_of(chosen)
+        benchmarks = [
+            each for series in all_series for each in series.benchmarks(chosen.valid_fractions)
+        ]
+        check_densities(benchmarks, targets)
     except (ValueError, TypeError, ImportError) as error:
         raise Wrong(error) from None
     try:
@@ -134,13 +136,13 @@ def _compare(chosen: argparse.Namespace) -> int:
         limits = _limits(chosen, targets, Limits)
         session = Session(targets, modes(chosen.mode), effort, progress, limits, chosen.control)
         try:
-            session.run(jobs)
+            session.run(benchmarks)
         except KeyboardInterrupt:
             interrupted = True
         except Exception as error:
-            # What a user's function raises is the user's: it is named, not explained.
+            # An error of the user's function: its kind, place and message are enough.
             said = f"{session.current}: {type(error).__name__}{error_place(error)}: {error}"
-            interrupted = progress.asked  # If so, it is Ctrl-C in disguise.
+            interrupted = progress.asked  # If so, Ctrl-C caused it.
             if not interrupted:
                 raise Wrong(said) from error
     comparison = session.comparison(interrupted)
@@ -167,9 +169,9 @@ def _limits(chosen: argparse.Namespace, targets: Sequence[Any], make: Any) -> An
 def _present(comparison: Any, folder: Path, as_json: bool, quick: bool) -> None:
     from rich.console import Console
 
-    from tdjax.comparison.rendering.pictures.plot import kinds
+    from tdjax.comparison.rendering.pictures.kinds import kinds
 
-    # Saved first: a reader that has gone away must not cost what was measured.
+    # Saved first, so that nothing is lost if the output's reader is gone.
     saved = comparison.save(folder / "comparison.json")
     if as_json:
         sys.stdout.write(comparison.to_json())
@@ -177,7 +179,10 @@ def _present(comparison: Any, folder: Path, as_json: bool, quick: bool) -> None:
         Console().print(comparison)
     paths = [
         saved,
-        *(comparison.plot(folder / _PICTURES[kind], kind) for kind in kinds(comparison)),
+        *(
+            comparison.plot(folder / f"comparison{'' if kind == 'time' else f'-{kind}'}.png", kind)
+            for kind in kinds(comparison)
+        ),
         comparison.report(folder / "comparison.html"),
         *_pictures(comparison, folder, quick),
     ]
@@ -185,7 +190,7 @@ def _present(comparison: Any, folder: Path, as_json: bool, quick: bool) -> None:
 
 
 def _pictures(comparison: Any, folder: Path, quick: bool) -> list[Path]:
-    """Draw what the workloads that were compared look at, where that can be seen."""
+    """Draw what the compared workloads work on, where they have a picture."""
     paths = []
     for name in {entry.workload: None for entry in comparison.entries}:
         picture = workloads.get(name).picture if name in workloads.names() else None

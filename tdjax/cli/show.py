@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from tdjax.cli.errors import Wrong
+from tdjax.cli.arguments import Wrong
 
 
 def add(commands: Any) -> None:
@@ -61,7 +61,8 @@ def load(file: Path) -> Any:
 
 
 def _targets(chosen: argparse.Namespace) -> int:
-    from tdjax.comparison.targets.target import ATTACHABLE, attached, catalog
+    from tdjax.comparison.targets import catalog
+    from tdjax.comparison.targets.target import ATTACHABLE, attached
 
     here = attached()
     for target in here:
@@ -69,7 +70,7 @@ def _targets(chosen: argparse.Namespace) -> int:
     absent = [name for name in ATTACHABLE if name not in {target.name for target in here}]
     if absent:
         sys.stdout.write(f"not attached: {', '.join(absent)}\n")
-    for compiler in (catalog.TPU, catalog.CUDA):
+    for compiler in dict.fromkeys(catalog.names().values()):
         names = ", ".join(name for name, by in catalog.names().items() if by == compiler)
         if compiler.installed:
             sys.stdout.write(f"compiled, without the device, by {compiler.title}: {names}\n")

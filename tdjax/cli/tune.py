@@ -8,10 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from tdjax.cli.errors import INTERRUPTED, Wrong
+from tdjax.cli.arguments import INTERRUPTED, Wrong, add_what, read_bytes, series_of
 from tdjax.cli.show import load
-from tdjax.cli.what import add_what, sources_of
-from tdjax.cli.words import read_bytes
 
 
 def add(commands: Any) -> None:
@@ -74,15 +72,15 @@ def _tune(chosen: argparse.Namespace) -> int:
         return _list_results()
     try:
         need("rich", "progress")
-        sources = sources_of(chosen)
+        all_series = series_of(chosen)
     except (ValueError, TypeError, ImportError) as error:
         raise Wrong(error) from None
     tunings: list[Any] = []
     interrupted = False
     with shown() as shown_progress, heeding(shown_progress) as progress:
         try:
-            for source in sources:
-                tunings.append(_tune_one(source, chosen, progress))
+            for series in all_series:
+                tunings.append(_tune_one(series, chosen, progress))
         except KeyboardInterrupt:
             if not tunings:
                 raise
@@ -99,17 +97,17 @@ def _tune(chosen: argparse.Namespace) -> int:
     return INTERRUPTED if interrupted else 0
 
 
-def _tune_one(source: Any, chosen: argparse.Namespace, progress: Any) -> Any:
+def _tune_one(series: Any, chosen: argparse.Namespace, progress: Any) -> Any:
     from tdjax.tuning.tune import tune_subject
 
     try:
-        made, strategies = source.make()
+        made, strategies = series.make()
         given = None if chosen.strategies is None else strategies
         modes = chosen.mode, given, chosen.memory_budget, chosen.timeout
         tuning = tune_subject(made, *modes, progress)
     except ValueError as error:
-        raise Wrong(f"{source.name}: {error}") from error
-    progress.log(f"{source.name}: {tuning}")
+        raise Wrong(f"{series.name}: {error}") from error
+    progress.log(f"{series.name}: {tuning}")
     return tuning
 
 

@@ -1,4 +1,4 @@
-"""`tdjax.compare`: the public edge."""
+"""The public function `tdjax.compare`."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ import jax.numpy as jnp
 from tdjax.comparison.comparison import Comparison
 from tdjax.comparison.measuring.rounds import Effort, check_effort
 from tdjax.comparison.session import Session, modes
-from tdjax.comparison.subjects.job import Made, Source, check_densities
+from tdjax.comparison.subjects.benchmark import Made, Series, check_densities
 from tdjax.comparison.subjects.partitioned import Partitioned, has_devices
 from tdjax.comparison.subjects.strategy_list import parse_strategies
 from tdjax.comparison.subjects.subject import Subject, own_option, subject
+from tdjax.comparison.subjects.thinned_masks import thinned
 from tdjax.comparison.system.progress import Progress, told
 from tdjax.comparison.targets.target import Target, resolve
-from tdjax.comparison.verdicts.density import thinned
 from tdjax.core.mask import lengths_to_mask
 
 DEFAULT_STRATEGIES = ("vmap", "fold", "map", "unroll")
@@ -50,38 +50,38 @@ def compare(
     leader becomes a row with its reason; two that compile to the same program are said to
     be the same.
 
-    For a target that is not here, nothing runs: its own compiler makes the programs, in a
-    process of its own, and what that says is ranked apart from what was measured.
+    For a target that is not attached, nothing runs: its compiler makes the programs, in another
+    process, and what it says is ranked apart from what was measured.
 
     Args:
         fun: what runs on one step: a function, a function wrapped by `time_distributed`, a
-            Linen module (initialised here, with a fixed key) or an NNX module.
+            Linen module (initialized here, with a fixed key) or an NNX module.
         *args: its arguments with their time axes, `(batch, time, *features)`.
         in_axes: where they have them, as for `time_distributed`; a wrapped function brings
             its own.
         out_axes: where the outputs get theirs.
         strategies: strategy objects or shorthand names. With a mask, "packed" joins the default.
         targets: "cpu", "gpu", "tpu" for what is attached; "tpu:v5e", "gpu:h100", ... for what
-            is not (`tdjax targets` lists them), "tpu:v5e:2x4" with a topology for arrays that
-            are spread over devices; or several. None is JAX's default device.
+            is not (`tdjax targets` lists them), "tpu:v5e:2x4" with a topology for arrays on
+            several devices; or several targets. None is JAX's default device.
         mode: "forward"; "grad": forward and gradient together, by one fixed random cotangent,
             for every inexact argument and module parameter; or "both", one after the other.
         mask: bool `(batch, time)`, passed on.
         seq_lengths: int `(batch,)`, passed on.
-        valid_fractions: parts of all steps that are to be real, such as `(0.25, 0.5, 1.0)`: every
-            strategy is measured with masks that keep so many, each a workload of its own, and
-            `plot(path, "density")` draws time against them. What `mask` or `seq_lengths` keeps is
-            kept first.
+        valid_fractions: which parts of all steps are real, such as `(0.25, 0.5, 1.0)`: every
+            strategy is measured with a mask for each part, as a workload of its own, and
+            `plot(path, "density")` draws time against them. The masks keep steps that `mask` or
+            `seq_lengths` keeps before others.
         kwargs: keyword arguments for every step.
-        partition: as for `time_distributed`. Every strategy is compared as XLA spreads it by
-            itself, and as it runs on every device's own block, "fold (partitioned)". The
-            arguments stay where they lie; a `NamedSharding` places them, and its mesh may be a
-            `jax.sharding.AbstractMesh` of devices that are not here, such as "tpu:v5e:2x4".
+        partition: as for `time_distributed`. Every strategy is compared as XLA partitions it,
+            and as it runs on every device's own block, "fold (partitioned)". The arguments
+            stay where they are; a `NamedSharding` places them, and its mesh may be a
+            `jax.sharding.AbstractMesh` of devices that are not attached, such as "tpu:v5e:2x4".
         rounds: how many samples of each candidate; None: until the verdict is clear, for a few
             seconds at most.
-        timeout: seconds that one call may take before its candidate is cut, and for a target
-            that is not here, the compiling of one program.
-        control: measure the reference twice, the second time compiled anew as "vmap (again)":
+        timeout: seconds that one call may take before its candidate is cut, or the compiling of
+            one program for a target that is not attached.
+        control: measure the reference twice, the second time compiled again, as "vmap (again)":
             where it differs from itself, the verdict is unstable.
         workload: the name in the table; None takes the function's.
         progress: True shows how far it is on standard error; or an object with the methods
@@ -92,8 +92,7 @@ def compare(
 
     Raises:
         ValueError: an unknown strategy, target or mode; nothing to differentiate.
-        ImportError: no target is left whose compiler is installed; with others it warns, and
-            goes on.
+        ImportError: no target's compiler is installed. Where some are, it warns about the others.
         TypeError: `fun` is a class or cannot be called.
         Exception: the function's own error, where it cannot be traced.
 
@@ -133,14 +132,15 @@ def compare(
         known = mask if seq_lengths is None else lengths_to_mask(seq_lengths, _time(made))
         return make(mask=jnp.asarray(thinned(known, made.steps, part))), chosen
 
-    jobs = Source(made.name, at).jobs(valid_fractions, placed=partition is not None)
+    series = Series(made.name, at)
+    benchmarks = series.benchmarks(valid_fractions, placed=partition is not None)
     resolved = resolve(targets)
     _check_devices(partition, resolved)
-    check_densities(jobs, resolved)
+    check_densities(benchmarks, resolved)
     effort = Effort(rounds=rounds, timeout_s=timeout)
     with told(progress) as shown_progress:
         session = Session(resolved, wanted, effort, shown_progress, control=control)
-        session.run(jobs)
+        session.run(benchmarks)
     return session.comparison()
 
 

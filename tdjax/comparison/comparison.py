@@ -15,13 +15,13 @@ from tdjax.core import whole_file
 class Comparison(Record):
     """Strategies compared on one or more workloads.
 
-    Printing it gives a table. `rich.print` gives the same with colours. Its fields are those of
+    Printing it gives a table. `rich.print` gives the same with colors. Its fields are those of
     `Record`: `entries`, `verdicts`, `reference`, `workloads`, `environment`, `interrupted`,
     `ceilings` and `densities`.
     """
 
     def __str__(self) -> str:
-        from tdjax.comparison.rendering.terminal.comparison import plain
+        from tdjax.comparison.rendering.terminal.console import plain
 
         return plain(self)
 
@@ -34,7 +34,7 @@ class Comparison(Record):
         """Draw it with matplotlib: one panel a workload, target and mode.
 
         Args:
-            path: where to; the suffix (.png, .svg, .pdf) says what is written.
+            path: of the file; its suffix (.png, .svg, .pdf) chooses the format.
             kind: "time" (or cycles or bytes, where nothing was measured), "memory" (against
                 time), "roofline" (flops a second against flops a byte) or "density" (time against
                 the part of steps that is real, with what it would be if padding were free).
@@ -43,7 +43,7 @@ class Comparison(Record):
             The path.
 
         Raises:
-            ValueError: the kind is unknown, or what it shows is not known of any group.
+            ValueError: the kind is unknown, or there is nothing to draw of that kind.
             ImportError: matplotlib is missing; the message says how to install it.
             OSError: the file cannot be written.
         """
@@ -58,6 +58,7 @@ class Comparison(Record):
             The path.
 
         Raises:
+            ImportError: Jinja2 or matplotlib is missing; the message says how to install it.
             OSError: the file cannot be written.
         """
         from tdjax.comparison.rendering.html.report import html

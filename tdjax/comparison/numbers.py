@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 UNKNOWN = "-"
 
@@ -24,37 +24,63 @@ def digits(value: float) -> str:
     return f"{value:.0f}"
 
 
-def seconds(value: float | None) -> str:
+def hundredths(value: float | None) -> str:
+    """Return two decimals."""
+    return UNKNOWN if value is None else f"{value:.2f}"
+
+
+def trimmed(value: float) -> str:
+    """Return three significant digits without trailing zeros: "1.2", "120"."""
+    return f"{value:.3g}" if abs(value) < 999.5 else f"{value:.0f}"
+
+
+def seconds(value: float | None, written: Callable[[float], str] = digits) -> str:
     """Return a time with its unit."""
     if value is None:
         return UNKNOWN
     unit, scale = time_unit([value])
-    return f"{digits(value * scale)} {unit}"
+    return f"{written(value * scale)} {unit}"
 
 
-def count(value: float) -> str:
-    """Return a count with a decimal prefix: "596 k"."""
-    for prefix, scale in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
-        if value >= scale:
-            return f"{digits(value / scale)} {prefix}"
-    return f"{value:.0f}"
+def interval(low: float | None, high: float | None, scale: float = 1.0) -> str:
+    """Return "1.20 - 1.35", the ends times a scale; empty where one is not known."""
+    if low is None or high is None:
+        return ""
+    return f"{digits(low * scale)} - {digits(high * scale)}"
 
 
-def join(names: Sequence[str]) -> str:
-    """Return "a, b and c"."""
-    return ", ".join(names[:-1]) + f" and {names[-1]}" if len(names) > 1 else names[0]
+def half_width(value: float | None, low: float | None, high: float | None) -> str:
+    """Return half the width of an interval as a part of the value; empty if not known."""
+    if value is None or low is None or high is None:
+        return ""
+    return f"{(high - low) / 2 / value:.0%}"
 
 
-def memory(value: int | None) -> str:
-    """Return bytes with a decimal unit."""
+def amount(value: float | None, unit: str = "", written: Callable[[float], str] = digits) -> str:
+    """Return an amount with a decimal prefix and its unit: "5.70 GB/s"."""
     if value is None:
         return UNKNOWN
-    for unit, scale in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+    for prefix, scale in (("T", 1e12), ("G", 1e9), ("M", 1e6), ("k", 1e3)):
         if value >= scale:
-            return f"{digits(value / scale)} {unit}"
-    return f"{value} B"
+            return f"{written(value / scale)} {prefix}{unit}"
+    return f"{value:.0f} {unit}".rstrip()
+
+
+def count(value: float | None) -> str:
+    """Return a count with a decimal prefix: "596 k"."""
+    return amount(value)
+
+
+def memory(value: float | None) -> str:
+    """Return bytes with a decimal prefix."""
+    return amount(value, "B")
 
 
 def speed(value: float | None) -> str:
     """Return how many times as fast something is."""
     return UNKNOWN if value is None else f"{digits(value)}x"
+
+
+def join(names: Sequence[str]) -> str:
+    """Return "a, b and c"."""
+    return ", ".join(names[:-1]) + f" and {names[-1]}" if len(names) > 1 else names[0]

@@ -12,26 +12,25 @@ from typing import Any
 from tdjax.comparison.comparison import Comparison
 from tdjax.comparison.compiling.group import CompiledCandidate, CompiledGroup, Lowered, lower
 from tdjax.comparison.compiling.queue import compile_groups
-from tdjax.comparison.measuring.first_call_process import Guard
+from tdjax.comparison.measuring.call_client import CallClient
 from tdjax.comparison.measuring.group import Measurement
-from tdjax.comparison.measuring.peak_memory import PeakMemory
 from tdjax.comparison.measuring.rounds import Effort
-from tdjax.comparison.subjects.job import Job
+from tdjax.comparison.subjects.benchmark import Benchmark
 from tdjax.comparison.subjects.subject import MODES, Subject
 from tdjax.comparison.system.progress import Progress
-from tdjax.comparison.targets import ceilings
 from tdjax.comparison.targets.ceilings import Ceilings
 from tdjax.comparison.targets.environment import environment
 from tdjax.comparison.targets.target import Target
 from tdjax.comparison.verdicts.density import Density
 from tdjax.comparison.verdicts.entry import Entry, Group
 from tdjax.comparison.verdicts.verdict import Verdict, judge
+from tdjax.strategies import parse
 
-# Of the time that is left, a group's first rounds take this share of what is a group's own:
-# the rest is for compiling, and for returning to those whose verdict is not clear.
+# A group's first rounds take this part of its share of the time that is left. The rest is for
+# compiling, and for returning to groups whose verdict is not clear.
 _FIRST_SHARE = 0.35
 _TURN_S = 3.0
-# On a slow machine measuring takes longer than it was given; compilers get this share all the same.
+# On a slow machine measuring takes longer than planned; compilers still get this part of all.
 _LEAST_TO_COMPILE = 0.25
 
 
@@ -41,8 +40,8 @@ class Limits:
 
     Attributes:
         measuring: for all groups that are measured.
-        all: for everything; what is compiled for devices that are not here takes the cut, and has
-            a quarter of it at least.
+        all: for everything. The time to compile for devices that are not here is what is left of
+            it, and at least a quarter.
     """
 
     measuring: float
@@ -63,7 +62,7 @@ def modes(mode: str) -> tuple[str, ...]:
 
 
 class Session:
-    """Runs jobs, and has a comparison of what is known at any time.
+    """Runs jobs; what is known of them can be had as a comparison at any time.
 
     Programs for devices that are not here are lowered between measurements, and compiled after
     all of them: a compiler at work would disturb the samples.
@@ -86,8 +85,6 @@ class Session:
         limits: Limits | None = None,
         control: bool = False,
     ) -> None:
-        from tdjax.strategies import parse
-
         self._targets = targets
         self._modes = modes
         self._effort = effort
@@ -100,30 +97,29 @@ class Session:
         self._densities: dict[str, Density] = {}
         self._environment = environment(targets)
         self._ceilings: dict[str, Ceilings] = {}
-        self._peaks = {t.name: PeakMemory(t.name) for t in targets if t.evidence == "measured"}
+        self._clients = {t.name: CallClient(t.name) for t in targets if t.evidence == "measured"}
         self._done = 0
         self._total = 0
         self._start = time.perf_counter()
         self.current: str | None = None
 
-    def run(self, jobs: Sequence[Job]) -> None:
+    def run(self, jobs: Sequence[Benchmark]) -> None:
         """Measure every job on every attached target in every mode, then compile for the others."""
         self._start = time.perf_counter()
         self._total = len(jobs) * len(self._targets) * len(self._modes)
         with ExitStack() as processes:
-            guard = processes.enter_context(Guard())
-            for peaks in self._peaks.values():
-                processes.enter_context(peaks)
+            for client in self._clients.values():
+                processes.enter_context(client)
             self._find_ceilings()
             for job in jobs:
                 self.current = job.name
                 self._progress.update(f"{job.name}: preparing", self._done / self._total)
-                self._run_job(job, guard)
+                self._compare(job)
         self._return_to_the_undecided()
         self._compile([group for group in self._groups if isinstance(group, CompiledGroup)])
 
     def comparison(self, interrupted: bool = False) -> Comparison:
-        """Return what is known by now."""
+        """Return what is known so far."""
         entries = tuple(entry for group in self._groups for entry in group.entries)
         return Comparison(
             entries=entries,
@@ -143,7 +139,7 @@ class Session:
             if found is not None:
                 self._ceilings[target.name] = found
 
-    def _run_job(self, job: Job, guard: Guard) -> None:
+    def _compare(self, job: Benchmark) -> None:
         subject, strategies = job.make()
         modes = self._modes_for(subject)
         self._total -= (len(self._modes) - len(modes)) * len(self._targets)
@@ -156,7 +152,7 @@ class Session:
                 group = Group(job.name, target.name, target.evidence, mode)
                 device = target.compiles_for
                 if device is None:
-                    self._measure(job, subject, strategies, group, target, guard)
+                    self._measure(job, subject, strategies, group, target)
                     continue
                 key = device.compiler.platform, mode
                 if key not in lowered:
@@ -167,12 +163,11 @@ class Session:
 
     def _measure(
         self,
-        job: Job,
+        job: Benchmark,
         subject: Subject,
         strategies: Sequence[Any],
         group: Group,
         target: Target,
-        guard: Guard,
     ) -> None:
         measurement = Measurement(
             subject,
@@ -185,14 +180,14 @@ class Session:
         )
         self._groups.append(measurement)
         start = time.perf_counter()
-        measurement.run(guard, self._peaks[target.name], self._tell(group))
+        measurement.measure(self._clients[target.name], self._tell(group))
         self._finish(group, measurement.entries, time.perf_counter() - start)
 
     def _return_to_the_undecided(self) -> None:
         """Spend the time that is left on groups whose verdict is not clear yet, in turns.
 
-        A turn minutes after the first rounds also finds the machine in another state, which
-        more rounds at once would not.
+        Minutes after the first rounds the machine may be in another state, which more rounds at
+        once would not show.
         """
         measured = [group for group in self._groups if isinstance(group, Measurement)]
         while (left := self._left_to_measure()) > 0:
@@ -202,35 +197,33 @@ class Session:
             for group in undecided:
                 turn = min(_TURN_S, left / len(undecided))
                 self.current = group.group.workload
-                before = judge(group.entries, str(self._reference))[0]
+                before = self._judge(group.entries)
                 group.go_on(turn, self._tell(group.group))
-                after = judge(group.entries, str(self._reference))[0]
+                after = self._judge(group.entries)
                 if (after.kind, after.leader) != (before.kind, before.leader):
                     self._log("again", group.group, after)
 
     def _compile(self, groups: Sequence[CompiledGroup]) -> None:
-        waiting = [sum(candidate.waiting for candidate in group.candidates) for group in groups]
-        left = dict(zip(map(id, groups), waiting, strict=True))
-        everything = sum(waiting)
+        left = {group: sum(each.waiting for each in group.candidates) for group in groups}
+        everything = sum(left.values())
+        optimized: set[CompiledCandidate] = set()
 
         def finish(group: CompiledGroup) -> None:
-            if left[id(group)] == 0:
+            if left[group] == 0:
                 seconds = sum(entry.compile_s or 0.0 for entry in group.entries)
                 self._finish(group.group, group.entries, seconds)
 
-        optimised: set[int] = set()
-
         def progressed(group: CompiledGroup, candidate: CompiledCandidate, final: bool) -> None:
             if final:
-                optimised.discard(id(candidate))
-                left[id(group)] -= 1
+                optimized.discard(candidate)
+                left[group] -= 1
                 finish(group)
             else:
-                optimised.add(id(candidate))
+                optimized.add(candidate)
             done = everything - sum(left.values())
             so_far = f"compiled {done} of {everything}"
-            if optimised:
-                so_far += f", optimised {len(optimised)} more that wait for their code"
+            if optimized:
+                so_far += f", optimized {len(optimized)} more that wait for their code"
             self._progress.update(
                 f"{group.group.workload} on {group.group.target}: {so_far}",
                 self._done / self._total,
@@ -249,8 +242,11 @@ class Session:
 
     def _finish(self, group: Group, entries: Sequence[Entry], seconds: float) -> None:
         self._done += 1
-        verdict = judge(entries, str(self._reference))[0]
-        self._log(f"{self._done}/{self._total}", group, verdict, f", {seconds:.1f} s")
+        mark = f"{self._done}/{self._total}"
+        self._log(mark, group, self._judge(entries), f", {seconds:.1f} s")
+
+    def _judge(self, entries: Sequence[Entry]) -> Verdict:
+        return judge(entries, str(self._reference))[0]
 
     def _log(self, mark: str, group: Group, verdict: Verdict, more: str = "") -> None:
         self._progress.log(
@@ -259,14 +255,14 @@ class Session:
         )
 
     def _modes_for(self, subject: Subject) -> Sequence[str]:
-        """Return the modes to measure: without "grad" if there is another, and no gradient."""
+        """Return the modes to measure: "forward" alone where there is no gradient."""
         if len(self._modes) == 1 or subject.has_gradient(self._reference):
             return self._modes
         self._progress.log(f"{subject.name}: forward only, there is nothing to differentiate")
         return tuple(mode for mode in self._modes if mode != "grad")
 
     def _share(self) -> Effort:
-        """Return the next measurement's effort; when time runs out, its rounds take the cut."""
+        """Return the next measurement's effort, whose rounds are shortened as time runs out."""
         if self._limits is None:
             return self._effort
         measured = sum(target.evidence == "measured" for target in self._targets)
@@ -289,4 +285,4 @@ class Session:
 @functools.cache
 def _ceilings_of(target: Target) -> Ceilings | None:
     """Return what a target reaches at best; measured once in a process."""
-    return ceilings.of(target)
+    return target.ceilings()

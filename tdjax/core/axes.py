@@ -1,4 +1,4 @@
-"""Which axis of which leaf is time: prefixes of axes, checked once, against real arguments."""
+"""Which axis of each leaf is time: pytree prefixes of axes, checked against the arguments."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import jax
-import numpy as np
 
 from tdjax.core.errors import describe
 
@@ -14,11 +13,6 @@ Axes = Any
 """An axis (int), None for "shared by all steps", or a pytree prefix of these."""
 
 _is_none = {"is_leaf": lambda leaf: leaf is None}
-
-
-def is_array(leaf: Any) -> bool:
-    """Say whether a leaf can be mapped: arrays can, Python and NumPy scalars cannot."""
-    return isinstance(leaf, (jax.Array, np.ndarray))
 
 
 def check_axes(name: str, axes: Axes) -> None:
@@ -60,7 +54,7 @@ def leaf_names(args: tuple, parameters: Sequence[str]) -> list[str]:
 
 
 def normalize_in_axis(axis: int, leaf: Any, name: str) -> int:
-    """Return the nonnegative time axis of an argument's leaf, or say that its rank is too low."""
+    """Return the nonnegative time axis of an argument's leaf; raise if its rank is too low."""
     rank = len(leaf.shape)
     if -rank <= axis < rank:
         return axis % rank

@@ -11,18 +11,18 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 
+from tdjax.core.arrays import reshaped
 from tdjax.core.axes import Axes, broadcast_axes, normalize_out_axis
 from tdjax.core.errors import StrategyError
 from tdjax.core.fingerprint import fingerprint
 from tdjax.core.jaxpr import Opened, open_program, uses_axis
-from tdjax.core.symbolic_sizes import reshaped
 
 Role = Literal["rows", "step", "shared", "spread"]
 """What a leaf means to a step.
 
 `rows`: mapped, its step has the batch as leading axis. `step`: mapped, one value for all rows of a
-step (a key, a scale). `shared`: the same for all steps. `spread`: shared, and yet with the batch as
-leading axis (one feature map an image), so that a fold has to repeat it.
+step (a key, a scale). `shared`: the same for all steps. `spread`: shared, but with the batch as
+leading axis (one feature map an image), so that a fold has to repeat it for every step.
 """
 
 
@@ -47,13 +47,14 @@ class Call:
     mask: Any = None
     masked_output: Literal["zero", "keep"] = "zero"
     given_mask: tuple[Any, Any] = (None, None)
-    """The mask and the lengths as the caller gave them, of which values may be known."""
+    """The mask and the lengths as the caller gave them: their values may be known."""
     filled: bool = False
-    """Whether the caller has put real rows in the place of padding already."""
+    """Whether the caller has already replaced padding by real rows."""
     traced: Program | None = None
-    """The step on some number of rows, where it has been traced already."""
+    """The trace of the step on some number of rows, if there is one already."""
     proven: Any = None
-    """What has been proven of the step on some number of rows, by whoever has cut this call out."""
+    """What has been proven of the step on some number of rows, by the code that made this
+    per-device call."""
 
     def time_axis(self, index: int) -> int:
         """Return where time is in a mapped leaf."""
@@ -61,20 +62,24 @@ class Call:
         assert axis is not None
         return axis
 
+    def has_rows(self) -> list[bool]:
+        """Return which leaves lead with the batch where a step sees them."""
+        return [role in ("rows", "spread") for role in self.roles]
+
     def step_shape(self, index: int) -> tuple:
         """Return the shape that one step sees of a leaf."""
         shape, axis = tuple(self.leaves[index].shape), self.axes[index]
         return shape if axis is None else shape[:axis] + shape[axis + 1 :]
 
     def traced_on(self, rows: Any) -> Program | None:
-        """Return the step as it was traced on so many rows, if it was."""
+        """Return the trace of the step on this many rows, if there is one already."""
         return self.traced if self.traced is not None and self.traced.rows == rows else None
 
     def with_spread(self) -> Iterator[Call]:
-        """Yield the call with shared leaves that lead with the batch taken to be `spread`.
+        """Yield the call with `spread` as the role of shared leaves that lead with the batch.
 
-        First all of them, then those of one argument alone: sizes of weights may be equal to that
-        of the batch by chance.
+        First of all such leaves, then of those of one argument at a time: the leading size of a
+        weight may equal the batch by chance.
         """
         owners = [re.split(r"[\[.]", name)[0] for name in self.names]
         found = {owners[i]: None for i in range(len(self.roles)) if self._leads_with_batch(i)}
@@ -101,7 +106,7 @@ class Call:
         return self.roles[index] == "shared" and len(shape) > 0 and shape[0] == self.batch
 
     def described(self) -> Call:
-        """Return the call with descriptions in place of arrays, for what must not keep them."""
+        """Return the call with descriptions in place of arrays, so that it keeps none alive."""
         leaves = tuple(reshaped(leaf.shape, leaf) for leaf in self.leaves)
         return dataclasses.replace(
             self,
@@ -114,7 +119,7 @@ class Call:
         )
 
     def layout(self) -> tuple:
-        """Return all that decides, beside the program, how the leaves are taken apart."""
+        """Return everything but the program that decides how the leaves are divided."""
         out_axes = jax.tree.flatten(self.out_axes, is_leaf=lambda leaf: leaf is None)
         return (
             self.axes,
@@ -132,7 +137,7 @@ def _forgotten(leaves: list[Any]) -> Any:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Program:
-    """One trace of the step: its equations, the arrays it closes over, and its output."""
+    """One trace of the step: its equations, the arrays it closes over, and its outputs."""
 
     rows: Any
     jaxpr: Opened
@@ -146,7 +151,7 @@ class Program:
         return fingerprint(self)
 
     def __call__(self, consts: Any, leaves: Any) -> list[Any]:
-        """Evaluate the equations on what one step, or one block of rows, sees of the leaves."""
+        """Evaluate the equations on the leaves of one step, or of one block of rows."""
         outputs = self.jaxpr(consts, leaves)
         return [as_array(value, aval) for value, aval in zip(outputs, self.out_avals, strict=True)]
 
@@ -162,7 +167,7 @@ class Program:
 
 
 def as_array(value: Any, aval: Any) -> Any:
-    """Return an output as an array, which a number that the function returns is not."""
+    """Return an output as an array: a step may also return a plain number."""
     return value if hasattr(value, "shape") else jnp.asarray(value, aval.dtype)
 
 
@@ -170,7 +175,7 @@ def trace(call: Call, rows: Any) -> Program:
     """Trace the step once, on leaves whose batch has `rows` rows.
 
     Raises:
-        StrategyError: it talks along the time axis, which a single step does not have.
+        StrategyError: it communicates along the time axis, which a single step does not have.
     """
     known = call.traced_on(rows)
     if known is not None:
@@ -188,9 +193,9 @@ def trace(call: Call, rows: Any) -> Program:
 def trace_along(call: Call, rows: Any, axis_name: Any) -> tuple[Program, Any]:
     """Trace the step where `axis_name` stands for time; also return the trace as JAX gives it."""
     specs = []
-    for index, (leaf, role) in enumerate(zip(call.leaves, call.roles, strict=True)):
+    for index, (leaf, has_rows) in enumerate(zip(call.leaves, call.has_rows(), strict=True)):
         shape = call.step_shape(index)
-        if role in ("rows", "spread"):
+        if has_rows:
             shape = (rows, *shape[1:])
         specs.append(reshaped(shape, leaf))
 

@@ -8,10 +8,9 @@ import jax
 
 
 class StrategyError(ValueError):
-    """A right call with a strategy that cannot keep the meaning of the loop.
+    """A correct call with a strategy that cannot keep the meaning of the loop.
 
-    The message says what stands in the way and which strategy, option or change of the
-    function gets around it.
+    The message names what prevents it, and which strategy, option or change of the function helps.
     """
 
 

@@ -1,7 +1,8 @@
-"""A key for a program: equal keys compute the same, whatever traced them.
+"""A key for a program: programs with equal keys compute the same, whichever function was traced.
 
-A function may compute something else at every call (a module put into evaluation, a changed
-global), so nothing may be remembered under a function and its shapes, but under what was traced.
+A function may compute something else at every call (a module switched to evaluation, a changed
+global). Results are therefore remembered under the traced program, never under the function and
+its shapes.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ _SMALL_BYTES = 4096
 
 
 class _Identity:
-    """Compares by identity and keeps its object alive, so that no other can take its address."""
+    """Compares by identity, and keeps its object alive so that its address is not reused."""
 
     __slots__ = ("value",)
 
@@ -38,9 +39,9 @@ class _Unknown(Exception):
 def fingerprint(closed: Any) -> Any:
     """Return a hashable key of a closed jaxpr, or None where none can be given.
 
-    The values of the outermost constants do not enter, only their types: they are arguments to
-    whoever runs the program. Custom derivative rules do not enter either: every trace makes new
-    ones, so a program remembered under this key may be run, but not differentiated.
+    Of the outermost constants only the types enter, not the values: they are given as arguments
+    when the program runs. Custom derivative rules do not enter either: every trace makes new ones,
+    so a program remembered under this key may be run, but not differentiated.
     """
     try:
         return _jaxpr_key(closed.jaxpr, tuple(const.aval for const in closed.jaxpr.constvars))
@@ -83,7 +84,8 @@ def _jaxpr_key(jaxpr: Any, consts: tuple) -> tuple:
 
 def _value_key(value: Any) -> Any:
     if hasattr(value, "eqns"):
-        return _jaxpr_key(getattr(value, "jaxpr", value), _const_keys(value))
+        consts = tuple(_value_key(const) for const in getattr(value, "consts", ()))
+        return _jaxpr_key(getattr(value, "jaxpr", value), consts)
     if isinstance(value, (tuple, list)):
         return type(value), tuple(_value_key(item) for item in value)
     if isinstance(value, dict):
@@ -100,11 +102,7 @@ def _value_key(value: Any) -> Any:
 
 
 def _host_array_key(array: np.ndarray) -> tuple:
-    # A NumPy array can change in place: only its bytes say what it is.
+    # A NumPy array can change in place, so its bytes are compared, not its identity.
     if array.nbytes > _SMALL_BYTES:
         raise _Unknown
     return array.shape, array.dtype, array.tobytes()
-
-
-def _const_keys(closed: Any) -> tuple:
-    return tuple(_value_key(const) for const in getattr(closed, "consts", ()))

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
 
+from tdjax.core.arrays import varying
+
+_VARY = "pvary"
 _CUSTOM_RULES = ("custom_jvp_call", "custom_vjp_call", "custom_vjp_call_jaxpr")
 
 
@@ -84,12 +87,16 @@ def visible_params(eqn: Any) -> dict[str, Any]:
     }
 
 
+def rebuilt(sequence: Any, values: Iterable[Any]) -> Any:
+    """Return a tuple, a list or a named tuple of the same type with other values."""
+    kind = type(sequence)
+    return kind._make(values) if hasattr(kind, "_make") else kind(values)
+
+
 def inner_program(eqn: Any) -> Any:
-    """Return the program that a call equation calls."""
-    for name in ("jaxpr", "call_jaxpr", "fun_jaxpr"):
-        if name in eqn.params:
-            return eqn.params[name]
-    raise KeyError(f"{eqn.primitive.name} calls no program")
+    """Return the program that an equation calls, None if it calls none."""
+    names = ("jaxpr", "call_jaxpr", "fun_jaxpr")
+    return next((eqn.params[name] for name in names if name in eqn.params), None)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -104,11 +111,38 @@ class Opened:
 
     def __call__(self, consts: Sequence[Any], inputs: Sequence[Any]) -> list[Any]:
         """Evaluate the equations."""
+        if any(eqn.primitive.name == _VARY for eqn in all_equations(self.bare)):
+            return _evaluate_varying(self.bare, consts, inputs)
         return jax.core.eval_jaxpr(self.bare, consts, *inputs)
 
 
+def _evaluate_varying(jaxpr: Any, consts: Sequence[Any], inputs: Sequence[Any]) -> list[Any]:
+    """Evaluate equations inside `jax.shard_map` on arrays that may vary where others did not.
+
+    What differs between devices may have been mixed into a shared array since the trace (where a
+    device has nothing but padding, its weights are cut off from gradients). It need not be told
+    again that it varies.
+    """
+    known = dict(zip((*jaxpr.constvars, *jaxpr.invars), (*consts, *inputs), strict=True))
+
+    def read(atom: Any) -> Any:
+        return atom.val if is_literal(atom) else known[atom]
+
+    for eqn in jaxpr.eqns:
+        values = [read(atom) for atom in eqn.invars]
+        inner = inner_program(eqn)
+        if eqn.primitive.name == _VARY and varying(values[0]).issuperset(eqn.params["axes"]):
+            outputs = values
+        elif eqn.primitive.name in ("jit", "pjit") and inner is not None:
+            outputs = _evaluate_varying(inner.jaxpr, inner.consts, values)
+        else:
+            outputs = bind(eqn, values)
+        known.update(zip(eqn.outvars, outputs, strict=True))
+    return [read(atom) for atom in jaxpr.outvars]
+
+
 def open_program(closed: Any) -> Opened:
-    """Return a trace without its constants and without dead code, which can mix rows in vain."""
+    """Return a trace without its constants, and without dead code, which may mix rows freely."""
     jaxpr = closed.jaxpr
     needed = {atom for atom in jaxpr.outvars if not is_literal(atom)}
     live = []
@@ -137,12 +171,12 @@ def has_custom_rules(program: Any) -> bool:
 
 def uses_axis(program: Any, name: Any) -> bool:
     """Say whether anything in a program, however deep, talks along a named axis."""
-    return any(
-        _names(value, name)
-        for eqn in all_equations(program)
-        for key, value in eqn.params.items()
-        if key in ("axes", "axis_name", "axis")
-    )
+    return any(names_axis(eqn, name) for eqn in all_equations(program))
+
+
+def names_axis(eqn: Any, name: Any) -> bool:
+    """Say whether an equation talks along a named axis."""
+    return any(_names(eqn.params.get(key), name) for key in ("axes", "axis_name", "axis"))
 
 
 def all_equations(program: Any) -> Iterator[Any]:

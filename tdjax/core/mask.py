@@ -1,4 +1,4 @@
-"""Which steps are real: a mask, or the length of each sequence; and one from the other."""
+"""Which steps are real: a mask, or the length of each sequence, and conversions between them."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from tdjax.core.arrays import is_concrete_shape
 from tdjax.core.errors import describe
-from tdjax.core.symbolic_sizes import is_concrete_shape
 
 
 def resolve_mask(mask: Any, seq_lengths: Any, batch: Any, time: Any) -> Any:
@@ -41,7 +41,7 @@ def lengths_to_mask(seq_lengths: Any, time: int | None = None) -> Any:
 
     Args:
         seq_lengths: int `(batch,)`.
-        time: number of steps; None for as many as the longest sequence has, which takes lengths
+        time: number of steps; None for the length of the longest sequence, which needs lengths
             whose values are known.
 
     Returns:
@@ -73,7 +73,7 @@ def mask_to_lengths(mask: Any) -> Any:
 
     Args:
         mask: bool `(batch, time)`, in every row True up to some step and False from there on. In a
-            trace, where that cannot be seen, its entries are counted.
+            trace, where that cannot be checked, the True entries are counted.
 
     Returns:
         int32 `(batch,)`; a NumPy array where the values of the mask are known.
@@ -95,14 +95,14 @@ def mask_to_lengths(mask: Any) -> Any:
         wrong = np.flatnonzero((mask[:, 1:] & ~mask[:, :-1]).any(1))
         if wrong.size:
             raise ValueError(
-                f"mask[{wrong[0]}] has a real step after a masked one, so that no length says the "
-                f"same; pass it as mask=."
+                f"mask[{wrong[0]}] has a real step after a masked one, so no length describes it; "
+                f"pass it as mask=."
             )
     return mask.sum(1, dtype=np.int32)
 
 
 def fraction_real(mask: Any, seq_lengths: Any, time: Any) -> float | None:
-    """Return the part of all steps that is real, or None where values or sizes are not known.
+    """Return the fraction of all steps that is real, or None if values or sizes are not known.
 
     Args:
         mask, seq_lengths: as they were given, one of them or neither.
@@ -135,7 +135,7 @@ def _checked(mask: Any, batch: Any, time: Any) -> Any:
 
 
 def _as_lengths(lengths: Any, batch: Any) -> Any:
-    """Return lengths that are ints, one a row."""
+    """Return the lengths; raise unless they are ints, one a row."""
     if not jnp.issubdtype(lengths.dtype, jnp.integer):
         raise TypeError(f"seq_lengths is {describe(lengths)}; it must hold ints, a length a row.")
     if lengths.ndim != 1 or (batch is not None and lengths.shape[0] != batch):

@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 def write(path: str | os.PathLike[str], content: str | bytes) -> Path:
-    """Write `content` to `path` whole, or leave what was there.
+    """Write all of `content` to `path`, or leave the file as it was.
 
     Args:
         path: where to write; its folder is made where it is missing.
@@ -27,7 +27,7 @@ def write(path: str | os.PathLike[str], content: str | bytes) -> Path:
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(data)
-        # mkstemp makes a private file; a result is as readable as any other file of the user.
+        # mkstemp makes a private file; a result gets the permissions of the user's other files.
         mask = os.umask(0)
         os.umask(mask)
         os.chmod(temporary, 0o666 & ~mask)
@@ -39,7 +39,7 @@ def write(path: str | os.PathLike[str], content: str | bytes) -> Path:
 
 
 def check_folder(path: str | os.PathLike[str]) -> Path:
-    """Make the folder and see that files can be written in it, before anything is measured.
+    """Make the folder and check that files can be written in it, before anything is measured.
 
     Raises:
         OSError: it cannot be made, or cannot be written.

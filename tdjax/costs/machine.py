@@ -1,8 +1,8 @@
 """What a device can do: the few figures that costs are predicted from.
 
-A CPU's caches are read from the machine. Speeds were fitted on the devices that are shipped as
-files; a CPU that has none takes those of the first. A choice depends on ratios alone, so that a
-faster core of the same make changes none.
+A CPU's caches are read from the machine. Speeds were fitted to the devices that have a file in
+`tdjax/devices`; a CPU without one gets the speeds of the first. Choices depend on ratios of speeds
+alone, so that a CPU of the same design that is faster as a whole gets the same choices.
 """
 
 from __future__ import annotations
@@ -12,14 +12,12 @@ import contextvars
 import dataclasses
 import functools
 import math
-import os
 from collections.abc import Iterator
-from pathlib import Path
 
 import jax
 
 from tdjax.devices import shipped
-from tdjax.devices.kind import device_kind
+from tdjax.devices.attached import cpu_caches, device_kind
 
 SPEEDS = (
     ("dot_flops_s", "conv_flops_s", "transcendentals_s", "near_bytes_s", "far_bytes_s")
@@ -27,9 +25,7 @@ SPEEDS = (
     + ("back_conv", "plain_conv", "patch_passes", "kept_passes", "stacked_passes")
 )  # fmt: skip
 
-_CACHES = Path("/sys/devices/system/cpu/cpu0/cache")
-_UNITS = {"K": 2**10, "M": 2**20, "G": 2**30}
-# glibc takes larger blocks from the system at every call, and gives them back: mallopt(3),
+# Larger blocks glibc gets from the system at every call, and returns: mallopt(3),
 # DEFAULT_MMAP_THRESHOLD_MAX.
 _FRESH_ABOVE = 32 * 2**20
 
@@ -40,25 +36,26 @@ class Machine:
 
     Attributes:
         platform: "cpu", "gpu" or "tpu".
-        dot_flops_s, conv_flops_s: floating point operations a second that products of matrices and
-            convolutions reach.
-        transcendentals_s: values of exp, tanh and the like a second.
-        near_bytes, far_bytes: size of the cache beside the cores, and of the one that they share;
-            0 for a device whose caches no block of rows is sized for.
-        near_bytes_s, far_bytes_s, memory_bytes_s: bytes a second that operations read and write
+        dot_flops_s, conv_flops_s: floating point operations per second that products of matrices
+            and convolutions reach.
+        transcendentals_s: values of exp, tanh and the like per second.
+        near_bytes, far_bytes: size of the cores' own caches together, and of the cache that they
+            share; 0 for a device whose caches no block of rows is sized for.
+        near_bytes_s, far_bytes_s, memory_bytes_s: bytes per second that operations read and write
             where their values lie in the near cache, in the far one, and in neither.
-        operation_s: seconds that an operation takes beside what it does.
-        turn_s: seconds that a turn of a loop takes beside its operations.
+        operation_s: overhead of an operation, in seconds.
+        turn_s: overhead of a turn of a loop, in seconds.
         fresh_above: temporary memory of more bytes than this comes fresh from the system at every
-            call, and is given back; inf where that is not so.
-        fresh_bytes_s: bytes a second at which the system hands fresh memory out.
-        narrow_conv: how much longer a convolution to few features takes on the one core that XLA
-            gives it than on all of them.
-        back_conv: how much longer an operation takes in a convolution's gradient; `plain_conv`
-            where that is left to XLA for CPUs.
-        patch_passes: how often it reads or writes what it is taken apart into.
-        kept_passes: how often a gradient reads or writes what the forward pass kept, by the time
-            that it takes; `stacked_passes` where a loop stacks it, and takes it apart again.
+            call, and is returned to it; inf where that is not so.
+        fresh_bytes_s: bytes per second at which the system provides fresh memory.
+        narrow_conv: how many times longer a convolution to few features takes on the one core that
+            XLA gives it than on all of them.
+        back_conv: how many times longer an operation takes in the gradient of a convolution;
+            `plain_conv` where that is left to XLA for CPUs.
+        patch_passes: how often a gradient reads or writes the patches that a convolution is taken
+            apart into.
+        kept_passes: how often a gradient reads or writes what the forward pass kept, judging by
+            its time; `stacked_passes` where a loop stacks that and takes it apart again.
         source: where these figures come from, in a sentence.
     """
 
@@ -88,9 +85,9 @@ class Machine:
         return temporary / self.fresh_bytes_s if temporary > self.fresh_above else 0.0
 
     def bytes_s(self, working_set: float) -> float:
-        """Return how fast operations move bytes where their values take so much memory.
+        """Return how many bytes per second operations move whose values take so much memory.
 
-        Between two caches' sizes the slower one takes over bit by bit: a part still fits.
+        Of values that do not fit a cache, a part still does: the speed falls gradually.
         """
         if not self.far_bytes:
             return self.memory_bytes_s
@@ -105,7 +102,7 @@ class Machine:
 
 
 # On an accelerator a block that does not fill the device wastes it, and starting an operation takes
-# as long as moving megabytes: what is computed at once is fastest.
+# as long as moving megabytes: computing all rows at once is fastest.
 _ACCELERATOR = Machine(
     platform="gpu",
     dot_flops_s=1.0e14,
@@ -133,7 +130,7 @@ def current_machine() -> Machine:
 
 @contextlib.contextmanager
 def assume(platform: str) -> Iterator[None]:
-    """Choose for another platform than the attached one: what is compiled for it runs there."""
+    """Choose for another platform than the attached one, for programs that are compiled for it."""
     token = _assumed.set(platform)
     try:
         yield
@@ -161,20 +158,7 @@ def _machine(platform: str, kind: str) -> Machine:
     speeds = {**first["speeds"], "source": f"Speeds are those of {whose}, {first['date']}."}
     if platform != "cpu":
         return dataclasses.replace(_ACCELERATOR, platform=platform, **speeds)
-    near, far = _caches()
+    near, far = cpu_caches()
     return Machine(
         platform="cpu", near_bytes=near, far_bytes=far, fresh_above=_FRESH_ABOVE, **speeds
     )
-
-
-def _caches() -> tuple[float, float]:
-    """Return the bytes of all cores' own caches, and of the shared one."""
-    sizes = {2: 0.0, 3: 0.0}
-    try:
-        for folder in _CACHES.glob("index*"):
-            size, level = (folder / "size").read_text().strip(), (folder / "level").read_text()
-            sizes[int(level)] = int(size[:-1]) * _UNITS[size[-1]]
-    except (OSError, ValueError, KeyError, IndexError):  # Not Linux, or a text of another form.
-        sizes = {2: 0.0, 3: 0.0}
-    near = (sizes[2] or 2**20) * (os.cpu_count() or 1)
-    return near, max(sizes[3] or 32 * 2**20, near)

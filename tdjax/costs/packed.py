@@ -1,4 +1,4 @@
-"""What packed steps are predicted to take, and from which part of real steps on they pay."""
+"""How long packed steps are predicted to take, and up to which part of real steps they pay."""
 
 from __future__ import annotations
 
@@ -7,20 +7,24 @@ from tdjax.costs.predict import Blocks, forward_s, gradient_s
 from tdjax.costs.work import Work
 
 ASSUMED = 0.75
-"""The part of all steps that is taken to be real where nobody knows."""
+"""The part of all steps that is assumed to be real where it is not known."""
 
-# A step's own batch is taken for the last rows if it is so large a part of a block, at least.
+# The last rows are computed in blocks of one step's rows if a block has at most this many of those.
 _SMALLEST = 16
+# The largest number of blocks that is tried.
 _MOST_BLOCKS = 64
+# Predicted times within this factor of the best count as equally good.
 _NEARLY = 1.05
+# Small blocks may spend this part of the time of their arithmetic on reading weights and starting
+# operations.
 _BESIDE = 0.25
 
 
 def has_small_blocks(block: int, work: Work, batch: int, machine: Machine) -> bool:
-    """Say whether blocks of one step's rows are good for rows that do not fill a block.
+    """Say whether rows that do not fill a block should be computed in blocks of one step's rows.
 
-    They are where reading weights and starting operations, which takes longest on a GPU, is a
-    small part of what such a block does.
+    They should if such a block does not spend much of its time on reading weights and on starting
+    operations, which takes longest on a GPU.
     """
     if not 2 * batch <= block <= _SMALLEST * batch:
         return False
@@ -31,11 +35,11 @@ def has_small_blocks(block: int, work: Work, batch: int, machine: Machine) -> bo
 
 
 def best_block(work: Work, batch: int, time: int, machine: Machine) -> int:
-    """Return how many rows at once are predicted to be fastest, a quarter to all of steps real.
+    """Return how many rows at once are predicted to be fastest where 25% to 100% of steps are real.
 
-    Blocks halve from all rows down to a 64th of them. Of those that are nearly as fast as the best,
-    the largest is taken: it adds gradients of weights up less often, and what convolutions contract
-    over is longer, which the prediction does not know.
+    Sizes from all rows down to a 64th of them are tried, each half of the one before. Of those that
+    are nearly as fast as the best the largest is taken, for what the prediction does not know: it
+    sums up gradients of weights less often, and its convolutions contract over more rows.
     """
     rows = batch * time
     counts = [2**power for power in range(_MOST_BLOCKS.bit_length())]
@@ -60,7 +64,7 @@ def packed_s(
         work: what a row costs.
         batch: rows of a step.
         time: steps.
-        part: of all steps that is real.
+        part: the part of all steps that is real.
         machine: where it runs.
     """
     rows = batch * time

@@ -1,9 +1,9 @@
-"""How long rows take that are computed in blocks, from what a row costs and what the device can do.
+"""How long rows in blocks take, from what a row costs and what the device can do.
 
-A block costs its arithmetic, its traffic at the speed of the memory that its values fit in, the
-weights that it reads, and a little for every operation. A gradient costs the forward pass, twice
-its arithmetic and traffic again, now with more values in use, and keeps every value of every block
-until it is used, unless blocks are computed anew.
+The time of a block is the sum of its arithmetic, its traffic at the speed of the memory that its
+values fit in, the reading of weights, and a little for every operation. A gradient takes the
+forward pass, and twice its arithmetic and traffic again, now with more values in use. It keeps
+every value of every block until it is used, unless blocks are recomputed.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ class Blocks:
     """How a strategy goes through the rows of all steps.
 
     Attributes:
-        rows: of a block.
-        count: of blocks.
-        looped: whether a loop runs them, or each is written out.
-        remat: whether a gradient computes them anew.
-        transposed: whether rows are brought into another order, and back: a map over time.
+        rows: rows of a block.
+        count: how many blocks there are.
+        looped: whether a loop runs them; otherwise each is written out.
+        remat: whether a gradient recomputes them.
+        transposed: whether rows are brought into another order and back, as a map over time does.
         plain: whether convolutions are left to XLA, as in a program written by hand.
     """
 
@@ -70,9 +70,9 @@ def gradient_bytes(blocks: Blocks, work: Work) -> float:
 def most_bytes(blocks: Blocks, work: Work, gradient: bool) -> float:
     """Return temporary memory that the compiled program does not exceed.
 
-    XLA keeps blocks alive beside each other, pads, and lays weights out anew: on the suite its
-    values took up to 2.2 times what is estimated, beside copies of the weights, one for every block
-    that is written out.
+    XLA keeps blocks alive at the same time, pads, and copies weights into other layouts: on the
+    suite its values took up to 2.2 times what is estimated, and copies of the weights came on top,
+    one for every block that is written out.
     """
     copies = blocks.count if gradient and blocks.count > 1 and not blocks.looped else 1
     return (
@@ -96,7 +96,7 @@ def _values_bytes(blocks: Blocks, work: Work, gradient: bool) -> float:
 
 
 def _edges_bytes(blocks: Blocks, work: Work, gradient: bool) -> float:
-    """Return the memory of blocks that are put together, and of rows in another order."""
+    """Return the memory for putting blocks together, and for rows in another order."""
     everything = blocks.rows * blocks.count
     pieces = work.output_bytes + (work.input_bytes if gradient else 0.0)
     turned = (work.input_bytes + work.output_bytes) * (everything if blocks.looped else blocks.rows)
@@ -104,19 +104,19 @@ def _edges_bytes(blocks: Blocks, work: Work, gradient: bool) -> float:
 
 
 def _block_s(blocks: Blocks, work: Work, machine: Machine, backward: bool = False) -> float:
-    """Return what a block costs; of a gradient, which does all of it twice, what once costs."""
+    """Return the seconds of a block; backward, half of those of its gradient."""
     rows = blocks.rows
     in_use = rows * work.live_bytes + work.weight_bytes
     moved = rows * work.moved_bytes + work.weight_bytes
     dot_flops = work.dot_flops
     conv_flops = work.conv_flops
     plain = blocks.plain and machine.platform == "cpu"
-    if plain:  # XLA for CPUs uses one core for some, and does not see where it could multiply
+    if plain:  # XLA for CPUs computes some on one core, and those of one tap not as products
         dot_flops -= work.one_place_flops
         conv_flops += work.one_place_flops + (machine.narrow_conv - 1) * work.narrow_conv_flops
     apart = 0.0
     if backward:
-        # What the forward pass kept lies beside its gradient, and convolutions are taken apart.
+        # What the forward pass kept is in use with its gradient, and convolutions are taken apart.
         in_use += rows * (2 * work.kept_bytes + work.largest_patch_bytes)
         taken = rows * work.patch_bytes
         apart = machine.patch_passes * taken / machine.bytes_s(in_use + _beside(blocks) * taken)
@@ -131,15 +131,15 @@ def _block_s(blocks: Blocks, work: Work, machine: Machine, backward: bool = Fals
 
 
 def _beside(blocks: Blocks) -> int:
-    """Return how many blocks are in memory beside one whose convolutions are taken apart.
+    """Return how many other blocks are in memory while a block's convolutions are taken apart.
 
-    Where blocks are written out, XLA does that to those of all blocks at once.
+    Where blocks are written out, XLA takes those of all blocks apart at the same time.
     """
     return 0 if blocks.looped else blocks.count - 1
 
 
 def _edges_s(blocks: Blocks, work: Work, machine: Machine) -> float:
-    """Return what cutting the input into blocks, and putting the output together, costs."""
+    """Return the seconds for cutting the input into blocks and putting the output together."""
     passes = 2 * (blocks.transposed + (blocks.count > 1) + blocks.looped)
     moved = (work.input_bytes + work.output_bytes) * blocks.rows * blocks.count
     return passes * moved / machine.bytes_s(moved)

@@ -14,27 +14,11 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from tdjax.core.jaxpr import inner_program, is_literal
+from tdjax.independence.rules.rule import Cost, Form, traits_of
 
-_FREE = frozenset(
-    ("reshape", "squeeze", "expand_dims", "broadcast_in_dim", "convert_element_type")
-    + ("bitcast_convert_type", "copy", "stop_gradient", "iota", "name")
-)
-_TRANSCENDENTAL = frozenset(
-    ("exp", "exp2", "expm1", "log", "log1p", "tanh", "sin", "cos", "tan", "logistic", "erf")
-    + ("erfc", "erf_inv", "pow", "cbrt", "digamma", "lgamma", "atan2", "asin", "acos", "atan")
-    + ("sinh", "cosh", "asinh", "acosh", "atanh")
-)
-_CONVOLUTIONS = frozenset(("conv_general_dilated", "tdjax_conv_general_dilated"))
 # XLA for CPUs computed a convolution to so few features on one core before jax 0.11, but for the
 # smallest, for which that hardly counts.
 _NARROW = 64
-# What XLA fuses neither into what reads it nor into what it reads.
-_WHOLE = _CONVOLUTIONS | frozenset(
-    ("dot_general", "sort", "top_k", "gather", "scatter", "scatter-add", "transpose", "fft")
-    + ("cumsum", "cumprod", "cummax", "cummin", "cumlogsumexp", "concatenate", "cholesky")
-    + ("triangular_solve", "reduce_window_sum", "reduce_window_max", "rng_bit_generator")
-    + ("random_bits", "threefry2x32")
-)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -159,33 +143,33 @@ class _Reader:
             outputs = self._equation(eqn, inputs, known, times)
             for variable, output in zip(eqn.outvars, outputs, strict=True):
                 values[variable] = output
-                if users[variable] > 1 and eqn.primitive.name not in _FREE:
+                if users[variable] > 1 and traits_of(eqn.primitive).cost is not Cost.FREE:
                     self.store(output, times)
 
     def _equation(
         self, eqn: Any, inputs: list[_Value | None], known: list[_Value], times: float
     ) -> list[_Value]:
-        name = eqn.primitive.name
-        if name in ("scan", "while", "cond"):
-            return self._control(eqn, name, known, times)
-        inner = _called(eqn)
-        if inner is not None and len(inner.invars) == len(inputs):
+        traits = traits_of(eqn.primitive)
+        if traits.form in (Form.LOOP, Form.BRANCH):
+            return self._control(eqn, known, times)
+        called = inner_program(eqn)
+        if called is not None and len((inner := _plain(called)).invars) == len(inputs):
             return self._call(inner, inputs, times)
         rowed = any(value.rowed for value in known)
         size = sum(math.prod(v.aval.shape) for v in eqn.outvars)
         sources = tuple(dict.fromkeys(s for value in known for s in value.memory))
         outputs = [_Value(_bytes(v.aval), rowed, False, sources) for v in eqn.outvars]
-        if name in _FREE or not rowed:
+        if traits.cost is Cost.FREE or not rowed:
             if not rowed:
                 outputs = [dataclasses.replace(o, stored=True, sources=()) for o in outputs]
             return outputs
-        if name in _TRANSCENDENTAL:
+        if traits.cost is Cost.SLOW:
             self._add("transcendentals", size * times)
-        if len(inputs) > 1 and name not in _WHOLE:
+        if len(inputs) > 1 and traits.cost < Cost.STORED:
             self._spread(eqn)
-        self._add_contraction(eqn, name, times)
-        if name in _WHOLE or name.startswith(("reduce_", "arg")):
-            if name in _WHOLE:
+        self._add_contraction(eqn, times)
+        if traits.cost >= Cost.WRITTEN:
+            if traits.cost >= Cost.STORED:
                 for value in known:
                     self.store(value, times)
             for output in outputs:
@@ -203,13 +187,13 @@ class _Reader:
                 value.born = min(value.born or self._clock, self._clock)
                 value.died = self._clock + 1
 
-    def _add_contraction(self, eqn: Any, name: str, times: float) -> None:
-        if name == "dot_general":
+    def _add_contraction(self, eqn: Any, times: float) -> None:
+        if eqn.primitive.name == "dot_general":
             (contracted, _), _ = eqn.params["dimension_numbers"]
             left = eqn.invars[0].aval.shape
             inner = math.prod(left[axis] for axis in contracted)
             self._add("dot_flops", 2.0 * math.prod(eqn.outvars[0].aval.shape) * inner * times)
-        elif name in _CONVOLUTIONS:
+        elif "feature_group_count" in eqn.params:  # a convolution, JAX's or tdjax's own
             kernel = eqn.invars[1].aval.shape
             features, _, *window = eqn.params["dimension_numbers"].rhs_spec
             inner = math.prod(kernel) / max(1, kernel[features])
@@ -257,12 +241,12 @@ class _Reader:
             _Value(0.0, False, True) if is_literal(atom) else values[atom] for atom in inner.outvars
         ]
 
-    def _control(self, eqn: Any, name: str, known: list[_Value], times: float) -> list[_Value]:
+    def _control(self, eqn: Any, known: list[_Value], times: float) -> list[_Value]:
         """Count a loop's body as often as it runs, where that is known, and the worst branch."""
         for value in known:
             self.store(value, times)
         rowed = any(value.rowed for value in known)
-        bodies, repeats = _bodies(eqn, name)
+        bodies, repeats = _bodies(eqn)
         for body in bodies:
             values = {v: _Value(_bytes(v.aval), rowed, True) for v in body.invars}
             values.update({v: self._constant(v) for v in body.constvars})
@@ -306,21 +290,13 @@ def _or_literal(value: _Value | None) -> _Value:
     return _Value(0.0, False, True) if value is None else value
 
 
-def _called(eqn: Any) -> Any:
-    try:
-        program = inner_program(eqn)
-    except KeyError:
-        return None
-    return getattr(program, "jaxpr", program)
-
-
-def _bodies(eqn: Any, name: str) -> tuple[list[Any], float]:
+def _bodies(eqn: Any) -> tuple[list[Any], float]:
     """Return the programs inside a loop or branch, and how often each runs."""
-    if name == "scan":
-        return [_plain(eqn.params["jaxpr"])], float(eqn.params["length"])
-    if name == "while":
+    if "branches" in eqn.params:
+        return [_plain(branch) for branch in eqn.params["branches"]], 1.0
+    if "body_jaxpr" in eqn.params:
         return [_plain(eqn.params["body_jaxpr"])], 1.0
-    return [_plain(branch) for branch in eqn.params["branches"]], 1.0
+    return [_plain(eqn.params["jaxpr"])], float(eqn.params["length"])
 
 
 def _plain(program: Any) -> Any:

@@ -1,1 +1,1 @@
-"""Kinds of devices, and what is known of each: the files beside this one."""
+"""Devices: the attached one, and what is known of each kind: the files beside this one."""

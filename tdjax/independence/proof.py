@@ -57,7 +57,7 @@ def prove(call: Call, rows: Any, settled: bool = False) -> Proven:
 
 
 def _attempt(call: Call, step: Program, rows: Any) -> Proven:
-    if not set(call.roles) & {"rows", "spread"}:
+    if not any(call.has_rows()):
         return _failed("no argument has both time and batch", call, step)
     # On as many rows as the batch has, nothing would show which sizes are rows.
     other = rows if rows != call.batch else call.batch * 2 + 1
@@ -73,7 +73,7 @@ def _attempt(call: Call, step: Program, rows: Any) -> Proven:
     kinds: dict[str, Kind] = {"rows": Rows(0), "spread": Rows(0), "step": STEP, "shared": CONST}
     try:
         merged = Merged(step, block, call.batch, other)
-        outputs, steps = Analysis().run(merged, [kinds[role] for role in call.roles])
+        outputs, steps = Analysis().prove(merged, [kinds[role] for role in call.roles])
     except (ObstacleError, NotProvenError) as error:
         reason = str(error) if isinstance(error, ObstacleError) else f"the function {error}"
         reason = _PACKED_WITHIN if _packs(step) else reason
@@ -101,7 +101,8 @@ _failures: collections.OrderedDict[Any, str] = collections.OrderedDict()
 
 
 def _key(call: Call, step: Program, rows: Any) -> Any:
-    return step.key and (step.key, call.roles, call.batch, rows)
+    # A trace holds the mesh that it was made in, and cannot be evaluated in another.
+    return step.key and (step.key, call.roles, call.batch, rows, jax.sharding.get_abstract_mesh())
 
 
 def _memorable(call: Call, step: Program) -> bool:

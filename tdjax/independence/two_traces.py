@@ -1,23 +1,46 @@
 """Two traces of a step, on two numbers of rows, read as one program.
 
-One is the loop's own: the step as it sees its batch. The other is what a fold would run. A function
-can look at the size of its batch and do something else; then the traces differ in more than sizes,
-and the proof stops. Where they agree, whatever differs is a multiple of the number of rows, and so
-shows which axes hold rows, without guessing from sizes that happen to be equal.
+One is the loop's own: the step as it sees its batch of `N` rows. The other is what a fold would
+run, on `R` rows. A function can look at the size of its batch and do something else; then the
+traces differ in more than sizes, and the proof stops. Where they agree, whatever differs is a
+multiple of the number of rows, and so shows which axes hold rows, without guessing from sizes that
+happen to be equal.
+
+For example, with `N = 4` and `R = 12`, the step `x.reshape(-1, 2) @ w` on `(rows, 6)`:
+
+    loop:  a: f32[4, 6]    b: f32[12, 2] = reshape a    c: f32[12, 5] = dot_general b w
+    fold:  a: f32[12, 6]   b: f32[36, 2] = reshape a    c: f32[36, 5] = dot_general b w
+    both:  a: f32[n, 6]    b: f32[3n, 2] = reshape a    c: f32[3n, 5] = dot_general b w
+
+The 12 in both traces is not the same number: `b` has `3n` rows of two, three for each of the rows
+(`Rows(axis=0, outer=1, inner=3)`), although `a` of the fold leads with a 12 as well.
+
+Why that is a proof. Let `F_n` be the step on `n` rows. Wanted is, for every row `i` of a fold of
+rows `x_1 ... x_R`, taken in any way from batches of `N`,
+
+    F_R(x_1, ..., x_R)[i]  =  F_N(the batch that row i came from)[its place there].
+
+By induction over the equations of the merged program: every value with rows is, row by row, one
+function of the inputs' rows, the same in both traces. It holds for the inputs, and a rule lets an
+equation pass only if it treats all rows alike and each by itself. The equation is the same in both
+traces but for sizes `k * n`: those that stand in shapes along the axis of the rows do no more than
+say how many there are; those anywhere else (an exponent, a stride, a literal) would make it another
+operation, and are refused. Nothing is assumed of other numbers of rows: only `F_N` and `F_R` run.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
 import numpy as np
 
-from tdjax.core.jaxpr import is_literal, visible_params
+from tdjax.core.jaxpr import is_literal, rebuilt, visible_params
 from tdjax.independence.kinds import NotProvenError
+from tdjax.independence.known import is_whole
 from tdjax.independence.sizes import Size, merge_sizes
 
 
@@ -37,9 +60,21 @@ class Atom:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class LiteralAtom(Atom):
-    """A value that stands in the equation itself."""
+    """A value that stands in the equation itself.
+
+    Attributes:
+        val: the value; of `TwoValues`, if it is a whole number that the traces do not agree on.
+    """
 
     val: Any = None
+
+
+@dataclasses.dataclass(frozen=True)
+class TwoValues:
+    """A whole number, or a truth, that depends on the number of rows."""
+
+    small: Any
+    large: Any
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -167,9 +202,7 @@ class Merged:
         if is_literal(small) != is_literal(large):
             raise NotProvenError("depends on the size of the batch")
         if is_literal(large):
-            if not same_array(small.val, large.val):
-                raise NotProvenError("depends on the number of rows, which a fold changes")
-            return LiteralAtom(None, tuple(large.aval.shape), large.aval.dtype, large.val)
+            return LiteralAtom(None, (*large.aval.shape,), large.aval.dtype, _literal(small, large))
         if self._small_of[large] is not small:
             raise NotProvenError("has other inputs for another size of the batch")
         return self._atom(small, large)
@@ -192,13 +225,12 @@ class Merged:
         """Return a parameter of both traces, sizes merged, programs merged."""
         if hasattr(large, "eqns"):
             return Merged(small, large, self.batch, self.rows)
-        if small is large:
-            return large
         if isinstance(large, (tuple, list)) and type(small) is type(large):
             if len(small) != len(large):
                 raise NotProvenError("has another form for another size of the batch")
-            merged = map(self._value, small, large)
-            return type(large)(merged) if type(large) in (tuple, list) else type(large)(*merged)
+            return rebuilt(large, map(self._value, small, large))
+        if small is large:
+            return large
         if isinstance(large, (np.ndarray, np.generic, jax.Array)):
             if not same_array(small, large):
                 raise NotProvenError("depends on the size of the batch")
@@ -224,6 +256,16 @@ class Differs(NotProvenError):
         )
 
 
+def _literal(small: Any, large: Any) -> Any:
+    """Return the value of a literal of both traces."""
+    if same_array(small.val, large.val):
+        return large.val
+    whole = all(is_whole(each.aval.dtype) and not each.aval.shape for each in (small, large))
+    if not whole or small.aval.dtype != large.aval.dtype:
+        raise NotProvenError("depends on the number of rows, which a fold changes")
+    return TwoValues(small.val, large.val)
+
+
 def _is_size(value: Any) -> bool:
     return (isinstance(value, int) and not isinstance(value, bool)) or hasattr(value, "get_vars")
 
@@ -245,12 +287,23 @@ def same_array(first: Any, second: Any) -> bool:
 def goes_with_rows(value: Any) -> bool:
     """Say whether the number of rows stands anywhere in a parameter or a program."""
     if isinstance(value, Merged):
-        atoms = (*value.constvars, *value.invars, *(a for eqn in value.eqns for a in eqn.outvars))
-        return any(goes_with_rows(atom.shape) for atom in atoms) or any(
-            goes_with_rows(eqn.params) for eqn in value.eqns
-        )
+        inside = [atom for eqn in value.eqns for atom in (*eqn.invars, *eqn.outvars)]
+        atoms = (*value.constvars, *value.invars, *inside, *value.outvars)
+        return any(
+            goes_with_rows(atom.shape) or isinstance(getattr(atom, "val", None), TwoValues)
+            for atom in atoms
+        ) or any(goes_with_rows(eqn.params) for eqn in value.eqns)
+    return _stands_in(value, goes_with_rows)
+
+
+def follows_rows(value: Any) -> bool:
+    """Say whether the number of rows stands in a parameter, programs in it left out."""
+    return not isinstance(value, Merged) and _stands_in(value, follows_rows)
+
+
+def _stands_in(value: Any, inside: Callable[[Any], bool]) -> bool:
     if isinstance(value, dict):
-        return any(map(goes_with_rows, value.values()))
+        return any(map(inside, value.values()))
     if isinstance(value, (tuple, list)):
-        return any(map(goes_with_rows, value))
+        return any(map(inside, value))
     return isinstance(value, Size)

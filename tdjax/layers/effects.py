@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import enum
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import jax
-import jax.extend as jex
 
 from tdjax.core.call import Call, Program, trace_along
-from tdjax.core.jaxpr import uses_axis
+from tdjax.core.jaxpr import inner_program, is_literal, names_axis, scan_counts, uses_axis
+from tdjax.independence.rules.rule import Form, traits_of
 from tdjax.layers.layer_call import EQUAL
-from tdjax.layers.noise.folded_keys import draws
+from tdjax.partition.noise import draws
 
 
 class Depends(enum.IntEnum):
@@ -60,7 +60,7 @@ def find_effects(call: Call, axis_name: str) -> Effects:
     return Effects(
         written=_written(program, call.axes, axis_name),
         shapes=groups[EQUAL],
-        noise=list(draws(closed.jaxpr)),
+        noise=draws(closed.jaxpr),
         program=program,
         along_time=uses_axis(closed, axis_name),
         axes=call.axes,
@@ -81,7 +81,7 @@ def _follow(jaxpr: Any, inputs: Sequence[Depends], axis_name: str) -> list[Depen
     known: dict[Any, Depends] = dict(zip((*jaxpr.constvars, *jaxpr.invars), inputs, strict=True))
 
     def read(atom: Any) -> Depends:
-        return Depends.NOTHING if isinstance(atom, jex.core.Literal) else known[atom]
+        return Depends.NOTHING if is_literal(atom) else known[atom]
 
     for eqn in jaxpr.eqns:
         outputs = _equation(eqn, [read(atom) for atom in eqn.invars], axis_name)
@@ -90,18 +90,17 @@ def _follow(jaxpr: Any, inputs: Sequence[Depends], axis_name: str) -> list[Depen
 
 
 def _equation(eqn: Any, inputs: list[Depends], axis_name: str) -> list[Depends]:
-    name, params = eqn.primitive.name, eqn.params
-    if name == "axis_index" and params["axis_name"] == axis_name:
+    params, form = eqn.params, traits_of(eqn.primitive).form
+    if eqn.primitive.name == "axis_index" and params["axis_name"] == axis_name:
         return [Depends.ITS_STEP]
-    if name.startswith(("psum", "pmax", "pmin")) and axis_name in params.get("axes", ()):
+    if form is Form.REDUCTION_OVER_DEVICES and names_axis(eqn, axis_name):
         return [min(level, Depends.ALL_STEPS) for level in inputs]
-    rule: Callable[..., list[Depends]] | None = _NESTED.get(name)
-    if rule is not None:
-        return rule(params, inputs, axis_name)
-    names = ("jaxpr", "call_jaxpr", "fun_jaxpr")
-    inner = next((params[key] for key in names if key in params), None)
-    program = getattr(inner, "jaxpr", inner)
-    if program is not None and len(program.invars) == len(inputs):
+    if form is Form.BRANCH:
+        return _cond(params, inputs, axis_name)
+    if form is Form.LOOP and "body_jaxpr" not in params:
+        return _scan(eqn, inputs, axis_name)
+    inner = None if form is Form.LOOP else inner_program(eqn)
+    if inner is not None and len(getattr(inner, "jaxpr", inner).invars) == len(inputs):
         return _inside(inner, inputs, axis_name)
     return [max(inputs, default=Depends.NOTHING)] * len(eqn.outvars)
 
@@ -111,14 +110,13 @@ def _inside(closed: Any, inputs: Sequence[Depends], axis_name: str) -> list[Depe
     return _follow(program, [*[Depends.NOTHING] * len(program.constvars), *inputs], axis_name)
 
 
-def _scan(params: dict[str, Any], inputs: list[Depends], axis_name: str) -> list[Depends]:
-    if "num_consts" not in params:
-        return [max(inputs, default=Depends.NOTHING)] * len(params["jaxpr"].jaxpr.outvars)
-    first = params["num_consts"]
-    second = first + params["num_carry"]
+def _scan(eqn: Any, inputs: list[Depends], axis_name: str) -> list[Depends]:
+    first, carried = scan_counts(eqn)
+    second = first + carried
     carry = inputs[first:second]
     while True:
-        outputs = _inside(params["jaxpr"], [*inputs[:first], *carry, *inputs[second:]], axis_name)
+        given = [*inputs[:first], *carry, *inputs[second:]]
+        outputs = _inside(eqn.params["jaxpr"], given, axis_name)
         after = [max(pair) for pair in zip(carry, outputs, strict=False)]
         if after == carry:
             return [*carry, *outputs[len(carry) :]]
@@ -129,12 +127,3 @@ def _cond(params: dict[str, Any], inputs: list[Depends], axis_name: str) -> list
     which, *operands = inputs
     branches = [_inside(branch, operands, axis_name) for branch in params["branches"]]
     return [max(which, *levels) for levels in zip(*branches, strict=True)]
-
-
-def _while(params: dict[str, Any], inputs: list[Depends], axis_name: str) -> list[Depends]:
-    del axis_name
-    level = max(inputs, default=Depends.NOTHING)
-    return [level] * len(params["body_jaxpr"].jaxpr.outvars)
-
-
-_NESTED = {"scan": _scan, "cond": _cond, "while": _while}

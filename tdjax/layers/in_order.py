@@ -1,4 +1,4 @@
-"""Runs the steps in order, each with the state that the one before has left."""
+"""Runs the steps in order, each with the state that the one before it wrote."""
 
 from __future__ import annotations
 
@@ -7,96 +7,96 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from tdjax.core.axes import broadcast_axes, is_array, normalize_out_axis
+from tdjax.core.axes import broadcast_axes, normalize_out_axis
 from tdjax.core.errors import StrategyError, describe
 from tdjax.independence import Rows
-from tdjax.layers.choose_way import check_spread, written
+from tdjax.layers.choose_way import check_statistics_on_mesh, written
 from tdjax.layers.effects import Effects
-from tdjax.layers.layer_call import EQUAL, Job, Way
-from tdjax.strategies import Auto, Vmap
+from tdjax.layers.layer_call import EACH, EQUAL, ROWS, SCALARS, LayerCall, Way
+from tdjax.strategies import Vmap
+from tdjax.strategies.base import InOrder
 from tdjax.strategies.rows.padding import real_steps, zero
 
 
-def run_in_order(job: Job, effects: Effects) -> tuple[Any, dict[str, Any]]:
-    """Return the output, and what was written in groups, as the steps give them."""
-    strategy = _in_order(job)
-    each = bool(written(job, effects, "statistic"))
-    if each and job.options.pooled is not False:
+def run_in_order(call: LayerCall, effects: Effects) -> tuple[Any, dict[str, Any]]:
+    """Return the output, and what was written in groups, as steps return them."""
+    loop = _in_order(call)
+    each = bool(written(call, effects, "statistic"))
+    if each and call.options.pooled is not False:
         raise StrategyError(
-            f"{job.layer.title} updates batch statistics over batch and time, which needs all "
+            f"{call.layer.title} updates batch statistics over batch and time, which needs all "
             f'steps at once, and state="carry" runs them one after the other. Use pooled=False for '
             f"the statistics of each step."
         )
     if each:
-        check_spread(job, effects, [])
-    call = job.call(Way(strategy, each=each, masked=each and job.mask is not None))
-    arrays = sorted(name for name, value in job.layer.variables.items() if is_array(value))
+        check_statistics_on_mesh(call, effects, [])
+    bound = call.bind_step(Way(Vmap(), each=each, masked=each and call.mask is not None))
     where = {
         name: index
-        for index, name in enumerate(arrays)  # variables come first among the leaves of the call
-        if name in effects.written and job.layer.role(name) == "state"
+        for index, name in enumerate(call.layer.array_names)  # the first leaves are variables
+        if name in effects.written and call.layer.role(name) == "state"
     }
-    times = {index: axis for index, axis in enumerate(call.axes) if axis is not None}
-    xs = [jnp.moveaxis(call.leaves[index], axis, 0) for index, axis in times.items()]
+    times = {index: axis for index, axis in enumerate(bound.axes) if axis is not None}
+    xs = [jnp.moveaxis(bound.leaves[index], axis, 0) for index, axis in times.items()]
 
     def body(state: dict[str, Any], steps: list[Any]) -> tuple[dict[str, Any], Any]:
-        leaves = list(call.leaves)
+        leaves = list(bound.leaves)
         for index, value in zip(times, steps, strict=True):
             leaves[index] = value
         for name, value in state.items():
             leaves[where[name]] = value
-        output, groups = call.step(leaves)
+        output, groups = bound.step(leaves)
         equal = groups[EQUAL]
         after = {name: equal.get(name, state[name]) for name in state}
         rest = {name: value for name, value in equal.items() if name not in state}
         return after, (output, {**groups, EQUAL: rest})
 
-    if strategy.remat:
+    if loop.remat:
         body = jax.checkpoint(body, prevent_cse=False)
-    first = {name: _initial(job, effects, name) for name in where}
+    first = {name: _initial_state(call, effects, name) for name in where}
     with jax.named_scope("tdjax.carry"):
-        last, (outputs, groups) = jax.lax.scan(body, first, xs, unroll=strategy.unroll or 1)
-    output = _stacked(job, outputs)
+        last, (outputs, groups) = jax.lax.scan(body, first, xs, unroll=loop.unroll)
+    output = _stack_outputs(call, outputs)
     moved = {
         group: {name: jnp.moveaxis(v, 0, axis) for name, v in groups[group].items()}
-        for group, axis in (("each", 0), ("rows", 1), ("scalars", 0))
+        for group, axis in ((EACH, 0), (ROWS, 1), (SCALARS, 0))
     }
     rest = {name: value[-1] for name, value in groups[EQUAL].items()}
     return output, {**moved, EQUAL: {**rest, **last}}
 
 
-def _in_order(job: Job) -> Vmap:
-    strategy = job.options.strategy
-    if isinstance(strategy, Auto):
-        return Vmap(chunk_size=1)
-    if isinstance(strategy, Vmap) and strategy.chunk_size == 1:
-        return strategy
-    raise StrategyError(
-        f'{job.layer.title} has state="carry", which runs one step after the other, and '
-        f'strategy={str(strategy)!r} runs several at once. Use strategy="map", "unroll" or "auto".'
-    )
+def _in_order(call: LayerCall) -> InOrder:
+    strategy = call.options.strategy
+    loop = strategy.in_order()
+    if loop is None:
+        raise StrategyError(
+            f'{call.layer.title} has state="carry", which runs one step after the other, and '
+            f"strategy={str(strategy)!r} runs several at once. "
+            f'Use strategy="map", "unroll" or "auto".'
+        )
+    return loop
 
 
-def _initial(job: Job, effects: Effects, name: str) -> Any:
-    value, after = job.layer.variables[name], effects.shapes[name]
+def _initial_state(call: LayerCall, effects: Effects, name: str) -> Any:
+    value, after = call.layer.variables[name], effects.shapes[name]
     if tuple(value.shape) != tuple(after.shape):
         raise ValueError(
-            f"{job.layer.title} turns {name} from {describe(value)} into "
+            f"{call.layer.title} turns {name} from {describe(value)} into "
             f"{after.dtype}{list(after.shape)}; state that is carried from step to step must keep "
             f"its shape."
         )
     return jnp.asarray(value, after.dtype)
 
 
-def _stacked(job: Job, outputs: Any) -> Any:
-    """Return the outputs, time leading, with time where it belongs and masked steps zeroed."""
+def _stack_outputs(call: LayerCall, outputs: Any) -> Any:
+    """Return outputs whose time leads with time where `out_axes` says, masked steps set to 0."""
     leaves, tree = jax.tree.flatten(outputs)
-    axes = broadcast_axes("out_axes", job.options.out_axes, outputs)
-    zeroed = job.mask is not None and job.options.masked_output == "zero"
+    axes = broadcast_axes("out_axes", call.options.out_axes, outputs)
+    zeroed = call.mask is not None and call.options.masked_output == "zero"
     placed = []
     for leaf, axis in zip(leaves, axes, strict=True):
         where = normalize_out_axis(axis, leaf.ndim - 1, "the output")
-        rows = Rows(0) if leaf.ndim > 1 and leaf.shape[1] == job.bound.batch else None
+        rows = Rows(0) if leaf.ndim > 1 and leaf.shape[1] == call.bound.batch else None
         value = leaf[-1] if where is None else jnp.moveaxis(leaf, 0, where)
-        placed.append(zero(value, where, rows, real_steps(job.mask)) if zeroed else value)
+        placed.append(zero(value, where, rows, real_steps(call.mask)) if zeroed else value)
     return jax.tree.unflatten(tree, placed)

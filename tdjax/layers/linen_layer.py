@@ -1,12 +1,13 @@
 """A Linen module, bound to its scope, as a pure function: lifted as `nn.vmap` lifts.
 
 Lifting keeps what a functional `apply` loses: an outer `capture_intermediates`, shared modules,
-partitioning metadata, `nn.remat` around or inside. All that is not public in Flax is touched here:
+partitioning metadata, `nn.remat` around or inside. Names that are not public in Flax are used here:
 `flax.core.lift.pack`, `LazyRng`, `Scope.rng_counters` and `linen.transforms.lift_direct_transform`.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Callable
 from typing import Any
@@ -18,9 +19,9 @@ from flax.core import lift
 from flax.core.scope import LazyRng
 from flax.linen.transforms import lift_direct_transform
 
-from tdjax.layers.batch_norm.linen import normalising_with
-from tdjax.layers.layer import Layer, Role, Statistics
-from tdjax.layers.noise.step_keys import typed
+from tdjax.layers.batch_norm.linen import normalizing_with
+from tdjax.layers.layer import Layer, Role, StepInputs
+from tdjax.layers.noise import as_typed_key
 from tdjax.layers.shape_checks import check_once
 
 Inside = Callable[["LinenLayer"], tuple[Any, dict[str, Any]]]
@@ -39,50 +40,55 @@ def lift_layer(
         inside: returns the output and the variables written, by name.
     """
 
-    def lifted(core: Callable[..., Any], scopes: Any) -> Any:
+    def transform(core: Callable[..., Any], scopes: Any) -> Any:
         def inner(scope_fn: Any, repack_fn: Any, variables: Any, rngs: Any) -> Any:
-            layer = LinenLayer(core, scope_fn, repack_fn, variables, rngs, scopes, summed)
-            layer.function, layer.title = function, title
+            lifted = _Lifted(function, title, summed, core, scope_fn, repack_fn, rngs, scopes)
+            layer = LinenLayer(lifted, variables)
             output, written = inside(layer)
-            return output, layer.published(written)
+            return output, layer.pack(written)
 
         return lift.pack(inner, (True,), (True,), (True,), name="time_distributed")(scopes)
 
-    return lift_direct_transform(lifted, (function,), module)
+    return lift_direct_transform(transform, (function,), module)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Lifted:
+    """The arguments of `lift_layer`, and the parts that Flax takes the module apart into."""
+
+    function: Callable[..., Any]
+    title: str
+    summed: tuple
+    core: Callable[..., Any]
+    scope_fn: Any
+    repack_fn: Any
+    rngs: Any
+    scopes: Any
+
+    def streams(self) -> dict[str, LazyRng]:
+        """Return the streams of randomness by name."""
+        return {
+            f"{index}/{stream}": rng
+            for index, group in enumerate(self.rngs[0])
+            for stream, rng in group.items()
+        }
 
 
 class LinenLayer(Layer):
     """One lifted call; see `Layer`."""
 
-    def __init__(
-        self,
-        core: Callable[..., Any],
-        scope_fn: Any,
-        repack_fn: Any,
-        variables: Any,
-        rngs: Any,
-        scopes: Any,
-        summed: tuple,
-    ) -> None:
-        self._core, self._scope_fn, self._repack_fn = core, scope_fn, repack_fn
-        self._summed = summed
-        self._scopes = scopes
-        self._counters = [_copied(scope.rng_counters) for scope in scopes]
-        self._before = variables
-        entering = _without(variables, summed)
+    def __init__(self, lifted: _Lifted, variables: Any, initialized: bool = False) -> None:
+        self._lifted, self._before, self._initialized = lifted, variables, initialized
+        self.function, self.title = lifted.function, lifted.title
+        self._counters = [_copied(scope.rng_counters) for scope in lifted.scopes]
+        entering = variables if initialized else _without(variables, lifted.summed)
         flat, self._tree = jax.tree_util.tree_flatten_with_path(entering)
         self._names = [_name(path) for path, _ in flat]
         self._paths = {_name(path): path for path, _ in flat}
         self.variables = dict(zip(self._names, (leaf for _, leaf in flat), strict=True))
-        self._rngs = rngs
-        self.keys = {
-            f"{index}/{stream}": typed(rng.rng)
-            for index, group in enumerate(rngs[0])
-            for stream, rng in group.items()
-        }
+        self.keys = {name: as_typed_key(rng.rng) for name, rng in lifted.streams().items()}
         self.may_write = self._may_write()
         self._after: Any = None
-        self._initialized = False
         self._last: list[dict] | None = None
         self._shapes_known: dict[Any, list[tuple]] = {}
 
@@ -90,7 +96,7 @@ class LinenLayer(Layer):
         held = {self._collection(name) for name in self._names if not self._is_sown(name)}
         return any(
             scope.is_mutable_collection(collection)
-            for scope in self._scopes
+            for scope in self._lifted.scopes
             for collection in held | {"batch_stats"}
             if collection not in ("params", "perturbations")
         )
@@ -113,39 +119,32 @@ class LinenLayer(Layer):
 
     def summed(self, name: str) -> bool:
         """Say whether the variable is in one of the collections to be added up."""
-        return self._collection(name) in self._summed
+        return self._collection(name) in self._lifted.summed
 
-    def place(self, name: str) -> tuple:
+    def path_in_model(self, name: str) -> tuple:
         """Return the collection, the path of the scope and the path inside it."""
         _, scope, *rest = self._paths[name]
         collection, *inside = (jax.tree_util.keystr((key,), simple=True) for key in rest)
-        return (collection, *self._scopes[scope.idx].path, *inside)
+        return (collection, *self._lifted.scopes[scope.idx].path, *inside)
 
-    def __call__(
-        self,
-        variables: dict[str, Any],
-        keys: dict[str, Any],
-        args: tuple,
-        kwargs: dict[str, Any],
-        statistics: Statistics | None,
-    ) -> tuple[Any, dict[str, Any]]:
-        """Bind a copy of the module to these variables and keys, and call it."""
-        self._set_counters(self._counters)  # every trace of the step starts from here
-        entering = jax.tree.unflatten(self._tree, [variables[name] for name in self._names])
-        inner = self._scope_fn(entering, self._with_keys(keys))
+    def __call__(self, step: StepInputs) -> tuple[Any, dict[str, Any]]:
+        """Bind a copy of the module to variables and keys, and call it."""
+        self._set_counters(self._counters)  # every trace of the step starts from these
+        entering = jax.tree.unflatten(self._tree, [step.variables[name] for name in self._names])
+        inner = self._lifted.scope_fn(entering, self._with_keys(step.keys))
         check_once(inner, self._shapes_known)
         if self._initialized:
             for scope in jax.tree.leaves(inner):
                 scope.flags = scope.flags.copy({"initializing": False})
-        with normalising_with(statistics):
-            output = self._core(inner, *args, **kwargs)
-        flat, tree = jax.tree_util.tree_flatten_with_path(self._repack_fn(inner))
+        with normalizing_with(step.statistics):
+            output = self._lifted.core(inner, *step.args, **step.kwargs)
+        flat, tree = jax.tree_util.tree_flatten_with_path(self._lifted.repack_fn(inner))
         self._paths.update((_name(path), path) for path, _ in flat)
         self._after = [_name(path) for path, _ in flat], tree
         return output, {_name(path): leaf for path, leaf in flat}
 
     def _set_counters(self, saved: list[dict]) -> None:
-        for scope, counters in zip(self._scopes, saved, strict=True):
+        for scope, counters in zip(self._lifted.scopes, saved, strict=True):
             _restore(scope.rng_counters, counters)
 
     def _with_keys(self, keys: dict[str, Any]) -> Any:
@@ -154,11 +153,11 @@ class LinenLayer(Layer):
                 stream: LazyRng(keys[f"{index}/{stream}"], rng.suffix)
                 for stream, rng in group.items()
             }
-            for index, group in enumerate(self._rngs[0])
+            for index, group in enumerate(self._lifted.rngs[0])
         )
         return (groups,)
 
-    def published(self, written: dict[str, Any]) -> Any:
+    def pack(self, written: dict[str, Any]) -> Any:
         """Return the variables as Flax takes them back: new values, others as they were."""
         if self._last is not None:
             self._set_counters(self._last)
@@ -172,26 +171,18 @@ class LinenLayer(Layer):
                 written[name] = written[name] + held[name]
         missing = [name for name in names if name not in written and name not in held]
         if missing:
-            names, tree = self._complete(names, tree, missing)
+            # There are no steps, so variables that every step makes do not exist.
+            kept = jax.tree.unflatten(tree, [None if n in missing else n for n in names])
+            names, tree = jax.tree.flatten(_pruned(kept))
         return jax.tree.unflatten(tree, [written.get(name, held.get(name)) for name in names])
-
-    def _complete(self, names: list[str], tree: Any, missing: list[str]) -> tuple[list[str], Any]:
-        """Leave out what steps would have made if there were any."""
-        marked = jax.tree.unflatten(tree, [None if n in missing else n for n in names])
-        pruned = _pruned(marked)
-        leaves, tree = jax.tree.flatten(pruned)
-        return leaves, tree
 
     def initialize(self, args: tuple, kwargs: dict[str, Any], time: Any) -> tuple[Any, dict]:
         """Create the variables by one call on one step, as the layer itself would."""
-        keys = {
-            f"{index}/{stream}": rng.rng
-            for index, group in enumerate(self._rngs[0])
-            for stream, rng in group.items()
-        }
-        output, created = self(self.variables, keys, args, kwargs, None)
-        # The outputs take no more draws of parameters; `nn.scan` traces twice and counts on.
-        self._last = [_copied(scope.rng_counters) for scope in self._scopes]
+        keys = {name: rng.rng for name, rng in self._lifted.streams().items()}
+        output, created = self(StepInputs(self.variables, keys, args, kwargs))
+        # The counters after this call are the final ones: computing the outputs draws no
+        # parameters, but `nn.scan` traces twice and would count on.
+        self._last = [_copied(scope.rng_counters) for scope in self._lifted.scopes]
         for name, value in created.items():
             if self.role(name) == "perturbation" and name not in self.variables:
                 created[name] = _over_time(value, time)
@@ -201,13 +192,8 @@ class LinenLayer(Layer):
         """Return the layer with the variables that `initialize` has made."""
         names, tree = self._after
         entering = jax.tree.unflatten(tree, [created[name] for name in names])
-        layer = LinenLayer(
-            self._core, self._scope_fn, self._repack_fn, entering, self._rngs, self._scopes, ()
-        )
-        layer._summed = self._summed
+        layer = LinenLayer(self._lifted, entering, initialized=True)
         layer._counters = self._counters
-        layer._initialized = True
-        layer.function, layer.title = self.function, self.title
         return layer
 
 
@@ -219,7 +205,7 @@ def _over_time(value: Any, time: Any) -> Any:
 
 @functools.lru_cache(maxsize=4096)
 def _name(path: tuple) -> str:
-    """Return `batch_stats/BatchNorm_0/mean`, led by the number of its scope if not the first."""
+    """Return `batch_stats/BatchNorm_0/mean`, after the number of its scope if not the first."""
     _, scope, *rest = (jax.tree_util.keystr((key,), simple=True) for key in path)
     return "/".join(rest if scope == "0" else [f"({scope})", *rest])
 
@@ -241,6 +227,7 @@ def _pruned(tree: Any) -> Any:
 
 
 def _copied(counters: dict) -> dict:
+    """Return a copy with the same keys, which Flax compares by identity."""
     return {k: _copied(v) if isinstance(v, dict) else v for k, v in counters.items()}
 
 

@@ -8,10 +8,9 @@ from typing import Any
 import jax
 from flax import nnx
 
-from tdjax.layers.batch_norm.nnx import normalising_with
-from tdjax.layers.layer import Layer, Role, Statistics
-from tdjax.layers.noise.step_keys import typed
-from tdjax.layers.signature import without_self
+from tdjax.layers.batch_norm.nnx import normalizing_with
+from tdjax.layers.layer import Layer, Role, StepInputs
+from tdjax.layers.noise import as_typed_key
 
 Path = tuple[Any, ...]
 
@@ -29,8 +28,8 @@ class NnxLayer(Layer):
         kwargs: dict[str, Any],
         summed: tuple,
     ) -> None:
-        self._nodes = {"layer": module, **_graph_nodes(kwargs)}
-        self._function = function
+        given = {name: value for name, value in kwargs.items() if isinstance(value, nnx.Pytree)}
+        self._nodes: dict[str, Any] = {"layer": module, **given}
         self._summed = tuple(_variable_type(item) for item in summed)
         self._types: dict[str, type] = {}
         self._graph, state = nnx.split(self._nodes)
@@ -38,28 +37,27 @@ class NnxLayer(Layer):
             values = nnx.with_vars(self._nodes, ref=False, hijax=False, allow_duplicates=True)
             self._graph, state = nnx.split(values)
         if self._summed:
-            afresh = nnx.merge(self._graph, state)  # sums start from nothing and are added later
-            nnx.pop(afresh, lambda path, value: self._is_summed(value) and _is_attribute(path))
-            self._graph, state = nnx.split(afresh)
+            fresh = nnx.merge(self._graph, state)  # sums start from zero and are added later
+            nnx.pop(fresh, self._is_summed)
+            self._graph, state = nnx.split(fresh)
         self._entering = nnx.to_flat_state(state)
         held = self._leaves(self._entering)
         self.variables, self.keys = {}, {}
         for name, value in held.items():
             if issubclass(self._types[name], nnx.RngKey):
-                self.keys[name] = typed(value)
+                self.keys[name] = as_typed_key(value)
             else:
                 self.variables[name] = value
-        self.title = type(module).__name__
-        self.function = without_self(function)
+        self.title, self.function = type(module).__name__, function
         inert = (nnx.Param, nnx.RngState, nnx.Intermediate)
         self.may_write = any(not issubclass(self._types[name], inert) for name in self.variables)
         self._leaving: Any = ()
 
-    def _is_summed(self, value: Any) -> bool:
-        return isinstance(value, nnx.Variable) and type(value) in self._summed
+    def _is_summed(self, path: Path, value: Any) -> bool:
+        return type(value) in self._summed and "__captures__" not in path
 
     def _leaves(self, flat: Any) -> dict[str, Any]:
-        """Return the arrays of a flat state by name, and remember of which type they are."""
+        """Return the arrays of a flat state by name, and remember the types of their variables."""
         leaves = {}
         for path, held in flat:
             for name, leaf in _parts(path, _raw(held))[0]:
@@ -83,16 +81,9 @@ class NnxLayer(Layer):
         """Say whether the variable is of one of the types to be added up."""
         return self._types[name] in self._summed
 
-    def __call__(
-        self,
-        variables: dict[str, Any],
-        keys: dict[str, Any],
-        args: tuple,
-        kwargs: dict[str, Any],
-        statistics: Statistics | None,
-    ) -> tuple[Any, dict[str, Any]]:
-        """Merge a copy of the module from these variables and keys, and call it."""
-        known = {**variables, **keys}
+    def __call__(self, step: StepInputs) -> tuple[Any, dict[str, Any]]:
+        """Merge a copy of the module from variables and keys, and call it."""
+        known = {**step.variables, **step.keys}
         entering = []
         for path, held in self._entering:
             named, tree = _parts(path, _raw(held))
@@ -100,16 +91,16 @@ class NnxLayer(Layer):
             entering.append((path, _replaced(held, jax.tree.unflatten(tree, values))))
         nodes = nnx.merge(self._graph, nnx.from_flat_state(entering))
         module = nodes.pop("layer")
-        with normalising_with(module, statistics):
-            output = self._function(module, *args, **{**kwargs, **nodes})
+        with normalizing_with(module, step.statistics):
+            output = self.function(module, *step.args, **{**step.kwargs, **nodes})
         _, state = nnx.split({"layer": module, **nodes})
         self._leaving = nnx.to_flat_state(state)
         after = self._leaves(self._leaving)
         self._check_made(name for name in after if name not in known)
-        return output, {name: value for name, value in after.items() if name not in keys}
+        return output, {name: value for name, value in after.items() if name not in step.keys}
 
     def _check_made(self, names: Iterable[str]) -> None:
-        """Raise ValueError for new state, which no step could hand to another."""
+        """Raise ValueError for new state, which has no value before the first step."""
         for name in names:
             kind = self._types[name]
             state = (nnx.Param, nnx.BatchStat, nnx.Cache, nnx.RngState)
@@ -117,8 +108,8 @@ class NnxLayer(Layer):
             if bare or issubclass(kind, state):
                 raise ValueError(
                     f"{self.title} makes {name} ({'an array' if bare else kind.__name__}) while it "
-                    f"is called over time; state must be there before. Make it in __init__, or "
-                    f"call the layer on one step first; what every step makes anew is an "
+                    f"is called over time; state must exist before. Make it in __init__, or call "
+                    f"the layer on one step first; a value that every step makes is an "
                     f"nnx.Intermediate."
                 )
 
@@ -144,14 +135,6 @@ class NnxLayer(Layer):
                 leaving.append((path, _replaced(old, value)))
         if leaving:
             nnx.update(self._nodes, nnx.from_flat_state(leaving))
-
-
-def _is_attribute(path: Path) -> bool:
-    return "__captures__" not in path
-
-
-def _graph_nodes(kwargs: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in kwargs.items() if isinstance(value, nnx.Pytree)}
 
 
 def _is_reference(held: Any) -> bool:

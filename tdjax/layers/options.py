@@ -1,21 +1,24 @@
-"""The settings of a wrapper, checked where it is made."""
+"""What a Flax wrapper is made with, and what it is called with."""
 
 from __future__ import annotations
 
 import dataclasses
 from typing import Any, Literal
 
-from tdjax.core.axes import Axes, check_axes
+from tdjax.core.axes import Axes
 from tdjax.function import TimeOptions
-from tdjax.partition import check_partition
-from tdjax.strategies import Strategy, parse
+from tdjax.strategies import NAMES, Strategy, parse
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
 class Options:
-    """What both wrappers take beside the layer; see `tdjax.linen.TimeDistributed`."""
+    """What both wrappers take beside the layer, checked; see `tdjax.linen.TimeDistributed`.
 
-    strategy: Strategy
+    Raises:
+        ValueError, TypeError: an option is not one of its choices.
+    """
+
+    strategy: Strategy = NAMES["auto"]
     rng: Literal["split", "shared"] = "split"
     pooled: bool | None = None
     state: Literal["carry"] | None = None
@@ -25,8 +28,22 @@ class Options:
     masked_output: Literal["zero", "keep"] = "zero"
     partition: Any = None
 
-    def of_a_function(self) -> TimeOptions:
-        """Return what applies where the layer is a plain function."""
+    def __post_init__(self) -> None:
+        _check_choice("rng", self.rng, ("split", "shared"))
+        _check_choice("pooled", self.pooled, (None, True, False))
+        _check_choice("state", self.state, (None, "carry"))
+        _check_choice("masked_output", self.masked_output, ("zero", "keep"))
+        if isinstance(self.sum_collections, (str, type)):
+            given = self.sum_collections
+            raise TypeError(f"sum_collections is {given!r}; it must be a tuple: ({given!r},).")
+        object.__setattr__(self, "sum_collections", tuple(self.sum_collections))
+        object.__setattr__(self, "strategy", parse(self.strategy))
+        if isinstance(self.in_axes, list):
+            object.__setattr__(self, "in_axes", tuple(self.in_axes))
+        self.for_function().check()
+
+    def for_function(self) -> TimeOptions:
+        """Return the options that a plain function has as well."""
         return TimeOptions(
             in_axes=self.in_axes,
             out_axes=self.out_axes,
@@ -37,7 +54,7 @@ class Options:
         )
 
     def shown(self) -> dict[str, str]:
-        """Return the strategy, and what else differs from its default, as they are written."""
+        """Return the strategy, and what differs from its default, as they are written."""
         strategy = str(self.strategy)
         texts = {"strategy": strategy if strategy.endswith(")") else repr(strategy)}
         for field in dataclasses.fields(self)[1:]:
@@ -50,49 +67,17 @@ class Options:
         return f"Options({', '.join(f'{name}={text}' for name, text in self.shown().items())})"
 
 
-def make_options(
-    strategy: Any = "auto",
-    rng: Any = "split",
-    pooled: Any = None,
-    state: Any = None,
-    sum_collections: Any = (),
-    in_axes: Axes = 1,
-    out_axes: Axes = 1,
-    masked_output: Any = "zero",
-    partition: Any = None,
-) -> Options:
-    """Return checked settings.
+@dataclasses.dataclass(frozen=True, eq=False)
+class Arguments:
+    """What a wrapper is called with; see `tdjax.linen.TimeDistributed.__call__`."""
 
-    Raises:
-        ValueError, TypeError: a setting is not one of its choices.
-    """
-    _one_of("rng", rng, ("split", "shared"))
-    _one_of("pooled", pooled, (None, True, False))
-    _one_of("state", state, (None, "carry"))
-    _one_of("masked_output", masked_output, ("zero", "keep"))
-    if isinstance(sum_collections, (str, type)):
-        raise TypeError(
-            f"sum_collections is {sum_collections!r}; it must be a tuple: ({sum_collections!r},)."
-        )
-    if isinstance(in_axes, list):
-        in_axes = tuple(in_axes)
-    check_axes("in_axes", in_axes)
-    check_axes("out_axes", out_axes)
-    check_partition(partition)
-    return Options(
-        parse(strategy),
-        rng,
-        pooled,
-        state,
-        tuple(sum_collections),
-        in_axes,
-        out_axes,
-        masked_output,
-        partition,
-    )
+    args: tuple
+    kwargs: dict[str, Any]
+    mask: Any = None
+    seq_lengths: Any = None
 
 
-def _one_of(name: str, value: Any, choices: tuple) -> None:
+def _check_choice(name: str, value: Any, choices: tuple) -> None:
     if not any(value is choice or (type(value) is str and value == choice) for choice in choices):
         *first, last = map(repr, choices)
         raise ValueError(f"{name} is {value!r}; it must be {', '.join(first)} or {last}.")

@@ -1,8 +1,8 @@
 """Flax's check of a parameter's shape, made once for all traces of a call.
 
-Whenever a Linen module reads a parameter, Flax evaluates the shape that its initialiser would give
-and compares. That is half the time of tracing a convolutional net. A proof traces the layer a
-second time, where nothing about its parameters has changed.
+Whenever a Linen module reads a parameter, Flax evaluates the shape that its initializer would give,
+and compares. That takes half the time of tracing a convolutional net. A proof traces the layer a
+second time, with the same parameters, so the shapes found by the first trace are remembered.
 """
 
 from __future__ import annotations
@@ -16,14 +16,10 @@ from flax.core.scope import Scope
 
 
 def check_once(scopes: Any, known: dict[Any, list[tuple]]) -> None:
-    """Make scopes, and those below them, remember in `known` which shapes initialisers give."""
+    """Make scopes, and those below them, remember in `known` which shapes initializers give."""
     for scope in jax.tree.leaves(scopes):
-        _remember(scope, known)
-
-
-def _remember(scope: Any, known: dict[Any, list[tuple]]) -> None:
-    scope.__class__ = _RememberingScope
-    scope.shapes_known = known
+        scope.__class__ = _RememberingScope
+        scope.shapes_known = known
 
 
 class _RememberingScope(Scope):
@@ -31,7 +27,7 @@ class _RememberingScope(Scope):
 
     def push(self, *args: Any, **kwargs: Any) -> Scope:
         child = super().push(*args, **kwargs)
-        _remember(child, self.shapes_known)
+        check_once(child, self.shapes_known)
         return child
 
     def param(
@@ -51,7 +47,7 @@ class _RememberingScope(Scope):
 
 
 def _key(*parts: Any) -> Any:
-    """Return what decides the shape that an initialiser gives; None if that cannot be compared."""
+    """Return what determines an initializer's shape, hashable; None if it cannot be hashed."""
     leaves, tree = jax.tree.flatten(parts)
     key = (*leaves, tree)
     try:

@@ -16,13 +16,13 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import AbstractMesh, AxisType
 
+from tdjax.core.arrays import reshaped
 from tdjax.core.call import Call, Role
 from tdjax.core.errors import StrategyError
 from tdjax.core.jaxpr import bind, inner_program, is_literal, scan_counts
-from tdjax.core.symbolic_sizes import reshaped
+from tdjax.independence.rules.rule import Form, traits_of
 
 _NOWHERE = AbstractMesh((), ())
-_LAYING_OUT = ("mesh_cast", "reshard", "sharding_constraint", "pvary")
 
 
 def hoisted(call: Call) -> Call:
@@ -109,12 +109,12 @@ def _closed(program: Any) -> Callable[..., list[Any]]:
 
 
 def _equation(eqn: Any, inputs: list[Any]) -> list[Any]:
-    name = eqn.primitive.name
-    rule: Callable[[Any, list[Any]], Any] | None = _RULES.get(name)
+    name, form = eqn.primitive.name, traits_of(eqn.primitive).form
+    if form is Form.LAYOUT:
+        return inputs
+    rule: Callable[[Any, list[Any]], Any] | None = _RULES.get(form)
     if rule is not None:
         return list(rule(eqn, inputs))
-    if name in _LAYING_OUT:
-        return inputs
     if any(hasattr(value, "eqns") for value in jax.tree.leaves(list(eqn.params.values()))):
         raise StrategyError(
             f"the step closes over arrays of an explicit mesh and uses `{name}`, which tdjax "
@@ -239,11 +239,14 @@ def _with_vjp(eqn: Any, inputs: Any, moved: Any, original: Any, again: Any) -> l
     return function([inputs[index] for index in moved], rest)
 
 
-_RULES: dict[str, Callable[[Any, list[Any]], Any]] = {
-    **dict.fromkeys(("jit", "pjit", "closed_call", "core_call"), _call),
-    **dict.fromkeys(("checkpoint", "remat", "remat2"), _checkpoint),
-    **dict.fromkeys(("custom_jvp_call", "custom_vjp_call", "custom_vjp_call_jaxpr"), _custom),
-    "scan": _scan,
-    "while": _while,
-    "cond": _cond,
+def _loop(eqn: Any, inputs: list[Any]) -> list[Any]:
+    return _while(eqn, inputs) if "body_jaxpr" in eqn.params else _scan(eqn, inputs)
+
+
+_RULES: dict[Form, Callable[[Any, list[Any]], Any]] = {
+    Form.CALL: _call,
+    Form.REMAT: _checkpoint,
+    Form.CUSTOM: _custom,
+    Form.LOOP: _loop,
+    Form.BRANCH: _cond,
 }

@@ -1,8 +1,30 @@
 """Noise of rows that are spread over devices: a block draws what one device would have drawn.
 
-A step's noise depends on its key and on the shape of all its rows. A key of the kind made here
-knows which rows its block has, and gives of the whole noise their part, so that nothing that draws
-from it has to know.
+**The problem.** A step draws from its key k for all its rows at once: entry p of `bits(k, (4, 3))`,
+counted through the shape that is drawn, is hash(k, p). A device that holds rows 2 and 3 traces the
+step on two rows, and `bits(k, (2, 3))` gives it the entries of rows 0 and 1 again:
+
+    one device, (4, 3)     h0 h1  h2        device 0 must draw    h0 h1 h2  h3  h4  h5
+                           h3 h4  h5        device 1 must draw    h6 h7 h8  h9 h10 h11
+                           h6 h7  h8        bits(k, (2, 3)) gives h0 h1 h2  h3  h4  h5
+                           h9 h10 h11
+
+**The solution.** A block gets keys of a special kind: the words of k, followed by the number n of
+the block. `find_noise` compares a trace on a block's rows with one on all rows, and lists the
+shapes that are larger in the whole. Asked for such a shape, the key gives the block's part, from
+entry n * size on along the axis that differs. Splitting and folding in act on k and keep n,
+
+    split((k, n))[i] = (split(k)[i], n)        fold_in((k, n), d) = (fold_in(k, d), n)
+
+so keys derived inside a layer know their block as well. Keys of rows, `split(k, rows)`, are a draw
+like any other. `uniform`, `normal`, `bernoulli` and the like map bits to values entry by entry, so
+equal bits give equal noise, and functions that draw need no change.
+
+**The part, without the whole.** Threefry hashes every position by itself (where JAX has it
+"partitionable", the default). With the strides S_j of the whole's shape, entry i of a block is at
+position p(i) = sum_j S_j * (i_j + start * [j is the axis of rows]), and its bits are high XOR low,
+the two words of hash(k, p(i)); see J. Salmon et al., "Parallel random numbers: as easy as 1, 2, 3",
+SC 2011. Other generators draw the whole, of which the block takes its part.
 """
 
 from __future__ import annotations
@@ -17,13 +39,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from tdjax.core.arrays import is_key
 from tdjax.core.call import Call, Program, trace
 from tdjax.core.errors import StrategyError
 from tdjax.core.jaxpr import all_equations
 from tdjax.partition.placement import Placement
 
 Shape = tuple[int, ...]
-_TAG = "rows"
+Draw = tuple[str, Shape]
+"""`random_bits` or `random_split`, and the shape that is drawn."""
+
+_KIND = "rows"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,16 +57,16 @@ class Noise:
     """The noise that has rows.
 
     Attributes:
-        shapes: of each draw, its shape in a block and in the whole.
+        shapes: each draw of a block, and the shape that it has in the whole.
     """
 
-    shapes: tuple[tuple[Shape, Shape], ...]
+    shapes: tuple[tuple[Draw, Shape], ...]
 
-    def of_block(self, call: Call, where: Placement) -> Call:
-        """Return the call of a block whose steps have keys that know its rows; traced."""
+    def give_keys(self, call: Call, where: Placement) -> Call:
+        """Return the call of a block, traced, with keys of steps that know its rows."""
         block = jax.lax.axis_index(where.batch)
         leaves = tuple(
-            self.keys(leaf, block) if role == "step" and is_key(leaf) else leaf
+            self.keys_of_block(leaf, block) if role == "step" and is_key(leaf) else leaf
             for leaf, role in zip(call.leaves, call.roles, strict=True)
         )
         call = dataclasses.replace(call, leaves=leaves)
@@ -48,51 +74,54 @@ class Noise:
         self.check(call.title, program)
         return dataclasses.replace(call, traced=program)
 
-    def keys(self, keys: Any, block: Any) -> Any:
+    def keys_of_block(self, keys: Any, block: Any) -> Any:
         """Return keys that give a block's rows of the noise that `keys` give."""
         words = jax.random.key_data(keys)
-        spec = _spec(jax.random.key_impl(keys), words.shape[keys.ndim :], self.shapes)
+        impl, tag = jax.random.key_impl(keys), derived_tag(_KIND, keys)
+        spec = _block_spec(impl, tag, words.shape[keys.ndim :], self.shapes)
         number = jnp.broadcast_to(block.astype(words.dtype), (*keys.shape, 1))
         flat = words.reshape(*keys.shape, -1)
         return jax.random.wrap_key_data(jnp.concatenate([flat, number], -1), impl=spec)
 
-    def whole(self, output: Any) -> Any:
-        """Return the output of a block, with the keys in it as the step was to see them."""
-        return jax.tree.map(_as_given, output)
-
     def check(self, title: str, program: Program) -> None:
-        """Raise StrategyError if rows draw from keys that do not know them."""
-        known = {small for small, _ in self.shapes}
-        for keys, shape in _draws(program):
-            if shape in known and not _knows_rows(keys):
+        """Raise StrategyError if noise that has rows is drawn from keys that do not know them."""
+        for keys, draw in _draws(program.jaxpr):
+            if draw in dict(self.shapes) and not _knows_rows(keys):
                 raise StrategyError(
-                    f"{title} draws noise of shape {shape}, which has rows, from {keys.dtype} keys "
-                    f"that cannot be told which rows a device has: give every step a typed key, "
-                    f"jax.random.split(jax.random.key(0), time), mapped over time; or spread the "
-                    f"steps alone, partition=PartitionSpec(None, time)."
+                    f"{title} draws noise of shape {draw[1]}, which has rows, from {keys.dtype} "
+                    f"keys that cannot be told which rows a device has: give every step a typed "
+                    f"key, jax.random.split(jax.random.key(0), time), mapped over time; or spread "
+                    f"only the steps, partition=PartitionSpec(None, time)."
                 )
 
 
-def is_key(leaf: Any) -> bool:
-    """Say whether an array holds typed keys."""
-    return jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+def derived_tag(kind: str, keys: Any) -> str:
+    """Return a tag for keys that hold other keys: both types end alike, as `key<rows fry>`."""
+    return f"{kind} {str(keys.dtype).removeprefix('key<').removesuffix('>')}"
 
 
 def _knows_rows(leaf: Any) -> bool:
-    return str(leaf.dtype) == f"key<{_TAG}>"
+    return str(leaf.dtype).startswith(f"key<{_KIND} ")
 
 
-def _as_given(leaf: Any) -> Any:
+def restore_key(leaf: Any) -> Any:
+    """Return an array of a block, with keys of the original kind if it holds keys."""
     if not _knows_rows(leaf):
         return leaf
-    impl, shape = _given[jax.random.key_impl(leaf)]
+    impl, shape = _originals[jax.random.key_impl(leaf)]
     words = jax.random.key_data(leaf)[..., :-1]
     return jax.random.wrap_key_data(words.reshape(*leaf.shape, *shape), impl=impl)
 
 
-def draws_noise(program: Program) -> bool:
-    """Say whether a program draws any noise."""
-    return any(True for _ in _draws(program))
+def _draws(jaxpr: Any) -> Iterator[tuple[Any, Draw]]:
+    for eqn in all_equations(jaxpr):
+        if eqn.primitive.name in ("random_bits", "random_split"):
+            yield eqn.invars[0].aval, (eqn.primitive.name, tuple(eqn.params["shape"]))
+
+
+def draws(jaxpr: Any) -> list[Draw]:
+    """Return every draw of noise, and every split of a key, in order."""
+    return [draw for _, draw in _draws(jaxpr)]
 
 
 def find_noise(title: str, whole: Program, block: Program) -> Noise | None:
@@ -101,30 +130,24 @@ def find_noise(title: str, whole: Program, block: Program) -> Noise | None:
     Raises:
         StrategyError: it is not clear which noise has rows.
     """
-    large = [shape for _, shape in _draws(whole)]
-    small = [shape for _, shape in _draws(block)]
-    pairs = set(zip(small, large, strict=False))
-    rows = tuple(sorted(pair for pair in pairs if pair[0] != pair[1]))
+    large, small = draws(whole.jaxpr), draws(block.jaxpr)
+    pairs = {(draw, shape) for draw, (_, shape) in zip(small, large, strict=False)}
+    rows = dict(sorted(pair for pair in pairs if pair[0][1] != pair[1]))
     if not rows:
         return None
-    fits = len(large) == len(small) and all(_along(*pair) is not None for pair in rows)
-    others = {small for small, large in pairs if small == large}
-    if not fits or len(dict(rows)) != len(rows) or others & set(dict(rows)):
+    kinds = [[kind for kind, _ in drawn] for drawn in (small, large)]
+    fits = all(_row_axis(shape, rows[kind, shape]) is not None for kind, shape in rows)
+    if kinds[0] != kinds[1] or not fits or any(shape != rows.get(d, shape) for d, shape in pairs):
+        shapes = [[shape for _, shape in drawn] for drawn in (small, large)]
         raise StrategyError(
-            f"{title} draws noise of shapes {small} on a device's rows and {large} on all of them; "
-            f"it is not clear which of it belongs to which rows. Spread the steps alone, "
+            f"{title} draws noise of shapes {shapes[0]} on a device's rows and {shapes[1]} on all "
+            f"of them; it is not clear which of it belongs to which rows. Spread only the steps, "
             f"partition=PartitionSpec(None, time)."
         )
-    return Noise(rows)
+    return Noise(tuple(rows.items()))
 
 
-def _draws(program: Program) -> Iterator[tuple[Any, Shape]]:
-    for eqn in all_equations(program.jaxpr):
-        if eqn.primitive.name == "random_bits":
-            yield eqn.invars[0].aval, tuple(eqn.params["shape"])
-
-
-def _along(small: Shape, large: Shape) -> int | None:
+def _row_axis(small: Shape, large: Shape) -> int | None:
     """Return the one axis along which a block's noise is part of the whole."""
     if len(small) != len(large):
         return None
@@ -132,31 +155,31 @@ def _along(small: Shape, large: Shape) -> int | None:
     return axes[0] if len(axes) == 1 and large[axes[0]] % small[axes[0]] == 0 else None
 
 
-def _counts_alone(impl: Any, whole: Shape, bit_width: int) -> bool:
-    """Say whether every number comes from the key and its place alone, so that a part can."""
+def _hashes_positions(impl: Any, whole: Shape, bit_width: int) -> bool:
+    """Say whether a number depends on the key and its position alone, so that a part is cheap."""
     small = math.prod(whole) < 2**32 and bit_width <= 32
-    by_place = getattr(jax.config, "jax_threefry_partitionable", False)
-    return str(impl) == "threefry2x32" and by_place and small
+    partitionable = getattr(jax.config, "jax_threefry_partitionable", False)
+    return str(impl) == "threefry2x32" and partitionable and small
 
 
-def _part(words: Any, size: Shape, whole: Shape, axis: int, start: Any) -> Any:
-    """Return the numbers from `start` on along an axis of what a Threefry key gives.
-
-    Number i is the hash of i, high and low word, both words of it put together.
-    """
+def _hash_positions(words: Any, size: Shape, whole: Shape, axis: int, start: Any) -> Any:
+    """Return the numbers of a Threefry key from `start` on along an axis of the whole."""
     from jax.extend.random import threefry_2x32
 
-    place = jnp.zeros(size, jnp.uint32)
+    position = jnp.zeros(size, jnp.uint32)
     for each, stride in enumerate(math.prod(whole[each + 1 :]) for each in range(len(whole))):
         index = jax.lax.broadcasted_iota(jnp.uint32, size, each)
-        place = place + (index + start if each == axis else index) * np.uint32(stride)
-    counts = jnp.concatenate([jnp.zeros(place.size, jnp.uint32), place.reshape(-1)])
+        position = position + (index + start if each == axis else index) * np.uint32(stride)
+    counts = jnp.concatenate([jnp.zeros(position.size, jnp.uint32), position.reshape(-1)])
     high, low = jnp.split(threefry_2x32(words, counts), 2)
     return (high ^ low).reshape(size)
 
 
 @functools.lru_cache(maxsize=256)
-def _spec(impl: Any, word_shape: Shape, shapes: tuple[tuple[Shape, Shape], ...]) -> Any:
+def _block_spec(
+    impl: Any, tag: str, word_shape: Shape, shapes: tuple[tuple[Draw, Shape], ...]
+) -> Any:
+    """Return the kind of keys that hold a key of `impl` and the number of a block."""
     from jax.extend.random import define_prng_impl  # jax.extend takes 20 ms to import
 
     wholes = dict(shapes)
@@ -168,26 +191,31 @@ def _spec(impl: Any, word_shape: Shape, shapes: tuple[tuple[Shape, Shape], ...])
         words = jax.random.key_data(keys).reshape(*keys.shape, -1)
         return jnp.concatenate([words, jnp.broadcast_to(data[-1:], (*keys.shape, 1))], -1)
 
+    def part(whole: Any, size: Shape, data: Any) -> Any:
+        axis = _row_axis(size, whole.shape)
+        if axis is None:
+            return whole
+        start = (data[-1] * size[axis]).astype(jnp.int32)
+        return jax.lax.dynamic_slice_in_dim(whole, start, size[axis], axis)
+
     def seed(_: Any) -> Any:
         raise NotImplementedError("a block's key is made of a key, never of a seed")
 
     def fold_in(data: Any, number: Any) -> Any:
         return with_block(jax.random.fold_in(key_of(data), number), data)
 
-    def split(data: Any, count: Shape) -> Any:
-        return with_block(jax.random.split(key_of(data), count), data)
+    def split(data: Any, size: Shape) -> Any:
+        whole = wholes.get(("random_split", tuple(size)), size)
+        return with_block(part(jax.random.split(key_of(data), whole), size, data), data)
 
     def random_bits(data: Any, bit_width: int, size: Shape) -> Any:
         size = tuple(size)
-        whole, kind = wholes.get(size, size), f"uint{bit_width}"
-        axis = _along(size, whole)
-        if axis is None:
-            return jax.random.bits(key_of(data), size, kind)
-        start = data[-1] * size[axis]
-        if _counts_alone(impl, whole, bit_width):
-            return _part(data[:-1], size, whole, axis, start).astype(kind)
-        bits = jax.random.bits(key_of(data), whole, kind)
-        return jax.lax.dynamic_slice_in_dim(bits, start.astype(jnp.int32), size[axis], axis)
+        whole, kind = wholes.get(("random_bits", size), size), f"uint{bit_width}"
+        axis = _row_axis(size, whole)
+        if axis is not None and _hashes_positions(impl, whole, bit_width):
+            start = data[-1] * size[axis]
+            return _hash_positions(data[:-1], size, whole, axis, start).astype(kind)
+        return part(jax.random.bits(key_of(data), whole, kind), size, data)
 
     made = define_prng_impl(
         key_shape=(math.prod(word_shape) + 1,),
@@ -196,10 +224,10 @@ def _spec(impl: Any, word_shape: Shape, shapes: tuple[tuple[Shape, Shape], ...])
         random_bits=random_bits,
         fold_in=fold_in,
         name=f"tdjax_rows_{impl}_{shapes}",
-        tag=_TAG,
+        tag=tag,
     )
-    _given[made] = impl, word_shape
+    _originals[made] = impl, word_shape
     return made
 
 
-_given: dict[Any, tuple[Any, Shape]] = {}
+_originals: dict[Any, tuple[Any, Shape]] = {}

@@ -1,4 +1,4 @@
-"""Hands every device its own block, with `jax.shard_map`, on meshes of any kind."""
+"""Maps a function over the blocks of arrays, one for each device, on meshes of any kind."""
 
 from __future__ import annotations
 
@@ -11,34 +11,35 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from tdjax.core.call import Program
 from tdjax.core.jaxpr import open_program
-from tdjax.partition.placement import Placement
+from tdjax.partition.placement import Placement, entry_names
 from tdjax.strategies.rows.compiled_once import execute
 
 
-def spread(
+def map_blocks(
     where: Placement,
     block: Callable[[list[Any]], tuple[Any, list[PartitionSpec]]],
     operands: list[Any],
     specs: Sequence[PartitionSpec],
 ) -> Any:
-    """Return what `block` returns for every device's block of the operands, put together.
+    """Return the outputs of `block`, run by every device on its block of the operands.
 
     Args:
-        where: the mesh, and the axes of it that are taken apart.
-        block: takes the blocks of the operands; returns a pytree, and how each of its leaves lies.
+        where: the mesh, and the axes of it that are divided.
+        block: takes the blocks of the operands; returns a pytree, and the spec of each of its
+            leaves.
         operands: arrays.
-        specs: how each of them lies.
+        specs: the spec of each operand.
     """
     trees: list[Any] = []
 
     def function(operands: list[Any]) -> Any:
-        # How outputs lie is known when the block has been traced. JAX reads it after that.
+        # The outputs' specs are known once the block has been traced; JAX reads them after that.
         found: list[PartitionSpec] = []
 
         def body(operands: list[Any]) -> list[Any]:
-            output, lying = block(operands)
+            output, specs = block(operands)
             flat, tree = jax.tree.flatten(output)
-            found.extend(lying)
+            found.extend(specs)
             trees.append(tree)
             return flat
 
@@ -49,7 +50,7 @@ def spread(
                 in_specs=(list(specs),),
                 out_specs=found,
                 axis_names=set(where.names),
-                # The check refuses a scan over zeros, in any recurrent cell.
+                # The check rejects a scan that starts from zeros, as every recurrent cell does.
                 check_vma=False,
             )(operands)
 
@@ -62,14 +63,14 @@ def spread(
         return jax.tree.unflatten(trees[-1], flat)
 
     if where.explicit:
-        operands = [_laid_out(x, spec, where) for x, spec in zip(operands, specs, strict=True)]
+        operands = [_reshard(x, spec, where) for x, spec in zip(operands, specs, strict=True)]
     if any(isinstance(operand, jax.core.Tracer) for operand in operands):
         return jax.jit(function)(operands)
-    return _remembered(function, operands)
+    return _run_compiled(function, operands)
 
 
-def _remembered(function: Callable[[list[Any]], Any], operands: list[Any]) -> Any:
-    """Call a function on concrete arrays; what computes the same is compiled once."""
+def _run_compiled(function: Callable[[list[Any]], Any], operands: list[Any]) -> Any:
+    """Call a function on concrete arrays; programs that compute the same are compiled once."""
     closed, outputs = jax.make_jaxpr(function, return_shape=True)(operands)
     avals, tree = jax.tree.flatten(outputs)
     program = Program(None, open_program(closed), tuple(closed.consts), tree, tuple(avals))
@@ -80,21 +81,17 @@ def _remembered(function: Callable[[list[Any]], Any], operands: list[Any]) -> An
     return jax.tree.unflatten(tree, flat)
 
 
-def _laid_out(array: Any, spec: PartitionSpec, where: Placement) -> Any:
-    """Return an array that lies as `spec` says, and over other mesh axes as it did."""
+def _reshard(array: Any, spec: PartitionSpec, where: Placement) -> Any:
+    """Return an array placed as `spec` says on named mesh axes, and as it was on all others."""
     sharding = jax.typeof(array).sharding
     known = sharding.spec if not sharding.mesh.empty else ()
     entries = []
     for axis, entry in enumerate(spec):
         held = known[axis] if axis < len(known) else None
-        others = [name for name in _tuple(held) if name not in where.names]
-        names = (*_tuple(entry), *others)
+        others = [name for name in entry_names(held) if name not in where.names]
+        names = (*entry_names(entry), *others)
         entries.append(names if len(names) > 1 else next(iter(names), None))
     wanted = PartitionSpec(*entries)
     if not sharding.mesh.empty and PartitionSpec(*known) == wanted:
         return array
     return jax.sharding.reshard(array, NamedSharding(where.mesh, wanted))
-
-
-def _tuple(entry: Any) -> tuple:
-    return () if entry is None else entry if isinstance(entry, tuple) else (entry,)

@@ -1,12 +1,11 @@
 """How a step function is run over time: one strategy a file, and the names they go by."""
 
-from tdjax.strategies.auto import Auto, Decision, recorded
-from tdjax.strategies.base import Strategy
-from tdjax.strategies.choosing.candidates import candidates
-from tdjax.strategies.choosing.measured import written
-from tdjax.strategies.choosing.ranking import Candidate
+from tdjax.strategies.auto import Auto
+from tdjax.strategies.base import Strategy, to_data
+from tdjax.strategies.choosing.decision import Decision, recorded
+from tdjax.strategies.choosing.ranking import Candidate, candidates
 from tdjax.strategies.fold import Fold
-from tdjax.strategies.names import NAMES, parse
+from tdjax.strategies.names import NAMES, parse, register, unregister
 from tdjax.strategies.packed import Packed
 from tdjax.strategies.vmap import Vmap
 
@@ -22,5 +21,7 @@ __all__ = [
     "candidates",
     "parse",
     "recorded",
-    "written",
+    "register",
+    "to_data",
+    "unregister",
 ]

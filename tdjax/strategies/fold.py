@@ -7,20 +7,20 @@ from typing import Any, NoReturn
 
 import jax
 
+from tdjax.core.arrays import is_symbolic
 from tdjax.core.call import Call, Program, trace
 from tdjax.core.errors import StrategyError
-from tdjax.core.symbolic_sizes import is_symbolic
-from tdjax.costs.predict import Blocks
 from tdjax.independence import CONST, Kind, Proof, Proven, Rows, prove
-from tdjax.strategies.base import Strategy, check_chunk_size, check_unroll
-from tdjax.strategies.convolution.replace import convolving_fast
+from tdjax.strategies.base import Strategy
+from tdjax.strategies.chunked import Chunked
+from tdjax.strategies.convolution import convolving_fast
 from tdjax.strategies.rows.compiled_once import execute
 from tdjax.strategies.rows.folding import Folding
 from tdjax.strategies.vmap import Vmap
 
 
 @dataclasses.dataclass(frozen=True)
-class Fold(Strategy):
+class Fold(Chunked):
     """Merge time into the batch, call the step function on all rows, split the answer again.
 
     Without `chunk_size` it is the program that one would write by hand, and Haiku's and Flax's
@@ -31,10 +31,10 @@ class Fold(Strategy):
     Args:
         chunk_size: rows at once; None for all. Blocks whose activations fit the caches are often
             the fastest of all on a CPU, and bound memory anywhere. It need not divide the rows.
-            Blocks, and be it one of all rows, have convolutions of their own, which a CPU computes
-            up to 30 times faster.
+            In blocks, even a single block of all rows, convolutions are tdjax's own, which a CPU
+            computes up to 30 times faster.
         unroll: True writes every block out instead of looping over them; an int is the number of
-            blocks a turn of the loop.
+            blocks per turn of the loop.
         remat: recompute a block in the backward pass instead of keeping what it computed.
         assume_independent: fold without a proof, on the caller's word.
 
@@ -42,47 +42,51 @@ class Fold(Strategy):
     Fold(chunk_size=64, unroll=False, remat=False, assume_independent=False)
     """
 
-    chunk_size: int | None = None
-    unroll: bool | int = False
-    remat: bool = False
+    unit = "rows"
+
     assume_independent: bool = False
 
-    def __post_init__(self) -> None:
-        check_chunk_size("Fold", self.chunk_size, "rows")
-        check_unroll("Fold", self.unroll, self.chunk_size)
+    @staticmethod
+    def size(batch: Any, time: Any) -> Any:
+        """Return how many rows a call has."""
+        return batch * time
 
-    __str__ = Strategy.__str__
+    def rows_at_once(self, call: Call) -> Any:
+        """Return how many rows a block has, where sizes may be symbols."""
+        if self.takes_all(call.batch, call.time):
+            return call.batch * call.time
+        return self.chunk_size
 
-    def blocks(self, batch: int, time: int) -> Blocks:
-        """Return how it goes through the rows: in the order in which they lie."""
-        rows = min(self.chunk_size or batch * time, batch * time)
-        count = -(-batch * time // rows)
-        looped = count > 1 and self.unroll is not True
-        return Blocks(rows, count, looped, self.remat, plain=self.chunk_size is None)
+    def as_one_batch(self, call: Call) -> Strategy | None:
+        """Return the form without blocks, unless there are several."""
+        return Fold(remat=self.remat) if self.takes_all(call.batch, call.time) else None
 
-    def run(self, call: Call) -> Any:
+    def on_proof(self) -> Strategy:
+        """Return the fold that proves rows to be independent."""
+        return dataclasses.replace(self, assume_independent=False)
+
+    def run(self, call: Call, proven: Proven | None = None) -> Any:
         """Fold the call, if its rows are proven independent."""
-        if _is_one(call.time) and not call.pooled:
+        if proven is not None and proven.proof.independent:
+            return self._run_proven(call, proven)
+        if not is_symbolic(call.time) and call.time == 1 and not call.pooled:
             return Vmap(remat=self.remat).run(call)  # one step folds to itself
         if call.batch is None:
             self._refuse(call, "no argument has both time and batch")
-        rows = call.batch * call.time
-        block = rows if self.chunk_size is None else self.chunk_size
-        if not is_symbolic(rows):
-            block = min(block, rows)
-        whole = call.pooled and (self.chunk_size is None or _is_same(block, rows))
+        block = self.rows_at_once(call)
+        whole = call.pooled and self.takes_all(call.batch, call.time)
         # Padding can only be filled with other rows if rows are independent.
         fills = call.mask is not None and not call.filled
         if not self.assume_independent and (not whole or fills):
             proven = prove(call, block)
             if proven.proof.independent:
-                return self.run_proven(call, proven)
+                return self._run_proven(call, proven)
             if not whole:
                 self._refuse(call, proven.proof.reason)
         program = trace(call, block)
-        return self.run_proven(call, Proven(self._without_proof(call, program), program, program))
+        return self._run_proven(call, Proven(self._without_proof(call, program), program, program))
 
-    def run_proven(self, call: Call, proven: Proven) -> Any:
+    def _run_proven(self, call: Call, proven: Proven) -> Any:
         """Run with the step traced on a block of rows, and their independence settled."""
         proof, program = proven.proof, proven.block
         assert program is not None
@@ -147,11 +151,3 @@ def _check_pooled(call: Call, program: Program, outputs: list[Kind]) -> None:
                 f"which does not lead with the {program.rows} rows of all steps; give None at its "
                 f"place in out_axes to have it as it is."
             )
-
-
-def _is_one(size: Any) -> bool:
-    return _is_same(size, 1)
-
-
-def _is_same(size: Any, other: Any) -> bool:
-    return not is_symbolic(size) and size == other

@@ -7,34 +7,35 @@ from typing import Any, NoReturn
 
 import jax
 
+from tdjax.core.arrays import is_symbolic
 from tdjax.core.call import Call, trace
 from tdjax.core.errors import StrategyError
-from tdjax.core.symbolic_sizes import is_symbolic
 from tdjax.costs.machine import current_machine
 from tdjax.costs.packed import best_block, has_small_blocks
 from tdjax.costs.work import Work, work_of
 from tdjax.independence import Proven, prove
-from tdjax.strategies.base import Strategy, check_chunk_size
-from tdjax.strategies.convolution.replace import convolving_fast
+from tdjax.strategies.base import Strategy
+from tdjax.strategies.chunked import check_chunk_size
+from tdjax.strategies.convolution import convolving_fast
 from tdjax.strategies.fold import Fold
 from tdjax.strategies.rows.compiled_once import execute
 
+# Rows of a block where sizes are symbols.
 _SYMBOLIC = 128
-"""Rows of a block where sizes are symbols."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Packed(Strategy):
     """Compute the rows that the mask keeps, and nothing else.
 
-    The rows that are real come first, in their order; they are computed in blocks, and blocks past
-    the last of them do not run, forward and backward, whatever the mask is: it may be known at run
-    time alone. Every array keeps its shape, no row is dropped, and one program serves all masks.
-    Masked steps give 0, and no gradient. Rows must be independent, which is proven as for a fold.
+    Real rows are put first, in their order, and computed in blocks; the blocks behind them do not
+    run, neither forward nor backward. The mask need not be known before the program runs: every
+    array keeps its shape, no row is dropped, and one program serves all masks. Masked steps give 0,
+    and no gradient. Rows must be independent, which is proven as for a fold.
 
-    Rows that do not fill a block are taken in smaller ones, of the rows of one step, where those
-    are of a fitting size and do not mostly read weights; else the last block is filled with copies
-    of a row, which lead nowhere.
+    Rows that do not fill a block are computed in smaller blocks, as large as one step, if that size
+    fits and such a block does not spend most of its time on reading weights. Otherwise the last
+    block is filled with copies of a row, whose outputs and gradients are dropped.
 
     Args:
         chunk_size: rows at once; None for as many as the predicted costs suggest.
@@ -46,14 +47,14 @@ class Packed(Strategy):
            [0.84147096, 0.        , 0.        ]], dtype=float32)
     """
 
+    packs = True
+
     chunk_size: int | None = None
 
     def __post_init__(self) -> None:
-        check_chunk_size("Packed", self.chunk_size, "rows")
+        check_chunk_size(self, "rows")
 
-    __str__ = Strategy.__str__
-
-    def run(self, call: Call) -> Any:
+    def run(self, call: Call, proven: Proven | None = None) -> Any:
         """Pack the call, if its rows are proven independent."""
         _check(call)
         if call.batch is None:
@@ -62,12 +63,12 @@ class Packed(Strategy):
         if not is_symbolic(rows) and rows == 0:
             return Fold().run(call)
         call = dataclasses.replace(call, traced=trace(call, call.batch))
-        proven = prove(call, self.block(call))
+        proven = prove(call, self.rows_at_once(call)) if proven is None else proven
         if not proven.proof.independent:
             _refuse(call, proven.proof.reason)
-        return self.run_proven(call, proven)
+        return self._run_proven(call, proven)
 
-    def block(self, call: Call) -> int:
+    def rows_at_once(self, call: Call) -> int:
         """Return how many rows of a traced call are computed at once."""
         assert call.traced is not None
         rows = call.batch * call.time
@@ -77,13 +78,13 @@ class Packed(Strategy):
             return best_block(_work(call), call.batch, call.time, current_machine())
         return min(self.chunk_size, rows)
 
-    def run_proven(self, call: Call, proven: Proven) -> Any:
+    def _run_proven(self, call: Call, proven: Proven) -> Any:
         """Run with the step traced on a block of rows, and their independence settled."""
         from tdjax.strategies.row_loop.packing import Packing  # needs jax.extend, 20 ms to import
 
         proof, program = proven.proof, proven.block
         assert program is not None
-        chunk = self.block(call)
+        chunk = self.rows_at_once(call)
         call = dataclasses.replace(call, roles=proof.roles)
         programs = [program]
         if not is_symbolic(call.batch) and has_small_blocks(
@@ -103,8 +104,7 @@ class Packed(Strategy):
 
 def _work(call: Call) -> Work:
     assert call.traced is not None
-    has_rows = [role in ("rows", "spread") for role in call.roles]
-    return work_of(call.traced.jaxpr, call.batch, has_rows)
+    return work_of(call.traced.jaxpr, call.batch, call.has_rows())
 
 
 def _check(call: Call) -> None:

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
+from tdjax.core.arrays import is_symbolic
 from tdjax.core.axes import broadcast_axes, normalize_out_axis
 from tdjax.core.call import Call, Program, trace
-from tdjax.core.errors import StrategyError
-from tdjax.core.symbolic_sizes import is_symbolic
-from tdjax.costs.predict import Blocks
+from tdjax.core.errors import StrategyError, describe
 from tdjax.independence import Proof, Proven, Rows, prove
-from tdjax.strategies.base import Strategy, check_chunk_size, check_unroll
-from tdjax.strategies.convolution.replace import convolving_fast
+from tdjax.independence.rules.derivatives import NOT_ZERO, adds_by_itself
+from tdjax.independence.shared_gradients import gives_new_values, needs_own_copies
+from tdjax.strategies.base import InOrder, Strategy
+from tdjax.strategies.chunked import Chunked
+from tdjax.strategies.convolution import convolving_fast
 from tdjax.strategies.rows.blocks import in_blocks
 from tdjax.strategies.rows.compiled_once import execute
 from tdjax.strategies.rows.layout import repeat
@@ -23,54 +26,53 @@ from tdjax.strategies.rows.padding import fill, real_steps, zero
 
 
 @dataclasses.dataclass(frozen=True)
-class Vmap(Strategy):
+class Vmap(Chunked):
     """`jax.vmap` over the time axis, all steps at once or `chunk_size` of them.
 
     Without `chunk_size` it is the reference that everything else is compared with. With it, chunks
-    of steps are taken one after the other, which bounds memory: `chunk_size=1` scans over steps as
-    `jax.lax.map` does (the name "map"), and `chunk_size=1, unroll=True` is a Python loop and a
-    stack (the name "unroll"). It takes any function: a step is always seen whole.
+    of steps are computed one after the other, which bounds memory: `chunk_size=1` scans over steps
+    as `jax.lax.map` does (the name "map"), and `chunk_size=1, unroll=True` is a Python loop and a
+    stack (the name "unroll"). It takes any function, which always sees whole steps.
 
     Args:
-        chunk_size: steps at once; None for all. It need not divide the number of steps. Chunks, and
-            be it one of all steps, have convolutions of their own, which a CPU computes up to 30
-            times faster.
+        chunk_size: steps at once; None for all. It need not divide the number of steps. In chunks,
+            even a single one of all steps, convolutions are tdjax's own, which a CPU computes up to
+            30 times faster.
         unroll: True writes every chunk out instead of looping over them; an int is the number of
-            chunks a turn of the loop.
+            chunks per turn of the loop.
         remat: recompute a chunk in the backward pass instead of keeping what it computed.
 
     >>> Vmap(chunk_size=4, remat=True)
     Vmap(chunk_size=4, unroll=False, remat=True)
     """
 
-    chunk_size: int | None = None
-    unroll: bool | int = False
-    remat: bool = False
+    folds = False
+    unit = "steps"
 
-    def __post_init__(self) -> None:
-        check_chunk_size("Vmap", self.chunk_size, "steps")
-        check_unroll("Vmap", self.unroll, self.chunk_size)
+    @staticmethod
+    def size(batch: Any, time: Any) -> Any:
+        """Return how many steps a call has."""
+        return time
 
-    __str__ = Strategy.__str__
+    def in_order(self) -> InOrder | None:
+        """Return the loop over single steps, if it takes them one by one."""
+        return InOrder(self.unroll or 1, self.remat) if self.chunk_size == 1 else None
 
-    def blocks(self, batch: int, time: int) -> Blocks:
-        """Return how it goes through the rows: whole steps, which it brings to the front."""
-        steps = min(self.chunk_size or time, time)
-        count = -(-time // steps)
-        looped = count > 1 and self.unroll is not True
-        plain = self.chunk_size is None
-        return Blocks(steps * batch, count, looped, self.remat, transposed=batch > 1, plain=plain)
+    def along_axis(self, call: Call) -> Strategy | None:
+        """Return the form without chunks, unless there are several."""
+        return Vmap(remat=self.remat) if self.takes_all(call.batch, call.time) else None
 
     def run(self, call: Call, proven: Proven | None = None) -> Any:
-        """Map the step over time; `proven` is what has been found out about its rows already."""
-        whole = self.chunk_size is None or (
-            not is_symbolic(call.time) and self.chunk_size >= call.time
-        )
+        """Map the step over time."""
+        whole = self.takes_all(call.batch, call.time) and self.chunk_size != 1
+        self._check_types(call)
         zeroed = call.mask is not None and call.masked_output == "zero"
         if whole and not call.pooled:
             named = call.axis_name is not None
             if not zeroed and proven is None and (named or self.chunk_size is None):
-                return self._plain(call)
+                seen = None if named else _seen(call)
+                if seen is None or not self._needs_copies(call, seen, zeroed):
+                    return self._plain(call)
             if named:
                 return _zeroed_by_shape(call, self._plain(call))
         if proven is None and (zeroed or call.pooled):
@@ -85,6 +87,22 @@ class Vmap(Strategy):
         if zeroed and proven is not None and proven.proof.independent:
             call = dataclasses.replace(call, roles=proven.proof.roles).with_rows_mapped()
         return self._traced(call, program, proven.proof if proven else None, zeroed, whole)
+
+    def _check_types(self, call: Call) -> None:
+        """Raise StrategyError where jax.vmap would fail in the addition of gradients."""
+        for name, leaf in zip(call.names, call.leaves, strict=True):
+            if adds_by_itself(leaf) and self.chunk_size != 1:
+                raise StrategyError(
+                    f"{name} is {describe(leaf)}, a type with an addition of its own, which "
+                    f"jax.vmap cannot do, and {self} runs several steps at once. Use "
+                    f'strategy="map" (or "auto"), or convert it to a floating point type.'
+                )
+
+    def _needs_copies(self, call: Call, program: Program, zeroed: bool) -> bool:
+        """Say whether steps need copies of what they share, so that gradients are the loop's."""
+        fills = not is_symbolic(call.time) and bool(call.time % (self.chunk_size or call.time))
+        mapped = [axis is not None for axis in call.axes]
+        return needs_own_copies(program.jaxpr, mapped, fills or zeroed)
 
     def _plain(self, call: Call) -> Any:
         def step(*leaves: Any) -> Any:
@@ -108,6 +126,8 @@ class Vmap(Strategy):
         _check_shared_outputs(call, program, out_axes)
         operands = list(program.consts), list(call.leaves), call.mask
         filled = zeroed and proof is not None and proof.independent
+        copies = self._needs_copies(call, program, zeroed)
+        unwanted = _unwanted(call, proof) if zeroed else ""
         layout, opened = call.layout(), program
         call, program = call.described(), dataclasses.replace(program, consts=())
 
@@ -118,7 +138,10 @@ class Vmap(Strategy):
             real = real_steps(mask) if zeroed else None
             if filled:
                 consts, leaves = fill(call, real, consts, leaves)
-            outputs = self._over_time(call, program, consts, leaves, out_axes, whole)
+            if unwanted:
+                consts, leaves = _without_gradients(unwanted, consts, leaves)
+            kept = real.any(axis=0) if copies and real is not None else None
+            outputs = self._over_time(call, program, consts, leaves, out_axes, whole, copies, kept)
             if not zeroed:
                 return outputs
             rows = _output_rows(call, program, proof)
@@ -137,8 +160,16 @@ class Vmap(Strategy):
         leaves: list[Any],
         out_axes: list[int | None],
         whole: bool,
+        copies: bool,
+        kept: Any,
     ) -> list[Any]:
-        mapped = [i for i, axis in enumerate(call.axes) if axis is not None]
+        axes: list[int | None] = [*call.axes, *[None] * len(consts)]
+        values, count = [*leaves, *consts], len(leaves)
+        if copies:
+            values, axes = _with_copies(values, axes, call.time)
+        if kept is not None:
+            values = _with_gradients_of(kept, values, axes)
+        mapped = {i: axis for i, axis in enumerate(axes) if axis is not None}
         if not mapped:
             outputs = program(consts, leaves)
             return [repeat(y, axis, call.time) for y, axis in zip(outputs, out_axes, strict=True)]
@@ -147,30 +178,100 @@ class Vmap(Strategy):
             program = convolving_fast(program)
 
         def one(*steps: Any) -> list[Any]:
-            merged = list(leaves)
+            merged = list(values)
             for index, value in zip(mapped, steps, strict=True):
                 merged[index] = value
-            return program(consts, merged)
+            return program(merged[count:], merged[:count])
 
         if whole:
-            in_axes = tuple(call.axes[index] for index in mapped)
+            in_axes = tuple(mapped.values())
             body = jax.checkpoint(one) if self.remat else one
             with jax.named_scope("tdjax.vmap"):
-                mapping = jax.vmap(body, in_axes=in_axes, out_axes=out_axes)
-                return mapping(*(leaves[i] for i in mapped))
+                # With copies, an output that is the same for all steps is computed by each of them.
+                stacked = [0 if copies and axis is None else axis for axis in out_axes]
+                mapping = jax.vmap(body, in_axes=in_axes, out_axes=stacked)
+                outputs = mapping(*(values[i] for i in mapped))
+            return [
+                output[0] if copies and axis is None else output
+                for output, axis in zip(outputs, out_axes, strict=True)
+            ]
 
         def body_of_chunk(steps: list[Any]) -> list[Any]:
             if block == 1:
                 return [jnp.expand_dims(y, 0) for y in one(*(step[0] for step in steps))]
             return jax.vmap(one)(*steps)
 
-        moved = [jnp.moveaxis(leaves[index], call.time_axis(index), 0) for index in mapped]
+        moved = [jnp.moveaxis(values[index], axis, 0) for index, axis in mapped.items()]
         with jax.named_scope("tdjax.map"):
             outputs = in_blocks(body_of_chunk, moved, call.time, block, self.unroll, self.remat)
         return [
             output[0] if axis is None else jnp.moveaxis(output, 0, axis)
             for output, axis in zip(outputs, out_axes, strict=True)
         ]
+
+
+def _with_copies(
+    values: Sequence[Any], axes: Sequence[int | None], time: int
+) -> tuple[list[Any], list[int | None]]:
+    """Return the values with a copy a step of every shared array that can have a gradient."""
+    shared = [
+        axis is None and jnp.issubdtype(jnp.result_type(value), jnp.inexact)
+        for value, axis in zip(values, axes, strict=True)
+    ]
+    copied = [
+        jnp.broadcast_to(value, (time, *jnp.shape(value))) if alike else value
+        for value, alike in zip(values, shared, strict=True)
+    ]
+    return copied, [0 if alike else axis for axis, alike in zip(axes, shared, strict=True)]
+
+
+def _with_gradients_of(kept: Any, values: Sequence[Any], axes: Sequence[int | None]) -> list[Any]:
+    """Return values of which some steps have no gradient, whatever a rule gives for a cotangent."""
+
+    def cut(value: Any, axis: int | None) -> Any:
+        if axis is None or not jnp.issubdtype(jnp.result_type(value), jnp.inexact):
+            return value
+        steps = kept.reshape([-1 if i == axis else 1 for i in range(jnp.ndim(value))])
+        return jnp.where(steps, value, jax.lax.stop_gradient(value))
+
+    return [cut(value, axis) for value, axis in zip(values, axes, strict=True)]
+
+
+def _seen(call: Call) -> Program | None:
+    """Return a trace of the step: one that there is, or one made where gradients are new values."""
+    return trace(call, call.batch) if gives_new_values(call) else call.traced_on(call.batch)
+
+
+def _unwanted(call: Call, proof: Proof | None) -> str:
+    """Return why there are no gradients with a mask, if that is so: masked steps would add to them.
+
+    A rule that keeps rows apart gives masked rows something, too, in a step that has real ones.
+    """
+    reason = proof.reason if proof is not None and NOT_ZERO in proof.reason else ""
+    for name, leaf in zip(call.names, call.leaves, strict=True):
+        if adds_by_itself(leaf):
+            reason = f"{name} is {describe(leaf)}, a type with an addition of its own"
+    if not reason:
+        return ""
+    return (
+        f"{call.title} has no gradients with a mask, because {reason}, and so would masked steps. "
+        f"Let the rule give zero for a zero cotangent, call the function without a mask, or use "
+        f'masked_output="keep", which keeps what masked steps give.'
+    )
+
+
+def _without_gradients(message: str, *trees: Any) -> Any:
+    """Return arrays as they are, and raise StrategyError where something asks for gradients."""
+
+    @jax.custom_vjp
+    def refuse(leaves: Any) -> Any:
+        return leaves
+
+    def backward(_: None, cotangents: Any) -> Any:
+        raise StrategyError(message)
+
+    refuse.defvjp(lambda leaves: (leaves, None), backward)
+    return refuse(trees)
 
 
 def _step(call: Call, leaves: list[Any]) -> Any:

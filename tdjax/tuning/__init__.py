@@ -1,1 +1,1 @@
-"""Measuring what `auto` chooses from, keeping it, and fitting the speeds of predictions to it."""
+"""Measuring what `auto` chooses from, keeping the results, and fitting speeds to them."""

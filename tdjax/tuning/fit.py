@@ -2,9 +2,8 @@
 
 The measurements are those of `tdjax tune`, or of `tdjax compare --strategies every`: what `auto`
 chooses from, on the suite. A search by random steps, the same at every run, looks for the speeds
-under which the choice loses least against the best that was measured; how near predictions come to
-times counts a little, and so does how far the speeds have moved, so that they stay those of a
-machine.
+under which the choice loses least against the best that was measured. How near predictions come to
+times counts a little, and so does how far the speeds have moved: they should stay plausible.
 """
 
 from __future__ import annotations
@@ -18,15 +17,14 @@ from statistics import fmean
 from typing import Any
 
 from tdjax import workloads
-from tdjax.comparison.subjects.strategy_list import read_strategies
 from tdjax.comparison.verdicts.entry import Entry, grouped
-from tdjax.comparison.verdicts.intervals import paired_ratio
+from tdjax.comparison.verdicts.intervals import paired_medians
 from tdjax.core.call import trace
 from tdjax.costs.machine import SPEEDS, Machine
 from tdjax.costs.predict import forward_s, gradient_s
 from tdjax.costs.work import Work, work_of
 from tdjax.devices.shipped import FORMAT, VERSION
-from tdjax.strategies import Fold, Strategy
+from tdjax.strategies import Fold, Strategy, parse
 from tdjax.strategies.choosing.ranking import ranked
 from tdjax.strategies.choosing.tuned import Tuned
 from tdjax.transform import time_distributed
@@ -41,7 +39,7 @@ _MEMORIES = ("near_bytes_s", "far_bytes_s", "memory_bytes_s")
 
 
 @dataclasses.dataclass(frozen=True)
-class Measured:
+class MeasuredWorkload:
     """A workload on which every strategy was measured.
 
     Attributes:
@@ -71,7 +69,7 @@ class Fit:
 
     Attributes:
         machine: the speeds.
-        regret: how much longer the choices take than the best that was measured, 1.1 for 10%; the
+        regret: the time of the choices over that of the best that was measured, such as 1.1; the
             geometric mean over workloads and modes.
         error: the mean of |log(predicted / measured)| of strategies near the best.
         moved: the mean of |log(speed / where the search began)|.
@@ -86,15 +84,15 @@ class Fit:
 
     @property
     def loss(self) -> float:
-        """What the search makes small."""
+        """What the search minimizes."""
         return math.log(self.regret) + _ERROR_COUNTS * self.error + _MOVED_COUNTS * self.moved
 
 
-def measured(entries: Iterable[Entry]) -> list[Measured]:
+def measured(entries: Iterable[Entry]) -> list[MeasuredWorkload]:
     """Return what was measured on the suite.
 
     Raises:
-        ValueError: they have no workload of the suite, on which a whole fold was measured.
+        ValueError: a whole fold was measured on no workload of the suite.
     """
     found: dict[str, dict[str, dict[Strategy, float]]] = {}
     for group, rows in grouped(entries).items():
@@ -108,7 +106,7 @@ def measured(entries: Iterable[Entry]) -> list[Measured]:
     return [_measured(name, by_mode) for name, by_mode in kept.items()]
 
 
-def fit(workloads_measured: Sequence[Measured], start: Machine, steps: int = STEPS) -> Fit:
+def fit(workloads_measured: Sequence[MeasuredWorkload], start: Machine, steps: int = STEPS) -> Fit:
     """Return the best speeds that the search finds from `start` on."""
     steps_taken = random.Random(0)
     best = _judge(start, workloads_measured, start)
@@ -125,18 +123,18 @@ def _another(machine: Machine, steps: random.Random) -> Machine:
         for name in SPEEDS
     }
     new = {name: getattr(machine, name) * factor for name, factor in factors.items()}
-    # A cache that is nearer is not slower.
+    # A nearer cache is not slower.
     speeds = sorted((new[name] for name in SPEEDS[3:6]), reverse=True)
     new.update(zip(_MEMORIES, speeds, strict=True))
-    # Nor is one core faster than all of them, or XLA's gradient of a convolution than ours. An
-    # accelerator has no core to leave idle, and XLA's own convolutions.
+    # Nor is one core faster than all of them, or XLA's gradient of a convolution than ours. On an
+    # accelerator there are no cores to leave idle, and convolutions are left to XLA.
     on_cpu = machine.platform == "cpu"
     new["narrow_conv"] = max(1.0, new["narrow_conv"]) if on_cpu else 1.0
     new["plain_conv"] = max(new["back_conv"], new["plain_conv"]) if on_cpu else 1.0
     return dataclasses.replace(machine, **new)
 
 
-def _judge(machine: Machine, workloads_measured: Sequence[Measured], start: Machine) -> Fit:
+def _judge(machine: Machine, workloads_measured: Sequence[MeasuredWorkload], start: Machine) -> Fit:
     regrets, errors, chosen = [], [], {}
     for each in workloads_measured:
         mode = "forward" if list(each.seconds) == ["forward"] else "both"
@@ -155,32 +153,25 @@ def _judge(machine: Machine, workloads_measured: Sequence[Measured], start: Mach
     return Fit(machine, math.exp(fmean(regrets)), fmean(errors), moved, chosen)
 
 
-def _measured(name: str, seconds: dict[str, dict[Strategy, float]]) -> Measured:
+def _measured(name: str, seconds: dict[str, dict[Strategy, float]]) -> MeasuredWorkload:
     case = workloads.get(name).build(False)
     wrapped = time_distributed(case.fun, in_axes=case.in_axes, out_axes=case.out_axes)
     call = wrapped.bind(case.args, {}, None, None)
-    has_rows = [role in ("rows", "spread") for role in call.roles]
-    work = work_of(trace(call, call.batch).jaxpr, call.batch, has_rows)
-    return Measured(name, call.batch, call.time, work, seconds)
+    work = work_of(trace(call, call.batch).jaxpr, call.batch, call.has_rows())
+    return MeasuredWorkload(name, call.batch, call.time, work, seconds)
 
 
 def _seconds(entries: Sequence[Entry]) -> Iterator[tuple[Strategy, float]]:
-    """Yield strategies with their times, paired with the one that took every round."""
+    """Yield strategies with their times."""
     known = [entry for entry in entries if entry.measured and entry.strategy != "auto"]
-    if not known:
-        return
-    pivot = max(known, key=lambda entry: len(entry.samples_s))
-    assert pivot.median_s is not None
-    for entry in known:
-        (strategy,) = read_strategies(entry.strategy)
-        ratio = paired_ratio(entry.samples_s, pivot.samples_s).value
-        yield strategy, ratio * pivot.median_s
+    for name, seconds in paired_medians(known).items():
+        yield parse(name), seconds
 
 
 def device_file(
     found: Fit, environment: Mapping[str, Any], platform: str, results: Sequence[Tuned] = ()
 ) -> str:
-    """Return the text of a file for `tdjax/devices/`, which makes a device known.
+    """Return the text of a file for `tdjax/devices/`, from which `auto` knows a device.
 
     Args:
         found: its speeds.

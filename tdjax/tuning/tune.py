@@ -1,4 +1,4 @@
-"""`tune`: measure what could run, and remember what was fastest; `auto` looks there first."""
+"""`tune`: measure what could run, and keep the results, where `auto` looks first."""
 
 from __future__ import annotations
 
@@ -7,41 +7,37 @@ import datetime
 import functools
 from collections.abc import Sequence
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 import jax
 
-from tdjax.comparison.measuring.first_call_process import Guard
+from tdjax.comparison.measuring.call_client import CallClient
 from tdjax.comparison.measuring.group import Measurement
-from tdjax.comparison.measuring.peak_memory import NoPeakMemory
 from tdjax.comparison.measuring.rounds import Effort, check_effort
 from tdjax.comparison.numbers import memory, seconds
+from tdjax.comparison.session import modes
 from tdjax.comparison.subjects.strategy_list import parse_strategies
 from tdjax.comparison.subjects.subject import Subject, subject
 from tdjax.comparison.system.progress import Progress, told
-from tdjax.comparison.verdicts.entry import Entry, Group
-from tdjax.comparison.verdicts.intervals import paired_ratio
+from tdjax.comparison.verdicts.entry import Entry, Group, grouped
+from tdjax.comparison.verdicts.intervals import paired_medians
 from tdjax.comparison.verdicts.naming import short
-from tdjax.devices.kind import device_kind
+from tdjax.devices.attached import device_kind
 from tdjax.strategies import (
     Auto,
     Candidate,
     Decision,
-    Fold,
     Strategy,
-    Vmap,
     parse,
     recorded,
-    written,
+    to_data,
 )
 from tdjax.strategies.choosing import tuned
 
-MODES = {"forward": ("forward",), "grad": ("grad",), "both": ("forward", "grad")}
-# What is predicted to take so much longer than the first is not measured.
+# Candidates predicted to take so many times as long as the first are not measured.
 _PROMISING = 2.5
 _FEWEST = 8
-# Under a budget: the bound on a program's memory is up to so many times what it takes.
+# Under a budget: a program's bound on memory is up to so many times what it takes.
 _LOOSE = 5.0
 _BUDGET_S = 15.0
 
@@ -53,7 +49,7 @@ class Tuning:
     Attributes:
         best: the strategy object that was fastest.
         entries: what was measured, one a candidate and mode, as in a `Comparison`.
-        paths: where the results were written; none where the folder cannot be written.
+        paths: where the results were written; empty where the folder cannot be written.
         results: what is kept, one a mode.
     """
 
@@ -93,20 +89,20 @@ def tune(
     """Measure the strategies that could be fastest, and remember the results.
 
     Candidates come from the predictions of `auto`. Each is compiled, its outputs and gradients are
-    checked against `vmap`, and rounds of samples are taken, which the slow ones leave early. The
-    results are kept in a file, and `auto` takes the fastest from then on, in this process and in
+    checked against `vmap`, and rounds of samples are taken, which slow ones leave early. The
+    results are kept in a file, and from then on `auto` takes the fastest, in this process and in
     others, for the same program, sizes, device and versions.
 
     Args:
         fun: a step function, a wrapped one, or a Flax module, as for `compare`.
         *args: its arguments, with their time axes.
         in_axes, out_axes: as for `time_distributed`; a wrapped function brings its own.
-        mode: "forward"; "grad", forward and gradient together; or "both", which picks what has the
-            smallest sum.
-        strategies: the candidates; None: those that promise most.
+        mode: "forward"; "grad", forward and gradient together; or "both", which picks the smallest
+            sum of the two.
+        strategies: the candidates; None: those that are predicted to be fastest.
         mask, seq_lengths, kwargs: passed on.
-        memory_budget: bytes of temporary memory that the compiled program may take; what takes more
-            is not run.
+        memory_budget: bytes of temporary memory that the compiled program may take; one that takes
+            more is not run.
         timeout: seconds that a call may take.
         progress: True shows it on standard error; or an object, as for `compare`.
 
@@ -144,18 +140,17 @@ def tune_subject(
     timeout: float,
     progress: Progress,
 ) -> Tuning:
-    """Tune what `compare` runs; see `tune`."""
-    if mode not in MODES:
-        raise ValueError(f"mode: got {mode!r}, needed 'forward', 'grad' or 'both'.")
+    """Tune a subject that `compare` could run; see `tune`."""
+    chosen_modes = modes(mode)
     check_effort(None, timeout)
     if memory_budget is not None and not memory_budget > 0:
         raise ValueError(f"memory_budget: got {memory_budget!r}, needed bytes above 0, or None.")
     decision = _decision(made, mode)
     chosen = strategies or _promising(decision.predicted, mode, memory_budget)
-    with Guard() as guard:
+    with CallClient(jax.default_backend()) as client:
         measured = [
-            _measure(made, each, chosen, memory_budget, timeout, guard, progress)
-            for each in MODES[mode]
+            _measure(made, each, chosen, memory_budget, timeout, client, progress)
+            for each in chosen_modes
         ]
     for measurement in measured:
         _check_any(measurement, memory_budget)
@@ -166,7 +161,7 @@ def tune_subject(
 
 
 def _decision(made: Subject, mode: str) -> Decision:
-    """Return what `auto` would do before anything is measured."""
+    """Return what `auto` would choose before anything is measured."""
     auto = Auto(mode="forward" if mode == "forward" else "both")
     with recorded() as decisions:
         jax.eval_shape(functools.partial(made.call, auto), made.arrays)
@@ -181,26 +176,20 @@ def _promising(
 ) -> list[Strategy]:
     """Return the candidates that are predicted to come near the first.
 
-    Under a budget, these are those that may fit, the ones that take least, and those that compute
-    all rows at once: where the weights take most of the memory, the bound is far from what is.
+    Under a budget these are the ones that may fit, the ones that take least, and those that compute
+    all rows at once: where weights take most of the memory, the bound is far too high.
     """
-    # In a forward pass there is nothing to compute anew.
-    anew = mode != "forward"
-    ranked = [c for c in predicted if anew or not getattr(c.strategy, "remat", False)]
+    # A forward pass has nothing to rematerialize.
+    remat = mode != "forward"
+    ranked = [c for c in predicted if remat or not getattr(c.strategy, "remat", False)]
     ranked.sort(key=lambda each: each.cost(mode))
     if memory_budget is not None:
         leanest = sorted(ranked, key=lambda each: each.most_bytes)[:_FEWEST]
         limit = _LOOSE * memory_budget
-        ranked = [
-            c for c in ranked if c.most_bytes <= limit or c in leanest or _is_plain(c.strategy)
-        ]
+        ranked = [c for c in ranked if c.most_bytes <= limit or c in leanest or c.strategy.at_once]
     limit = _PROMISING * ranked[0].cost(mode)
     near = [c for i, c in enumerate(ranked) if i < _FEWEST or c.cost(mode) <= limit]
     return [each.strategy for each in near]
-
-
-def _is_plain(strategy: Strategy) -> bool:
-    return strategy in (Vmap(), Fold())
 
 
 def _measure(
@@ -209,7 +198,7 @@ def _measure(
     strategies: Sequence[Strategy],
     memory_budget: int | None,
     timeout: float,
-    guard: Guard,
+    client: CallClient,
     progress: Progress,
 ) -> Measurement:
     platform = jax.default_backend()
@@ -222,9 +211,9 @@ def _measure(
     def tell(text: str, fraction: float) -> None:
         progress.update(f"{made.name} {mode}: {text}", fraction)
 
-    measurement.run(guard, NoPeakMemory(), tell)
+    measurement.measure(client, tell, peak_memory=False)
     if measurement.undecided:
-        # A few are left: more rounds of them, later, tell luck from speed.
+        # A few are left: more rounds of them, later, tell speed from chance.
         measurement.go_on(_BUDGET_S, tell)
     return measurement
 
@@ -248,7 +237,7 @@ def _check_any(measurement: Measurement, memory_budget: int | None) -> None:
 def _result(
     decision: Decision, measurement: Measurement, strategies: Sequence[Strategy]
 ) -> tuned.Tuned:
-    call = decision.call
+    call, times = decision.call, paired_medians(measurement.entries)
     assert call.traced is not None
     return tuned.Tuned(
         program=tuned.program_of(call, call.traced),
@@ -261,10 +250,10 @@ def _result(
         candidates=[
             {
                 "strategy": entry.strategy,
-                **written(strategy),
+                **to_data(strategy),
                 "status": entry.status,
                 "error": entry.error,
-                "median_s": _time(entry, measurement.entries),
+                "median_s": times.get(entry.strategy),
                 "samples_s": list(entry.samples_s),
                 "temp_bytes": entry.temp_bytes,
             }
@@ -273,30 +262,11 @@ def _result(
     )
 
 
-def _time(entry: Entry, entries: Sequence[Entry]) -> float | None:
-    """Return the time that candidates are ordered by: paired with the one that took every round.
-
-    A candidate that left early was measured when the machine may have been slower.
-    """
-    if not entry.samples_s:
-        return None
-    pivot = max(entries, key=lambda other: len(other.samples_s))
-    return paired_ratio(entry.samples_s, pivot.samples_s).value * median(pivot.samples_s)
-
-
 def _best(entries: Sequence[Entry], strategies: Sequence[Strategy]) -> Strategy:
     """Return the strategy with the smallest sum of times over the modes."""
-    modes = dict.fromkeys(entry.mode for entry in entries)
-    ok = {
-        (e.strategy, e.mode): _time(e, [other for other in entries if other.mode == e.mode]) or 0.0
-        for e in entries
-        if e.status == "ok"
-    }
-    sums = {
-        strategy: sum(ok[str(strategy), mode] for mode in modes)
-        for strategy in strategies
-        if all((str(strategy), mode) in ok for mode in modes)
-    }
-    if not sums:
+    times = [paired_medians(rows) for rows in grouped(entries).values()]
+    failed = {entry.strategy for entry in entries if entry.status != "ok"}
+    ran = [strategy for strategy in strategies if str(strategy) not in failed]
+    if not ran:
         raise ValueError("tune: no candidate ran to the end in both modes.")
-    return min(sums, key=lambda strategy: sums[strategy])
+    return min(ran, key=lambda strategy: sum(each[str(strategy)] for each in times))

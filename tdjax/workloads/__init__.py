@@ -5,71 +5,96 @@ Nothing here is built, and Flax is not imported, before a workload is asked for.
 
 from __future__ import annotations
 
-import importlib
+from tdjax.workloads import (
+    conv_net,
+    dense,
+    faster_rcnn_head,
+    layer_norms,
+    mlp,
+    vit_block,
+)
+from tdjax.workloads.workload import Case, Workload
 
-from tdjax.workloads._base import Case, Workload
+__all__ = ["Case", "Workload", "get", "names", "register", "unregister", "unseen"]
 
-__all__ = ["Case", "Workload", "get", "names", "unseen"]
+_REGISTERED: dict[str, Workload] = {}
 
-_NAMES = ("faster_rcnn_head", "dense", "mlp", "conv_net", "vit_block", "layer_norms")
-_UNSEEN = {
-    "dense_wide": ("dense", "WIDE"),
-    "mlp_wide": ("mlp", "WIDE"),
-    "mlp_narrow": ("mlp", "NARROW"),
-    "conv_net_wide": ("conv_net", "WIDE"),
-    "conv_net_large": ("conv_net", "LARGE"),
-    "vit_block_large": ("vit_block", "LARGE"),
-    "layer_norms_long": ("layer_norms", "LONG"),
-}
+
+def register(workload: Workload) -> None:
+    """Make a workload known by its name, to the command line and to what speeds are fitted to.
+
+    Raises:
+        ValueError: there is another one of that name.
+    """
+    if workload.name in _REGISTERED:
+        raise ValueError(f"workload: {workload.name!r} is registered already; choose another name.")
+    _REGISTERED[workload.name] = workload
+
+
+def unregister(name: str) -> None:
+    """Forget a workload."""
+    del _REGISTERED[name]
 
 
 def names() -> tuple[str, ...]:
-    """The names that `get` knows, in the order in which they are compared.
+    """Return the names of the suite, in the order in which it is compared.
 
     Example:
-      >>> from tdjax import workloads
-      >>> "dense" in workloads.names()
-      True
+        >>> from tdjax import workloads
+        >>> "dense" in workloads.names()
+        True
     """
-    return _NAMES
+    return tuple(name for name, each in _REGISTERED.items() if not each.unseen)
 
 
 def unseen() -> tuple[str, ...]:
-    """The names of the same programs on other shapes, which speeds are never fitted to.
+    """Return the names of the same programs on other shapes, which speeds are never fitted to.
 
     How well `auto` does on them tells how well it does on what it does not know.
 
     Example:
-      >>> from tdjax import workloads
-      >>> set(workloads.unseen()) & set(workloads.names())
-      set()
+        >>> from tdjax import workloads
+        >>> set(workloads.unseen()) & set(workloads.names())
+        set()
     """
-    return tuple(_UNSEEN)
+    return tuple(name for name, each in _REGISTERED.items() if each.unseen)
 
 
 def get(name: str) -> Workload:
-    """The workload of that name.
+    """Return the workload of that name.
 
     Args:
-      name: One of `names()` or `unseen()`.
+        name: one of `names()` or `unseen()`.
 
     Returns:
-      A `Workload`; its arrays are made by `build(quick)`, not before.
+        A `Workload`; its arrays are made by `build(quick)`, not before.
 
     Raises:
-      ValueError: There is no workload of that name.
+        ValueError: there is no workload of that name.
 
     Example:
-      >>> from tdjax import workloads
-      >>> workloads.get("dense").build(True).time_size
-      10
+        >>> from tdjax import workloads
+        >>> workloads.get("dense").build(True).time_size
+        10
     """
-    if name not in (*_NAMES, *_UNSEEN):
+    if name not in _REGISTERED:
         raise ValueError(
-            f"workload: got {name!r}, but needed one of {', '.join((*_NAMES, *_UNSEEN))}. For a "
+            f"workload: got {name!r}, but needed one of {', '.join(_REGISTERED)}. For a "
             'function of your own, write "package.module:function".'
         )
-    module, constant = _UNSEEN.get(name, (name, "WORKLOAD"))
-    workload = getattr(importlib.import_module(f"tdjax.workloads.{module}"), constant)
-    assert isinstance(workload, Workload)
-    return workload
+    return _REGISTERED[name]
+
+
+register(faster_rcnn_head.WORKLOAD)
+register(dense.WORKLOAD)
+register(mlp.WORKLOAD)
+register(conv_net.WORKLOAD)
+register(vit_block.WORKLOAD)
+register(layer_norms.WORKLOAD)
+register(dense.WIDE)
+register(mlp.WIDE)
+register(mlp.NARROW)
+register(conv_net.WIDE)
+register(conv_net.LARGE)
+register(vit_block.LARGE)
+register(layer_norms.LONG)

@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from tdjax.workloads._base import Case, Workload
+from tdjax.workloads.workload import Case, Workload
 
 
 def build(quick: bool) -> Case:
-    """8 regions of 14 x 14 x 1024, at ResNet-50's widths; quick: 3 regions and 1/16 of the widths.
+    """Return 8 regions of 14 x 14 x 1024 at ResNet-50's widths; quick: 3, at 1/16 of the widths.
 
     The feature map and the pooling that lead to the regions are run here, once: the step function
     is the head alone, which is where the time goes. Its Dense kernels are random here: from zero,
@@ -48,8 +48,7 @@ def build(quick: bool) -> Case:
 
 def picture(path: Path, quick: bool) -> None:
     """Draw the photograph with the regions that the head is distributed over."""
-    from tdjax.workloads.faster_rcnn.photo import load_photo
-    from tdjax.workloads.faster_rcnn.picture import draw_regions
+    from tdjax.workloads.faster_rcnn.photo import draw_regions, load_photo
     from tdjax.workloads.faster_rcnn.proposals import propose
 
     num_rois, side = _sizes(quick)

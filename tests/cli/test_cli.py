@@ -1,5 +1,6 @@
 """The command line, as a person calls it."""
 
+import importlib.util
 import json
 import os
 
@@ -44,12 +45,12 @@ def folder(tmp_path, monkeypatch):
         ("compare mine:f --shape 2,3", "'mine' has no attribute 'f'"),
         ("compare mine:STEPS --shape 2,3", "needed a function"),
         ("compare mine:tanh", "--shape"),
-        ("compare mine:tanh --shape 2,x", "'2,x' is no shape"),
-        ("compare mine:tanh --shape 2,-3", "'2,-3' is no shape"),
+        ("compare mine:tanh --shape 2,x", "'2,x' is not a shape"),
+        ("compare mine:tanh --shape 2,-3", "'2,-3' is not a shape"),
         ("compare mine:tanh --shape 2", "rank"),
         ("compare mine:tanh dense --shape 2,3", "nothing beside it"),
         ("compare mine:tanh --shape 2,3 --dtype float31", "float31"),
-        ("compare mine:tanh --shape 2,3 --in-axes one", "'one' is no axis"),
+        ("compare mine:tanh --shape 2,3 --in-axes one", "'one' is not an axis"),
         ("compare mine:tanh --shape 2,3 --in-axes 1,1", "--in-axes"),
         ("compare mine:broken --shape 2,3", r"mine:broken: AttributeError at mine.py:13:"),
         ("compare dense --shape 2,3", "--shape is for"),
@@ -114,11 +115,9 @@ def test_targets_lists_what_is_attached(capsys):
 def test_a_missing_compiler_is_said_with_its_pip_line_and_the_rest_goes_on(
     folder, capsys, monkeypatch
 ):
-    from tdjax.comparison.targets import catalog
-
-    found = catalog.importlib.util.find_spec
+    found = importlib.util.find_spec
     monkeypatch.setattr(
-        catalog.importlib.util, "find_spec", lambda name: None if name == "libtpu" else found(name)
+        importlib.util, "find_spec", lambda name: None if name == "libtpu" else found(name)
     )
     assert main(["targets"]) == 0
     assert "after pip install 'tdjax[tpu]': tpu:v2," in capsys.readouterr().out

@@ -15,7 +15,7 @@ from tdjax.cli import _parser, main
 from tdjax.cli.compare import _limits
 from tdjax.comparison import Comparison, Entry
 from tdjax.comparison.session import Limits
-from tdjax.comparison.subjects.strategy_list import read_strategies
+from tdjax.comparison.subjects.strategy_list import parse_strategies
 from tdjax.comparison.targets.target import installed
 from tdjax.comparison.verdicts.verdict import judge
 
@@ -143,7 +143,7 @@ def limits_of(words, targets):
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        ("--dtype float31", "'float31' is no dtype"),
+        ("--dtype float31", "'float31' is not a dtype"),
         ("--dtype float64", "float64: JAX works with 32 bits here; set JAX_ENABLE_X64=1"),
         ("--dtype int32", "one floating point dtype"),
         ("--dtype float32,bfloat16", "one floating point dtype"),
@@ -152,7 +152,7 @@ def limits_of(words, targets):
         ("--timeout nan", "timeout: got nan"),
         ("--timeout 0", "timeout: got 0"),
         ("--rounds two", "--rounds"),
-        ("--within 0", "'0' is no time; write seconds above 0, or none"),
+        ("--within 0", "'0' is not a time; write seconds above 0, or none"),
     ],
 )
 def test_wrong_options_are_one_line_and_exit_2(folder, capsys, words, said):
@@ -163,7 +163,7 @@ def test_wrong_options_are_one_line_and_exit_2(folder, capsys, words, said):
 
 def test_strategies_read_as_tables_show_them():
     said = "vmap, Fold(512, unroll), tdjax.Vmap(chunk_size=2, remat=True), Packed(8), Auto(), vmap,"
-    assert read_strategies(said) == [
+    assert parse_strategies(said) == [
         tdjax.Vmap(),
         tdjax.Fold(chunk_size=512, unroll=True),
         tdjax.Vmap(chunk_size=2, remat=True),
@@ -177,8 +177,8 @@ def test_strategies_read_as_tables_show_them():
     [
         ("", "at least one"),
         ("Nope", "'Nope'"),
-        ("fold fold", "not a list of names"),
-        ("Fold(8", "not a list of names"),
+        ("fold fold", "'fold fold', which is not known"),
+        ("Fold(8", r"'Fold\(8', which is not known"),
         ("Fold(8, flip)", "Fold.8, flip.: .*'flip'"),
         ("Fold(0)", "at least 1"),
         ("Fold(print())", "Fold.print"),
@@ -188,7 +188,7 @@ def test_strategies_read_as_tables_show_them():
 )
 def test_strategies_that_cannot_be_read(text, said):
     with pytest.raises(ValueError, match=said):
-        read_strategies(text)
+        parse_strategies(text)
 
 
 def test_the_version(capsys):

@@ -174,7 +174,7 @@ class Interrupted:
 def test_an_interrupted_session_keeps_what_was_measured():
     from tdjax.comparison.measuring.rounds import Effort
     from tdjax.comparison.session import Session
-    from tdjax.comparison.subjects.job import Job
+    from tdjax.comparison.subjects.benchmark import Benchmark
     from tdjax.comparison.subjects.subject import subject
     from tdjax.comparison.targets.target import resolve
     from tdjax.strategies import parse
@@ -184,7 +184,7 @@ def test_an_interrupted_session_keeps_what_was_measured():
     progress = Interrupted()
     session = Session(resolve("cpu"), ("forward", "grad"), Effort(rounds=5), progress)
     with pytest.raises(KeyboardInterrupt):
-        session.run([Job("dense", lambda: (made, strategies))])
+        session.run([Benchmark("dense", lambda: (made, strategies))])
     result = session.comparison(interrupted=True)
     assert [len(e.samples_s) for e in result.entries] == [5, 5, 2, 2]
     assert result.interrupted and len(result.verdicts) == 2

@@ -14,8 +14,7 @@ FLOAT = 4
 
 def work(fun, *args, in_axes=1):
     call = time_distributed(fun, in_axes=in_axes).bind(args, {}, None, None)
-    has_rows = [role in ("rows", "spread") for role in call.roles]
-    return work_of(trace(call, call.batch).jaxpr, call.batch, has_rows)
+    return work_of(trace(call, call.batch).jaxpr, call.batch, call.has_rows())
 
 
 def clips(*features, batch=6, time=5):

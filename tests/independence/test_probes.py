@@ -59,6 +59,9 @@ PROVEN = {
     "hessian_of_a_row": lambda x: jax.vmap(jax.hessian(lambda row: (row**3).sum()))(x),
     "shared_noise_of_feature_shape": lambda x: x + jax.random.normal(jax.random.key(0), (1, 4)),
     "own_loop_over_features": lambda x: jax.lax.scan(lambda c, y: (c + y, c), x[:, 0], x.T)[1],
+    "while_of_each_row": lambda x: jax.vmap(
+        lambda r: jax.lax.while_loop(lambda c: (c > 0.1).any(), lambda c: c / 2, r)
+    )(x),
     "nested": tdjax.time_distributed(lambda x: x * 2, in_axes=1, strategy="fold"),
 }
 
@@ -114,12 +117,6 @@ REFUSED = {
     "while_any": (
         "reduce_or",
         lambda x: jax.lax.while_loop(lambda c: (c > 0.1).any(), lambda c: c / 2, x),
-    ),
-    "while_of_each_row": (
-        "while",
-        lambda x: jax.vmap(
-            lambda r: jax.lax.while_loop(lambda c: (c > 0.1).any(), lambda c: c / 2, r)
-        )(x),
     ),
     "cond_on_data": (
         "reduce_sum",

@@ -242,7 +242,7 @@ class Branches(nn.Module):
 
 
 class Unlike(nn.Module):
-    """Rows that see their neighbours."""
+    """Rows that see their neighbors."""
 
     @nn.compact
     def __call__(self, x):

@@ -123,7 +123,7 @@ class Fuse(nnx.Module):
 
 
 class Modes(nnx.Module):
-    """Batch normalisation and dropout that are told what to do at the call, in both spellings."""
+    """Batch normalization and dropout that are told what to do at the call, in both spellings."""
 
     def __init__(self) -> None:
         keys = rngs()

@@ -12,7 +12,7 @@ from flax.core.scope import LazyRng, Scope
 from flax.core.tracers import current_trace
 from flax.linen.transforms import lift_direct_transform
 
-from tdjax.layers.batch_norm.linen import is_normalisation
+from tdjax.layers.batch_norm.linen import is_normalization
 
 
 def test_pack_takes_filters_and_gives_four_things_to_its_function():
@@ -61,7 +61,7 @@ def test_what_is_intercepted_says_whose_method_it_is():
     seen = []
 
     def intercept(call, args, kwargs, context):
-        seen.append(is_normalisation(context))
+        seen.append(is_normalization(context))
         return call(*args, **kwargs)
 
     with nn.intercept_methods(intercept):

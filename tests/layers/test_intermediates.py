@@ -217,7 +217,7 @@ def test_in_nested_wrappers_a_scalar_has_the_outer_time_first():
     assert_close(found["intermediates"]["layer"]["layer"]["mean"][0], x.mean((0, 3)))
 
 
-class Penalised(nn.Module):
+class Penalized(nn.Module):
     """Adds two auxiliary losses, one for each row and one for all rows of a step."""
 
     by_row: bool = True
@@ -237,7 +237,7 @@ class Penalised(nn.Module):
     ids=str,
 )
 def test_summed_losses_and_their_gradients_are_those_of_the_loop(strategy, by_row):
-    layer = Penalised(by_row)
+    layer = Penalized(by_row)
     params = Holder(layer).init(KEY, data()[:, 0])["params"]
     wrapper = TimeDistributed(layer, strategy=strategy, sum_collections=("losses",))
 
@@ -263,12 +263,12 @@ def test_summed_losses_and_their_gradients_are_those_of_the_loop(strategy, by_ro
 
 def test_nested_wrappers_sum_over_the_times_that_say_so():
     x = data(*NESTED)
-    variables = TimeDistributed(TimeDistributed(Penalised())).init(KEY, x)
+    variables = TimeDistributed(TimeDistributed(Penalized())).init(KEY, x)
     params = {"params": variables["params"]}
 
     def sizes(outer, inner):
         wrapper = TimeDistributed(
-            TimeDistributed(Penalised(), strategy="fold", sum_collections=inner),
+            TimeDistributed(Penalized(), strategy="fold", sum_collections=inner),
             sum_collections=outer,
         )
         _, found = wrapper.apply(params, x, mutable=["losses"])
@@ -283,7 +283,7 @@ def test_nested_wrappers_sum_over_the_times_that_say_so():
 
 @pytest.mark.parametrize("strategy", ["vmap", "fold", tdjax.Fold(chunk_size=3)], ids=str)
 def test_under_a_mask_nothing_of_the_padding_is_sown_or_added(strategy):
-    layer = Penalised()
+    layer = Penalized()
     x = jnp.where(REAL[..., None], data(), jnp.nan)
     params = Holder(layer).init(KEY, data()[:, 0])["params"]
 

@@ -1,4 +1,4 @@
-"""Batch normalisation in training, counters, caches and other state, under every strategy."""
+"""Batch normalization in training, counters, caches and other state, under every strategy."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ REAL = jnp.arange(TIME) < LENGTHS[:, None]
 
 
 class Nested(nn.Module):
-    """Batch normalisation two levels down, once inside `nn.remat`."""
+    """Batch normalization two levels down, once inside `nn.remat`."""
 
     @nn.compact
     def __call__(self, x, train=False):
@@ -128,7 +128,7 @@ def test_dropout_beside_pooled_statistics_keeps_its_bits(strategy):
 
 
 class RowNoise(nn.Module):
-    """Noise that all rows of a step share, beside batch normalisation."""
+    """Noise that all rows of a step share, beside batch normalization."""
 
     @nn.compact
     def __call__(self, x, train=False):
@@ -221,7 +221,7 @@ def test_wrappers_in_wrappers_pool_over_all_of_it(strategy, outer):
 
 
 class OwnNorm(nn.Module):
-    """Batch normalisation that is not Flax's own."""
+    """Batch normalization that is not Flax's own."""
 
     @nn.compact
     def __call__(self, x, train=False):

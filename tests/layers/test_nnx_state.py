@@ -27,7 +27,7 @@ class Average(nnx.Variable):
 
 
 class Moving(nnx.Module):
-    """Centres its input by a moving average of what it has seen, kept as a tree."""
+    """Centers its input by a moving average of what it has seen, kept as a tree."""
 
     def __init__(self):
         self.linear = nnx.Linear(FEATURES, 3, rngs=nnx.Rngs(0))
@@ -161,7 +161,7 @@ def test_attention_decodes_step_by_step_with_its_cache():
 
 
 class Normed(nnx.Module):
-    """Batch normalisation, further down."""
+    """Batch normalization, further down."""
 
     def __init__(self):
         rngs = nnx.Rngs(0)

@@ -26,7 +26,7 @@ def padded():
 
 
 class Noisy(nn.Module):
-    """Batch normalisation in evaluation, between two dropouts; the noise is sown."""
+    """Batch normalization in evaluation, between two dropouts; the noise is sown."""
 
     @nn.compact
     def __call__(self, x):

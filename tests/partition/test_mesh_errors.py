@@ -60,7 +60,7 @@ def test_different_meshes():
     one = meshes.put(meshes.make("auto", data=2, seq=4), array(4, 8, 3), "data")
     other = meshes.put(meshes.make("auto", data=4, seq=2), array(4, 8, 3), "data")
     step = tdjax.time_distributed(jnp.add, partition=P("data"))
-    match = r"lie on different meshes, \(data=2, seq=4\) and \(data=4, seq=2\)"
+    match = r"are on different meshes, \(data=2, seq=4\) and \(data=4, seq=2\)"
     with pytest.raises(ValueError, match=match):
         step(one, other)
 
@@ -87,7 +87,7 @@ def test_inside_a_block():
 
 def test_a_name_for_time():
     with pytest.raises(
-        StrategyError, match=r"axis_name='time' .*spread over 'seq'.* Spread the batch alone"
+        StrategyError, match=r"axis_name='time' .*spread over 'seq'.* Spread only the batch"
     ):
         call(P("data", "seq"), axis_name="time")
 
@@ -96,5 +96,5 @@ def test_rows_that_cannot_be_cut():
     def flat(x):  # (batch, features) -> (features * batch,)
         return x.T.reshape(-1)
 
-    with pytest.raises(StrategyError, match=r"merges its rows into a neighbouring axis"):
+    with pytest.raises(StrategyError, match=r"merges its rows into a neighboring axis"):
         call(P("data"), fun=flat)

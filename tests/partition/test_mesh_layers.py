@@ -84,7 +84,7 @@ def test_statistics_of_each_step():
 
 
 class Norms(nn.Module):
-    """Batch normalisation with other settings than Flax's own, one upon the other."""
+    """Batch normalization with other settings than Flax's own, one upon the other."""
 
     @nn.compact
     def __call__(self, x, train=True):
@@ -93,7 +93,7 @@ class Norms(nn.Module):
         return norm(use_scale=False)(jnp.tanh(x), mask=jnp.array([True, True, False])[:, None])
 
 
-# Devices of the last steps have no real row, others fewer than their neighbours.
+# Devices of the last steps have no real row, others fewer than their neighbors.
 REAL = jnp.arange(8)[None] < jnp.array([5, 5, 5, 2])[:, None]
 
 
@@ -110,7 +110,7 @@ def test_statistics_of_real_rows_are_those_of_all_devices(kind, layer, options):
     padded = jnp.where(options["mask"][:, :, None], X, jnp.nan)
     mesh = meshes.make(kind, data=2, seq=4)
     got, expected = both(mesh, BOTH if kind == "auto" else None, layer, padded, **options)
-    assert_same(got, expected, scale=3)  # a bias in front of a normalisation has no gradient
+    assert_same(got, expected, scale=3)  # a bias in front of a normalization has no gradient
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(got[0]))
 
 
@@ -213,7 +213,7 @@ class OwnBesideFlax(nn.Module):
     "layer, options, words",
     [
         (Mixing(), {}, r"spread over 'data'.*reduce_sum"),
-        (Mixing(), {"partition": P(None, "seq")}, r"beside them its rows are not independent"),
+        (Mixing(), {"partition": P(None, "seq")}, r"apart from them its rows are not independent"),
         (OwnStatistics(), {}, r"without averaging over a named axis"),
         (OwnBesideFlax(), {"pooled": False}, r"updates .*batch_stats/own without averaging"),
     ],

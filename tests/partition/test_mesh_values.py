@@ -231,6 +231,25 @@ def test_noise_has_the_bits_of_one_device(impl, strategy):
     jax.tree.map(np.testing.assert_array_equal, *map(bits, (got, expected)))
 
 
+@pytest.mark.parametrize("strategy", [Vmap(), Fold()], ids=str)
+def test_keys_of_rows_are_those_of_one_device(strategy):
+    mesh = meshes.make("auto", data=2, seq=4)
+    x, keys = jnp.ones((4, 8, 6)), jax.random.split(jax.random.key(3), 8)
+
+    def add(x, key):
+        return x + jax.vmap(lambda key: jax.random.uniform(key, (6,)))(
+            jax.random.split(key, x.shape[0])
+        )
+
+    def run(partition, x):
+        step = tdjax.time_distributed(add, in_axes=(1, 0), strategy=strategy, partition=partition)
+        return step(x, keys)
+
+    got = run(BOTH, meshes.put(mesh, x, "data", "seq"))
+    np.testing.assert_array_equal(got, run(None, x))
+    assert not np.array_equal(got[:2], got[2:])
+
+
 def test_no_device_draws_the_noise_of_others():
     mesh = meshes.make("auto", data=8)
     x = meshes.put(mesh, jnp.ones((64, 2, 128)), "data")
@@ -264,9 +283,9 @@ def test_noise_from_bare_keys_is_refused():
 
 def test_rows_that_meet_need_their_whole_batch():
     mesh = meshes.make("auto", data=2, seq=4)
-    centred = tdjax.time_distributed(lambda x: x - x.mean(0), strategy="vmap", partition=BOTH)
+    centered = tdjax.time_distributed(lambda x: x - x.mean(0), strategy="vmap", partition=BOTH)
     with pytest.raises(StrategyError, match=r"spread over 'data'.*reduce_sum.*P.*\(None, 'seq'\)"):
-        centred(meshes.put(mesh, array(4, 8, 3), "data", "seq"))
+        centered(meshes.put(mesh, array(4, 8, 3), "data", "seq"))
 
 
 def test_steps_that_talk_need_each_other_alone():

@@ -12,7 +12,7 @@ from jax import lax
 
 import tdjax
 from tdjax import time_distributed
-from tdjax.strategies.convolution.primitive import replaced as with_ours
+from tdjax.strategies.convolution.primitive import replace_convolutions as with_ours
 
 # lhs, rhs, dimension numbers, and what else is not the default
 CONVOLUTIONS = {
@@ -105,10 +105,10 @@ def convolution(request):
         return lax.conv_general_dilated(x, kernel, dimension_numbers=numbers, **options)
 
     operands = array(*lhs), array(*rhs, seed=1)
-    return plain, replaced(plain), operands
+    return plain, replace_convolutions(plain), operands
 
 
-def replaced(function):
+def replace_convolutions(function):
     def run(*args):
         closed, shape = jax.make_jaxpr(function, return_shape=True)(*args)
         program = with_ours(closed)
@@ -150,7 +150,7 @@ def test_zeros_around_images_meet_weights_that_are_not_finite(name, weight):
     kernel = array(*rhs, seed=1).at[(0,) * len(rhs)].set(weight)
     expected = jax.jit(plain)(array(*lhs), kernel)
     assert jnp.isnan(expected).any()
-    found = jax.jit(replaced(plain))(array(*lhs), kernel)
+    found = jax.jit(replace_convolutions(plain))(array(*lhs), kernel)
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
 
 
@@ -206,7 +206,7 @@ def test_other_dtypes(name, dtype):
         output, pull_back = jax.vjp(function, x, kernel)
         return [output, *pull_back(output)]
 
-    both = (values(function, x, kernel) for function in (replaced(plain), plain))
+    both = (values(function, x, kernel) for function in (replace_convolutions(plain), plain))
     for found, right in zip(*both, strict=True):
         assert found.dtype == right.dtype
         wide = found.dtype if dtype in ("complex64", "int32") else jnp.float32
@@ -221,7 +221,7 @@ def test_it_is_differentiated_twice_and_recomputed():
         numbers = ("NHWC", "HWIO", "NHWC")
         return lax.conv_general_dilated(x, kernel, (1, 1), "SAME", dimension_numbers=numbers)
 
-    ours = replaced(jax.checkpoint(plain))
+    ours = replace_convolutions(jax.checkpoint(plain))
 
     @functools.partial(jax.jit, static_argnums=0)
     def twice(function):
@@ -244,7 +244,7 @@ def test_it_is_differentiated_twice_and_recomputed():
 def test_on_a_cpu_it_has_the_form_that_is_fastest(name, forms):
     lhs, rhs, numbers, options = CONVOLUTIONS[name]
     options = {"window_strides": (1,) * (len(lhs) - 2), "padding": "SAME", **options}
-    ours = replaced(
+    ours = replace_convolutions(
         lambda x, k: lax.conv_general_dilated(x, k, dimension_numbers=numbers, **options)
     )
     gradients = jax.jit(jax.value_and_grad(lambda *a: loss(ours)(*a), (0, 1)))
@@ -269,7 +269,7 @@ def test_convolutions_are_found_however_deep():
     text = str(with_ours(jax.make_jaxpr(deep)(*operands)))
     assert "tdjax_conv_general_dilated" in text
     assert not re.search(r"(?<!tdjax_)conv_general_dilated", text)
-    assert_same(replaced(deep)(*operands), deep(*operands))
+    assert_same(replace_convolutions(deep)(*operands), deep(*operands))
 
 
 def conv_net(kernel, x):

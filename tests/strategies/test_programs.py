@@ -27,7 +27,7 @@ def conv(params, x):
 
 
 def roi_head(params, x):
-    """A bottleneck with frozen batch normalisation, pooling, and two dense heads."""
+    """A bottleneck with frozen batch normalization, pooling, and two dense heads."""
     y = x
     for kernel, scale, shift in params["block"]:
         y = jax.nn.relu(conv({"kernel": kernel}, y) * scale + shift)
@@ -68,7 +68,7 @@ def by_fold(fun):
 
 
 def operations(fun, *args):
-    """Count the operations of the optimised program."""
+    """Count the operations of the optimized program."""
     text = jax.jit(fun).lower(*args).compile(AS_USERS_DO).as_text()
     return collections.Counter(re.findall(r"= \S+ ([a-z][a-z0-9-]*)\(", text))
 
@@ -119,11 +119,11 @@ def test_auto_folds_what_is_independent_and_maps_what_is_not():
     fold = tdjax.time_distributed(jnp.sin, strategy="fold")
     assert str(jax.make_jaxpr(auto)(x)) == str(jax.make_jaxpr(fold)(x))
 
-    def centred(x):
+    def centered(x):
         return x - x.mean(0, keepdims=True)
 
-    auto = tdjax.time_distributed(centred, strategy="auto")
-    vmap = tdjax.time_distributed(centred, strategy="vmap")
+    auto = tdjax.time_distributed(centered, strategy="auto")
+    vmap = tdjax.time_distributed(centered, strategy="vmap")
     assert str(jax.make_jaxpr(auto)(x)) == str(jax.make_jaxpr(vmap)(x))
 
 

@@ -16,7 +16,7 @@ from tdjax import Auto, Fold, Packed, Vmap, explain, time_distributed, tune
 from tdjax.cli import main
 from tdjax.comparison.subjects.subject import subject
 from tdjax.devices import shipped
-from tdjax.devices.kind import device_kind
+from tdjax.devices.attached import device_kind
 from tdjax.independence import proof
 from tdjax.strategies.choosing import tuned
 from tdjax.tuning.tune import _decision, _promising, tune_subject
@@ -298,11 +298,11 @@ def test_what_was_tuned_before_ctrl_c_is_written(tmp_path, monkeypatch, capsys):
 
 @pytest.mark.parametrize("size", ["12", "0.5", "64 MB", "1GiB", "3kb"])
 def test_sizes_are_read(size):
-    from tdjax.cli.words import read_bytes
+    from tdjax.cli.arguments import read_bytes
 
     expected = {"12": 12, "64 MB": 64 * 10**6, "1GiB": 2**30, "3kb": 3000}
     if size in expected:
         assert read_bytes(size) == expected[size]
     else:
-        with pytest.raises(Exception, match=r"'0\.5' is no size"):
+        with pytest.raises(Exception, match=r"'0\.5' is not a size"):
             read_bytes(size)

@@ -10,11 +10,11 @@ TIMES = (("us", 1e-6), ("ms", 1e-3), ("s", 1.0))
 MEMORY = (("B", 1.0), ("kB", 1e3), ("MB", 1e6), ("GB", 1e9), ("TB", 1e12))
 COUNTS = (("", 1.0), ("k", 1e3), ("M", 1e6), ("G", 1e9))
 FLOPS = (("Mflop/s", 1e6), ("Gflop/s", 1e9), ("Tflop/s", 1e12))
-PLAIN = (("", 1.0),)
+PURE = (("", 1.0),)
 
 # A range this wide is easier to read in powers.
 _LOG_FROM = 6.0
-# A narrower one would make much of a difference that is nothing.
+# A narrower range would exaggerate differences that do not matter.
 _NARROWEST = 0.2
 _PAD = 0.1
 _MOST_TICKS = 6
@@ -45,14 +45,14 @@ class Axis:
 
 
 def around(values: Sequence[float], title: str, units: Sequence[tuple[str, float]]) -> Axis:
-    """Return an axis on which all these values, none of them negative, have room around them."""
+    """Return an axis with room around these values, none of which is negative."""
     low, high = min(values), max(values)
     if low > 0 and high / low > _LOG_FROM:
         pad = (high / low) ** _PAD
         return between(low / pad, high * pad, title, units)
     span = max(high - low, _NARROWEST * high) or 1.0
     middle = (low + high) / 2
-    # Nothing lies below zero, yet a point at zero needs room for its lower half.
+    # No value is below zero, but a point at zero needs room for its lower half.
     least = -_PAD * span if low == 0 else 0.0
     low = max(least, min(low - _PAD * span, middle - span / 2))
     high = max(high + _PAD * span, middle + span / 2)
@@ -88,7 +88,7 @@ def _steps(low: float, high: float) -> list[float]:
 
 
 def _powers(low: float, high: float) -> list[float]:
-    """Return 1, 2, 5, 10, ..., or fewer of a decade, or fewer decades, as many as fit."""
+    """Return 1, 2, 5, 10, ..., with fewer values a decade, or fewer decades, until they fit."""
     first, last = math.floor(math.log10(low)), math.ceil(math.log10(high))
     for digits, stride in (((1, 2, 5), 1), ((1, 3), 1), ((1,), 1), ((1,), 2), ((1,), 3)):
         found = [

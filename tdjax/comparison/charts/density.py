@@ -1,4 +1,4 @@
-"""Time against the part of steps that is real: what tables, pictures and the report show of it."""
+"""Time against the part of steps that is real: what tables and pictures show of it."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from tdjax.comparison import numbers
+from tdjax.comparison.charts.axis import TIMES, Axis, up_to
 from tdjax.comparison.verdicts import naming
 from tdjax.comparison.verdicts.density import percent
 from tdjax.comparison.verdicts.entry import Entry, Group, grouped
@@ -13,18 +14,19 @@ from tdjax.comparison.verdicts.records import Record
 
 IDEAL = "if padding were free"
 
-# What takes longer than so many times the ideal of all steps would press all else together.
+# A line higher than this many times the time of all steps would flatten all other lines.
 _HIGHEST = 2.0
 _AIR = 1.12
+_CLOSE = 0.09  # of the width: names of parts that are nearer than this would touch
 
 
 @dataclass(frozen=True)
-class Line:
+class StrategyLine:
     """A strategy at several parts of real steps.
 
     Attributes:
         strategy: its name.
-        points: the part that is real, and the entry that was measured there; in order.
+        points: the part that is real and the entry that was measured there, in order.
         packs: whether it leaves masked steps out.
     """
 
@@ -34,7 +36,7 @@ class Line:
 
     @property
     def parts(self) -> list[float]:
-        """The parts that it was measured at."""
+        """The parts at which it was measured."""
         return [part for part, _ in self.points]
 
     @property
@@ -43,9 +45,9 @@ class Line:
         return [entry.median_s or 0.0 for _, entry in self.points]
 
     @property
-    def end_s(self) -> float:
-        """What it takes where most steps are real, in seconds."""
-        return self.times_s[-1]
+    def highest_s(self) -> float:
+        """The longest of them."""
+        return max(self.times_s)
 
     def at(self, part: float) -> float | None:
         """Return the median at a part, in seconds."""
@@ -54,52 +56,82 @@ class Line:
 
 @dataclass(frozen=True)
 class DensityChart:
-    """A series of workloads that differ by their masks alone, on one target, in one mode.
+    """A series of workloads that differ in their masks alone, on one target, in one mode.
 
     Attributes:
-        group: it, with the series in the place of a workload.
+        group: target, evidence and mode, with the series in place of a workload.
         parts: the parts of all steps that are real, in order.
-        lines: one a strategy, those that pack last: they are drawn above the others.
-        ideal_s: what the fastest strategy that computes all steps takes for as many as there
-            are; None where no mask keeps them all. Padding that is free takes its part of it.
+        lines: one for each strategy; those that pack come last, to be drawn above the others.
+        ideal_s: the time of the fastest strategy that computes all steps where all are real;
+            None where no mask keeps them all. If padding were free, a part of the steps would
+            take that part of it.
     """
 
     group: Group
     parts: tuple[float, ...]
-    lines: tuple[Line, ...]
+    lines: tuple[StrategyLine, ...]
     ideal_s: float | None
 
     @property
-    def top_s(self) -> float:
-        """The time at which a picture ends."""
-        highest = max(max(line.times_s) for line in self.lines)
-        if self.ideal_s is None:
-            return _AIR * highest
-        packed = [max(line.times_s) for line in self.lines if line.packs]
-        return _AIR * min(highest, max(_HIGHEST * self.ideal_s, *packed))
+    def title(self) -> str:
+        """Mode, evidence and target."""
+        group = self.group
+        return f"{naming.MODE_TITLES[group.mode]}, {group.evidence} on {group.target}"
 
     @property
-    def inside(self) -> list[Line]:
+    def caption(self) -> str:
+        """How fast the strategies that pack are, and what the dashed line is."""
+        sentences = []
+        for line in self.lines:
+            if line.packs:
+                speeds = zip(self.speeds(line), self.part_names, strict=True)
+                each = ", ".join(f"{numbers.speed(value)} at {name}" for value, name in speeds)
+                packed = naming.short(line.strategy)
+                sentences.append(f"Speed of {packed} against the fastest of the others: {each}.")
+        if self.ideal_s is not None:
+            sentences.append(
+                "Dashed: the time of the fastest that computes all steps, if masked ones cost "
+                "nothing."
+            )
+        return " ".join(sentences)
+
+    @property
+    def x(self) -> Axis:
+        """The parts; names that would touch the next one are left out."""
+        named = zip((0.0, *self.parts), ("0", *self.part_names), (*self.parts, 2.0), strict=True)
+        ticks = tuple((part, name if after - part > _CLOSE else "") for part, name, after in named)
+        return Axis("part of steps that is real", 0.0, 1.0, False, ticks)
+
+    @property
+    def y(self) -> Axis:
+        """Time, up to the highest line that is inside."""
+        highest = max(line.highest_s for line in self.lines)
+        if self.ideal_s is not None:
+            packed = [line.highest_s for line in self.lines if line.packs]
+            highest = min(highest, max(_HIGHEST * self.ideal_s, *packed))
+        return up_to(_AIR * highest, "time", TIMES)
+
+    @property
+    def inside(self) -> list[StrategyLine]:
         """The lines that a picture has room for."""
-        return [line for line in self.lines if max(line.times_s) <= self.top_s]
+        return [line for line in self.lines if line.highest_s <= self.y.high]
 
     @property
     def left_out(self) -> str:
-        """The lines that it has not, as the end of a sentence; empty if there are none."""
-        names = [
-            f"{naming.short(line.strategy)} ({numbers.seconds(max(line.times_s))})"
+        """The lines that it has no room for, with their times; empty if there are none."""
+        return ", ".join(
+            f"{naming.short(line.strategy)} ({numbers.seconds(line.highest_s)})"
             for line in self.lines
             if line not in self.inside
-        ]
-        return f"; above the picture: {', '.join(names)}" if names else ""
+        )
 
     @property
     def part_names(self) -> list[str]:
         """The parts as a person writes them."""
         return [percent(part) for part in self.parts]
 
-    def speeds(self, line: Line) -> list[float | None]:
-        """Return how many times as fast a line is as the best that computes all steps, by part."""
+    def speeds(self, line: StrategyLine) -> list[float | None]:
+        """Return the speed of a line against the best that computes all steps, at each part."""
         found = []
         for part in self.parts:
             rivals = [other.at(part) for other in self.lines if not other.packs]
@@ -110,7 +142,7 @@ class DensityChart:
 
 
 def density_charts(comparison: Record) -> dict[Group, DensityChart]:
-    """Return the chart of each series that was measured at several parts, by its group."""
+    """Return the chart of each series that was measured at several parts."""
     found: dict[Group, dict[str, list[tuple[float, Entry]]]] = {}
     for group, entries in grouped(comparison.entries).items():
         density = comparison.densities.get(group.workload)
@@ -125,9 +157,9 @@ def density_charts(comparison: Record) -> dict[Group, DensityChart]:
 
 
 def apart(places: Sequence[float], least: float) -> list[float]:
-    """Return places as near to these as can be that keep a distance, in the same order."""
+    """Return the places nearest to these that keep a distance, in the same order."""
     order = sorted(range(len(places)), key=lambda index: places[index])
-    groups: list[tuple[float, int]] = []  # the middle of some that touch, and how many they are
+    groups: list[tuple[float, int]] = []  # the middle of places that touch, and their count
     for index in order:
         middle, count = places[index], 1
         while groups and middle - groups[-1][0] < least * (count + groups[-1][1]) / 2:
@@ -145,7 +177,7 @@ def apart(places: Sequence[float], least: float) -> list[float]:
 
 def _chart(group: Group, lines: Mapping[str, Sequence[tuple[float, Entry]]]) -> DensityChart:
     drawn = [
-        Line(strategy, tuple(sorted(points, key=lambda point: point[0])), _packs(strategy))
+        StrategyLine(strategy, tuple(sorted(points, key=lambda point: point[0])), _packs(strategy))
         for strategy, points in lines.items()
     ]
     whole = [line.at(1.0) for line in drawn if not line.packs]
@@ -158,4 +190,5 @@ def _chart(group: Group, lines: Mapping[str, Sequence[tuple[float, Entry]]]) -> 
 
 
 def _packs(strategy: str) -> bool:
-    return strategy.lower().startswith("packed")
+    found = naming.strategy_of(strategy)
+    return found is not None and found.packs

@@ -1,4 +1,4 @@
-"""Where the labels of a chart's points go, so that none covers another one or a point."""
+"""Where the labels of a chart's points go, so that none covers another label or a point."""
 
 from __future__ import annotations
 
@@ -32,6 +32,11 @@ class Box(NamedTuple):
             and other.top < self.bottom
         )
 
+    def holds(self, other: Box) -> bool:
+        """Whether the other one lies in it."""
+        across = self.left <= other.left and other.right <= self.right
+        return across and self.top <= other.top and other.bottom <= self.bottom
+
     def crossed(self, line: Stretch) -> bool:
         """Whether a line from (x, y) to (x, y) enters it."""
         x, y, end_x, end_y = line
@@ -56,16 +61,17 @@ class Box(NamedTuple):
 Stretch = tuple[float, float, float, float]
 
 
-class Place(NamedTuple):
+class Label(NamedTuple):
     """A label's box, and the line from its point to it where it is not beside the point."""
 
     box: Box
     line: Stretch | None
 
     def text(self, x: float) -> tuple[float, str]:
-        """Return the side of the box that is nearer to the point at x: where the text is tied.
+        """Return the x at which the text is aligned for a point at x, and its alignment.
 
-        The side is "left", "right" or "center", where the text is above or below the point.
+        The text is aligned at the side of the box that is nearer to the point ("left" or
+        "right"), or at the middle ("center") where it is above or below the point.
         """
         if self.box.left > x:
             return self.box.left, "left"
@@ -74,87 +80,78 @@ class Place(NamedTuple):
         return (self.box.left + self.box.right) / 2, "center"
 
 
-def places(
+def place_labels(
     points: Sequence[tuple[float, float]],
     sizes: Sequence[tuple[float, float]],
     within: Box,
     taken: Sequence[Box] = (),
     drawn: Sequence[Stretch] = (),
-) -> list[Place]:
-    """Return a place for each point's label, the nearest one that is free.
+) -> list[Label]:
+    """Return each point's label, at the nearest place that is free.
 
     Args:
         points: where the points are, x to the right and y down.
         sizes: the labels' widths and heights, one a point.
         within: where labels may be.
         taken: where other text is.
-        drawn: straight lines that labels keep off where they can.
+        drawn: straight lines that labels avoid where they can.
     """
     dots = [Box(x - _POINT, y - _POINT, x + _POINT, y + _POINT) for x, y in points]
-    found: dict[int, Place] = {}
-    # The point with most neighbours has the fewest places to choose from.
-    for index in sorted(range(len(points)), key=lambda i: -_neighbours(points, i)):
+    found: dict[int, Label] = {}
+    # The point with the most neighbors has the fewest places to choose from, so it goes first.
+    for index in sorted(range(len(points)), key=lambda i: -_neighbors(points, i)):
         others = [dot for place, dot in enumerate(dots) if points[place] != points[index]]
-        own = [dots[index], *others, *taken, *(place.box for place in found.values())]
-        lines = [*drawn, *(place.line for place in found.values() if place.line is not None)]
-        found[index] = _place(points[index], sizes[index], within, own, others, lines)
+        own = [dots[index], *others, *taken, *(label.box for label in found.values())]
+        lines = [*drawn, *(label.line for label in found.values() if label.line is not None)]
+        found[index] = _place_label(points[index], sizes[index], within, own, others, lines)
     return [found[index] for index in range(len(points))]
 
 
-def _neighbours(points: Sequence[tuple[float, float]], index: int) -> float:
+def _neighbors(points: Sequence[tuple[float, float]], index: int) -> float:
     x, y = points[index]
     return sum(1 / (10 + math.dist((x, y), other)) for other in points)
 
 
-def _place(
+def _place_label(
     point: tuple[float, float],
     size: tuple[float, float],
     within: Box,
     taken: Sequence[Box],
     dots: Sequence[Box],
     lines: Sequence[Stretch],
-) -> Place:
-    spare: Place | None = None
-    fallback: Place | None = None
+) -> Label:
+    spare: Label | None = None
+    fallback: Label | None = None
     for gap in _GAPS:
         for angle in _ANGLES:
             box = _box(point, size, gap, math.radians(angle))
-            if not _inside(box, within):
+            if not within.holds(box):
                 continue
             line = (*point, *box.nearest(*point)) if gap > _BESIDE else None
-            place = Place(box, line)
-            fallback = fallback or place
+            label = Label(box, line)
+            fallback = fallback or label
             wide = Box(box.left - _AIR, box.top - _AIR, box.right + _AIR, box.bottom + _AIR)
             if any(wide.covers(other) for other in taken):
                 continue
-            spare = spare or place
+            spare = spare or label
             if any(wide.crossed(other) for other in lines):
                 continue
             # The point's own dot is where its line begins.
             if line is not None and any(other.crossed(line) for other in (*taken[1:], *dots)):
                 continue
-            return place
+            return label
     corner = Box(within.left, within.top, within.left + size[0], within.top + size[1])
-    return spare or fallback or Place(corner, None)
+    return spare or fallback or Label(corner, None)
 
 
 def _box(point: tuple[float, float], size: tuple[float, float], gap: float, angle: float) -> Box:
     """Return the label's box at this distance from the point, in this direction."""
     width, height = size
     right, up = math.cos(angle), math.sin(angle)
-    # Beside a point the label is level with it; above and below it is centred.
+    # Beside a point the label is level with it; above and below, it is centered.
     x = point[0] + right * (gap + width / 2)
     y = point[1] - up * (gap + height / 2)
     return Box(x - width / 2, y - height / 2, x + width / 2, y + height / 2)
-
-
-def _inside(box: Box, within: Box) -> bool:
-    return (
-        box.left >= within.left
-        and box.right <= within.right
-        and box.top >= within.top
-        and box.bottom <= within.bottom
-    )
 
 
 class Along(NamedTuple):
@@ -167,12 +164,12 @@ class Along(NamedTuple):
     boxes: tuple[Box, ...]
 
 
-def along(
+def place_along(
     start: tuple[float, float], end: tuple[float, float], text: str, width: float, height: float
 ) -> Along | None:
-    """Return where a text is that ends where a line ends; None if the line is too short for it."""
+    """Return the place of a text that ends where a line ends, None if the line is too short."""
     length = math.dist(start, end)
-    if not text or length < width + 2 * _OFF:
+    if length < width + 2 * _OFF:
         return None
     right, down = (end[0] - start[0]) / length, (end[1] - start[1]) / length
     x = end[0] - _OFF * right + _OFF * down

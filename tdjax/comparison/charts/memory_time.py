@@ -6,9 +6,18 @@ from collections.abc import Sequence
 
 from tdjax.comparison import numbers
 from tdjax.comparison.charts import axis
-from tdjax.comparison.charts.points import CUT, LEAD, PLAIN, Chart, Line, Point, left_out, programs
-from tdjax.comparison.verdicts.entry import Entry
+from tdjax.comparison.charts.points import (
+    Chart,
+    Point,
+    Polyline,
+    judged_groups,
+    kind_of,
+    left_out,
+    programs,
+)
+from tdjax.comparison.verdicts.entry import Entry, Group
 from tdjax.comparison.verdicts.metric import BYTES, CYCLES, TIME, figure, metric_of, shown
+from tdjax.comparison.verdicts.records import Record
 from tdjax.comparison.verdicts.verdict import Verdict
 
 PEAK, TEMPORARY = "peak_bytes", "temp_bytes"
@@ -21,15 +30,24 @@ _X = {
 
 
 def memory_of(entries: Sequence[Entry]) -> str | None:
-    """Return the field of a group's memory: the peak where it is known, None without either."""
+    """Return the field that holds a group's memory: the peak if known; None if neither is."""
     for name in (PEAK, TEMPORARY):
         if any(getattr(entry, name) for entry in entries if entry.status == "ok"):
             return name
     return None
 
 
+def charts(comparison: Record) -> dict[Group, Chart]:
+    """Return the chart of each group that has one."""
+    return {
+        group: found
+        for group, entries, verdict in judged_groups(comparison)
+        if (found := chart(entries, verdict))
+    }
+
+
 def chart(entries: Sequence[Entry], verdict: Verdict | None) -> Chart | None:
-    """Return a group's chart, None where there are not two programs to compare."""
+    """Return a group's chart, or None where fewer than two programs can be compared."""
     metric, memory = metric_of(entries), memory_of(entries)
     if memory is None:
         return None
@@ -40,14 +58,12 @@ def chart(entries: Sequence[Entry], verdict: Verdict | None) -> Chart | None:
             absent.append(label)
             continue
         leads = verdict is not None and verdict.leads(entry)
-        kind = CUT if entry.status != "ok" else LEAD if leads else PLAIN
         said = f"{shown(x, metric)}, {numbers.memory(y)}"
-        points.append(
-            Point(x, y, label, said, kind, leads, entry.median_low_s, entry.median_high_s)
-        )
+        kind, interval = kind_of(entry, leads), (entry.median_low_s, entry.median_high_s)
+        points.append(Point(x, y, label, said, kind, leads, *interval))
     if len(points) < 2:
         return None
-    front = pareto([(point.x, point.y) for point in points if point.kind != CUT])
+    front = pareto([(point.x, point.y) for point in points if point.kind != "cut"])
     title, units = _X[metric]
     what = "Time" if metric == TIME else title.capitalize()
     return Chart(
@@ -55,7 +71,7 @@ def chart(entries: Sequence[Entry], verdict: Verdict | None) -> Chart | None:
         axis.around([point.x for point in points], title, units),
         axis.around([point.y for point in points], _MEMORY[memory], axis.MEMORY),
         tuple(points),
-        (Line(_stairs(front), "front"),) if len(front) > 1 else (),
+        (Polyline(_stairs(front), "front"),) if len(front) > 1 else (),
         _caption(points, front) + left_out(absent),
     )
 
@@ -68,7 +84,7 @@ def _caption(points: Sequence[Point], front: Sequence[tuple[float, float]]) -> s
 
 
 def pareto(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
-    """Return the points that no other one is as good as in both and better in one, by x."""
+    """Return the points that no other point beats in one and equals or beats in the other, by x."""
     front: list[tuple[float, float]] = []
     for x, y in sorted(set(points)):
         if not front or y < front[-1][1]:
@@ -77,8 +93,8 @@ def pareto(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
 
 
 def _stairs(front: Sequence[tuple[float, float]]) -> tuple[tuple[float, float], ...]:
-    """Return the line around what the front's points beat."""
-    places = list(front[:1])
+    """Return the corners of the line around what the front's points beat."""
+    corners = list(front[:1])
     for x, y in front[1:]:
-        places += [(x, places[-1][1]), (x, y)]
-    return tuple(places)
+        corners += [(x, corners[-1][1]), (x, y)]
+    return tuple(corners)

@@ -1,16 +1,19 @@
-"""A chart of points with labels: what is in it, apart from how it is drawn."""
+"""What a chart of labeled points holds, apart from how it is drawn."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from tdjax.comparison import numbers
 from tdjax.comparison.charts.axis import Axis
 from tdjax.comparison.verdicts import naming
-from tdjax.comparison.verdicts.entry import Entry
+from tdjax.comparison.verdicts.entry import Entry, Group, grouped
+from tdjax.comparison.verdicts.records import Record
+from tdjax.comparison.verdicts.verdict import Verdict
 
-LEAD, PLAIN, CUT, BOUND = "lead", "plain", "cut", "bound"
+PointKind = Literal["lead", "plain", "cut", "bound"]
 _SHOWN = 2
 
 
@@ -20,10 +23,10 @@ class Point:
 
     Attributes:
         x, y: where it is.
-        label: the strategies that gave this program.
+        label: the strategies that compiled to this program.
         said: both values in words.
         kind: "lead", "plain", "cut" (not run to the end) or "bound" (not measured).
-        leads: whether it is a winner, or one of those that tie.
+        leads: whether it is the winner, or one of those that tie.
         x_low, x_high: the interval of x, where there is one.
     """
 
@@ -31,24 +34,24 @@ class Point:
     y: float
     label: str
     said: str
-    kind: str
+    kind: PointKind
     leads: bool
     x_low: float | None = None
     x_high: float | None = None
 
 
 @dataclass(frozen=True)
-class Line:
-    """A line through places.
+class Polyline:
+    """Straight lines from corner to corner.
 
     Attributes:
-        places: its corners, as x and y.
+        corners: each one's x and y.
         kind: "front" (a Pareto front) or "roof" (what a device reaches at best).
-        text: what is written above its last stretch.
+        text: what is written above the last of its lines.
     """
 
-    places: tuple[tuple[float, float], ...]
-    kind: str
+    corners: tuple[tuple[float, float], ...]
+    kind: Literal["front", "roof"]
     text: str = ""
 
 
@@ -59,7 +62,7 @@ class Chart:
     Attributes:
         title: what it shows.
         x, y: the axes.
-        points: one a program.
+        points: one for each program.
         lines: behind the points.
         caption: what a reader must know, in sentences.
     """
@@ -68,14 +71,26 @@ class Chart:
     x: Axis
     y: Axis
     points: tuple[Point, ...]
-    lines: tuple[Line, ...]
+    lines: tuple[Polyline, ...]
     caption: str
 
 
-def programs(entries: Sequence[Entry]) -> list[tuple[Entry, str]]:
-    """Return the entries that have a program of their own, each with the names that share it.
+def judged_groups(comparison: Record) -> Iterator[tuple[Group, list[Entry], Verdict | None]]:
+    """Yield each group with its entries and its verdict."""
+    verdicts = {verdict.group: verdict for verdict in comparison.verdicts}
+    for group, entries in grouped(comparison.entries).items():
+        yield group, entries, verdicts.get(group)
 
-    Controls are left out: they are a program that is there already.
+
+def kind_of(entry: Entry, leads: bool) -> PointKind:
+    """Return the kind of a point that was measured, or whose figures a compiler gave."""
+    return "cut" if entry.status != "ok" else "lead" if leads else "plain"
+
+
+def programs(entries: Sequence[Entry]) -> list[tuple[Entry, str]]:
+    """Return one entry for each distinct program, with the names of the strategies that share it.
+
+    Controls are left out: they measure a program that has its entry already.
     """
     found = []
     for entry in entries:
@@ -90,6 +105,6 @@ def programs(entries: Sequence[Entry]) -> list[tuple[Entry, str]]:
 
 
 def left_out(names: Iterable[str]) -> str:
-    """Return a sentence on what has no point, empty where everything has one."""
+    """Return a sentence that names what has no point; empty where everything has one."""
     names = list(names)
     return f" Without a point: {numbers.join(names)}." if names else ""

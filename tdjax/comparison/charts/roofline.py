@@ -7,38 +7,46 @@ from collections.abc import Sequence
 from tdjax.comparison import numbers
 from tdjax.comparison.charts import axis
 from tdjax.comparison.charts.points import (
-    BOUND,
-    CUT,
-    LEAD,
-    PLAIN,
     Chart,
-    Line,
     Point,
+    Polyline,
+    judged_groups,
+    kind_of,
     left_out,
     programs,
 )
 from tdjax.comparison.targets.ceilings import Ceilings
-from tdjax.comparison.verdicts.entry import Entry
+from tdjax.comparison.verdicts.entry import Entry, Group
+from tdjax.comparison.verdicts.records import Record
 from tdjax.comparison.verdicts.verdict import Verdict
 
 _ROOM = 2.5
-# How much longer the axis is, in powers, so that the flat roof has room for its figure.
+# The power of its own range by which the axis is longer, so that the flat roof's label fits.
 _FLAT = 0.4
 
 
 def intensity(entry: Entry) -> float | None:
-    """Return the flops a byte of the optimised program, None where they are not known."""
+    """Return the flops a byte of the optimized program, or None where they are not known."""
     if not entry.flops or not entry.bytes_accessed:
         return None
     return entry.flops / entry.bytes_accessed
 
 
+def charts(comparison: Record) -> dict[Group, Chart]:
+    """Return the chart of each group that has one."""
+    return {
+        group: found
+        for group, entries, verdict in judged_groups(comparison)
+        if (found := chart(entries, verdict, comparison.ceilings.get(group.target)))
+    }
+
+
 def chart(
     entries: Sequence[Entry], verdict: Verdict | None, ceilings: Ceilings | None
 ) -> Chart | None:
-    """Return a group's chart, None where its device's ceilings or its flops are not known.
+    """Return a group's chart, or None where its device's ceilings or its flops are not known.
 
-    What was compiled for a device that is not here has no time: its points are on the roof.
+    What was compiled for a device that is not here has no time: its points lie on the roof.
     """
     if ceilings is None:
         return None
@@ -56,10 +64,10 @@ def chart(
         leads = verdict is not None and verdict.leads(entry)
         assert entry.flops is not None
         y = entry.flops / entry.median_s if measured and entry.median_s else ceilings.at(x)
-        kind = CUT if entry.status != "ok" else LEAD if leads else PLAIN
         most = "" if measured else "at most "
         said = f"{numbers.digits(x)} flops a byte, {most}{rate(y)}"
-        points.append(Point(x, y, label, said, kind if measured else BOUND, leads))
+        kind = kind_of(entry, leads) if measured else "bound"
+        points.append(Point(x, y, label, said, kind, leads))
     if not points:
         return None
     ends = [point.x for point in points]
@@ -71,12 +79,12 @@ def chart(
     start = max(low, lowest / ceilings.bytes_per_s)
     return Chart(
         "Roofline" if measured else "Roofline: bounds, not speeds",
-        axis.between(low, high, "flops a byte", axis.PLAIN),
+        axis.between(low, high, "flops a byte", axis.PURE),
         axis.between(lowest, highest, "reached" if measured else "at most", axis.FLOPS),
         tuple(points),
         (
-            Line(((start, ceilings.at(start)), ridge), "roof", bandwidth(ceilings)),
-            Line((ridge, (high, ceilings.flops_per_s)), "roof", rate(ceilings.flops_per_s)),
+            Polyline(((start, ceilings.at(start)), ridge), "roof", bandwidth(ceilings)),
+            Polyline((ridge, (high, ceilings.flops_per_s)), "roof", rate(ceilings.flops_per_s)),
         ),
         _caption(points, ceilings, measured) + left_out(absent),
     )
@@ -89,12 +97,12 @@ def roofs(ceilings: Ceilings) -> str:
 
 def bandwidth(ceilings: Ceilings) -> str:
     """Return the bytes a second with a prefix."""
-    return _prefixed(ceilings.bytes_per_s, "B/s")
+    return numbers.amount(ceilings.bytes_per_s, "B/s")
 
 
 def rate(flops_per_s: float) -> str:
     """Return flops a second with a prefix."""
-    return _prefixed(flops_per_s, "flop/s")
+    return numbers.amount(flops_per_s, "flop/s")
 
 
 def _caption(points: Sequence[Point], ceilings: Ceilings, measured: bool) -> str:
@@ -108,8 +116,8 @@ def _caption(points: Sequence[Point], ceilings: Ceilings, measured: bool) -> str
             said.append("A point above the slope has its data in caches.")
         if any(point.y > ceilings.flops_per_s for point in points):
             said.append(
-                "A point above the flat roof says that it was measured too low, on a busy "
-                "machine or for a slower type."
+                "A point above the flat roof shows that the roof was measured too low, on a busy "
+                "machine or for a slower data type."
             )
     else:
         said.append("Nothing ran: a point is the most that its flops a byte allow.")
@@ -119,10 +127,3 @@ def _caption(points: Sequence[Point], ceilings: Ceilings, measured: bool) -> str
         elif labels:
             said.append(f"Bound by {what}: {', '.join(labels)}.")
     return " ".join(said)
-
-
-def _prefixed(value: float, unit: str) -> str:
-    for prefix, scale in (("T", 1e12), ("G", 1e9), ("M", 1e6)):
-        if value >= scale:
-            return f"{numbers.digits(value / scale)} {prefix}{unit}"
-    return f"{value:.0f} {unit}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -12,18 +13,14 @@ from typing import Any
 
 from tdjax.comparison import numbers
 from tdjax.comparison.compiling.travel import Parcel
-from tdjax.comparison.system.child import Child, ChildDied, TooSlow
+from tdjax.comparison.system.child import Child, ChildDied, Failed, TooSlow
 from tdjax.comparison.system.memory import OutOfMemory, Watch
 from tdjax.comparison.targets.catalog import Device
 
 _WORKER = Path(__file__).with_name("worker.py")
 _START_TIMEOUT = 120.0
-# The process itself sees to deadlines; this is for one that hangs.
+# The process itself keeps to deadlines; this is for one that hangs.
 _ANSWER_TIMEOUT = 60.0
-
-
-class CompileFailed(Exception):
-    """The compiler refused the program, or its process died; the message is its last line."""
 
 
 class Closed(Exception):
@@ -36,9 +33,9 @@ class Compiled:
 
     Attributes:
         compile_s: seconds in the compiler; None where it was ended before it was done.
-        text: the optimised program, as it is before code is generated where the compiler was
-            ended. What it computes and moves does not change then; estimates of cycles, which
-            code generation adds, are not in it.
+        text: the optimized program; where the compiler was ended, as it is before code is
+            generated. That changes nothing that it computes or moves, and adds the estimates of
+            cycles.
         temp_bytes: temporary memory that it allocates, None where that is not known.
     """
 
@@ -47,8 +44,8 @@ class Compiled:
     temp_bytes: int | None
 
 
-class Client:
-    """Has programs compiled for one device, in a process that starts when it is first needed.
+class Client(AbstractContextManager["Client"]):
+    """Has programs compiled for one device, in a process that is started when first needed.
 
     Args:
         device: what it compiles for.
@@ -67,9 +64,6 @@ class Client:
         self.start_s: float | None = None
         self._closed = False
 
-    def __enter__(self) -> Client:
-        return self
-
     def __exit__(self, *exception: object) -> None:
         self.close()
 
@@ -79,11 +73,12 @@ class Client:
         Args:
             parcel: as `travel.pack` makes it.
             deadline: seconds that the compiler may take, its start not counted.
-            patience: seconds that its code is waited for, once it is optimised.
+            patience: seconds that its code is waited for, once it is optimized.
 
         Raises:
-            TooSlow: the deadline passed, without an optimised program.
-            CompileFailed: the program was refused, or the process died, or had to be ended.
+            TooSlow: the deadline passed, without an optimized program.
+            Failed: the program was refused, or the process died, or had to be ended; the message
+                is one line.
             Closed: `close` was called.
         """
         child = self._started()
@@ -97,27 +92,24 @@ class Client:
                     lambda: self._watch.check(child.pid),
                 )
             except OutOfMemory as error:
-                raise CompileFailed(_out_of_memory(error)) from None
+                raise Failed(_out_of_memory(error)) from None
             except ChildDied as error:
                 if self._closed:
                     raise Closed from None
-                raise CompileFailed(f"its compiler {error}") from None
-        match answer:
-            case "failed", text:
-                raise CompileFailed(_first_line(text))
-            case "optimised", text:
-                return Compiled(None, text, None)
-            case "done", seconds, text, temp_bytes:
-                return Compiled(seconds, text, temp_bytes)
-        raise TooSlow
+                raise Failed(f"its compiler {error}") from None
+            except Failed as error:
+                raise Failed(_first_line(error)) from None
+        if answer is None:
+            raise TooSlow
+        return Compiled(*answer)
 
     def _options(self, folder: str) -> Mapping[str, Any] | None:
-        if not self._device.compiler.optimises_first:
+        if not self._device.compiler.optimizes_first:
             return None
         return {"xla_dump_to": folder, "xla_dump_hlo_as_text": True}
 
     def close(self) -> None:
-        """End the process, whatever it is doing; no other one is started."""
+        """End the process, whatever it is doing, and start no other."""
         self._closed = True
         if self._child is not None:
             self._child.close()
@@ -126,22 +118,23 @@ class Client:
         if self._closed:
             raise Closed
         if self._refusal is not None:
-            raise CompileFailed(self._refusal)
+            raise Failed(self._refusal)
         if self._child is not None and not self._child.ended:
             return self._child
         environment = {
             "JAX_PLATFORMS": "cpu",
-            # A program from a cache would have compiled in no time, and need not have a text.
+            # A program from a cache has no compile time, and may have no text.
             "JAX_ENABLE_COMPILATION_CACHE": "0",
             **self._device.environment,
         }
         start = time.monotonic()
         self._child = Child(_WORKER, environment)
-        answer = self._child.ask(("device", dict(self._device.topology)), _START_TIMEOUT)
-        if answer[0] == "failed":
-            self._refusal = _first_line(answer[1])
+        try:
+            self._child.ask(("choose_device", dict(self._device.topology)), _START_TIMEOUT)
+        except Failed as error:
+            self._refusal = _first_line(error)
             self._child.close()
-            raise CompileFailed(self._refusal)
+            raise Failed(self._refusal) from None
         self.start_s = time.monotonic() - start
         return self._child
 
@@ -154,6 +147,7 @@ def _out_of_memory(error: OutOfMemory) -> str:
     )
 
 
-def _first_line(text: str) -> str:
+def _first_line(error: Failed) -> str:
     """Return the line that says what is wrong; compilers add pages of program to it."""
-    return next((line.strip() for line in text.splitlines() if line.strip()), "no reason given")
+    lines = str(error).splitlines()
+    return next((line.strip() for line in lines if line.strip()), "no reason given")

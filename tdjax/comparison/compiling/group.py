@@ -8,8 +8,7 @@ from typing import Any
 
 from tdjax.comparison.compiling.client import Compiled
 from tdjax.comparison.compiling.travel import Parcel, pack
-from tdjax.comparison.hlo import Steps
-from tdjax.comparison.measuring.program import Facts, read
+from tdjax.comparison.hlo import Facts, Steps, read_facts
 from tdjax.comparison.subjects.subject import Subject
 from tdjax.comparison.targets.catalog import Device
 from tdjax.comparison.verdicts.entry import Entry, Group
@@ -75,18 +74,19 @@ class CompiledCandidate:
 
     @property
     def waiting(self) -> bool:
-        """Whether it is still to be compiled."""
+        """Whether it is yet to be compiled."""
         return self.status == "ok" and self.compiled is None
 
     def drop(self, status: str, error: str) -> None:
-        """Take it out of the running, with the reason in one line."""
-        self.status, self.error = status, " ".join(error.split())
+        """Compile it no further, and keep the reason in one line; unless it has been compiled."""
+        if self.waiting:
+            self.status, self.error = status, " ".join(error.split())
 
     def accept(self, compiled: Compiled, steps: Steps | None, note: str | None = None) -> None:
-        """Keep what the compiler made, and read it; the note says what is missing."""
-        facts = read(compiled.text, steps)
+        """Keep what the compiler made, and what it says; the note tells what is missing."""
+        facts = read_facts(compiled.text, steps)
         if compiled.compile_s is None:
-            # A finished text says more: the two have no hash in common.
+            # A finished text says more, so that its hash is another.
             facts = replace(facts, program=None, estimated_cycles=None)
         self.facts = facts
         self.error = note
@@ -120,7 +120,7 @@ class CompiledGroup:
 
     @property
     def entries(self) -> list[Entry]:
-        """What is known by now, one entry a candidate."""
+        """What is known so far, one entry a candidate."""
         first: dict[str, str] = {}
         found = []
         for candidate in self.candidates:

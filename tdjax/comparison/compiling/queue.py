@@ -1,4 +1,4 @@
-"""Compiling the programs of many groups: devices side by side, each one's programs in turn."""
+"""Compiling the programs of many groups: devices side by side, programs of a device in turn."""
 
 from __future__ import annotations
 
@@ -9,28 +9,28 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 
-from tdjax.comparison.compiling.client import Client, Closed, CompileFailed
+from tdjax.comparison.compiling.client import Client, Closed
 from tdjax.comparison.compiling.group import CompiledCandidate, CompiledGroup
-from tdjax.comparison.system.child import TooSlow
+from tdjax.comparison.system.child import Failed, TooSlow
 from tdjax.comparison.system.memory import Watch
 from tdjax.comparison.targets.catalog import Device
 
 # A compiler takes a gigabyte, and more than a core for some of its time.
 _FEWEST_AT_ONCE = 2
 
-# Where time is short, the code of a program is waited for so long at first, in starts of a
-# compiler's process, which show how fast the machine is at the time; and what a start takes before
-# there was one. Programs of a few operations are done by then.
+# Where time is short, a program's code is first waited for this long, in starts of a compiler's
+# process: they show how fast the machine is at the time. Programs of a few operations are done by
+# then. Before the first start, it is assumed to take `_START_S`.
 _PATIENCE_STARTS = 0.2
 _START_S = 1.0
-# Beside others that wait, no program's code gets more than this part of the time that is left.
+# While others wait, a program's code gets no more than this part of the time that is left.
 _LARGEST_SHARE = 0.5
 
 _NO_TIME = "not compiled: this comparison's time was used up"
-_NO_CODE = "optimised, but its code was not generated in {}: no estimate of cycles"
+_NO_CODE = "optimized, but its code was not generated in {}: no estimate of cycles"
 _SHARE = "its share of this comparison's time"
 
-# Called with a group, its candidate, and whether nothing more will be known of that.
+# Called with a group, its candidate, and whether that is all that will be known of it.
 Progressed = Callable[[CompiledGroup, CompiledCandidate, bool], None]
 _Task = tuple[CompiledGroup, CompiledCandidate]
 _Done = queue.Queue[tuple[_Task, bool] | BaseException]
@@ -44,15 +44,15 @@ def compile_groups(
 ) -> None:
     """Compile every candidate that waits; those that fail or take too long keep their reason.
 
-    Where time is limited, every program is optimised first, which takes a tenth of the whole: what
-    it computes and moves is then known. With what time is left, code is generated, for which a
-    compiler estimates cycles: group by group, those of the fewest operations first.
+    Where time is limited, every program is optimized first, which takes a tenth of the whole: what
+    it computes and moves is then known. In the time that is left, code is generated, and with it
+    come the estimates of cycles: group by group, those of the fewest operations first.
 
     Args:
         groups: what to compile.
         timeout_s: the longest that one program may take.
         within_s: seconds for all of them together; None: no such limit.
-        progressed: called in this thread as each candidate is optimised, and as it is done.
+        progressed: called in this thread as each candidate is optimized, and as it is done.
 
     Raises:
         KeyboardInterrupt: the compilers are ended; candidates that waited are left waiting.
@@ -70,15 +70,15 @@ def _tasks(groups: Sequence[CompiledGroup]) -> dict[Device, list[_Task]]:
     found: dict[Device, list[tuple[int, int, _Task]]] = {}
     for group in groups:
         waiting = [(group, candidate) for candidate in group.candidates if candidate.waiting]
-        for place, task in enumerate(sorted(waiting, key=_turn)):
-            found.setdefault(group.device, []).append((place, _size(task[1]), task))
+        for rank, task in enumerate(sorted(waiting, key=_order)):
+            found.setdefault(group.device, []).append((rank, _size(task[1]), task))
     return {
         device: [task for *_, task in sorted(tasks, key=lambda each: each[:2])]
         for device, tasks in found.items()
     }
 
 
-def _turn(task: _Task) -> tuple[bool, int]:
+def _order(task: _Task) -> tuple[bool, int]:
     group, candidate = task
     return candidate.lowered.strategy != group.reference, _size(candidate)
 
@@ -108,7 +108,7 @@ def _compile_batch(
     try:
         for client, (_, tasks) in zip(clients, batch, strict=True):
             arguments = (client, tasks, timeout_s, end, done)
-            threading.Thread(target=_work, args=arguments, daemon=True).start()
+            threading.Thread(target=_compile_all, args=arguments, daemon=True).start()
         waiting = sum(len(tasks) for _, tasks in batch)
         while waiting:
             answer = done.get()
@@ -122,10 +122,10 @@ def _compile_batch(
             client.close()
 
 
-def _work(
+def _compile_all(
     client: Client, tasks: Sequence[_Task], timeout_s: float, end: float, done: _Done
 ) -> None:
-    """Compile one device's programs, in a thread: it waits for a process most of the time."""
+    """Compile one device's programs, in a thread, which mostly waits for a process."""
     later = []
     try:
         for task in tasks:
@@ -136,7 +136,7 @@ def _work(
             if not final:
                 later.append(task)
             done.put((task, final))
-        later.sort(key=lambda task: (_group_size(task[0]), *_turn(task)))
+        later.sort(key=lambda task: (sum(map(_size, task[0].candidates)), *_order(task)))
         for index, task in enumerate(later):
             left = end - time.monotonic()
             patience = left if index == len(later) - 1 else _LARGEST_SHARE * left
@@ -147,25 +147,21 @@ def _work(
         done.put(error)
 
 
-def _group_size(group: CompiledGroup) -> int:
-    return sum(_size(candidate) for candidate in group.candidates)
-
-
 def _compile(client: Client, task: _Task, timeout_s: float, end: float, patience: float) -> bool:
-    """Compile one program; say whether nothing more can be known of it in this time.
+    """Compile one program; return whether this is all that can be known of it.
 
     Args:
-        client, timeout_s: as `compile_groups` has them.
+        client: the compiler.
         task: the program.
+        timeout_s: as in `compile_groups`.
         end: when everything should be done.
-        patience: seconds that its code is waited for, once it is optimised.
+        patience: seconds that its code is waited for, once it is optimized.
     """
     group, candidate = task
-    drop = candidate.drop if candidate.waiting else _keep  # What is known of it stays.
     start = time.monotonic()
     left = end - start
     if left <= 0:
-        drop("timeout", _NO_TIME)
+        candidate.drop("timeout", _NO_TIME)
         return True
     assert candidate.lowered.parcel is not None
     deadline = min(timeout_s, left)
@@ -173,11 +169,11 @@ def _compile(client: Client, task: _Task, timeout_s: float, end: float, patience
         compiled = client.compile(candidate.lowered.parcel, deadline, patience)
     except TooSlow:
         cut = f"cut: its compiler was still running after {deadline:.3g} s"
-        drop("timeout", cut if left > timeout_s else _NO_TIME)
-    except CompileFailed as error:
-        drop("failed", str(error))
+        candidate.drop("timeout", cut if left > timeout_s else _NO_TIME)
+    except Failed as error:
+        candidate.drop("failed", str(error))
     except Closed:
-        pass  # It still waits: whoever closed the compiler says why.
+        pass  # It still waits: an error or Ctrl-C ended the compilers.
     else:
         note = None
         if compiled.compile_s is None:
@@ -186,7 +182,3 @@ def _compile(client: Client, task: _Task, timeout_s: float, end: float, patience
         candidate.accept(compiled, group.steps, note)
         return compiled.compile_s is not None or deadline <= patience
     return True
-
-
-def _keep(status: str, error: str) -> None:
-    """Leave a candidate as it is."""

@@ -1,4 +1,4 @@
-"""A function packed for another process: lowered for a platform that need not be here."""
+"""A function packed for another process: lowered for a platform that need not be attached."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ class Parcel:
     """A lowered program.
 
     Attributes:
-        program: the serialised export. It keeps the names of the operations and the Python
+        program: the serialized export. It keeps the names of the operations and the Python
             lines that they come from.
         trace_s, lower_s: seconds of each stage.
-        mesh: names and sizes of the axes of the mesh that its arrays are spread over, with
-            their types; None where they are on one device.
+        mesh: names, sizes and types of the axes of its arrays' mesh; None where they are on one
+            device.
         operations: how many equations were lowered: how long compiling may take.
     """
 
@@ -37,7 +37,7 @@ class Parcel:
 def pack(function: Callable[..., Any], arguments: Sequence[Any], platform: str) -> Parcel:
     """Trace and lower `function(*arguments)` for a platform.
 
-    Arrays that are spread over several devices keep their shardings.
+    Arrays on several devices keep their shardings.
     """
     shapes = jax.tree.map(_shape, tuple(arguments))
     jitted = jax.jit(function)

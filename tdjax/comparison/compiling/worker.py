@@ -1,7 +1,6 @@
 """The process that compiles for one device, whose compiler may print, hang or die.
 
-`("device", options)` names the topology, `("compile", request)` compiles an exported program for
-it: in a copy of the process, so that a compiler that need not finish costs no new start.
+Every program is compiled in a copy of the process: ending a compiler then costs no new start.
 """
 
 from __future__ import annotations
@@ -18,46 +17,50 @@ from jax import export
 from jax.experimental import topologies
 from jax.sharding import AxisType, Mesh, SingleDeviceSharding
 
-from tdjax.comparison.system.child_loop import serve
-from tdjax.comparison.system.forked import in_a_copy
+from tdjax.comparison.system.serving import in_a_copy, serve
+
+_Answer = tuple[float | None, str, int | None]
+"""Seconds, optimized text and temporary memory of a program."""
 
 
-class _Worker:
+class _CompileWorker:
     def __init__(self) -> None:
         self._topology: Any = None
 
-    def answer(self, kind: str, payload: Any) -> Any:
-        """Return what is answered to a request.
+    def choose_device(self, topology: Any) -> None:
+        """Compile for a topology from now on; fail if its compiler does not know it."""
+        self._topology = topology
+        in_a_copy(lambda: len(_devices(topology)))
 
-        `("ready", devices)` to a device; to a program `("done", seconds, text, temporary memory)`,
-        `("optimised", text)` if its code was late, `("late",)` if that was, too.
+    def compile(self, request: Any) -> _Answer | None:
+        """Compile an exported program.
+
+        Only the text is known if its code was late, and None is the answer if that was late, too.
         """
-        if kind == "device":
-            self._topology = payload
-            return "ready", in_a_copy(lambda: len(_devices(payload)))
-        program, axes, options, deadline, patience = payload
+        program, axes, options, deadline, patience = request
         folder = None if options is None else Path(options["xla_dump_to"])
         end = time.monotonic() + deadline
-        optimised_at = math.inf
+        optimized_at = math.inf
 
         def enough() -> bool:
-            nonlocal optimised_at
+            nonlocal optimized_at
             now = time.monotonic()
-            if optimised_at == math.inf and folder is not None and _optimised(folder) is not None:
-                optimised_at = now
-            return now >= min(end, optimised_at + patience)
+            if optimized_at == math.inf and _read_optimized(folder) is not None:
+                optimized_at = now
+            return now >= min(end, optimized_at + patience)
 
-        made = in_a_copy(lambda: _compile(program, axes, options, self._topology), enough)
-        if made is not None:
-            return "done", *made
-        text = None if folder is None else _optimised(folder)
-        return ("late",) if text is None else ("optimised", text)
+        answer: _Answer | None = in_a_copy(
+            lambda: _compile(program, axes, options, self._topology), enough
+        )
+        if answer is None and (text := _read_optimized(folder)) is not None:
+            return None, text, None
+        return answer
 
 
-def _optimised(folder: Path) -> str | None:
-    """Return the optimised program that a compiler at work has written; None if it has not yet."""
-    # Written after the program itself, which is whole by then.
-    if not any(folder.glob("*.after_optimizations-buffer-assignment.txt")):
+def _read_optimized(folder: Path | None) -> str | None:
+    """Return the optimized program that a compiler at work has written, None if it has not yet."""
+    # This file is written after the program itself, which is then complete.
+    if folder is None or not any(folder.glob("*.after_optimizations-buffer-assignment.txt")):
         return None
     texts = list(folder.glob("*.after_optimizations.txt"))
     return texts[0].read_text() if len(texts) == 1 else None
@@ -68,15 +71,12 @@ def _devices(options: Any) -> Any:
 
 
 def _wake(device: Any) -> None:
-    """Compile something, so that no program's time has a compiler's own start in it."""
+    """Compile something, so that no program's time includes the start of the compiler."""
     shape = jax.ShapeDtypeStruct((), np.int32, sharding=SingleDeviceSharding(device))
     jax.jit(lambda x: x + 1).lower(shape).compile()
 
 
-def _compile(
-    program: bytes, axes: Any, options: Any, topology: Any
-) -> tuple[float, str, int | None]:
-    """Return seconds, optimised text and temporary memory of a program."""
+def _compile(program: bytes, axes: Any, options: Any, topology: Any) -> _Answer:
     devices = _devices(topology)
     _wake(devices[0])
     exported = export.deserialize(bytearray(program))
@@ -108,4 +108,4 @@ def _compile(
 
 
 if __name__ == "__main__":
-    serve(_Worker().answer)
+    serve(_CompileWorker())

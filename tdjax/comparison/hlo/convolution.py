@@ -77,6 +77,6 @@ def _products(window: Window, inputs: int, taps: int, outputs: int) -> int:
             found += max(0, min(inputs - offset, outputs) - max(-offset, 0))
             continue
         for output in range(outputs):
-            place, between = divmod(output * window.stride + offset, window.base_dilation)
-            found += between == 0 and 0 <= place < inputs
+            element, gap = divmod(output * window.stride + offset, window.base_dilation)
+            found += gap == 0 and 0 <= element < inputs
     return found

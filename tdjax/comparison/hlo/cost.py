@@ -1,9 +1,9 @@
-"""What an optimised program costs, by its own text.
+"""What an optimized program costs, by its own text.
 
 Unlike XLA's cost analysis it counts a loop's body as often as the loop runs, and it works for
-devices whose compiler gives no analysis. A figure that cannot be known is None: an unknown
-custom call has unknown operations, and a loop with an unknown number of trips leaves nothing
-known of what it repeats. Of a branch, the worst case is counted.
+devices whose compiler gives no analysis. A figure that cannot be known is None: the operations of
+an unknown custom call, and all that a loop with an unknown number of trips repeats. Of a branch,
+the worst case is counted.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class Costs:
         return self._with(other, lambda a, b: None if a is None or b is None else max(a, b))
 
     def times(self, count: Figure) -> Costs:
-        """Return what `count` runs cost; nothing stays nothing, however often it runs."""
+        """Return what `count` runs cost; a cost of 0 stays 0 where the count is unknown."""
         return self._with(Costs(), lambda a, _: 0 if a == 0 else _product(a, count))
 
     def _with(self, other: Costs, combine: Callable[[Figure, Figure], Figure]) -> Costs:
@@ -61,7 +61,7 @@ def costs(module: Module) -> Costs:
 
 
 class Counter:
-    """Sums up computations, each once."""
+    """Adds up the costs of computations, each of which is read once."""
 
     def __init__(self, module: Module) -> None:
         self._module = module
@@ -94,7 +94,7 @@ class Counter:
             flops = (inner.times(count).flops for inner, count in zip(called, applied, strict=True))
             return own + _total(Costs(flops=each) for each in flops)
         if of.opcode == "fusion":
-            # Its bytes and cycles are its own: what it holds runs as one.
+            # Its bytes and cycles are counted already: a fusion runs as one operation.
             return own + _total(Costs(flops=inner.flops) for inner in called)
         return own + _total(called)
 

@@ -1,8 +1,8 @@
 """Bytes that single HLO instructions read and write.
 
 An instruction reads its operands and writes its result. One that takes a slice reads the
-slice, and one that updates a slice writes the slice, alone or inside a fusion: a scan that
-reads one step of its input does not read all of it every time.
+slice, and one that updates a slice writes the slice, alone or inside a fusion: a scan reads one
+step of its input at a time, not all of it.
 """
 
 from __future__ import annotations
@@ -38,10 +38,10 @@ def own_bytes(instruction: Instruction, computation: Computation, module: Module
         return 2 * operands[1] + sum(operands[2:])
     if opcode == "scatter":
         arrays = len(operands) // 2
-        # Reads and writes what the updates fall on, and reads the updates and their places.
+        # Reads and writes what is updated, and reads the updates and their indices.
         return 3 * sum(operands[arrays + 1 :]) + operands[arrays]
     if starts(opcode):
-        # Its result repeats its operands and adds counters; what it makes is no larger.
+        # Its tuple repeats operands and adds counters: count what it makes, read and written.
         return 2 * (moved_between_devices(instruction, computation) or _made(instruction))
     return sum(operands) + result.bytes
 
@@ -59,7 +59,7 @@ def moved_between_devices(instruction: Instruction, computation: Computation) ->
 
 
 def _made(start: Instruction) -> int:
-    """Return the bytes that an asynchronous operation makes, without what else it passes on.
+    """Return the bytes of an asynchronous operation's own result.
 
     `copy-start` gives `(made, taken, counter)`; the others `((taken), made, counter)` or
     `(taken, made)`.
@@ -72,16 +72,16 @@ def _read(parameter: Instruction, fused: Computation, module: Module) -> int:
     """Return how much of an operand a fusion reads: all of it, or slices only."""
     whole = parameter.shape.bytes
     total = whole if parameter is fused.root else 0
-    for user in fused.users.get(parameter.name, ()):
+    for user in fused.users(parameter):
         if user.opcode == "fusion":
             (inner,) = module.called(user)
-            places = [i for i, name in enumerate(user.operands) if name == parameter.name]
-            total += sum(_read(inner.parameters[place], inner, module) for place in places)
+            numbers = [i for i, name in enumerate(user.operands) if name == parameter.name]
+            total += sum(_read(inner.parameters[number], inner, module) for number in numbers)
         elif user.opcode in ("slice", "dynamic-slice", "gather"):
             first = user.operands[0] == parameter.name
             total += user.shape.bytes if first else whole
         elif user.opcode == "dynamic-update-slice" and user.operands[0] == parameter.name:
-            # Updated in place: the rest of it is left as it is.
+            # Updated in place: only the slice is written.
             total += 0 if user is fused.root else whole
         elif user.opcode == "bitcast":
             total += _read(user, fused, module)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -36,7 +36,7 @@ class Instruction:
         opcode: such as "fusion" or "dot".
         shape: of its result.
         operands: the names of the instructions that it reads, in the same computation.
-        literal: what stands between the parentheses; a constant's value, a parameter's number.
+        literal: the text between the parentheses: a constant's value, a parameter's number.
         text: its attributes as they are written, metadata and backend configuration included.
     """
 
@@ -61,7 +61,7 @@ class Instruction:
 
     @cached_property
     def config(self) -> Mapping[str, Any]:
-        """What the device's compiler noted; empty where it is no JSON object."""
+        """What the device's compiler noted; empty where that is not a JSON object."""
         text = self.attributes.get("backend_config", "")
         if text.startswith('"'):
             text = json.loads(text)
@@ -101,17 +101,20 @@ class Computation:
         return {int(parameter.literal): parameter for parameter in given}
 
     @cached_property
-    def users(self) -> Mapping[str, tuple[Instruction, ...]]:
-        """The instructions that read each one."""
+    def _users(self) -> Mapping[str, list[Instruction]]:
         found: dict[str, list[Instruction]] = {}
         for instruction in self.instructions.values():
             for operand in dict.fromkeys(instruction.operands):
                 found.setdefault(operand, []).append(instruction)
-        return {name: tuple(users) for name, users in found.items()}
+        return found
 
-    def operands(self, instruction: Instruction) -> tuple[Instruction, ...]:
-        """Return what an instruction of this computation reads."""
-        return tuple(self.instructions[name] for name in instruction.operands)
+    def users(self, instruction: Instruction) -> Sequence[Instruction]:
+        """Return the instructions of this computation that read the result of one."""
+        return self._users.get(instruction.name, ())
+
+    def operands(self, instruction: Instruction) -> Sequence[Instruction]:
+        """Return the instructions whose results one of this computation reads."""
+        return [self.instructions[name] for name in instruction.operands]
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,8 +124,7 @@ class Module:
     Attributes:
         computations: by name.
         entry: the one that runs first.
-        stacks: the Python lines that each stack frame stands for, innermost first, as
-            `(file, line)`.
+        stacks: the Python lines of each stack frame, innermost first, as `(file, line)`.
     """
 
     computations: Mapping[str, Computation]
@@ -131,7 +133,7 @@ class Module:
 
     @cached_property
     def inputs(self) -> frozenset[str]:
-        """The names of the program's arguments, which what rearranges them carries too."""
+        """The names of the program's arguments; what rearranges an argument has its name too."""
         given = (_OP_NAME.search(p.text) for p in self.entry.parameters.values())
         return frozenset(found[1] for found in given if found)
 

@@ -10,7 +10,7 @@ from tdjax.comparison.hlo.cost import Counter
 from tdjax.comparison.hlo.memory import own_bytes
 from tdjax.comparison.hlo.module import Computation, Instruction, Module
 from tdjax.comparison.hlo.opcodes import COLLECTIVES, IDLE_CALLS, MOVEMENT
-from tdjax.comparison.hlo.place import Place, place, place_near
+from tdjax.comparison.hlo.place import Place, find_place, find_place_near
 from tdjax.comparison.hlo.trips import trip_count
 
 KINDS = ("transpose", "copy", "gather", "scatter", "loop", "collective", "custom call")
@@ -24,9 +24,9 @@ class Movement:
         kind: one of `KINDS`. A "transpose" changes the order in memory, a "copy" does not.
         what: what it does: an order, the name of a collective or of a custom call.
         place: where it comes from.
-        count: how often it runs, all of them together; None where a loop's trips are unknown.
-        bytes: how much it reads and writes, all of them together. Inside a fusion that
-            computes as well: what passes through it. A loop: all that runs in it.
+        count: how often they run, all together; None where a loop's trips are unknown.
+        bytes: how much they read and write, all together. Inside a fusion that computes as
+            well: what passes through them. A loop: everything inside it.
     """
 
     kind: str
@@ -43,13 +43,13 @@ class Movement:
 
 @dataclass(frozen=True)
 class Steps:
-    """The sizes by which the batch and the time axis of an array are told."""
+    """The sizes by which an array's batch and time axes are recognized."""
 
     batch: int
     time: int
 
     def names(self, sizes: Sequence[int]) -> dict[int, str]:
-        """Return a name for those of an array's sizes that can be told from its others."""
+        """Return a name for those of an array's sizes that no other axis shares."""
         named = {self.batch: "batch", self.time: "time", self.batch * self.time: "rows"}
         if len(named) < 3:  # Equal sizes, or one of them is 1.
             return {}
@@ -63,7 +63,7 @@ def movements(module: Module, steps: Steps | None = None) -> tuple[Movement, ...
         module: the program.
         steps: batch and time size, to name the axes that move.
     """
-    reader = _Reader(module, steps)
+    reader = _MovementReader(module, steps)
     served = _contractions(module)
     found: dict[tuple[str, str, Place], Movement] = {}
     for each in reader.computation(module.entry, 1):
@@ -77,19 +77,19 @@ def movements(module: Module, steps: Steps | None = None) -> tuple[Movement, ...
     return tuple(sorted(found.values(), key=lambda m: -(m.bytes or 0)))
 
 
-# A layer's line holds the operation itself and what brings its operands into shape; vmap adds to
-# the latter, under the same name.
+# A layer's line has the operation itself and what brings its operands into shape. vmap adds more
+# of the latter, under the same name.
 _REARRANGING = ("broadcast_in_dim", "reshape", "squeeze", "transpose")
 _CONTRACTIONS = ("conv_general_dilated", "dot_general")
 
 
 def _contractions(module: Module) -> dict[Place, str]:
-    """Return the convolution or product of every place that has just one kind of them."""
+    """Return the convolution or product of every place that has one kind of them only."""
     found: dict[Place, set[str]] = {}
     for computation in module.computations.values():
         for instruction in computation.instructions.values():
             if any(name in instruction.text for name in _CONTRACTIONS):
-                where = place(instruction, module)
+                where = find_place(instruction, module)
                 if where.op in _CONTRACTIONS:
                     found.setdefault(replace(where, op=None), set()).add(where.op)
     return {where: next(iter(ops)) for where, ops in found.items() if len(ops) == 1}
@@ -101,7 +101,7 @@ def _joined(one: Movement, other: Movement) -> Movement:
     return replace(one, count=count, bytes=size)
 
 
-class _Reader:
+class _MovementReader:
     """Finds movements, with how often each runs."""
 
     def __init__(self, module: Module, steps: Steps | None) -> None:
@@ -127,7 +127,7 @@ class _Reader:
                 yield from self.computation(called, times)
         elif (kind := self._kind(of, computation)) is not None:
             size = own_bytes(of, computation, self._module)
-            where = place_near(of, computation, self._module)
+            where = find_place_near(of, computation, self._module)
             yield _movement(*kind, where, size, times)
 
     def _loop(
@@ -138,7 +138,7 @@ class _Reader:
         called = self._module.called(loop)
         sizes = [self._costs.computation(each).bytes_accessed for each in called]
         once = None if None in sizes else int(sum(size or 0 for size in sizes))
-        where = place_near(loop, computation, self._module)
+        where = find_place_near(loop, computation, self._module)
         yield _movement("loop", "while", where, once, runs)
         for each in called:
             yield from self.computation(each, runs)
@@ -146,10 +146,10 @@ class _Reader:
     def _fusion(
         self, fusion: Instruction, computation: Computation, times: int | None
     ) -> Iterator[Movement]:
-        where = place_near(fusion, computation, self._module)
+        where = find_place_near(fusion, computation, self._module)
         inner = list(self._fused(fusion, where, times))
         if inner and self._only_moves(fusion):
-            # The fusion is the movement: what it reads and writes, shared by its parts.
+            # The whole fusion moves data: its parts share what it reads and writes.
             size = own_bytes(fusion, computation, self._module)
             share = None if times is None else size * times // len(inner)
             inner = [replace(movement, bytes=share) for movement in inner]
@@ -161,12 +161,12 @@ class _Reader:
                 if of.opcode == "fusion":
                     yield from self._fused(of, outer, times)
                 elif (kind := self._kind(of, fused)) is not None:
-                    where = place_near(of, fused, self._module)
+                    where = find_place_near(of, fused, self._module)
                     where = outer if where == Place() else where
                     yield _movement(*kind, where, of.shape.bytes, times)
 
     def _kind(self, of: Instruction, computation: Computation) -> tuple[str, str] | None:
-        """Return the kind of a movement and what it does; None for what is none."""
+        """Return the kind of a movement and what it does; None for another instruction."""
         opcode = of.opcode.removesuffix("-start")
         if opcode in COLLECTIVES:
             return "collective", opcode

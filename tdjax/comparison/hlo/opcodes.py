@@ -21,7 +21,7 @@ TRANSCENDENTAL = _words(
     """acos acosh asin asinh atan2 atanh cbrt cosine cosh erf exponential
     exponential-minus-one log log-plus-one logistic power rsqrt sine sinh sqrt tan tanh"""
 )
-# Names for what is there already: no byte is read or written.
+# Other names for values that exist already: no byte is read or written.
 VIEWS = _words(
     """add-dependency after-all bitcast constant domain get-dimension-size get-tuple-element
     opt-barrier optimization-barrier parameter partition-id replica-id reshape tuple"""
@@ -35,8 +35,8 @@ MOVEMENT = (
         set-dimension-size slice transpose"""
     )
 )
-# Custom calls that compute and move nothing: buffers that a program asks for, pieces that
-# already lie side by side, marks of the partitioner.
+# Custom calls that compute and move nothing: requests for buffers, parts that lie side by side
+# already, marks of the partitioner.
 IDLE_CALLS = _words(
     "AllocateBuffer ConcatBitcast Sharding SPMDFullToShardShape SPMDShardToFullShape"
 )

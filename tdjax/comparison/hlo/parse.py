@@ -1,4 +1,4 @@
-"""From the text of an optimised HLO program to a `Module`."""
+"""From the text of an optimized HLO program to a `Module`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from collections.abc import Iterable, Iterator
 
 from tdjax.comparison.hlo.module import Computation, Instruction, Module
 from tdjax.comparison.hlo.shape import parse_shape
-from tdjax.comparison.hlo.stacks import read_stacks
 
 _HEADER = re.compile(r"^(ENTRY )?%?([\w.\-]+)[ ({]")
 _START = re.compile(r"^\s+(ROOT )?%?([\w.\-]+) = ")
@@ -17,12 +16,17 @@ _BRACKET = re.compile(r'"(?:[^"\\]|\\.)*"|[()]')
 _OPERAND = re.compile(r"%([\w.\-]+)")
 _WITHOUT_OPERANDS = ("constant", "parameter")
 
+# The tables of Python call stacks that stand before the code.
+_TABLES = ("FileNames", "FunctionNames", "FileLocations", "StackFrames")
+_ROW = re.compile(r"^(\d+) (.*)$")
+_FIELD = re.compile(r"(\w+)=(\d+)")
+
 
 def parse(text: str) -> Module:
     """Read what `jax.stages.Compiled.as_text` gives.
 
     Raises:
-        ValueError: it is no HLO program, or it holds a line that cannot be read.
+        ValueError: it is not an HLO program, or has a line that cannot be read.
     """
     lines = text.splitlines()
     computations: dict[str, Computation] = {}
@@ -33,7 +37,7 @@ def parse(text: str) -> Module:
         entry = computation if is_entry else entry
     if entry is None:
         raise ValueError("HLO program: it has no ENTRY computation")
-    return Module(computations, entry, read_stacks(lines))
+    return Module(computations, entry, _read_stacks(lines))
 
 
 def _bodies(lines: Iterable[str]) -> Iterator[tuple[bool, str, list[str]]]:
@@ -96,3 +100,37 @@ def _closing(line: str, start: int) -> int:
         if depth == 0:
             return token.start()
     raise ValueError(f"HLO program: an open parenthesis in {line.strip()[:80]!r}")
+
+
+def _read_stacks(lines: Iterable[str]) -> dict[int, tuple[tuple[str, int], ...]]:
+    """Return `(file, line)` of every frame and of its callers, innermost first."""
+    tables = _tables(lines)
+    files = {row: text.strip('"') for row, text in tables["FileNames"].items()}
+    locations = {row: _fields(text) for row, text in tables["FileLocations"].items()}
+    frames = {row: _fields(text) for row, text in tables["StackFrames"].items()}
+    # A caller's frame comes before its callee's. Some versions number the parents one too high.
+    shift = int(any(fields.get("parent_frame_id", 0) >= row for row, fields in frames.items()))
+    stacks: dict[int, tuple[tuple[str, int], ...]] = {}
+    for row, fields in sorted(frames.items()):
+        location = locations.get(fields.get("file_location_id", 0), {})
+        file = files.get(location.get("file_name_id", 0))
+        here = () if file is None else ((file, location.get("line", 0)),)
+        stacks[row] = here + stacks.get(fields.get("parent_frame_id", 0) - shift, ())
+    return stacks
+
+
+def _tables(lines: Iterable[str]) -> dict[str, dict[int, str]]:
+    tables: dict[str, dict[int, str]] = {name: {} for name in _TABLES}
+    current = None
+    for line in lines:
+        if line.startswith(("%", "ENTRY")):
+            break
+        if line in _TABLES:
+            current = tables[line]
+        elif current is not None and (found := _ROW.match(line)):
+            current[int(found[1])] = found[2]
+    return tables
+
+
+def _fields(text: str) -> dict[str, int]:
+    return {name: int(value) for name, value in _FIELD.findall(text)}

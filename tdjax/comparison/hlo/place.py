@@ -12,7 +12,7 @@ from tdjax.comparison.hlo.module import Computation, Instruction, Module
 
 _FIELDS = re.compile(r'(\w+)=(?:"((?:[^"\\]|\\.)*)"|(\d+))')
 _WRAPPED = re.compile(r"(vmap|jvp|transpose|remat|checkpoint)\((.*)\)")
-# What is no layer: calls of functions, control flow, and labels such as an einsum's.
+# Scopes that are not layers: calls of functions, control flow, labels such as an einsum's.
 _NO_LAYER = re.compile(
     r"(jit|pjit|custom_jvp|custom_vjp)\(.*\)|branch_\d+_fun|.*[^\w.].*|body|call|call_exported"
     r"|checkpoint|closed_call|cond|core_call|eval_jaxpr|rematted_computation|shard_map|while"
@@ -31,8 +31,8 @@ class Place:
         layer: the path of the layer, without the outermost module: "encoder/Conv_0".
         source: the line of the user's code that called it: "net.py:12".
         backward: whether it belongs to a gradient.
-        around: whether a strategy added it around the steps; the step has no such operation,
-            layer or line.
+        around: whether a strategy added it around the steps: the step itself has no such
+            operation.
     """
 
     op: str | None = None
@@ -42,7 +42,7 @@ class Place:
     around: bool = False
 
 
-def place(instruction: Instruction, module: Module) -> Place:
+def find_place(instruction: Instruction, module: Module) -> Place:
     """Return where an instruction comes from, by its own metadata."""
     text = instruction.attributes.get("metadata", "")
     fields = {name: quoted or number for name, quoted, number in _FIELDS.findall(text)}
@@ -70,35 +70,24 @@ def place(instruction: Instruction, module: Module) -> Place:
     )
 
 
-def place_near(instruction: Instruction, computation: Computation, module: Module) -> Place:
-    """Return where an instruction comes from; one that the compiler added, what it was added for.
+def find_place_near(instruction: Instruction, computation: Computation, module: Module) -> Place:
+    """Return where an instruction comes from, also if the compiler added it without metadata.
 
-    That is the nearest of those that use its result, or else of those that it reads.
+    It was then added for the nearest of those that use its result, or else of those that it reads.
     """
-    for neighbours in (_users, _operands):
+    for neighbors in (computation.users, computation.operands):
         seen = {instruction.name}
         nearest = [instruction]
         while nearest:
             for each in nearest:
-                found = place(each, module)
+                found = find_place(each, module)
                 if found != Place():
                     return found
             nearest = [
-                other
-                for each in nearest
-                for other in neighbours(each, computation)
-                if other.name not in seen
+                other for each in nearest for other in neighbors(each) if other.name not in seen
             ]
             seen.update(other.name for other in nearest)
     return Place()
-
-
-def _users(instruction: Instruction, computation: Computation) -> tuple[Instruction, ...]:
-    return computation.users.get(instruction.name, ())
-
-
-def _operands(instruction: Instruction, computation: Computation) -> tuple[Instruction, ...]:
-    return computation.operands(instruction)
 
 
 def _after_strategy(parts: Iterable[str]) -> tuple[list[str], bool]:
@@ -121,9 +110,9 @@ def _unwrapped(part: str) -> str:
 
 
 def _source(stack: Iterable[tuple[str, int]]) -> tuple[str | None, bool]:
-    """Return the innermost line that is the user's, and whether a strategy's came before it.
+    """Return the user's innermost line, None and True where one of a strategy comes before it.
 
-    Beyond a strategy lies the code that called it, and nothing of the step.
+    The lines that called a strategy are not lines of the step.
     """
     for file, line in stack:
         if _LIBRARIES.search(file):
@@ -136,6 +125,6 @@ def _source(stack: Iterable[tuple[str, int]]) -> tuple[str | None, bool]:
 
 
 def _short(path: Path) -> str:
-    """Return a path as one would type it here; of a file elsewhere, its name."""
+    """Return a path relative to the working folder; the name alone of a file elsewhere."""
     here = Path(os.getcwd())
     return str(path.relative_to(here)) if path.is_relative_to(here) else path.name

@@ -58,8 +58,8 @@ class Shape:
     def _padded(self) -> list[int]:
         sizes = [self.sizes[axis] for axis in self.in_memory]
         sizes = [1] * (len(self.tile) - len(sizes)) + sizes
-        for place, tile in enumerate(reversed(self.tile), 1):
-            sizes[-place] = -(-sizes[-place] // tile) * tile
+        for axis, tile in enumerate(reversed(self.tile), 1):
+            sizes[-axis] = -(-sizes[-axis] // tile) * tile
         return sizes
 
     def _bits(self) -> int:
@@ -74,7 +74,7 @@ def parse_shape(text: str) -> Shape:
     """Return the shape that `text` writes, such as `bf16[8,64]{1,0:T(8,128)(2,1)}`.
 
     Raises:
-        ValueError: it is no shape.
+        ValueError: it is not a shape.
     """
     text = _COMMENT.sub("", text).strip()
     if text.startswith("("):
@@ -104,12 +104,12 @@ def _sizes(text: str) -> tuple[int, ...]:
 def _members(text: str) -> list[str]:
     """Split a tuple's inside at its own commas, not at those of sizes and layouts."""
     parts, depth, start = [], 0, 0
-    for place, letter in enumerate(text):
+    for position, letter in enumerate(text):
         if letter in "([{":
             depth += 1
         elif letter in ")]}":
             depth -= 1
         elif letter == "," and depth == 0:
-            parts.append(text[start:place])
-            start = place + 1
+            parts.append(text[start:position])
+            start = position + 1
     return [part for part in (*parts, text[start:]) if part.strip()]

@@ -1,4 +1,4 @@
-"""How often a loop runs.
+"""How often a loop repeats.
 
 The compiler notes it where it knows it. Elsewhere it is read from the loop: a counter that
 begins at a constant, grows by a constant and is compared with a constant.
@@ -23,7 +23,7 @@ _COMPARISONS: Mapping[str, Callable[[int, int], bool]] = {
 
 
 def trip_count(loop: Instruction, computation: Computation, module: Module) -> int | None:
-    """Return how often a `while` of `computation` runs its body, None where that is not known."""
+    """Return how often a `while` of `computation` repeats, None where that is not known."""
     noted = loop.config.get("known_trip_count", {}).get("n")
     if noted is not None:
         return int(noted)
@@ -32,26 +32,28 @@ def trip_count(loop: Instruction, computation: Computation, module: Module) -> i
     before = _Scope(computation, module)
     (start,) = computation.operands(loop)
     test = _Scope(module.computations[named["condition"]], module).comparison()
-    if test is None or test.left is None or test.right is None or test.left.place is None:
+    if test is None or test.left is None or test.right is None or test.left.member is None:
         return None
-    counter = test.left.place
+    counter = test.left.member
     step = body.member(body.root, counter)
     begin = before.member(start, counter)
     limit: Affine | None = test.right
-    if test.right.place is not None:
-        # The limit is carried along: it must come out of the body as it went in.
-        if body.member(body.root, test.right.place) != Affine(test.right.place, 0):
+    if test.right.member is not None:
+        # The loop carries its limit: that must come out of the body as it went in.
+        if body.member(body.root, test.right.member) != Affine(test.right.member, 0):
             return None
-        carried = before.member(start, test.right.place)
+        carried = before.member(start, test.right.member)
         limit = _sum(carried, Affine(None, test.right.plus), "add")
-    if step is None or begin is None or limit is None or step.place != counter:
+    if step is None or begin is None or limit is None or step.member != counter:
         return None
-    if begin.place is not None or limit.place is not None:
+    if begin.member is not None or limit.member is not None:
         return None
-    return _runs(begin.plus + test.left.plus, limit.plus, step.plus, test.holds)
+    return _count_turns(begin.plus + test.left.plus, limit.plus, step.plus, test.holds)
 
 
-def _runs(begin: int, limit: int, step: int, holds: Callable[[int, int], bool]) -> int | None:
+def _count_turns(
+    begin: int, limit: int, step: int, holds: Callable[[int, int], bool]
+) -> int | None:
     """Return how many of begin, begin + step, ... pass the test; None if all of them do."""
     if not holds(begin, limit):
         return 0
@@ -64,9 +66,9 @@ def _runs(begin: int, limit: int, step: int, holds: Callable[[int, int], bool]) 
 
 
 class Affine(NamedTuple):
-    """An integer: `plus`, or a member of what a loop carries and `plus`."""
+    """An integer: `plus`, or the sum of `plus` and a member of what a loop carries."""
 
-    place: int | None
+    member: int | None
     plus: int
 
 
@@ -109,7 +111,7 @@ class _Scope:
         return self.value(self._computation.operands(of)[index])
 
     def value(self, of: Instruction) -> Affine | None:
-        """Return the integer that an instruction gives, None where it is no such."""
+        """Return the integer that an instruction gives, None where it is not known."""
         operands = self._computation.operands(of)
         if of.opcode == "constant":
             return Affine(None, int(of.literal)) if of.literal.lstrip("-").isdigit() else None
@@ -124,11 +126,10 @@ class _Scope:
             return self.member(operands[0], index)
         if of.opcode in ("add", "subtract"):
             return _sum(self.value(operands[0]), self.value(operands[1]), of.opcode)
-        return self._inside(of).value_of_root() if of.opcode == "fusion" else None
-
-    def value_of_root(self) -> Affine | None:
-        """Return the integer that the computation gives."""
-        return self.value(self.root)
+        if of.opcode == "fusion":
+            inside = self._inside(of)
+            return inside.value(inside.root)
+        return None
 
     def _inside(self, fusion: Instruction) -> _Scope:
         operands = self._computation.operands(fusion)
@@ -141,7 +142,7 @@ def _sum(left: Affine | None, right: Affine | None, opcode: str) -> Affine | Non
     if left is None or right is None:
         return None
     if opcode == "subtract":
-        return Affine(left.place, left.plus - right.plus) if right.place is None else None
-    if left.place is not None and right.place is not None:
+        return Affine(left.member, left.plus - right.plus) if right.member is None else None
+    if left.member is not None and right.member is not None:
         return None
-    return Affine(right.place if left.place is None else left.place, left.plus + right.plus)
+    return Affine(right.member if left.member is None else left.member, left.plus + right.plus)

@@ -1,4 +1,4 @@
-"""Does a candidate give the reference's answer?"""
+"""Does a candidate give the same answer as the reference?"""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _ON_CPU = {"float64": 1e-9, "float32": 1e-3, "bfloat16": 3e-1, "float16": 2e-2}
 # Accelerators multiply float32 matrices in TF32 or bfloat16 passes unless told not to.
 _ELSEWHERE = {"float64": 1e-6, "float32": 2e-2, "bfloat16": 3e-1, "float16": 2e-2}
 # Where rounding flips a relu, a gradient jumps in a few places: through nine layers of a ResNet's
-# stage, computed anew in blocks, it was off by 5e-2 of its largest value, and by 5e-3 of its root
+# stage, recomputed in blocks, it was off by 5e-2 of its largest value, and by 5e-3 of its root
 # mean square over all of it (by 1e-15 in float64); through three convolutions of 13 million values
 # by 4e-2 and 8e-4; on an H100 by 8e-2. A wrong gradient is wrong in many places.
 _FLIPPED = 1e-1
@@ -42,7 +42,7 @@ def disagreement(
     Returns:
         The largest difference relative to the largest magnitude in its array (at least a
         thousandth of the largest in all of them, and more in 16 bits), None where it has no
-        finite value; and a sentence on what is wrong, None where rounding explains it.
+        finite value; and a sentence on what is wrong, None where rounding explains the difference.
     """
     largest = max((_magnitude(array) for array in expected), default=0.0)
     worst = 0.0
@@ -71,9 +71,9 @@ def _tolerance(dtype: Any, platform: str) -> float:
 
 
 def _flips(answer: np.ndarray, right: np.ndarray, platform: str) -> bool:
-    """Say whether a few relus that flip explain how gradients differ, which is little on average.
+    """Return whether a few flipped relus explain a difference, which is then small on average.
 
-    On accelerators, whose products are rounded to a few digits, many do.
+    On accelerators, whose products are rounded to a few digits, many relus flip.
     """
     if right.dtype not in (np.float32, np.complex64):
         return False
@@ -86,7 +86,7 @@ def _flips(answer: np.ndarray, right: np.ndarray, platform: str) -> bool:
 def _scale_floor(dtype: Any, allowed: float) -> float:
     """Return the least scale of an array, relative to the largest of all.
 
-    What is off by no more than a few roundings of the largest value is within `allowed`.
+    An array that is off by a few roundings of the largest value of all is then within `allowed`.
     """
     if not jnp.issubdtype(dtype, jnp.inexact):
         return _SCALE_FLOOR

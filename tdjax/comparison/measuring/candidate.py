@@ -5,22 +5,21 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from tdjax.comparison.measuring.program import Program
+from tdjax.comparison.measuring.program import CompiledProgram
 from tdjax.comparison.verdicts.entry import Entry, Group
 from tdjax.comparison.verdicts.intervals import Interval, median_interval, paired_ratio
-from tdjax.strategies import Auto
 
 _UNKNOWN = (None, None, None)
 
 
 @dataclass(eq=False)
-class Candidate:
+class MeasuredCandidate:
     """One strategy's progress through a group.
 
     Attributes:
         strategy: the strategy object.
         listed: whether it becomes an entry; a reference that was not asked for does not.
-        control: whether it is the reference once more, to be told from it by its name alone.
+        control: whether it is the reference once more, which only its name tells apart.
         program: the compiled program, once there is one.
         twin: the candidate before it with the same program, whose samples it shares.
         status, error: as in `Entry`.
@@ -33,8 +32,8 @@ class Candidate:
     strategy: Any
     listed: bool = True
     control: bool = False
-    program: Program | None = None
-    twin: Candidate | None = None
+    program: CompiledProgram | None = None
+    twin: MeasuredCandidate | None = None
     status: str = "ok"
     error: str | None = None
     first_run_s: float | None = None
@@ -52,16 +51,16 @@ class Candidate:
 
     @property
     def running(self) -> bool:
-        """Whether it is measured further, in its own name."""
+        """Whether it is still measured, and not only as the twin of another."""
         return self.status == "ok" and self.program is not None and self.twin is None
 
     def drop(self, status: str, error: str) -> None:
-        """Take it out of the running, with the reason in one line."""
+        """Measure it no further; keep the reason in one line."""
         self.status, self.error = status, " ".join(error.split())
 
 
-def to_entry(candidate: Candidate, group: Group, reference: Candidate) -> Entry:
-    """Return what is known of a candidate by now."""
+def to_entry(candidate: MeasuredCandidate, group: Group, reference: MeasuredCandidate) -> Entry:
+    """Return what is known of a candidate so far."""
     source = candidate.twin or candidate
     status, error = source.status, source.error
     samples = tuple(source.samples)
@@ -71,7 +70,7 @@ def to_entry(candidate: Candidate, group: Group, reference: Candidate) -> Entry:
     ratio = _ratio(source, reference.twin or reference) if reference.listed else _UNKNOWN
     program = candidate.program
     facts = {} if program is None else program.to_entry()
-    if program is not None and program.chose and isinstance(candidate.strategy, Auto):
+    if program is not None and program.chose and getattr(candidate.strategy, "decides", False):
         facts["chose"] = ", ".join(program.chose)
     return Entry(
         *group,
@@ -96,7 +95,7 @@ def to_entry(candidate: Candidate, group: Group, reference: Candidate) -> Entry:
     )
 
 
-def _ratio(candidate: Candidate, reference: Candidate) -> tuple[float | None, ...]:
+def _ratio(candidate: MeasuredCandidate, reference: MeasuredCandidate) -> tuple[float | None, ...]:
     if not reference.samples or not candidate.samples:
         return _UNKNOWN
     if candidate is reference:

@@ -11,11 +11,11 @@ import numpy as np
 
 from tdjax.comparison import numbers
 from tdjax.comparison.measuring.agreement import disagreement
-from tdjax.comparison.measuring.candidate import Candidate
-from tdjax.comparison.measuring.first_call_process import CallFailed, Guard
-from tdjax.comparison.measuring.program import Program
+from tdjax.comparison.measuring.call_client import CallClient
+from tdjax.comparison.measuring.candidate import MeasuredCandidate
+from tdjax.comparison.measuring.program import CompiledProgram
 from tdjax.comparison.system import memory
-from tdjax.comparison.system.child import TooSlow
+from tdjax.comparison.system.child import Failed, TooSlow
 
 CUT_RATIO = 6.0
 CUT_SECONDS = 0.25
@@ -29,7 +29,7 @@ class FirstCalls:
     Args:
         arguments: the pytrees of arrays that every candidate takes.
         platform: "cpu", "gpu" or "tpu".
-        guard: where programs that loop are called first, on a CPU.
+        client: calls programs that loop first, on a CPU.
         timeout_s: the longest that one call may take.
         reference: whose answer is the right one.
         gradients: how many arrays of an answer, the last ones, are gradients.
@@ -39,21 +39,21 @@ class FirstCalls:
         self,
         arguments: Sequence[Any],
         platform: str,
-        guard: Guard,
+        client: CallClient,
         timeout_s: float,
-        reference: Candidate,
+        reference: MeasuredCandidate,
         gradients: int = 0,
     ) -> None:
         self._arguments = arguments
         self._platform = platform
-        self._guard = guard
+        self._client = client
         self._timeout_s = timeout_s
         self._reference = reference
         self._gradients = gradients
         self._expected: list[np.ndarray] | None = None
         self._leader_s: float | None = None
 
-    def call(self, candidate: Candidate) -> None:
+    def call(self, candidate: MeasuredCandidate) -> None:
         """Call a candidate once; drop it if it fails, is wrong or is far slower."""
         assert candidate.program is not None
         if self._platform == "cpu" and (problem := _too_large(candidate.program)):
@@ -64,25 +64,25 @@ class FirstCalls:
             return
         start = time.perf_counter()
         try:
-            outputs = jax.block_until_ready(candidate.program.run(*self._arguments))
-        except Exception as error:  # Whatever the device raises is this row's reason.
+            outputs = jax.block_until_ready(candidate.program.executable(*self._arguments))
+        except Exception as error:  # The device's error is this row's reason.
             candidate.drop("failed", f"{type(error).__name__}: {error}")
             return
         candidate.first_run_s = time.perf_counter() - start
         self._accept(candidate, candidate.first_run_s, [np.asarray(leaf) for leaf in outputs])
 
-    def _call_elsewhere(self, candidate: Candidate) -> bool:
-        """Call in the worker process first; return whether a call in this one is safe."""
+    def _call_elsewhere(self, candidate: MeasuredCandidate) -> bool:
+        """Call it in another process first; return whether a call in this one is safe."""
         deadline = self._timeout_s
         if self._leader_s is not None:
             deadline = min(deadline, max(DEADLINE_SECONDS, DEADLINE_RATIO * self._leader_s))
         assert candidate.program is not None
         try:
-            call = self._guard.call(candidate.program, self._arguments, deadline)
+            call = self._client.first_call(candidate.program, self._arguments, deadline)
         except TooSlow:
             candidate.drop("timeout", self._still_running(deadline))
             return False
-        except CallFailed as error:
+        except Failed as error:
             candidate.drop("failed", str(error))
             return False
         if call is None or not self._far_slower(call.seconds):
@@ -91,7 +91,9 @@ class FirstCalls:
         self._accept(candidate, call.seconds, call.outputs)
         return False
 
-    def _accept(self, candidate: Candidate, seconds: float, outputs: list[np.ndarray]) -> None:
+    def _accept(
+        self, candidate: MeasuredCandidate, seconds: float, outputs: list[np.ndarray]
+    ) -> None:
         if candidate is self._reference:
             self._expected = outputs
         if self._expected is not None:
@@ -124,10 +126,10 @@ class FirstCalls:
         return f"{text}, {deadline / self._leader_s:.0f}x the leader's"
 
 
-def _too_large(program: Program) -> str | None:
-    """Say so where a call takes more memory than there is: the kernel would end this process.
+def _too_large(program: CompiledProgram) -> str | None:
+    """Return a sentence where a call takes more memory than is free, else None.
 
-    An accelerator raises an error of its own instead.
+    The kernel would end this process; an accelerator raises an error instead.
     """
     free = memory.free()
     if free is None or program.call_bytes is None or program.call_bytes < free:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
@@ -10,23 +10,23 @@ from typing import Any
 import jax
 
 from tdjax.comparison import numbers
-from tdjax.comparison.measuring.candidate import Candidate, to_entry
+from tdjax.comparison.measuring.call_client import CallClient
+from tdjax.comparison.measuring.candidate import MeasuredCandidate, to_entry
 from tdjax.comparison.measuring.device_time import device_seconds
 from tdjax.comparison.measuring.first_call import FirstCalls
-from tdjax.comparison.measuring.first_call_process import Guard
-from tdjax.comparison.measuring.peak_memory import PeakMemory
 from tdjax.comparison.measuring.program import Building
-from tdjax.comparison.measuring.rotation import Rotation, cache_bytes
+from tdjax.comparison.measuring.rotation import Rotation
 from tdjax.comparison.measuring.rounds import Effort, Rounds, Tell
 from tdjax.comparison.subjects.subject import Subject
-from tdjax.comparison.system.allocator import settle_allocator
+from tdjax.comparison.system.memory import settle_allocator
 from tdjax.comparison.verdicts.entry import Entry, Group
+from tdjax.devices.attached import cache_bytes
 
 _COMPILED = 0.5
 _CALLED = 0.6
 _TIMED = 0.9
-# Programs of so many operations are unrolled over time. XLA cannot be stopped at them, so what it
-# would take is estimated first.
+# Programs of so many operations are unrolled over time. XLA cannot be stopped while it compiles
+# one, so the time is estimated first.
 _LARGE = 5000
 _TOO_LARGE = "not compiled: its {:,} operations would take about {:.0f} s; the timeout is {:.3g} s"
 
@@ -39,10 +39,10 @@ class Measurement:
         group: what its entries share.
         strategies: the strategy objects.
         reference: the strategy whose answer is right and whose time is 1.00.
-        device: where it runs; None leaves the arrays where they lie.
+        device: where it runs; None leaves the arrays where they are.
         effort: how long it may take.
         control: whether to measure the reference twice, the second time under another name and
-            compiled anew: a sound measurement finds the two level.
+            compiled again: a sound measurement finds the two level.
         memory_budget: bytes of temporary memory; a candidate that takes more is not called.
     """
 
@@ -61,13 +61,13 @@ class Measurement:
         self.group = group
         self.device = device
         self.effort = effort
-        self.candidates = [Candidate(strategy) for strategy in strategies]
-        # Within a budget the reference may be no choice; its answer is the right one all the same.
+        self.candidates = [MeasuredCandidate(strategy) for strategy in strategies]
+        # A budget may rule the reference out as a choice; its answer is still the right one.
         listed = (c for c in self.candidates if c.strategy == reference and memory_budget is None)
-        self.reference = next(listed, Candidate(reference, listed=False))
+        self.reference = next(listed, MeasuredCandidate(reference, listed=False))
         self._memory_budget = memory_budget
         if control:
-            self.candidates.append(Candidate(reference, control=True))
+            self.candidates.append(MeasuredCandidate(reference, control=True))
         self._arguments: tuple[Any, Any] | None = None
         self._rounds: Rounds | None = None
 
@@ -78,17 +78,22 @@ class Measurement:
 
     @property
     def entries(self) -> list[Entry]:
-        """What is known by now, one entry a candidate."""
+        """What is known so far, one entry a candidate."""
         return [to_entry(c, self.group, self.reference) for c in self.candidates]
 
-    def run(self, guard: Guard, peaks: PeakMemory, tell: Tell) -> None:
+    def measure(self, client: CallClient, tell: Tell, peak_memory: bool = True) -> None:
         """Measure every candidate; those that fail or are too slow keep their reason.
+
+        Args:
+            client: calls programs in other processes.
+            tell: called with what is being done.
+            peak_memory: whether to measure that, too.
 
         Raises:
             Exception: the function's own error, where it cannot be traced at all.
         """
         settle_allocator()
-        with self._place():
+        with self._on_device():
             arguments = self._arguments = self._make_arguments()
             candidates = [self.reference]
             candidates += [c for c in self.candidates if c is not self.reference]
@@ -97,13 +102,14 @@ class Measurement:
             calls = FirstCalls(
                 arguments,
                 self.group.target,
-                guard,
+                client,
                 self.effort.timeout_s,
                 self.reference,
                 len(self.subject.differentiated) if self.group.mode == "grad" else 0,
             )
-            # Programs that loop come last: by then there is a leader to hold them against.
-            for candidate in sorted(filter(_runs, candidates), key=_risk(self.reference)):
+            # Programs that loop come last: by then there is a leader to compare them with.
+            running = [c for c in candidates if c.running]
+            for candidate in sorted(running, key=self._risk):
                 tell(f"first call of {candidate.name}", _COMPILED)
                 calls.call(candidate)
             inputs = self._rotation()
@@ -112,16 +118,16 @@ class Measurement:
             self._rounds.begin(
                 inputs, lambda text, done: tell(text, _CALLED + (_TIMED - _CALLED) * done)
             )
-            self._measure_apart(arguments, inputs, peaks, tell)
+            self._measure_apart(arguments, inputs, tell, client if peak_memory else None)
 
     def go_on(self, budget_s: float, tell: Tell) -> None:
         """Take more rounds, for so many seconds at most."""
         assert self._rounds is not None
-        with self._place():
+        with self._on_device():
             self._rounds.go_on(self._rotation(), budget_s, tell)
 
     def _measure_apart(
-        self, arguments: tuple[Any, Any], inputs: Rotation, peaks: PeakMemory, tell: Tell
+        self, arguments: tuple[Any, Any], inputs: Rotation, tell: Tell, client: CallClient | None
     ) -> None:
         """Measure what would disturb the samples: time on the device alone, and memory."""
         finished = [c for c in self.candidates if c.running and not c.control]
@@ -131,11 +137,16 @@ class Measurement:
             if self.group.target != "cpu":  # A CPU's profile shows its threads, not its work.
                 call_s = candidate.call_s or 0.0
                 candidate.device_s = device_seconds(candidate.program, inputs, call_s)
-            deadline = self.effort.timeout_s
-            candidate.peak_bytes = peaks.measure(candidate.program, arguments, deadline)
+            if client is not None:
+                deadline = self.effort.timeout_s
+                candidate.peak_bytes = client.peak_memory(candidate.program, arguments, deadline)
 
-    def _place(self) -> AbstractContextManager[Any]:
+    def _on_device(self) -> AbstractContextManager[Any]:
         return nullcontext() if self.device is None else jax.default_device(self.device)
+
+    def _risk(self, candidate: MeasuredCandidate) -> int:
+        looping = candidate.program is not None and candidate.program.facts.loops
+        return 0 if candidate is self.reference else 1 + looping
 
     def _rotation(self) -> Rotation:
         assert self._arguments is not None
@@ -146,10 +157,12 @@ class Measurement:
         arguments = (self.subject.arrays, cotangents)
         return arguments if self.device is None else jax.device_put(arguments, self.device)
 
-    def _build(self, candidates: Sequence[Candidate], arguments: Sequence[Any], tell: Tell) -> None:
+    def _build(
+        self, candidates: Sequence[MeasuredCandidate], arguments: Sequence[Any], tell: Tell
+    ) -> None:
         compiler = ThreadPoolExecutor(1)
         try:
-            building: list[tuple[Candidate, Building | None]] = []
+            building: list[tuple[MeasuredCandidate, Building | None]] = []
             for candidate in candidates:
                 first = building[0][1] if building else None
                 building.append((candidate, self._begin(candidate, arguments, compiler, first)))
@@ -158,11 +171,11 @@ class Measurement:
                 if begun is not None:
                     _finish(candidate, begun)
                 if candidate is not self.reference:
-                    self._hold_to_budget(candidate)
+                    self._check_budget(candidate)
         finally:
             compiler.shutdown(cancel_futures=True)
 
-    def _hold_to_budget(self, candidate: Candidate) -> None:
+    def _check_budget(self, candidate: MeasuredCandidate) -> None:
         if self._memory_budget is None or candidate.program is None:
             return
         taken = candidate.program.temp_bytes
@@ -172,7 +185,7 @@ class Measurement:
 
     def _begin(
         self,
-        candidate: Candidate,
+        candidate: MeasuredCandidate,
         arguments: Sequence[Any],
         compiler: Executor,
         first: Building | None,
@@ -192,28 +205,16 @@ class Measurement:
         return building
 
 
-def _finish(candidate: Candidate, building: Building) -> None:
+def _finish(candidate: MeasuredCandidate, building: Building) -> None:
     try:
         candidate.program = building.finish()
     except Exception as error:  # So is one that its compiler refuses.
         candidate.drop("failed", f"{type(error).__name__}: {error}")
 
 
-def _runs(candidate: Candidate) -> bool:
-    return candidate.running
-
-
-def _risk(reference: Candidate) -> Callable[[Candidate], int]:
-    def risk(candidate: Candidate) -> int:
-        looping = candidate.program is not None and candidate.program.facts.loops
-        return 0 if candidate is reference else 1 + looping
-
-    return risk
-
-
-def _mark_twins(candidates: Sequence[Candidate]) -> None:
-    """Let later candidates with an earlier listed one's program share its samples."""
-    first: dict[str, Candidate] = {}
+def _mark_twins(candidates: Sequence[MeasuredCandidate]) -> None:
+    """Let candidates with the same program as an earlier, listed one share its samples."""
+    first: dict[str, MeasuredCandidate] = {}
     for candidate in candidates:
         if candidate.program is None or candidate.control or not candidate.listed:
             continue

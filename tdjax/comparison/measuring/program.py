@@ -1,4 +1,4 @@
-"""From a function to a compiled program, each stage timed, with what its optimised text says."""
+"""From a function to a compiled program, each stage timed, with what its optimized text says."""
 
 from __future__ import annotations
 
@@ -10,78 +10,25 @@ from typing import Any
 
 import jax
 
-from tdjax.comparison.hlo import (
-    Movement,
-    Steps,
-    costs,
-    counts,
-    fingerprint,
-    loops,
-    movements,
-    parse,
-)
+from tdjax.comparison.hlo import Facts, Steps, read_facts
 from tdjax.core.jaxpr import count_equations
 from tdjax.strategies import recorded
 
 
 @dataclass(frozen=True)
-class Facts:
-    """What an optimised program says of itself; None for what is not known.
-
-    Attributes:
-        loops: whether it holds a loop or a branch.
-        flops, bytes_accessed, comm_bytes, estimated_cycles, hlo, program, movements: see `Entry`.
-    """
-
-    loops: bool = False
-    flops: float | None = None
-    bytes_accessed: float | None = None
-    comm_bytes: int | None = None
-    estimated_cycles: int | None = None
-    hlo: dict[str, int] | None = None
-    program: str | None = None
-    movements: tuple[Movement, ...] | None = None
-
-    def to_entry(self) -> dict[str, Any]:
-        """Return the fields of an `Entry` that they fill."""
-        return {name: value for name, value in vars(self).items() if name != "loops"}
-
-
-def read(text: str | None, steps: Steps | None = None) -> Facts:
-    """Return what an optimised HLO program says; nothing is known of a device without one."""
-    if not text:
-        return Facts()
-    try:
-        module = parse(text)
-    except ValueError:  # Written by a compiler whose text this reader does not know.
-        return Facts(loops=True, program=fingerprint(text))
-    totals = costs(module)
-    return Facts(
-        loops=loops(module),
-        flops=totals.flops,
-        bytes_accessed=totals.bytes_accessed,
-        comm_bytes=None if totals.comm_bytes is None else int(totals.comm_bytes),
-        estimated_cycles=None if totals.cycles is None else int(totals.cycles),
-        hlo=counts(module),
-        program=fingerprint(text),
-        movements=movements(module, steps),
-    )
-
-
-@dataclass(frozen=True)
-class Program:
+class CompiledProgram:
     """A compiled candidate.
 
     Attributes:
-        run: the executable; takes the arrays it was compiled for.
-        facts: what its optimised text says.
+        executable: what to call with the arguments that it was compiled for.
+        facts: what its optimized text says.
         trace_s, lower_s, compile_s: seconds of each stage.
         temp_bytes: temporary memory that it allocates.
         call_bytes: what a call adds to its arguments: temporary memory and outputs.
-        chose: what `auto` took while it was traced, each once.
+        chose: the strategies that `auto` took while it was traced, each once.
     """
 
-    run: Any
+    executable: Any
     facts: Facts
     trace_s: float
     lower_s: float
@@ -104,8 +51,8 @@ class Program:
 class Building:
     """A program in the making: traced and lowered at once, compiled when it is started.
 
-    XLA compiles without Python's lock, so that in another thread's time the next candidate can be
-    traced, and the text of the last one read.
+    XLA compiles without Python's lock: while one thread compiles, another can trace the next
+    candidate and read the text of the last.
 
     Args:
         function: what to compile, for where the arguments lie.
@@ -136,17 +83,17 @@ class Building:
         self._compiled = compiler.submit(_compile, self._lowered)
 
     def expected_s(self, first: Building) -> float:
-        """Return the seconds that its compiler may take, by what the first of its kind took."""
+        """Return the seconds that its compiler may take, judged by those of another program."""
         return first._result()[1] / max(1, first.operations) * self.operations
 
-    def finish(self) -> Program:
+    def finish(self) -> CompiledProgram:
         """Return the program when it is compiled."""
         compiled, compile_s = self._result()
         stats = compiled.memory_analysis()
         temporary = None if stats is None else int(stats.temp_size_in_bytes)
-        return Program(
-            run=compiled,
-            facts=read(compiled.as_text(), self._steps),
+        return CompiledProgram(
+            executable=compiled,
+            facts=read_facts(compiled.as_text(), self._steps),
             trace_s=self._trace_s,
             lower_s=self._lower_s,
             compile_s=compile_s,

@@ -1,15 +1,14 @@
 """Inputs that take turns, so that a call does not find the last call's inputs in the caches.
 
-In use, every call gets new frames; weights stay what they are. So the arrays that have a time
-axis, and the cotangents, are copied as often as fills the caches twice over, and calls go round
-the copies. Arrays that are larger than the caches need no copy.
+In use, every call gets new frames and the same weights. So the arrays that have a time axis, and
+the cotangents, are copied until they fill the caches twice, and the calls use the copies in turn.
+Arrays that are larger than the caches need no copy.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -17,12 +16,6 @@ import jax.numpy as jnp
 
 MOST_COPIES = 64
 TIMES_THE_CACHE = 2
-
-# No accelerator's last cache is larger: 128 MiB in a TPU v4, 126 MB in a B200.
-_ACCELERATOR_CACHE = 128 * 2**20
-_USUAL_CPU_CACHE = 32 * 2**20
-_CPU_CACHES = Path("/sys/devices/system/cpu/cpu0/cache")
-_UNITS = {"K": 2**10, "M": 2**20, "G": 2**30}
 
 
 class Rotation:
@@ -61,21 +54,10 @@ class Rotation:
 
 
 def how_many(stream_bytes: int, cache_bytes: int) -> int:
-    """Return how many copies of the streamed arrays leave a cache of this size behind.
+    """Return how many copies of the streamed arrays fill a cache of this size twice.
 
-    64 at most: where that does not, they are so small that other things decide.
+    64 at most: for arrays so small that more are needed, caches hardly matter.
     """
     if stream_bytes == 0:
         return 1
     return min(MOST_COPIES, max(1, math.ceil(TIMES_THE_CACHE * cache_bytes / stream_bytes)))
-
-
-def cache_bytes(platform: str) -> int:
-    """Return the size of a device's last cache, or of the largest one known of its kind."""
-    if platform != "cpu":
-        return _ACCELERATOR_CACHE
-    try:
-        sizes = [path.read_text().strip() for path in _CPU_CACHES.glob("index*/size")]
-        return max(int(size[:-1]) * _UNITS[size[-1]] for size in sizes)
-    except (OSError, ValueError, KeyError, IndexError):  # Not Linux, or a text of another form.
-        return _USUAL_CPU_CACHE

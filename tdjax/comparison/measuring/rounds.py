@@ -1,7 +1,7 @@
-"""Rounds of samples: every candidate once a round, in an order drawn anew each time.
+"""Rounds of samples: every candidate once a round, in a new random order each time.
 
-How many rounds there are is not fixed: they go on until every rival is known to be behind the
-leader or level with it, or the time is used up.
+The number of rounds is not fixed: they go on until every rival is known to be behind the leader or
+level with it, or the time is used up.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 import jax
 
-from tdjax.comparison.measuring.candidate import Candidate
+from tdjax.comparison.measuring.candidate import MeasuredCandidate
 from tdjax.comparison.measuring.rotation import Rotation
 from tdjax.comparison.verdicts.intervals import paired_ratio
 from tdjax.comparison.verdicts.standing import BEHIND, MIN_ROUNDS, UNCLEAR, standing
@@ -27,8 +27,8 @@ LONG_CALL_SECONDS = 0.2
 CLEARING_SECONDS = 0.02
 FEWEST_ROUNDS = 7
 MOST_ROUNDS = 201
-# A candidate leaves by a wider margin than its verdict needs, so that a new leader, or one more
-# sample of this one, does not bring the verdict into doubt when it is gone.
+# A candidate leaves by a wider margin than its verdict needs: the verdict then still holds with a
+# new leader, or with one more sample of this one.
 OUT_RATIO = 1.15
 OUT_RATIO_EARLY = 2.0
 EARLY_LOOKS = (3, 5)
@@ -47,7 +47,7 @@ class Effort:
     Attributes:
         rounds: how many rounds; None: until the verdict is clear, at least 7 and no longer than
             `budget_s`. There are 5 where those take more than twice the budget, and as few as
-            3 for candidates that are far behind: more would tell nothing new.
+            3 for candidates that are far behind.
         budget_s: seconds for the rounds of one group.
         timeout_s: the longest that one call may take.
     """
@@ -58,17 +58,17 @@ class Effort:
 
 
 class Rounds:
-    """The rounds of a group's candidates, which can be gone on with later.
+    """The rounds of a group's candidates, which can be continued later.
 
     Sample i of every candidate is taken in round i, so that ratios can be paired.
 
     Args:
-        candidates: those that run; their samples are appended to.
+        candidates: whom to measure; their samples are appended to.
         effort: how many rounds, or for how long.
         seed: what the orders are drawn from.
     """
 
-    def __init__(self, candidates: Sequence[Candidate], effort: Effort, seed: str) -> None:
+    def __init__(self, candidates: Sequence[MeasuredCandidate], effort: Effort, seed: str) -> None:
         self._candidates = candidates
         self._effort = effort
         self._order = random.Random(seed)
@@ -78,7 +78,7 @@ class Rounds:
 
     @property
     def undecided(self) -> bool:
-        """Whether another visit could tell more: a verdict should be found twice."""
+        """Whether another visit could tell more: a verdict should be reached twice."""
         if self._effort.rounds is not None or self._race.over or self._taken >= MOST_ROUNDS:
             return False
         return self._visits < VISITS or not self._race.decided
@@ -111,7 +111,7 @@ class Rounds:
             self._take(self._race.running, inputs)
             self._race.look(self._taken)
 
-    def _take(self, due: Sequence[Candidate], inputs: Rotation) -> None:
+    def _take(self, due: Sequence[MeasuredCandidate], inputs: Rotation) -> None:
         for candidate in self._order.sample(due, len(due)):
             candidate.samples.append(_sample(candidate, inputs))
         self._taken += 1
@@ -121,26 +121,26 @@ class Rounds:
         return self._race.over or self._race.decided or self._taken >= MOST_ROUNDS
 
     def _unclear(self, spent: float) -> bool:
-        """Whether to go on; where rounds are dear, 5 that take twice the budget are enough."""
+        """Whether to go on: 5 rounds are enough where they take twice the budget."""
         if self._taken < FEWEST_ROUNDS:
             return self._taken < MIN_ROUNDS or spent <= 2
         return spent <= 1 and not self._clear
 
 
 class _Race:
-    """Who still takes part, and whether more rounds could tell anything.
+    """Which candidates are still measured, and whether more rounds could tell anything.
 
     Attributes:
-        running: those who take part: no one who is clearly behind.
+        running: candidates not yet clearly behind.
     """
 
-    def __init__(self, candidates: Sequence[Candidate]) -> None:
+    def __init__(self, candidates: Sequence[MeasuredCandidate]) -> None:
         self.running = list(candidates)
         self._calm = 0
 
     @property
     def over(self) -> bool:
-        """Whether every rival is so far behind that it has left."""
+        """Whether every rival has left, far behind."""
         return len(self.running) < 2
 
     @property
@@ -153,7 +153,7 @@ class _Race:
         self._calm = 0
 
     def look(self, rounds: int) -> None:
-        """See after some rounds how the candidates stand."""
+        """Compare the candidates after some rounds; those that are far behind leave."""
         settled = rounds >= FEWEST_ROUNDS and (rounds - FEWEST_ROUNDS) % LOOK_EVERY == 0
         if not (settled or rounds in EARLY_LOOKS) or not self.running:
             return
@@ -169,7 +169,7 @@ class _Race:
                 self.running.remove(rival)
 
 
-def _warm_up(candidate: Candidate, inputs: Rotation) -> None:
+def _warm_up(candidate: MeasuredCandidate, inputs: Rotation) -> None:
     """Call until the time is known, and choose how many calls make a sample."""
     first_s = candidate.first_run_s or 0.0
     if first_s > LONG_CALL_SECONDS:
@@ -185,17 +185,17 @@ def _warm_up(candidate: Candidate, inputs: Rotation) -> None:
         calls = max(needed, 2 * calls)
 
 
-def _sample(candidate: Candidate, inputs: Rotation) -> float:
+def _sample(candidate: MeasuredCandidate, inputs: Rotation) -> float:
     assert candidate.program is not None
-    run, calls = candidate.program.run, candidate.calls_per_sample or 1
+    executable, calls = candidate.program.executable, candidate.calls_per_sample or 1
     if (candidate.call_s or 0.0) <= CLEARING_SECONDS:
-        # What the candidate before left in caches and memory is not this one's to clear away.
-        jax.block_until_ready(run(*inputs.turn()))
+        # A call that is not timed clears away what the candidate before left in caches and memory.
+        jax.block_until_ready(executable(*inputs.turn()))
     turns = [inputs.turn() for _ in range(calls)]
     with _no_collection():
         start = time.perf_counter()
         for arguments in turns:
-            jax.block_until_ready(run(*arguments))
+            jax.block_until_ready(executable(*arguments))
         return (time.perf_counter() - start) / calls
 
 

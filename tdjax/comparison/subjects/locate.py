@@ -1,6 +1,6 @@
 """What `package.module:name` and `package.module:name(arguments)` stand for on a command line.
 
-The arguments are literals, and nothing is evaluated but them: it is a name, not a program.
+The arguments are literals, and nothing else is evaluated: it is a name, not a program.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from tdjax.comparison.system.error_place import error_place
+from tdjax.flax_guard import linen_module, nnx_module
 
 _FORMS = (
     "write package.module:name, or package.module:name(64, features=(8, 16)) with literal arguments"
@@ -28,7 +29,7 @@ def locate(text: str) -> Any:
     arguments is what the class or function returns for them.
 
     Raises:
-        ValueError: the module or the attribute does not exist, the text is no such name, or
+        ValueError: the module or the attribute does not exist, the text is not such a name, or
             the class or function refuses the arguments.
     """
     module_name, _, expression = text.partition(":")
@@ -36,10 +37,11 @@ def locate(text: str) -> Any:
         raise ValueError(f"{text!r} does not read as package.module:function")
     names, call = _parse(text, expression.strip())
     value = _attribute(module_name, names)
-    if call is None and not _is_flax_class(value):
+    is_nnx = _is_subclass(value, nnx_module())
+    if call is None and not is_nnx and not _is_subclass(value, linen_module()):
         return value
     arguments, keywords = _arguments(text, call)
-    if _is_nnx_class(value) and _takes_rngs(value) and "rngs" not in keywords:
+    if is_nnx and "rngs" in _parameters(value) and "rngs" not in keywords:
         from flax import nnx
 
         keywords["rngs"] = nnx.Rngs(0)
@@ -81,7 +83,7 @@ def _attribute(module_name: str, names: list[str]) -> Any:
         raise ValueError(
             f"no module named {missing!r}; looked in {os.getcwd()} and the installed packages"
         ) from None
-    except (Exception, SystemExit) as error:  # A script's sys.exit() would end this one, unsaid.
+    except (Exception, SystemExit) as error:  # sys.exit() in a script would end this process.
         kind = f"{type(error).__name__}{error_place(error)}"
         raise ValueError(f"{module_name} cannot be imported: {kind}: {error}") from error
     for name in names:
@@ -112,9 +114,9 @@ def _literal(text: str, node: ast.expr) -> Any:
         return ast.literal_eval(node)
     except (ValueError, TypeError):
         raise ValueError(
-            f"{text}: {ast.unparse(node)!r} is no literal; arguments are numbers, strings, True, "
-            "None, and tuples, lists and dicts of them. For others write a function that makes "
-            "it, and name that: package.module:make()"
+            f"{text}: {ast.unparse(node)!r} is not a literal; arguments are numbers, strings, "
+            "True, None, and tuples, lists and dicts of them. For others write a function that "
+            "makes it, and name that: package.module:make()"
         ) from None
 
 
@@ -131,22 +133,8 @@ def _hint(text: str, value: type) -> str:
     return f'. Give its arguments, as literals and in quotes: "{text}({", ".join(needed)})"'
 
 
-def _is_flax_class(value: Any) -> bool:
-    return _is_class_of(value, "flax.linen") or _is_nnx_class(value)
-
-
-def _is_nnx_class(value: Any) -> bool:
-    return _is_class_of(value, "flax.nnx")
-
-
-def _is_class_of(value: Any, module: str) -> bool:
-    """Whether it is a subclass of a Flax module, which its maker must have imported."""
-    loaded = sys.modules.get(module)
-    return loaded is not None and isinstance(value, type) and issubclass(value, loaded.Module)
-
-
-def _takes_rngs(value: type) -> bool:
-    return "rngs" in _parameters(value)
+def _is_subclass(value: Any, module: Any) -> bool:
+    return isinstance(value, type) and issubclass(value, module)
 
 
 def _parameters(value: Any) -> Mapping[str, inspect.Parameter]:

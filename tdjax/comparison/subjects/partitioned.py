@@ -9,6 +9,8 @@ from typing import Any
 import jax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from tdjax.comparison.verdicts.naming import PARTITIONED
+
 
 @dataclass(frozen=True)
 class Partitioned:
@@ -18,7 +20,7 @@ class Partitioned:
     partition: Any
 
     def __str__(self) -> str:
-        return f"{self.strategy} (partitioned)"
+        return f"{self.strategy}{PARTITIONED}"
 
 
 def apart(strategy: Any, options: Mapping[str, Any]) -> dict[str, Any]:
@@ -29,7 +31,7 @@ def apart(strategy: Any, options: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def left_to_xla(partition: Any) -> PartitionSpec | None:
-    """Return the partition of what is compared with one: nothing that types say is to count."""
+    """Return the partition of strategies that XLA spreads: empty, to ignore shardings in types."""
     return None if partition is None else PartitionSpec()
 
 

@@ -7,26 +7,33 @@ arrays: typed keys travel as their bits, and what is not an array is closed over
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from tdjax.comparison.hlo import Steps
+from tdjax.comparison.peers import Peer
+from tdjax.comparison.subjects.flax_modules import Prepared, is_module, prepare
+from tdjax.comparison.subjects.leaves import (
+    bits,
+    describe_arrays,
+    is_array,
+    is_inexact,
+    is_key,
+    normal,
+)
 from tdjax.comparison.subjects.partitioned import apart, left_to_xla, put
-from tdjax.comparison.subjects.peers import Peer
 from tdjax.comparison.subjects.time_axes import placed_axes, steps_of, streamed
+from tdjax.transform import TimeDistributed, time_distributed
 
 MODES = ("forward", "grad")
 
 Arrays = list[Any]
 Run = Callable[[Any, Any], tuple[Any, Any]]
-_Prepared = tuple[Callable[..., Any], tuple[Any, ...]]
 
 
 @dataclass(frozen=True)
@@ -68,8 +75,8 @@ class Subject:
                 for position, value in zip(self.differentiated, chosen, strict=True):
                     given[position] = value
                 answer, state = self.call(strategy, given)
-                inexact = [leaf for leaf in jax.tree.leaves(answer) if _is_inexact(leaf)]
-                others = [leaf for leaf in jax.tree.leaves(answer) if not _is_inexact(leaf)]
+                inexact = [leaf for leaf in jax.tree.leaves(answer) if is_inexact(leaf)]
+                others = [leaf for leaf in jax.tree.leaves(answer) if not is_inexact(leaf)]
                 return inexact, [*others, *jax.tree.leaves(state)]
 
             chosen = [arrays[position] for position in self.differentiated]
@@ -81,7 +88,7 @@ class Subject:
     def has_gradient(self, strategy: Any) -> bool:
         """Say whether any input and any output can be differentiated."""
         answer, _ = jax.eval_shape(partial(self.call, strategy), self.arrays)
-        return bool(self.differentiated) and any(map(_is_inexact, jax.tree.leaves(answer)))
+        return bool(self.differentiated) and any(map(is_inexact, jax.tree.leaves(answer)))
 
     def cotangents(self, strategy: Any, mode: str) -> Arrays:
         """Return one fixed random array for each inexact output; none in the mode "forward".
@@ -91,7 +98,7 @@ class Subject:
         """
         shapes = self.cotangent_shapes(strategy, mode)
         random = np.random.default_rng(0)
-        return [jnp.asarray(_normal(random, s.shape, s.dtype), s.dtype) for s in shapes]
+        return [normal(random, shape.shape, shape.dtype) for shape in shapes]
 
     def cotangent_shapes(self, strategy: Any, mode: str) -> Arrays:
         """Return the shapes of `cotangents`.
@@ -102,7 +109,7 @@ class Subject:
         answer, _ = jax.eval_shape(partial(self.call, strategy), self.arrays)
         if mode == "forward":
             return []
-        shapes = [leaf for leaf in jax.tree.leaves(answer) if _is_inexact(leaf)]
+        shapes = [leaf for leaf in jax.tree.leaves(answer) if is_inexact(leaf)]
         if not shapes or not self.differentiated:
             raise ValueError(
                 f"{self.name}: mode 'grad' needs floating point arrays to differentiate, and got "
@@ -128,7 +135,7 @@ def subject(
     """Return what `compare` runs, for a function or a Flax module.
 
     Raises:
-        TypeError: `fun` is a class, or nothing that can be called.
+        TypeError: `fun` is a class, or cannot be called.
     """
     if isinstance(fun, type):
         raise TypeError(
@@ -140,16 +147,11 @@ def subject(
     call_with = {**(kwargs or {}), **{key: v for key, v in owned.items() if v is not None}}
     alone = left_to_xla(partition)
     options = {"in_axes": in_axes, "out_axes": out_axes, "partition": alone}
-    trees: tuple[Any, ...]
-    if _is_a("flax.linen", "Module", fun):
-        run, trees = _linen(fun, args, call_with, options)
-    elif _is_a("flax.nnx", "Module", fun):
-        run, trees = _nnx(fun, args, call_with, options)
-    else:
-        run, trees = _function(fun, args, call_with, options)
+    prepare_it = prepare if is_module(fun) else _function
+    run, trees = prepare_it(fun, args, call_with, options)
     axes = own_option(fun, "in_axes", in_axes)
     flat = _flat(
-        name or _name(fun), run, trees, description or _describe(args), streamed(args, axes)
+        name or _name(fun), run, trees, description or describe_arrays(args), streamed(args, axes)
     )
     where = placed_axes(args, axes)
     arrays = [put(array, where, partition) for array in flat.arrays]
@@ -157,16 +159,14 @@ def subject(
 
 
 def own_option(fun: Any, name: str, given: Any) -> Any:
-    """Return what a wrapper has been given, in whichever way it keeps it; else what is given."""
+    """Return an option of a wrapper, wherever it keeps it; of anything else, the given value."""
     options = getattr(fun, "options", None)
     return getattr(fun if options is None else options, name, given)
 
 
 def _function(
     fun: Any, args: tuple[Any, ...], call_with: dict[str, Any], options: dict[str, Any]
-) -> _Prepared:
-    from tdjax.transform import time_distributed
-
+) -> Prepared:
     step, options = _unwrapped(fun, options)
 
     def run(strategy: Any, given: Any, keywords: Any, rest: Any) -> tuple[Any, Any]:
@@ -179,80 +179,12 @@ def _function(
 
 
 def _unwrapped(fun: Any, options: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
-    """Return the step function and options of a wrapped function; another's are kept as given."""
-    from tdjax.transform import TimeDistributed
-
+    """Return step function and options of a wrapped function; of any other, what is given."""
     if not isinstance(fun, TimeDistributed):
         return fun, options
     varied = ("strategy", "partition")
     own = {name: value for name, value in vars(fun.options).items() if name not in varied}
     return fun.__wrapped__, {**options, **own}
-
-
-def _linen(
-    layer: Any, args: tuple[Any, ...], call_with: dict[str, Any], options: dict[str, Any]
-) -> _Prepared:
-    from tdjax.linen import TimeDistributed
-
-    rngs = {name: jax.random.key(index) for index, name in enumerate(("params", "dropout"))}
-
-    def wrapped(strategy: Any) -> Any:
-        chosen = apart(strategy, options)
-        if isinstance(layer, TimeDistributed):
-            return layer.clone(strategy=chosen["strategy"], partition=chosen["partition"])
-        return TimeDistributed(layer, **chosen)
-
-    variables = dict(wrapped("vmap").init(rngs, *args, **call_with))
-    params = variables.pop("params", {})
-    variables.pop("intermediates", None)
-
-    def run(strategy: Any, given: Any, keywords: Any, rest: Any) -> tuple[Any, Any]:
-        weights, inputs = given
-        others, keys = rest
-        answer, updated = wrapped(strategy).apply(
-            {"params": weights, **others},
-            *inputs,
-            **keywords,
-            rngs=keys,
-            mutable=list(others),
-        )
-        return answer, _changed(updated, others)
-
-    return run, ((params, args), call_with, (variables, {"dropout": rngs["dropout"]}))
-
-
-def _nnx(
-    layer: Any, args: tuple[Any, ...], call_with: dict[str, Any], options: dict[str, Any]
-) -> _Prepared:
-    from flax import nnx
-
-    from tdjax.nnx import TimeDistributed
-
-    def wrapped(module: Any, strategy: Any) -> Any:
-        chosen = apart(strategy, options)
-        if not isinstance(module, TimeDistributed):
-            return TimeDistributed(module, **chosen)
-        own = {name: chosen[name] for name in ("strategy", "partition")}
-        module.options = nnx.static(replace(module.options, **own))
-        return module
-
-    parts: Any = nnx.split(layer, nnx.Param, ...)
-    graph, params, others = parts
-
-    def run(strategy: Any, given: Any, keywords: Any, rest: Any) -> tuple[Any, Any]:
-        weights, inputs = given
-        copy = nnx.merge(graph, weights, rest)
-        answer = wrapped(copy, strategy)(*inputs, **keywords)
-        updated: Any = nnx.split(copy, nnx.Param, ...)
-        return answer, _changed(updated[2], rest)
-
-    return run, ((params, args), call_with, others)
-
-
-def _changed(updated: Any, before: Any) -> list[Any]:
-    """Return the leaves that a call wrote; those it left alone are the arguments' own."""
-    old = {id(leaf) for leaf in jax.tree.leaves(before)}
-    return [_bits(leaf) for leaf in jax.tree.leaves(updated) if id(leaf) not in old]
 
 
 def _flat(
@@ -265,10 +197,10 @@ def _flat(
     """Return the subject of `run(strategy, given, keywords, rest)`; `given` is differentiated."""
     leaves, structure = jax.tree.flatten(trees)
     own_leaves = len(jax.tree.leaves(trees[0]))
-    positions = [i for i, leaf in enumerate(leaves) if _is_array(leaf)]
-    keys = {i: jax.random.key_impl(leaves[i]) for i in positions if _is_key(leaves[i])}
+    positions = [i for i, leaf in enumerate(leaves) if is_array(leaf)]
+    keys = {i: jax.random.key_impl(leaves[i]) for i in positions if is_key(leaves[i])}
     differentiated = tuple(
-        place for place, i in enumerate(positions) if i < own_leaves and _is_inexact(leaves[i])
+        place for place, i in enumerate(positions) if i < own_leaves and is_inexact(leaves[i])
     )
 
     new = set(map(id, streams))
@@ -280,59 +212,11 @@ def _flat(
             impl = keys.get(position)
             given[position] = array if impl is None else jax.random.wrap_key_data(array, impl=impl)
         answer, state = run(strategy, *jax.tree.unflatten(structure, given))
-        return jax.tree.map(_bits, answer), jax.tree.map(_bits, state)
+        return jax.tree.map(bits, answer), jax.tree.map(bits, state)
 
-    arrays = [_bits(leaves[i]) for i in positions]
+    arrays = [bits(leaves[i]) for i in positions]
     return Subject(name, arrays, differentiated, call, description, streamed=streamed_at)
-
-
-def _is_array(leaf: Any) -> bool:
-    return isinstance(leaf, (jax.Array, np.ndarray))
-
-
-def _is_key(leaf: Any) -> bool:
-    return isinstance(leaf, jax.Array) and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
-
-
-def _bits(leaf: Any) -> Any:
-    return jax.random.key_data(leaf) if _is_key(leaf) else leaf
-
-
-def _is_inexact(leaf: Any) -> bool:
-    return hasattr(leaf, "dtype") and jnp.issubdtype(leaf.dtype, jnp.inexact)
-
-
-def _normal(random: np.random.Generator, shape: Sequence[int], dtype: Any) -> np.ndarray:
-    real = random.standard_normal(shape)
-    if not jnp.issubdtype(dtype, jnp.complexfloating):
-        return real
-    return real + 1j * random.standard_normal(shape)
-
-
-def is_module(fun: Any) -> bool:
-    """Say whether it is a Linen or an NNX module."""
-    return _is_a("flax.linen", "Module", fun) or _is_a("flax.nnx", "Module", fun)
-
-
-def _is_a(module: str, name: str, value: Any) -> bool:
-    """Whether `value` is of a class of a module that its maker must have imported."""
-    loaded = sys.modules.get(module)
-    return loaded is not None and isinstance(value, getattr(loaded, name))
 
 
 def _name(fun: Any) -> str:
     return getattr(fun, "__qualname__", None) or type(fun).__name__
-
-
-def _describe(args: tuple[Any, ...]) -> str:
-    """Return the arguments' shapes: `tree of 4 arrays, float32[8,16,64]`."""
-    from tdjax.core.errors import describe
-
-    shown = []
-    for arg in args:
-        arrays = [leaf for leaf in jax.tree.leaves(arg) if _is_array(leaf)]
-        if len(arrays) > 1:
-            shown.append(f"tree of {len(arrays)} arrays")
-        else:
-            shown.append(describe(arrays[0] if arrays else arg))
-    return ", ".join(shown)

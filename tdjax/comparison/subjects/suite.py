@@ -11,12 +11,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from tdjax.comparison.subjects.job import Made, Source
+from tdjax import workloads
+from tdjax.comparison.peers import PEERS
+from tdjax.comparison.subjects.benchmark import Made, Series
+from tdjax.comparison.subjects.leaves import normal
 from tdjax.comparison.subjects.locate import locate
 from tdjax.comparison.subjects.subject import subject
+from tdjax.comparison.subjects.thinned_masks import thinned
 from tdjax.comparison.subjects.time_axes import steps_of
-from tdjax.comparison.verdicts.density import thinned
-from tdjax.strategies import Packed
+from tdjax.strategies import NAMES, Fold, candidates
 
 _BLOCKS = 8
 _BLOCKS_OF_FEW = 4
@@ -27,7 +30,7 @@ _PLAIN = ("vmap", "fold", "map", "unroll")
 
 def workload(
     name: str, strategies: Sequence[Any] | str | None, quick: bool, dtype: str | None = None
-) -> Source:
+) -> Series:
     """Return a named workload, to be run.
 
     Args:
@@ -39,8 +42,6 @@ def workload(
     Raises:
         ValueError: there is no workload of that name.
     """
-    from tdjax import workloads
-
     found = workloads.get(name)
 
     def build() -> _Built:
@@ -51,7 +52,7 @@ def workload(
             description = f"{description.rstrip('.')}, in {dtype}"
         return _Built(case.fun, case.args, case.in_axes, case.out_axes, description)
 
-    return _source(name, build, strategies, blocks=not quick)
+    return _series(name, build, strategies, blocks=not quick)
 
 
 def function(
@@ -61,7 +62,7 @@ def function(
     in_axes: Any,
     out_axes: Any,
     strategies: Sequence[Any] | str | None,
-) -> Source:
+) -> Series:
     """Return `package.module:name`, to be run on random arrays of these shapes.
 
     Args:
@@ -78,7 +79,7 @@ def function(
     fun = locate(reference)
     if isinstance(fun, type):
         raise TypeError(
-            f"{reference} is a class, and no Flax module; name what it makes, {reference}(...), "
+            f"{reference} is a class, and not a Flax module; name what it makes, {reference}(...), "
             "or a function"
         )
     if not callable(fun):
@@ -89,7 +90,7 @@ def function(
         args = tuple(_random(i, shape, dtypes) for i, shape in enumerate(shapes))
         return _Built(fun, args, in_axes, out_axes)
 
-    return _source(reference, build, strategies)
+    return _series(reference, build, strategies)
 
 
 class _Built(NamedTuple):
@@ -102,12 +103,12 @@ class _Built(NamedTuple):
     description: str | None = None
 
 
-def _source(
+def _series(
     name: str,
     build: Callable[[], _Built],
     strategies: Sequence[Any] | str | None,
     blocks: bool = True,
-) -> Source:
+) -> Series:
     """Return what makes subjects of something that is built once, when it is first asked for."""
     build = cache(build)
 
@@ -125,7 +126,7 @@ def _source(
         )
         return made, chosen(strategies, args, in_axes, blocks, masked=mask is not None)
 
-    return Source(name, make)
+    return Series(name, make)
 
 
 def chosen(
@@ -144,7 +145,7 @@ def chosen(
         blocks: whether blocked folds are among the usual ones.
         masked: whether there is a mask: then packed steps are in every set.
     """
-    packed = [Packed()] if masked else []
+    packed = [each for each in NAMES.values() if each.packs] if masked else []
     if strategies == "peers":
         return with_peers(packed)
     if strategies == "every":
@@ -155,20 +156,15 @@ def chosen(
 
 def with_peers(ours: Sequence[Any] = ()) -> list[Any]:
     """Return the reference, `auto`, these strategies, and every rival that is installed."""
-    from tdjax.comparison.subjects.peers import PEERS
-    from tdjax.strategies import parse
-
-    return [parse("vmap"), parse("auto"), *ours, *(peer for peer in PEERS if peer.installed)]
+    return [NAMES["vmap"], NAMES["auto"], *ours, *(peer for peer in PEERS if peer.installed)]
 
 
 def every(args: Sequence[Any], in_axes: Any) -> list[Any]:
     """Return `auto`, and all that it chooses from: the best of them is the best it could do."""
-    from tdjax.strategies import candidates, parse
-
     steps = steps_of(args, in_axes)
     if steps is None:
         return usual(args, in_axes)
-    return [parse("auto"), *candidates(steps.batch, steps.time, remat=True, convolves=True)]
+    return [NAMES["auto"], *candidates(steps.batch, steps.time, remat=True, convolves=True)]
 
 
 def usual(args: Sequence[Any], in_axes: Any, blocks: bool = True) -> list[Any]:
@@ -177,40 +173,34 @@ def usual(args: Sequence[Any], in_axes: Any, blocks: bool = True) -> list[Any]:
     The four plain ones, folds in 8 blocks of rows, unrolled and scanned, 4 if rows are few, and
     `auto`.
     """
-    from tdjax.strategies import Fold, parse
-
-    chosen = [parse(name) for name in _PLAIN]
+    found = [NAMES[name] for name in _PLAIN]
     steps = steps_of(args, in_axes)
     rows = 0 if steps is None else steps.batch * steps.time
     if blocks and rows >= _BLOCKS_OF_FEW:
         size = -(-rows // (_BLOCKS if rows >= _FEW_ROWS else _BLOCKS_OF_FEW))
-        chosen += [Fold(chunk_size=size, unroll=True), Fold(chunk_size=size)]
-    return [*chosen, parse("auto")]
+        found += [Fold(chunk_size=size, unroll=True), Fold(chunk_size=size)]
+    return [*found, NAMES["auto"]]
 
 
 def _random(index: int, shape: tuple[int, ...], dtypes: Sequence[str]) -> jax.Array:
     dtype = jnp.dtype(dtypes[min(index, len(dtypes) - 1)])
     random = np.random.default_rng(index)
     if jnp.issubdtype(dtype, jnp.inexact):
-        return jnp.asarray(random.standard_normal(shape), dtype)
+        return normal(random, shape, dtype)
     return jnp.asarray(random.integers(0, 2 if dtype == jnp.bool_ else 10, shape), dtype)
 
 
 def _cast(args: tuple[Any, ...], dtype: str) -> tuple[Any, ...]:
     """Return the arguments with their floating point arrays cast; themselves if none changes."""
     wanted = jnp.dtype(dtype)
-    changed = False
 
-    def cast(leaf: Any) -> Any:
-        nonlocal changed
+    def changes(leaf: Any) -> bool:
         floating = hasattr(leaf, "dtype") and jnp.issubdtype(leaf.dtype, jnp.floating)
-        if not floating or leaf.dtype == wanted:
-            return leaf
-        changed = True
-        return jnp.asarray(leaf, wanted)
+        return floating and leaf.dtype != wanted
 
-    given = jax.tree.map(cast, args)
-    return given if changed else args
+    if not any(map(changes, jax.tree.leaves(args))):
+        return args
+    return jax.tree.map(lambda leaf: jnp.asarray(leaf, wanted) if changes(leaf) else leaf, args)
 
 
 def _describe(args: Sequence[Any], quick: bool, description: str) -> str:

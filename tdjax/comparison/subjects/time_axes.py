@@ -46,7 +46,7 @@ def placed_axes(args: Sequence[Any], in_axes: Any) -> dict[int, tuple[int | None
 def _mapped(args: Sequence[Any], in_axes: Any) -> list[tuple[Any, int]]:
     """Return the leaves with a time axis, each with that axis.
 
-    None of them where the axes do not fit the arguments: the call itself says so better.
+    None of them where the axes do not fit the arguments: the call itself has a better error.
     """
     axes = tuple(in_axes) if isinstance(in_axes, list) else in_axes
     try:

@@ -1,6 +1,6 @@
 """A child process that answers pickled requests, one at a time, and can be ended while it works.
 
-What it prints is kept from the user, unless `TDJAX_VERBOSE` is set; its last line explains a death.
+What it prints is hidden, unless `TDJAX_VERBOSE` is set; its last line explains why it died.
 """
 
 from __future__ import annotations
@@ -25,18 +25,22 @@ _LOOK_EVERY_S = 0.1
 
 
 class TooSlow(Exception):
-    """The answer was not there at its deadline; the process is ended."""
+    """The answer was not there at its deadline."""
 
 
 class ChildDied(Exception):
     """The process ended before it answered."""
 
 
+class Failed(Exception):
+    """The work that was asked for raised; the message has the kind and the text of its error."""
+
+
 class Child:
     """One process that runs a script of this package.
 
     The script reads pickled requests from standard input and pickles one answer to each on
-    standard output, as `tdjax.comparison.system.child_loop.serve` does.
+    standard output, as `tdjax.comparison.system.serving.serve` does.
 
     Args:
         script: its path.
@@ -47,7 +51,7 @@ class Child:
         self._complaints = tempfile.TemporaryFile()  # noqa: SIM115 (closed in `close`)
         # Ctrl-C is for this process to handle: the child is in a session of its own.
         self._process = subprocess.Popen(
-            # By its path, and -P: its folder's modules shadow nothing.
+            # By its path, with -P: the modules beside it must not shadow others.
             [sys.executable, "-P", str(script)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -67,7 +71,7 @@ class Child:
 
     @property
     def ended(self) -> bool:
-        """Whether the process runs no more."""
+        """Whether the process has ended."""
         return self._process.poll() is not None
 
     @property
@@ -84,15 +88,16 @@ class Child:
             watch: called every tenth of a second until then; what it raises ends the process.
 
         Raises:
-            TooSlow: it was not there after `deadline` seconds.
+            TooSlow: it was not there after `deadline` seconds; the process is ended.
             ChildDied: the process ended; the message says how.
+            Failed: the script answered with it.
         """
         assert self._process.stdin is not None
         try:
             pickle.dump(request, self._process.stdin)
             self._process.stdin.flush()
         except (BrokenPipeError, ValueError):
-            pass  # The process died or was ended; reading its answer finds out and says how.
+            pass  # The process died or was ended; reading its answer finds out how.
         try:
             answer = self._answer(deadline, watch)
         except BaseException:
@@ -100,9 +105,11 @@ class Child:
             raise
         if isinstance(answer, EOFError):
             end = _in_words(self._process.wait())
-            complaint = self._last_complaint()
+            complaint = "".join(f": {line.strip()}" for line in self._complaint_lines()[-1:])
             self.close()
             raise ChildDied(f"{end}{complaint}")
+        if isinstance(answer, Failed):
+            raise answer
         return answer
 
     def close(self) -> None:
@@ -124,21 +131,15 @@ class Child:
         while True:
             left = max(0.0, end - time.monotonic())
             try:
-                return self._answers.get(
-                    timeout=left if watch is None else min(left, _LOOK_EVERY_S)
-                )
+                return self._answers.get(timeout=min(left, _LOOK_EVERY_S))
             except queue.Empty:
                 if time.monotonic() >= end:
                     raise TooSlow from None
             if watch is not None:
                 watch()
 
-    def _last_complaint(self) -> str:
-        """Return the last line that the process wrote to standard error."""
-        lines = self._complaint_lines()
-        return f": {lines[-1].strip()}" if lines else ""
-
     def _complaint_lines(self) -> list[str]:
+        """Return what the process wrote to standard error."""
         if self._complaints.closed:
             return []
         self._complaints.seek(0)

@@ -10,7 +10,7 @@ _PACKAGE = Path(__file__).parents[2]
 
 
 def error_place(error: BaseException) -> str:
-    """Return the last line of the user's code on an error's way, " at net.py:12", or ""."""
+    """Return the innermost line of the user's code in a traceback, " at net.py:12", or ""."""
     import flax
     import jax
 

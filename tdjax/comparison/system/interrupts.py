@@ -1,4 +1,4 @@
-"""A Ctrl-C that is not lost on its way through other people's callbacks, nor a polite kill."""
+"""A Ctrl-C or SIGTERM that is not lost, even if it is raised in the callback of a library."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tdjax.comparison.system.progress import Progress
 
 
 class Heeding:
-    """A progress that raises KeyboardInterrupt after one that nobody saw.
+    """A progress that raises KeyboardInterrupt where an earlier one was lost.
 
     Attributes:
         asked: whether Ctrl-C was pressed, or the process told to end.
@@ -25,12 +25,12 @@ class Heeding:
         self.asked = False
 
     def update(self, text: str, fraction: float) -> None:
-        """Tell the progress, unless it is to end."""
+        """Tell the progress, unless the comparison is to end."""
         self._check()
         self._progress.update(text, fraction)
 
     def log(self, text: str) -> None:
-        """Tell the progress, unless it is to end."""
+        """Tell the progress, unless the comparison is to end."""
         self._check()
         self._progress.log(text)
 
@@ -43,10 +43,10 @@ class Heeding:
 def heeding(progress: Progress) -> Iterator[Heeding]:
     """Give a progress that raises KeyboardInterrupt at the next step after Ctrl-C, at the latest.
 
-    Python raises it wherever it is at that moment, and in a callback, such as that of JAX for
-    the garbage collector, it would be written to standard error and forgotten. SIGTERM, by which
-    schedulers of clusters and `timeout` end what takes too long, counts as Ctrl-C, once:
-    `timeout` sends it twice, to a process and to its group.
+    Python raises it at whatever line runs at that moment. In a callback, such as JAX's for the
+    garbage collector, it would be written to standard error and forgotten. SIGTERM, which cluster
+    schedulers and `timeout` send to what takes too long, counts as Ctrl-C, once: `timeout` sends
+    it twice, to a process and to its group.
     """
     told = Heeding(progress)
 

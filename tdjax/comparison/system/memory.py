@@ -1,7 +1,9 @@
-"""What memory a process takes and what is left for it, so that none takes the machine down."""
+"""What memory a process takes and what is left for it, so that none brings the machine down."""
 
 from __future__ import annotations
 
+import ctypes
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,6 +11,9 @@ from pathlib import Path
 _PROC = Path("/proc")
 _CGROUPS = Path("/sys/fs/cgroup")
 _LEAST_FREE = 0.05
+# Of glibc's allocator: the largest threshold that it grows to, and more than a block's header.
+_LARGEST_THRESHOLD = 32 * 2**20
+_HEAD = 2**16
 # The kernel's names in version 2 and version 1: limit, use, and cache that it can drop.
 _FILES = {
     "v2": ("memory.max", "memory.current", "inactive_file"),
@@ -17,7 +22,7 @@ _FILES = {
 
 
 class OutOfMemory(Exception):
-    """A process was about to take the memory that the machine needs.
+    """A process was about to take memory that the machine needs.
 
     Args:
         resident: bytes that it took.
@@ -31,7 +36,7 @@ class OutOfMemory(Exception):
 
 
 def resident(pid: int) -> int | None:
-    """Return the bytes of memory that a process and its copies take; None where none says."""
+    """Return the bytes of memory that a process and its copies take; None where that is unknown."""
     own = _kilobytes(_PROC / str(pid) / "status", "VmRSS")
     if own is None:
         return None
@@ -50,14 +55,14 @@ def total() -> int | None:
 
 
 def free() -> int | None:
-    """Return the bytes that are left of it, cache that can be dropped among them."""
+    """Return the bytes of it that are free, including cache that can be dropped."""
     machine = _kilobytes(_PROC / "meminfo", "MemAvailable")
     left = [limit - used for limit, used in _groups()]
     return None if machine is None else max(0, min([machine, *left]))
 
 
 class Watch:
-    """Finds, of several processes, the one to end before the machine runs out of memory.
+    """Finds which of several processes to end before the machine runs out of memory.
 
     Safe to use from several threads, one a process.
     """
@@ -69,7 +74,7 @@ class Watch:
         self._least = None if everything is None else int(_LEAST_FREE * everything)
 
     def check(self, pid: int) -> None:
-        """Look at a process, and from now on at it whenever another one is looked at.
+        """Check a process, and include it in later checks of the others.
 
         Raises:
             OutOfMemory: too little is left, and no other process takes more than this one.
@@ -83,9 +88,28 @@ class Watch:
                 return
             sizes = {each: resident(each) or 0 for each in self._pids}
         own = sizes[pid]
-        # Ending a small one would help nobody: the memory went elsewhere.
+        # Ending a small one would not help: others have the memory.
         if own == max(sizes.values()) and own > self._least:
             raise OutOfMemory(own, left)
+
+
+def settle_allocator() -> None:
+    """Make what a call's memory costs independent of what was measured before.
+
+    glibc takes large blocks from the system and gives them back, page by page, at every call.
+    What counts as large grows, up to 32 MiB, with the blocks that have been freed. So a
+    candidate would be slower before another one has freed a large block than after it.
+
+    References:
+        mallopt(3), M_MMAP_THRESHOLD.
+    """
+    if not sys.platform.startswith("linux"):
+        return
+    library = ctypes.CDLL(None)
+    allocate, free_block = library.malloc, library.free
+    allocate.argtypes, allocate.restype = [ctypes.c_size_t], ctypes.c_void_p
+    free_block.argtypes, free_block.restype = [ctypes.c_void_p], None
+    free_block(allocate(_LARGEST_THRESHOLD - _HEAD))
 
 
 def _kilobytes(path: Path, name: str) -> int | None:

@@ -1,20 +1,21 @@
-"""How far a comparison is: a bar on a terminal, plain lines elsewhere, or nothing."""
+"""The progress of a comparison: a bar on a terminal, plain lines elsewhere, or nothing."""
 
 from __future__ import annotations
 
 import sys
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, Protocol, TextIO
 
 
 class Progress(Protocol):
-    """What a comparison tells while it runs."""
+    """What is told while a comparison runs."""
 
     def update(self, text: str, fraction: float) -> None:
-        """Something begins; `fraction` (0 to 1) of everything is done."""
+        """Tell what begins; `fraction` (0 to 1) of everything is done."""
 
     def log(self, text: str) -> None:
-        """A group is finished: a line worth keeping."""
+        """Tell that a group is finished, in a line worth keeping."""
 
 
 class Silent:
@@ -27,14 +28,11 @@ class Silent:
         """Ignore it."""
 
 
-class Lines:
+class Lines(Silent):
     """Writes finished groups as plain lines, for logs and pipes."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
-
-    def update(self, text: str, fraction: float) -> None:
-        """Ignore it: a log keeps what is finished."""
 
     def log(self, text: str) -> None:
         """Write the line."""
@@ -43,7 +41,7 @@ class Lines:
 
 
 class Bar:
-    """A bar of rich's, with the lines above it."""
+    """Rich's progress bar, with the lines above it."""
 
     def __init__(self, bar: Any) -> None:
         self._bar = bar
@@ -58,23 +56,14 @@ class Bar:
         self._bar.console.print(text, highlight=False, markup=False)
 
 
-class _RunningBar(AbstractContextManager[Bar]):
-    def __init__(self, bar: Any) -> None:
-        self._bar = bar
-
-    def __enter__(self) -> Bar:
-        self._bar.start()
-        return Bar(self._bar)
-
-    def __exit__(self, *exception: object) -> None:
-        self._bar.stop()
+@contextmanager
+def _show_bar(bar: Any) -> Iterator[Bar]:
+    with bar:
+        yield Bar(bar)
 
 
 def shown(stream: TextIO | None = None) -> AbstractContextManager[Progress]:
-    """Return the progress that suits a stream, standard error if none is given.
-
-    It is to be used in a `with` statement.
-    """
+    """Return the progress for a stream (standard error), to be used in a `with` statement."""
     stream = stream or sys.stderr
     if not stream.isatty():
         return nullcontext(Lines(stream))
@@ -89,11 +78,11 @@ def shown(stream: TextIO | None = None) -> AbstractContextManager[Progress]:
         TimeElapsedColumn(),
         TextColumn("{task.description}", markup=False),
     )
-    return _RunningBar(Progress(*columns, console=Console(file=stream), transient=True))
+    return _show_bar(Progress(*columns, console=Console(file=stream), transient=True))
 
 
 def told(progress: Progress | bool | None) -> AbstractContextManager[Progress]:
-    """Return who is told how far it is: a bar for True, nobody for None or False."""
+    """Return the progress that a caller asks for: a bar for True, none for None or False."""
     if progress is True:
         return shown()
     return nullcontext(progress or Silent())

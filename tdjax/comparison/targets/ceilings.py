@@ -19,8 +19,6 @@ import jax.numpy as jnp
 
 from tdjax.comparison import numbers
 from tdjax.comparison.system import memory
-from tdjax.comparison.targets.published import peaks
-from tdjax.comparison.targets.target import Target
 
 _SAMPLE_S = 0.015
 _SAMPLES = 4
@@ -74,28 +72,24 @@ class Ceilings:
         return made
 
 
-def of(target: Target) -> Ceilings | None:
-    """Return a target's ceilings, None where they are not known.
+def published(teraflops: float, gigabytes: float, source: str, devices: int = 1) -> Ceilings:
+    """Return what one device reaches at best, by its maker's figures.
 
     Args:
-        target: an attached device is measured, in about a second; for one that is not here its
-            maker's figures are looked up.
+        teraflops: floating point operations a second of a chip, in 1e12.
+        gigabytes: bytes a second of its memory, in 1e9.
+        source: where the figures are from.
+        devices: how many devices a chip is to JAX; each has its share.
     """
-    if target.compiles_for is not None:
-        known = peaks(target.compiles_for.name)
-        return None if known is None else Ceilings(*known)
-    if target.device is None:
-        return None
-    try:
-        return measure(target.device)
-    except jax.errors.JaxRuntimeError:  # Other programs have left too little of its memory.
-        return None
+    if devices > 1:
+        source += f"; a chip is {devices} devices, each with its share"
+    return Ceilings(1e12 * teraflops / devices, 1e9 * gigabytes / devices, source)
 
 
 def measure(device: jax.Device) -> Ceilings:
     """Measure an attached device: the best of a few large matrix products and copies.
 
-    Both are float32, at JAX's default precision: what a program gets that asks for nothing else.
+    Both are float32, at JAX's default precision: what a program gets by default.
     The copy is in place, so that no fresh memory is mapped while the clock runs.
 
     Raises:
@@ -117,7 +111,7 @@ def _multiply(room: float) -> tuple[int, float]:
     widest = int((room / 12) ** 0.5)  # Two factors and a product, 4 bytes an element.
     width = min(_FIRST_WIDTH, widest)
     first_s = _product_s(width)
-    # A product takes the third power of its width.
+    # A product's time grows with the third power of its width.
     larger = min(widest, int(width * (_SAMPLE_S / first_s) ** (1 / 3)) // 256 * 256)
     found = {width: 2 * width**3 / first_s}
     if larger > width:
@@ -137,7 +131,7 @@ def _copy(room: float) -> tuple[int, float]:
     size = int(min(_FIRST_BYTES, room))
     seconds = _copy_s(size)
     larger = int(min(room, size * _SAMPLE_S / seconds))
-    if larger > size:  # It says more than the first one, which may fit into caches.
+    if larger > size:  # The first one may have fitted into caches.
         size, seconds = larger, _copy_s(larger)
     return size, 2 * size / seconds
 
@@ -166,7 +160,7 @@ def _best(call: Callable[[], jax.Array]) -> float:
 
 
 def _free(device: jax.Device) -> int:
-    """Return the bytes that the device has left; a little where it does not tell."""
+    """Return the bytes that the device has left; a cautious guess where it does not say."""
     stats = device.memory_stats() or {}
     if "bytes_limit" in stats:
         return max(0, int(stats["bytes_limit"]) - int(stats.get("bytes_in_use", 0)))

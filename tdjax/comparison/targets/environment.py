@@ -12,13 +12,13 @@ import jax
 
 from tdjax._version import __version__
 from tdjax.comparison.targets.target import Target
-from tdjax.devices.kind import processor
+from tdjax.devices.attached import processor
 
 _PACKAGES = ("jax", "jaxlib", "flax", "numpy")
 
 
 def environment(targets: Sequence[Target]) -> dict[str, str | int | None]:
-    """Return what one must know to read the numbers, or to get them again."""
+    """Return what one needs to know to read the numbers, or to reproduce them."""
     return {
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "devices": ", ".join(_device(target) for target in targets),
@@ -41,7 +41,7 @@ def _device(target: Target) -> str:
 
 
 def _compilers(target: Target) -> tuple[str, ...]:
-    """Return the packages whose versions decide what a target that is not here is told."""
+    """Return the packages whose versions decide what is compiled for an absent target."""
     return () if target.compiles_for is None else target.compiles_for.compiler.distributions
 
 

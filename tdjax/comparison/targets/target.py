@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 import jax
 
-from tdjax.comparison.targets import catalog
+from tdjax.comparison.targets import catalog, ceilings
+from tdjax.comparison.targets.device import Compiler, Device
 
 ATTACHABLE = ("cpu", "gpu", "tpu")
 
@@ -31,7 +32,22 @@ class Target:
     kind: str
     count: int
     device: jax.Device | None = None
-    compiles_for: catalog.Device | None = None
+    compiles_for: Device | None = None
+
+    def ceilings(self) -> ceilings.Ceilings | None:
+        """Return what it reaches at best, None where that is not known.
+
+        An attached device is measured, in about a second; for one that is not here its maker's
+        figures are taken.
+        """
+        if self.compiles_for is not None:
+            return self.compiles_for.ceilings
+        if self.device is None:
+            return None
+        try:
+            return ceilings.measure(self.device)
+        except jax.errors.JaxRuntimeError:  # Other programs have left too little of its memory.
+            return None
 
 
 def attached() -> tuple[Target, ...]:
@@ -89,7 +105,7 @@ def _is_installed(target: Target) -> bool:
 
 def _missing(targets: Sequence[Target]) -> tuple[str, ...]:
     """Return a line for each compiler that these targets lack, with how to install it."""
-    by_compiler: dict[catalog.Compiler, list[str]] = {}
+    by_compiler: dict[Compiler, list[str]] = {}
     for target in targets:
         assert target.compiles_for is not None
         by_compiler.setdefault(target.compiles_for.compiler, []).append(target.name)

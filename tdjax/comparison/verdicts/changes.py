@@ -55,7 +55,7 @@ class StrategyChange:
 
     @property
     def same(self) -> bool:
-        """Whether the compiler says the same of it in both runs; it says it without chance."""
+        """Whether the compiler's figures are the same in both runs; they do not vary by chance."""
         if self.old is None or self.new is None or self.old.status != self.new.status:
             return False
         return all(getattr(self.old, name) == getattr(self.new, name) for name in FIGURES)
@@ -99,7 +99,7 @@ class Setting:
 
 @dataclass(frozen=True)
 class Changes:
-    """Two comparisons side by side. Printing it gives tables; so does `rich.print`.
+    """Two comparisons side by side.
 
     Attributes:
         old, new: the comparisons.
@@ -180,8 +180,8 @@ def changes(old: Record, new: Record) -> Changes:
 
     Times are compared where device, processor and cores are the same; the compiler's figures
     for a device that is not here, whichever machine it ran on. Neither is compared where the
-    workload is not the same. An interval covers the noise within the runs: what another day or
-    another neighbour does to a machine is in the ratio.
+    workload is not the same. An interval covers the noise within the runs; what differs from day
+    to day, such as other programs on the machine, is in the ratio itself.
 
     Args:
         old: the earlier run.
@@ -261,8 +261,7 @@ def _rows(old: Sequence[Entry], new: Sequence[Entry], apart: bool) -> tuple[Stra
 def _ratio_of_medians(samples: Sequence[float], against: Sequence[float]) -> Interval:
     """Return the ratio of two medians with its bootstrap interval.
 
-    The samples are of different runs: no sample of one belongs to one of the other, so either
-    side is resampled for itself.
+    The samples are of different runs and not paired, so each side is resampled independently.
     """
     top, bottom = (np.asarray(side, dtype=np.float64) for side in (samples, against))
     value = float(np.median(top) / np.median(bottom))
@@ -318,7 +317,7 @@ def _is_twin(row: StrategyChange) -> bool:
 
 
 def _settings(old: Mapping[str, Any], new: Mapping[str, Any]) -> tuple[Setting, ...]:
-    # What only one of them says, such as a compiler's version, the other had no use for.
+    # What only one run has, such as a compiler's version, did not matter to the other.
     names = [name for name in new if name in old and name not in _NOT_SETTINGS]
     return tuple(Setting(name, old[name], new[name]) for name in names if old[name] != new[name])
 

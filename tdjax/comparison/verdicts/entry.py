@@ -34,8 +34,8 @@ class Entry:
         control: whether it is the reference measured once more, as "vmap (again)": its ratio
             shows how far the samples can be trusted, and it is not ranked.
         status: "ok", "failed" or "timeout" (cut, because it is far slower than the leader).
-        error: why the status is not "ok", or what is missing although it is: a compiler that was
-            not waited for had optimised the program by then, and generated no code.
+        error: why the status is not "ok", or what is missing although it is: where a compiler was
+            not waited for, the program is optimized and no code was generated.
         samples_s: the raw samples, seconds a call; sample i was taken in round i.
         calls_per_sample: how many calls were timed together for one sample.
         median_s: the median of the samples, with its 95% interval `median_low_s` to
@@ -47,22 +47,22 @@ class Entry:
         compile_s: seconds in the device's compiler.
         first_run_s: seconds of the first call of the compiled program.
         device_s: seconds on the device alone, where a profiler tells them apart.
-        flops: floating point operations of the optimised program, loops as often as they run.
+        flops: floating point operations of the optimized program, loops as often as they run.
         bytes_accessed: bytes that its operations read and write, counted likewise.
         temp_bytes: temporary memory that the program allocates.
         peak_bytes: peak memory of a process that runs only this candidate: its arguments, and
             what its first call adds to them.
         comm_bytes: bytes that collectives move.
         estimated_cycles: the compiler's own cycle estimate, summed; TPUs have one. It orders
-            programs, and is no time: no clock is known to it, and it leaves out copies that
-            run beside the computation, and collectives. It and `temp_bytes` are not known
-            where no code was generated.
+            programs but is not a time: it leaves out the clock rate, copies that run beside the
+            computation, and collectives. It and `temp_bytes` are not known where no code was
+            generated.
         same_as: the strategy before this one that compiled to the same program, whose
             samples this entry shares.
         hlo: counts of `transpose`, `copy`, `gather`, `while` and `collectives` in the
-            optimised program.
-        program: hash of the optimised program, names normalised.
-        movements: what moves data in the optimised program, and its loops, by the place in
+            optimized program.
+        program: hash of the optimized program, names normalized.
+        movements: what moves data in the optimized program, and its loops, by the place in
             the user's code that it comes from.
         max_rel_error: largest difference from the reference's answer, relative to the
             largest magnitude in that array.
@@ -126,7 +126,6 @@ class Entry:
             ValueError: a field is missing, unknown or has an unknown status.
         """
         known = {field.name for field in fields(cls)}
-        values = {"chose": None, **values}  # files of earlier versions do not have it
         if set(values) != known:
             odd = ", ".join(sorted(known.symmetric_difference(values)))
             raise ValueError(f"an entry whose fields do not fit: {odd}")

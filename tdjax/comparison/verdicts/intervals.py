@@ -1,9 +1,9 @@
 """Medians and ratios with their intervals, by bootstrap.
 
-One sample disturbed by another process moves a mean, so times are told by their median. Ratios
-are taken round by round, so that a machine that slows down slows both sides of one, and told by
-their interquartile mean: as deaf to outliers, it makes more of few rounds, and does not jump
-where a program has two speeds.
+A sample that another process disturbs moves a mean, so times are summarized by their median.
+Ratios are taken round by round, so that a machine that slows down slows both sides of one, and
+summarized by their interquartile mean: equally robust, and more precise with few rounds, it does
+not jump where a program has two speeds.
 
 References:
     B. Efron and R. Tibshirani, An Introduction to the Bootstrap, 1993, chapter 13.
@@ -14,17 +14,20 @@ References:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from statistics import median
 from typing import NamedTuple
 
 import numpy as np
+
+from tdjax.comparison.verdicts.entry import Entry
 
 RESAMPLES = 2000
 CONFIDENCE = 0.95
 
 
 class Interval(NamedTuple):
-    """An estimate with the bounds of its interval, None where there is one sample only."""
+    """An estimate with the bounds of its interval, None where there is only one sample."""
 
     value: float
     low: float | None
@@ -36,7 +39,9 @@ def median_interval(samples: Sequence[float]) -> Interval:
 
     The resampling is seeded: the same samples give the same interval.
     """
-    return _interval(samples, lambda values: np.median(values, axis=-1))
+    return _interval(
+        np.asarray(samples, dtype=np.float64), lambda values: np.median(values, axis=-1)
+    )
 
 
 def paired_ratio(samples: Sequence[float], against: Sequence[float]) -> Interval:
@@ -44,8 +49,21 @@ def paired_ratio(samples: Sequence[float], against: Sequence[float]) -> Interval
 
     Sample i of both was taken in round i; rounds that only one has are left out.
     """
-    rounds = min(len(samples), len(against))
-    return _interval([samples[i] / against[i] for i in range(rounds)], interquartile_mean)
+    return _interval(_paired(samples, against), interquartile_mean)
+
+
+def paired_medians(entries: Iterable[Entry]) -> dict[str, float]:
+    """Return the median time of each strategy that has samples, as if measured in every round.
+
+    One that left early may have been measured while the machine was slower than later. So its time
+    is its paired ratio to the strategy with the most rounds, times that one's median.
+    """
+    samples = {entry.strategy: entry.samples_s for entry in entries if entry.samples_s}
+    pivot = max(samples.values(), key=len, default=())
+    return {
+        strategy: float(interquartile_mean(_paired(own, pivot))) * median(pivot)
+        for strategy, own in samples.items()
+    }
 
 
 def interquartile_mean(values: np.ndarray) -> np.ndarray:
@@ -56,8 +74,12 @@ def interquartile_mean(values: np.ndarray) -> np.ndarray:
     return np.asarray(np.mean(ordered, axis=-1))
 
 
-def _interval(samples: Sequence[float], estimate: Callable[[np.ndarray], np.ndarray]) -> Interval:
-    values = np.asarray(samples, dtype=np.float64)
+def _paired(samples: Sequence[float], against: Sequence[float]) -> np.ndarray:
+    """Return the ratio of each round that both have."""
+    return np.asarray([ours / theirs for ours, theirs in zip(samples, against, strict=False)])
+
+
+def _interval(values: np.ndarray, estimate: Callable[[np.ndarray], np.ndarray]) -> Interval:
     value = float(estimate(values))
     if len(values) < 2:
         return Interval(value, None, None)

@@ -40,7 +40,7 @@ def shown(value: float | None, metric: str) -> str:
 
 
 def ratio(entry: Entry, against: Entry | None, metric: str) -> str:
-    """Return an entry's figure over the reference's, or of which one it is the same program."""
+    """Return an entry's figure over the reference's, or the strategy whose program it shares."""
     if entry.same_as is not None:
         return f"= {naming.short(entry.same_as)}"
     own, base = figure(entry, metric), None if against is None else figure(against, metric)

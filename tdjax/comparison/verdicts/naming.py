@@ -4,8 +4,21 @@ from __future__ import annotations
 
 from tdjax.comparison.numbers import UNKNOWN
 from tdjax.comparison.verdicts.entry import Entry
+from tdjax.strategies import Strategy, parse
 
 MODE_TITLES = {"forward": "forward", "grad": "forward + gradient"}
+
+
+PARTITIONED = " (partitioned)"
+"""What follows the name of a strategy that runs on every device's own block."""
+
+
+def strategy_of(name: str) -> Strategy | None:
+    """Return the strategy that an entry is named after, partitioned or not; None for a rival."""
+    try:
+        return parse(name.removesuffix(PARTITIONED))
+    except ValueError:
+        return None
 
 
 def short(strategy: str) -> str:

@@ -16,12 +16,18 @@ from tdjax.comparison.verdicts.verdict import Verdict
 from tdjax.core import whole_file
 
 FORMAT = "tdjax-comparison"
-VERSION = 3
-# What entries of earlier formats did not have.
-_SINCE: Mapping[int, Mapping[str, Any]] = {
-    1: {"movements": None, "control": False},
-    2: {"control": False},
-    3: {},
+# Every change of what a file holds makes a new version, with a row in the table below.
+VERSION = 4
+# The fields that each version added, and what they are in files of earlier versions. Some files of
+# version 2 have the verdicts' fields of version 3, and some of version 3 have those of version 4.
+_ADDED: Mapping[int, Mapping[str, Mapping[str, Any]]] = {
+    2: {"entries": {"movements": None}},
+    3: {
+        "comparison": {"ceilings": {}},
+        "verdicts": {"metric": "time", "saving": None},
+        "entries": {"control": False},
+    },
+    4: {"comparison": {"densities": {}}, "entries": {"chose": None}},
 }
 
 
@@ -35,7 +41,7 @@ class Record:
         reference: the strategy whose answer is right and whose time is 1.00.
         workloads: a line on each workload: what it is, and its shapes.
         environment: versions, device, flags and date.
-        interrupted: whether it was ended before it was done.
+        interrupted: whether it was stopped before it was finished.
         ceilings: what each target reaches at best, by its name; targets whose figures are not
             known are left out.
         densities: of workloads with a mask, the series that each belongs to and the part of its
@@ -97,28 +103,24 @@ class Record:
         if not isinstance(content, dict) or content.get("format") != FORMAT:
             raise ValueError(f"{path}: not a saved comparison: it does not say {FORMAT!r}")
         version = content.get("version")
-        if not isinstance(version, int) or version not in _SINCE:
+        if not isinstance(version, int) or version < 1:
+            raise ValueError(f"{path}: not a saved comparison: its version is {version!r}")
+        if version > VERSION:
             raise ValueError(
                 f"{path}: written by a newer tdjax (format {version}; this one reads up to "
                 f"{VERSION}). Upgrade: pip install --upgrade tdjax"
             )
         try:
+            content = _migrated(content, version)
             return cls(
-                entries=tuple(
-                    Entry.from_json({**_SINCE[version], **entry}) for entry in content["entries"]
-                ),
-                verdicts=tuple(Verdict.from_json(verdict) for verdict in content["verdicts"]),
+                entries=tuple(map(Entry.from_json, content["entries"])),
+                verdicts=tuple(map(Verdict.from_json, content["verdicts"])),
                 reference=content["reference"],
                 workloads=content["workloads"],
                 environment=content["environment"],
                 interrupted=content["interrupted"],
-                ceilings={
-                    name: Ceilings.from_json(known)
-                    for name, known in (content["ceilings"] if version >= 3 else {}).items()
-                },
-                densities={
-                    name: Density(*known) for name, known in content.get("densities", {}).items()
-                },
+                ceilings={n: Ceilings.from_json(each) for n, each in content["ceilings"].items()},
+                densities={n: Density(*each) for n, each in content["densities"].items()},
             )
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise ValueError(f"{path}: a damaged comparison: {error}") from None
@@ -173,6 +175,17 @@ class Record:
             for group, sentences in found.items()
             for sentence in sentences
         )
+
+
+def _migrated(content: Mapping[str, Any], version: int) -> dict[str, Any]:
+    """Return a file's content with the fields that versions after its own added."""
+    content = dict(content)
+    for later in range(version + 1, VERSION + 1):
+        added = _ADDED[later]
+        content = {**added.get("comparison", {}), **content}
+        for part in ("verdicts", "entries"):
+            content[part] = [{**added.get(part, {}), **each} for each in content[part]]
+    return content
 
 
 def _full_name(strategy: Any) -> str:

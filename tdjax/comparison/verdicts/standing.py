@@ -1,7 +1,7 @@
 """Is a rival behind the leader, level with it, or can the samples not tell yet?
 
-There is one border, a lead of 5%: an interval beyond it is a win, an estimate within it, whose
-interval is narrow enough, a tie. Between the two more rounds decide, not the luck of the samples.
+There is one border, a lead of 5%: an interval beyond it is a win, and an estimate within it, with a
+narrow enough interval, a tie. Between the two, more rounds decide, not chance.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ BEHIND, LEVEL, UNCLEAR = "behind", "level", "unclear"
 
 
 def standing(rival: Sequence[float], leader: Sequence[float]) -> str:
-    """Return whether the rival is "behind" the leader, "level" with it, or that is "unclear".
+    """Return whether the rival is "behind" the leader or "level" with it, or "unclear".
 
     Args:
         rival: its samples; sample i of both was taken in round i.
@@ -42,8 +42,8 @@ def standing(rival: Sequence[float], leader: Sequence[float]) -> str:
 def _lasting(rival: Sequence[float], leader: Sequence[float], rounds: int) -> bool:
     """Whether the lead is there in the first half of the rounds and in the second.
 
-    A machine that is busy for a while can make a lead that an interval takes for real: its
-    resampling knows of no time.
+    A machine that is busy for a while can make a lead that an interval accepts: its resampling
+    ignores the order of the rounds.
     """
     half = rounds // 2
     halves = ((rival[:half], leader[:half]), (rival[half:rounds], leader[half:rounds]))

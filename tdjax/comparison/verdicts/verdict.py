@@ -1,8 +1,8 @@
-"""Win, tie or unstable: what the samples of a group allow one to say."""
+"""Win, tie or unstable: what the samples of a group show."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -12,10 +12,10 @@ from tdjax.comparison import numbers
 from tdjax.comparison.verdicts import naming
 from tdjax.comparison.verdicts.compiled_ranking import rank
 from tdjax.comparison.verdicts.entry import Entry, Group, grouped
-from tdjax.comparison.verdicts.intervals import Interval, paired_ratio
+from tdjax.comparison.verdicts.intervals import Interval, paired_medians, paired_ratio
 from tdjax.comparison.verdicts.standing import BEHIND, LEVEL, MIN_ROUNDS, UNCLEAR, standing
 
-NOISY_SPREAD = 0.25
+NOISY = 0.25
 
 
 @dataclass(frozen=True)
@@ -34,9 +34,9 @@ class Verdict:
         speedup: the reference's time over the leader's, with `speedup_low` and
             `speedup_high`; None where the reference was not measured.
         text: the verdict in a sentence.
-        advice: what would make it firmer; None where nothing is needed.
+        advice: what would make it clear; None where nothing is needed.
         metric: what the ranking is by: "time" where samples were taken; in a compiled group
-            "estimated_cycles" or "bytes_accessed", which are not times: no speedup is said.
+            "estimated_cycles" or "bytes_accessed", which are not times: there is no speedup.
         saving: in a compiled group, the reference's figure over the leader's.
     """
 
@@ -57,17 +57,17 @@ class Verdict:
 
     @property
     def group(self) -> Group:
-        """The entries that this is said of."""
+        """The entries that this is about."""
         return Group(self.workload, self.target, self.evidence, self.mode)
 
     def leads(self, entry: Entry) -> bool:
-        """Whether the entry is a winner or one of those that tie; no one is when unstable."""
+        """Whether the entry won or is one of those that tie; none does when unstable."""
         if self.kind not in ("win", "tie"):
             return False
         return bool({entry.strategy, entry.same_as} & {self.leader, *self.tied})
 
     def fastest(self) -> str:
-        """Return the leader and those that cannot be told from it, three of them at most."""
+        """Return the leader and those that cannot be told from it, the names of three at most."""
         found = [self.leader, *self.tied] if self.leader else []
         shown = [naming.short(name) for name in found[:3]]
         return ", ".join(shown) + (f" and {len(found) - 3} more" if len(found) > 3 else "")
@@ -93,20 +93,8 @@ def judge(entries: Iterable[Entry], reference: str = "vmap") -> tuple[Verdict, .
 
 
 def _judge_compiled(group: Group, entries: Sequence[Entry], reference: str) -> Verdict:
-    found = rank(entries, reference)
-    return Verdict(
-        *group,
-        kind=found.kind,
-        leader=found.leader,
-        tied=found.tied,
-        speedup=None,
-        speedup_low=None,
-        speedup_high=None,
-        text=found.text,
-        advice=None,
-        metric=found.metric,
-        saving=found.saving,
-    )
+    unknown: dict[str, Any] = dict.fromkeys(("speedup", "speedup_low", "speedup_high", "advice"))
+    return Verdict(**group._asdict(), **rank(entries, reference)._asdict(), **unknown)
 
 
 def _judge(group: Group, entries: Sequence[Entry], reference: str) -> Verdict:
@@ -116,7 +104,8 @@ def _judge(group: Group, entries: Sequence[Entry], reference: str) -> Verdict:
     if not measured:
         return Verdict(*group, "none", None, (), None, None, None, "nothing ran to the end", None)
     against = next((entry for entry in measured if entry.strategy == reference), None)
-    leader = min(measured, key=_time(measured))
+    times = paired_medians(measured)
+    leader = min(measured, key=lambda entry: times[entry.strategy])
     if leader.same_as is not None:
         leader = next((e for e in measured if e.strategy == leader.same_as), leader)
     rivals = [e for e in measured if e.program != leader.program or e.program is None]
@@ -138,7 +127,7 @@ def _judge(group: Group, entries: Sequence[Entry], reference: str) -> Verdict:
 
 
 def _doubt(against: Entry, controls: Sequence[Entry]) -> str | None:
-    """Return what a control that differs from its like says of the samples."""
+    """Return what a control that differs from the reference says of the samples."""
     for control in controls:
         pair = control.samples_s, against.samples_s
         if BEHIND in (standing(*pair), standing(*reversed(pair))):
@@ -148,12 +137,6 @@ def _doubt(against: Entry, controls: Sequence[Entry]) -> str | None:
                 "program: free the machine of other work, then measure again"
             )
     return None
-
-
-def _time(measured: Sequence[Entry]) -> Callable[[Entry], float]:
-    """Return what candidates are ordered by: the paired ratio to one that took every round."""
-    pivot = max(measured, key=lambda entry: len(entry.samples_s))
-    return lambda entry: paired_ratio(entry.samples_s, pivot.samples_s).value
 
 
 def _speedup(
@@ -206,18 +189,19 @@ def _times(ratio: Interval) -> str:
 
 
 def _advice(leader: Entry, rivals: Sequence[Entry]) -> str:
-    """Say which of the two cures helps: a quieter machine, or more rounds."""
-    spread = max(_spread(entry.samples_s) for entry in (leader, *rivals))
-    if spread > NOISY_SPREAD:
+    """Return what helps: a quieter machine, or more rounds."""
+    variation = max(_variation(entry.samples_s) for entry in (leader, *rivals))
+    if variation > NOISY:
         return (
-            f"samples of one program vary by {spread:.0%}: "
+            f"samples of one program vary by {variation:.0%}: "
             "free the machine of other work, then measure again"
         )
     rounds = len(leader.samples_s)
     return f"ask for more rounds than {rounds}: rounds={max(4 * rounds, 20)}"
 
 
-def _spread(samples: Sequence[float]) -> float:
+def _variation(samples: Sequence[float]) -> float:
+    """Return the interquartile range over the median."""
     if len(samples) < MIN_ROUNDS:
         return 0.0
     low, middle, high = np.quantile(samples, (0.25, 0.5, 0.75))

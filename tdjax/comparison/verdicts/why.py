@@ -1,7 +1,7 @@
 """Why two strategies differ: what moves data in one's program and not in the other's.
 
-A sentence a place in the user's code, the largest difference first. Nothing is said that the
-optimised programs do not show.
+One sentence for each place in the user's code, the largest difference first; only what the
+optimized programs show is said.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def of_verdict(
 ) -> tuple[str, ...]:
     """Return why the leader leads: over the reference, or over the next if it is the reference.
 
-    Nothing where no one leads.
+    Empty where there is no win.
     """
     leader = next((entry for entry in entries if entry.strategy == verdict.leader), None)
     if verdict.kind != "win" or leader is None:
@@ -98,7 +98,7 @@ class _Difference:
         self._place = place
         self._sides = first, second
         if any(movement.bytes is None for side in self._sides for movement in side):
-            self.size = math.inf  # Not known, so not to be left out as small.
+            self.size = math.inf  # Unknown, so it must not be left out as small.
             return
         sizes = [sum(movement.bytes or 0 for movement in side) for side in self._sides]
         # Equal amounts in another order are a difference too, though a small one.

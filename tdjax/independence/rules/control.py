@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from tdjax.core.jaxpr import inner_program, scan_counts
-from tdjax.independence.kinds import CONST, STEP, Kind, NotProvenError, Rows, join
+from tdjax.independence.kinds import CONST, STEP, SUM, Kind, NotProvenError, Rows, join
 from tdjax.independence.rules.derivatives import check_rules
 from tdjax.independence.rules.rule import Follows, Step
 from tdjax.independence.two_traces import goes_with_rows
@@ -19,8 +19,13 @@ def _refuse_step_values(kinds: list[Kind]) -> None:
         raise NotProvenError("takes a value of one step together with rows of many")
 
 
+def _refuse_sum(kind: Kind, what: str) -> None:
+    if kind is SUM:
+        raise NotProvenError(f"{what} a sum over all rows, of which each step has a part")
+
+
 def call(analysis: Follows, eqn: Any, kinds: list[Kind]) -> _Result:
-    """A call is what it calls."""
+    """Analyze the called program."""
     return analysis.run(inner_program(eqn), kinds)
 
 
@@ -39,11 +44,16 @@ def linear_solve(analysis: Follows, eqn: Any, kinds: list[Kind]) -> _Result:
     _refuse_step_values(kinds)
     programs, counts = eqn.params["jaxprs"], eqn.params["const_lengths"]
     right_sides = kinds[sum(counts) :]
+    if STEP in kinds:
+        right_sides = [STEP] * len(right_sides)
     start = 0
     for program, count in zip(programs, counts, strict=True):
         consts = kinds[start : start + count]
         start += count
-        if program is not None and analysis.run(program, [*consts, *right_sides])[0] != right_sides:
+        if program is None:
+            continue
+        solved, _ = analysis.run(program, [*consts, *right_sides])
+        if solved != right_sides and not {*solved, *right_sides} <= {CONST, STEP}:
             raise NotProvenError("solves rows together with something that has none")
     return right_sides, ()
 
@@ -100,7 +110,11 @@ def _fixed_point(
 
 
 def while_loop(analysis: Follows, eqn: Any, kinds: list[Kind]) -> _Result:
-    """Rows may go round, if all of them go round as often."""
+    """Rows may go round, all as often, or each as often as it says itself.
+
+    A predicate with axes, which `jax.vmap` makes of a loop, is one loop for each of its elements:
+    JAX goes on until all are done, and keeps what belongs to an element as it is once that is done.
+    """
     _refuse_step_values(kinds)
     test_count, body_count = eqn.params["cond_nconsts"], eqn.params["body_nconsts"]
     test_consts = kinds[:test_count]
@@ -110,16 +124,27 @@ def while_loop(analysis: Follows, eqn: Any, kinds: list[Kind]) -> _Result:
         return analysis.run(eqn.params["body_jaxpr"], [*body_consts, *carry])[0]
 
     carry, _ = _fixed_point(body, kinds[test_count + body_count :])
-    (again,), _ = analysis.run(eqn.params["cond_jaxpr"], [*test_consts, *carry])
-    if isinstance(again, Rows) or (again is STEP and any(isinstance(k, Rows) for k in carry)):
-        raise NotProvenError("goes round as often as some row or step says")
+    try:
+        (again,), _ = analysis.run(eqn.params["cond_jaxpr"], [*test_consts, *carry])
+    except NotProvenError as error:
+        error.args = (f"{error}, to say whether all go round again: {_LOOP_A_ROW}",)
+        raise
+    _refuse_sum(again, "goes round as often as it is said by")
+    if isinstance(again, Rows) and any(kind != again for kind in carry):
+        raise NotProvenError(f"goes round as often as some row says: {_LOOP_A_ROW}")
+    if again is STEP and any(isinstance(kind, Rows) for kind in carry):
+        raise NotProvenError(f"goes round as often as one step says: {_LOOP_A_ROW}")
     return carry, ()
+
+
+_LOOP_A_ROW = "`jax.vmap` of the loop, inside the step, lets each row go round as often as it needs"
 
 
 def cond(analysis: Follows, eqn: Any, kinds: list[Kind]) -> _Result:
     """All rows take the same branch; the branches must leave them in the same places."""
     _refuse_step_values(kinds)
     which, *operands = kinds
+    _refuse_sum(which, "chooses a branch by")
     branches = [analysis.run(branch, operands)[0] for branch in eqn.params["branches"]]
     outputs = branches[0]
     for other in branches[1:]:

@@ -1,7 +1,17 @@
 """Custom derivative rules: what they do to rows, too, must be what the loop does.
 
 A rule written by hand may mix rows where its function does not (a gradient divided by its norm over
-the batch). It is traced, and followed as the function is.
+the batch). It is traced, and followed as the function is. Of a rule for reverse mode, more is asked
+than that it keeps rows apart. A shared array `s` gets one gradient from every step, and the loop
+adds them up. With `b_t` for what the rule gives in step t,
+
+    ds = b_1(dy_1) + ... + b_T(dy_T)
+
+whereas a fold calls the rule once, for all rows. The two agree if what it gives is a sum over rows,
+`b_t(dy_t) = sum_r g(x_r, dy_r)`, and not if it is a constant, which the loop adds up T times.
+If the call has no rows at all (a rule on the weights alone), the fold calls it with the sum of all
+cotangents, so that `b` needs to be linear. And rows that only fill a block have cotangents of zero:
+they leave no trace if the rule gives zero for zero.
 """
 
 from __future__ import annotations
@@ -12,56 +22,92 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from tdjax.core.fingerprint import program_key
-from tdjax.core.jaxpr import bind, inner_program, is_literal
-from tdjax.independence.kinds import SUM, Kind, NotProvenError, Rows
+from tdjax.core.jaxpr import bind, is_literal
+from tdjax.independence.kinds import CONST, STEP, SUM, Kind, NotProvenError, Rows
 from tdjax.independence.rules.rule import Follows
+from tdjax.independence.rules.zeros import known_zeros
 from tdjax.independence.two_traces import Merged
+
+NOT_ZERO = "a derivative rule of its own that is not zero where the cotangent is zero"
+"""In the reason why a proof fails, it says that a rule keeps rows apart, but for this."""
 
 _JAX = os.path.dirname(jax.__file__) + os.sep
 _ANYBODYS_RULES = "custom_derivatives.py"
+_DEEPEST = 3
+"""Rules within rules are followed up to the third derivative."""
 
 
 def check_rules(analysis: Follows, eqn: Any, kinds: list[Kind], outputs: list[Kind]) -> None:
-    """Raise NotProvenError unless the derivative rule of a custom call keeps rows apart."""
-    if eqn.small is None or _is_jaxs_own(eqn.large):
+    """Raise NotProvenError unless the derivative rule of a custom call keeps rows apart.
+
+    What is called by a rule has rules of its own, often the same one again: a rule that calls its
+    own function is followed until it cannot matter to a third derivative.
+    """
+    if eqn.small is None or is_jaxs_own(eqn.large) or analysis.depth >= _DEEPEST:
         return
-    function = program_key(inner_program(eqn.large))
-    if function in analysis.within:
-        return
-    same = (function, tuple(kinds))
-    if _is_jaxs_own_function(eqn.large):
-        if same in analysis.checked:
-            return
-        analysis.checked.add(same)
     variables = [i for i, atom in enumerate(eqn.invars) if not is_literal(atom)]
+    own = next((atom.aval for atom in eqn.invars if adds_by_itself(atom.aval)), None)
+    if own is not None:
+        raise NotProvenError(
+            f"has a derivative rule of its own for {own.dtype}, a type whose gradients the steps "
+            f"of the loop add up in their own way"
+        )
     active = [i for i in variables if _inexact(eqn.invars[i])]
-    if not active or not all(map(_inexact, eqn.outvars)):
+    smooth = [k for k, atom in enumerate(eqn.outvars) if _inexact(atom)]
+    if not active or not smooth:
         return
     forward = eqn.primitive.name == "custom_jvp_call"
-    derived = derivative_program(eqn, variables, active, forward)
+    derived = derivative_program(eqn, variables, active, smooth, forward)
     primals, moving = [kinds[i] for i in variables], [kinds[i] for i in active]
+    moved = [outputs[k] for k in smooth]
     if forward:
-        _expect(analysis.inside(function), derived, primals + moving, outputs)
-    else:
-        inside = analysis.inside(function, sums=True)
-        _expect(inside, derived, primals + list(outputs), moving)
+        _follow_forward(analysis.inside(), derived, primals + moving, moved)
+        return
+    cotangents = [SUM if kind is CONST else kind for kind in moved]
+    _follow_backward(analysis.inside(sums=True), derived, primals + cotangents, moving)
+    # Last, so that the reason says that a rule keeps rows apart but for this.
+    if not all(known_zeros(derived.large, [False] * len(primals) + [True] * len(cotangents))):
+        raise NotProvenError(
+            f"has {NOT_ZERO}: rows that only fill a block would add to the gradient"
+        )
 
 
-def derivative_program(eqn: Any, variables: list[int], active: list[int], forward: bool) -> Merged:
-    """Return the derivative of a custom call as a program of primals and (co)tangents."""
-    traces = []
-    for one in (eqn.small, eqn.large):
-        primals = [_struct(one.invars[i]) for i in variables]
-        moving = [one.invars[i] for i in active] if forward else one.outvars
-        call = _caller(one, variables)
-        rule = (_pushforward if forward else _pullback)(call, variables, active)
-        traces.append(_traced(rule, (primals, [_struct(atom) for atom in moving])))
+def derivative_program(
+    eqn: Any, variables: list[int], active: list[int], smooth: list[int], forward: bool
+) -> Merged:
+    """Return the derivative of a custom call as a program of primals and (co)tangents.
+
+    Args:
+        eqn: the call.
+        variables: which of its inputs are variables.
+        active: which of those are differentiated.
+        smooth: which of its outputs are: whole numbers have no derivative.
+        forward: whether it maps tangents forward, else cotangents backward.
+    """
+    derive = pushforward if forward else pullback
+    traces = (derive(one, variables, active, smooth) for one in (eqn.small, eqn.large))
     return Merged(*traces, *eqn.sizes)
 
 
-def _is_jaxs_own(eqn: Any) -> bool:
+def pushforward(eqn: Any, variables: list[int], active: list[int], smooth: list[int]) -> Any:
+    """Return a trace of the map of tangents; see `derivative_program`."""
+    rule = _pushforward(_caller(eqn, variables), variables, active, smooth)
+    return _traced(rule, _structs(eqn, variables, [eqn.invars[i] for i in active]))
+
+
+def pullback(eqn: Any, variables: list[int], active: list[int], smooth: list[int]) -> Any:
+    """Return a trace of the map of cotangents; see `derivative_program`."""
+    rule = _pullback(_caller(eqn, variables), variables, active, smooth)
+    return _traced(rule, _structs(eqn, variables, [eqn.outvars[k] for k in smooth]))
+
+
+def _structs(eqn: Any, variables: list[int], moving: list[Any]) -> tuple[list[Any], list[Any]]:
+    return [_struct(eqn.invars[i]) for i in variables], [_struct(atom) for atom in moving]
+
+
+def is_jaxs_own(eqn: Any) -> bool:
     """Say whether a rule lies in JAX's own source: those are derivatives, and there are many."""
     for name in ("jvp_jaxpr_fun", "bwd"):
         debug_info = getattr(eqn.params.get(name), "debug_info", None)
@@ -71,11 +117,10 @@ def _is_jaxs_own(eqn: Any) -> bool:
     return False
 
 
-def _is_jaxs_own_function(eqn: Any) -> bool:
-    """Say whether the function itself is JAX's own, so that one look at its rule will do."""
-    program = inner_program(eqn)
-    debug_info = getattr(getattr(program, "jaxpr", program), "debug_info", None)
-    return f" at {_JAX}" in (getattr(debug_info, "func_src_info", None) or "")
+def adds_by_itself(leaf: Any) -> bool:
+    """Say whether an array is of a type with an addition of its own: a maximum, in Flax's fm32."""
+    extended = jnp.issubdtype(leaf.dtype, jax.dtypes.extended)
+    return bool(extended and not jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key))
 
 
 def _inexact(atom: Any) -> bool:
@@ -111,20 +156,32 @@ def _with_active(
     return of_active, [values[i] for i in where]
 
 
-def _pushforward(call: Any, variables: list[int], active: list[int]) -> Callable[..., Any]:
+def _pushforward(
+    call: Any, variables: list[int], active: list[int], smooth: list[int]
+) -> Callable[..., Any]:
     def push(values: Any, tangents: Any) -> Any:
         of_active, primals = _with_active(call, variables, active, values)
-        return jax.jvp(of_active, primals, list(tangents))[1]
+        moved = jax.jvp(of_active, primals, list(tangents))[1]
+        return [moved[k] for k in smooth]
 
     return push
 
 
-def _pullback(call: Any, variables: list[int], active: list[int]) -> Callable[..., Any]:
+def _pullback(
+    call: Any, variables: list[int], active: list[int], smooth: list[int]
+) -> Callable[..., Any]:
     def pull(values: Any, cotangents: Any) -> Any:
         of_active, primals = _with_active(call, variables, active, values)
-        return jax.vjp(of_active, *primals)[1](list(cotangents))
+        outputs, back = jax.vjp(of_active, *primals)
+        given = dict(zip(smooth, cotangents, strict=True))
+        return back([given.get(k, _no_cotangent(y)) for k, y in enumerate(outputs)])
 
     return pull
+
+
+def _no_cotangent(output: Any) -> Any:
+    """Return what stands for the cotangent of whole numbers."""
+    return np.zeros(output.shape, jax.dtypes.float0)
 
 
 def _traced(function: Callable[..., Any], avals: Any) -> Any:
@@ -138,12 +195,35 @@ def _traced(function: Callable[..., Any], avals: Any) -> Any:
         ) from None
 
 
-def _expect(analysis: Follows, derived: Merged, given: list[Kind], wanted: list[Kind]) -> None:
+def _follow_forward(
+    analysis: Follows, derived: Merged, given: list[Kind], wanted: list[Kind]
+) -> None:
+    """Demand tangents whose rows lie where those of the outputs do."""
+    for kind, want in zip(_kinds(analysis, derived, given), wanted, strict=True):
+        if kind != want and (isinstance(want, Rows) or kind is not CONST):
+            raise NotProvenError("has a derivative rule of its own that moves the rows")
+
+
+def _follow_backward(
+    analysis: Follows, derived: Merged, given: list[Kind], wanted: list[Kind]
+) -> None:
+    """Demand gradients whose rows lie where those of the inputs do, and sums for shared inputs."""
+    zeros = known_zeros(derived.large, [False] * len(given))
+    for kind, want, zero in zip(_kinds(analysis, derived, given), wanted, zeros, strict=True):
+        if kind == want and (want is not CONST or zero):
+            continue
+        if want is CONST and kind is CONST:
+            raise NotProvenError(
+                "has a derivative rule of its own that gives a shared array the same gradient "
+                "whatever the rows are: the loop adds it up once a step, a fold once"
+            )
+        fits = {CONST: (SUM, STEP), STEP: (CONST,)}
+        if isinstance(want, Rows) or kind not in fits[want]:
+            raise NotProvenError("has a derivative rule of its own that moves the rows")
+
+
+def _kinds(analysis: Follows, derived: Merged, given: list[Kind]) -> list[Kind]:
     try:
-        kinds, _ = analysis.run(derived, given)
+        return analysis.run(derived, given)[0]
     except NotProvenError as error:
         raise NotProvenError(f"has a derivative rule of its own, in which {error}") from None
-    for kind, want in zip(kinds, wanted, strict=True):
-        fits = kind == want if isinstance(want, Rows) else kind in (want, SUM)
-        if not fits:
-            raise NotProvenError("has a derivative rule of its own that moves the rows")

@@ -7,22 +7,6 @@ from typing import Any
 from tdjax.independence.kinds import STEP, Kind, NotProvenError, Rows
 from tdjax.independence.rules.rule import every_output, same_rows, shape_of
 
-# fmt: off
-ELEMENTWISE = (
-    "abs", "acos", "acosh", "add", "add_any", "and", "asin", "asinh", "atan", "atan2", "atanh",
-    "bessel_i0e", "bessel_i1e", "bitcast_convert_type", "cbrt", "ceil", "clamp", "clz",
-    "complex", "conj", "convert_element_type", "copy", "copy_p", "cos", "cosh", "device_put",
-    "digamma", "div", "eq", "eq_to", "erf", "erf_inv", "erfc", "exp", "exp2", "expm1", "floor",
-    "ge", "gt", "igamma", "igamma_grad_a", "igammac", "imag", "integer_pow", "is_finite", "le",
-    "le_to", "lgamma", "log", "log1p", "log2", "logistic", "lt", "lt_to", "max", "min", "mul",
-    "name", "ne", "neg", "nextafter", "not", "one_minus_square", "optimization_barrier", "or",
-    "polygamma", "polynomial", "population_count", "pow", "pvary", "real", "reduce_precision",
-    "regularized_incomplete_beta", "rem", "reshard", "round", "rsqrt", "select_n",
-    "sharding_constraint", "shift_left", "shift_right_arithmetic", "shift_right_logical", "sign",
-    "sin", "sinh", "sqrt", "square", "stop_gradient", "sub", "tan", "tanh", "xor", "zeta",
-)
-# fmt: on
-
 
 def _goes_with_every_row(shape: tuple, rows: Rows) -> bool:
     """Say whether an array is one value along the rows, as attention's dropout is."""

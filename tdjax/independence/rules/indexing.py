@@ -2,18 +2,81 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from tdjax.independence.kinds import CONST, Kind, NotProvenError, Rows
+from tdjax.independence.row_numbers import (
+    Coordinates,
+    Numbers,
+    finds_own_rows,
+    plain_kind,
+    same_for_all,
+)
 from tdjax.independence.rules.rule import shape_of
+
+
+def _own_rows(
+    eqn: Any, operand: Kind, indices: Numbers | Coordinates, axes: tuple[int, ...]
+) -> Rows:
+    """Return the layout of the rows of places that are, for every row, in that row.
+
+    Args:
+        eqn: what reads or writes there.
+        operand: the kind of the array.
+        indices: the kind of the places.
+        axes: the axis of the array for each coordinate of a place.
+
+    Raises:
+        NotProvenError: some row has a place in another row.
+    """
+    if not isinstance(operand, Rows):
+        raise NotProvenError(
+            "takes the numbers of the rows for places in an array that has none (an array with an "
+            "entry a row must be an argument that leads with the batch)"
+        )
+    if operand.axis not in axes:
+        raise NotProvenError("takes the numbers of the rows for places along another axis")
+    if eqn.params["indices_are_sorted"] and axes[0] != operand.axis:
+        raise NotProvenError("is promised sorted places (indices_are_sorted), which a fold mixes")
+    places = [indices.coordinate(place) for place in range(len(axes))]
+    for rows in indices.layouts():
+        if eqn.params["indices_are_sorted"] and rows != Rows(0):
+            continue
+        fits = (
+            values is not None and finds_own_rows(values, rows, operand)
+            if axis == operand.axis
+            else values is None or same_for_all(values, rows)
+            for axis, values in zip(axes, places, strict=True)
+        )
+        if all(fits):
+            return rows
+    raise NotProvenError(
+        "takes the numbers of the rows for places in other rows (`jnp.arange(batch)` may lead a "
+        "row to itself alone)"
+    )
+
+
+def _check_own(indices: Rows, rank: int, paired: Iterable[int]) -> None:
+    """Demand that the rows of places are a batch of places, of which each is by itself."""
+    if indices.axis == rank - 1 or indices.axis < 0 or indices.axis in paired:
+        raise NotProvenError("takes the rows for the coordinates of a place")
 
 
 def gather(eqn: Any, kinds: list[Kind]) -> list[Kind]:
     """Rows read from themselves, all rows read the same places, or rows read a shared table."""
-    operand, indices = kinds
+    operand, indices = kinds[0], plain_kind(kinds[1]) or kinds[1]
     numbers = eqn.params["dimension_numbers"]
     out_rank = len(shape_of(eqn.outvars[0]))
     batch_axes = [axis for axis in range(out_rank) if axis not in numbers.offset_dims]
+    if isinstance(indices, (Numbers, Coordinates)):
+        rank = len(shape_of(eqn.invars[1]))
+        _check_own(indices, rank, numbers.start_indices_batching_dims)
+        rows = _own_rows(eqn, operand, indices, tuple(numbers.start_index_map))
+        assert isinstance(operand, Rows)
+        if eqn.params["slice_sizes"][operand.axis] != 1:
+            raise NotProvenError("reads neighboring rows")
+        return [rows.at(batch_axes[rows.axis])]
     if isinstance(operand, Rows) and isinstance(indices, Rows):
         pairs = zip(numbers.operand_batching_dims, numbers.start_indices_batching_dims, strict=True)
         if (operand.axis, indices.axis) not in set(pairs) or operand.at(0) != indices.at(0):
@@ -42,12 +105,21 @@ def _window_axis(axis: int, numbers: Any, sizes: Any, shape: tuple) -> int:
 
 def scatter(eqn: Any, kinds: list[Kind]) -> list[Kind]:
     """Rows write into themselves, or all rows write at the same places."""
-    operand, indices, updates = kinds
+    operand, indices, updates = kinds[0], plain_kind(kinds[1]) or kinds[1], kinds[2]
     numbers = eqn.params["dimension_numbers"]
     if not isinstance(operand, Rows) or not isinstance(updates, Rows):
         raise NotProvenError("writes rows into a shared array, or a shared array into rows")
     update_rank = len(shape_of(eqn.invars[2]))
     batch_axes = [axis for axis in range(update_rank) if axis not in numbers.update_window_dims]
+    if isinstance(indices, (Numbers, Coordinates)):
+        rank = len(shape_of(eqn.invars[1]))
+        _check_own(indices, rank, numbers.scatter_indices_batching_dims)
+        rows = _own_rows(eqn, operand, indices, tuple(numbers.scatter_dims_to_operand_dims))
+        if not _writes_one(operand.axis, numbers, shape_of(eqn.invars[2])):
+            raise NotProvenError("writes into neighboring rows")
+        if updates != rows.at(batch_axes[rows.axis]):
+            raise NotProvenError("writes rows into other rows")
+        return [operand]
     if isinstance(indices, Rows):
         pairs = zip(
             numbers.operand_batching_dims, numbers.scatter_indices_batching_dims, strict=True
@@ -69,3 +141,12 @@ def scatter(eqn: Any, kinds: list[Kind]) -> list[Kind]:
     if updates != operand.at(expected):
         raise NotProvenError("writes rows into other rows")
     return [operand]
+
+
+def _writes_one(axis: int, numbers: Any, updates: tuple) -> bool:
+    """Say whether a scatter writes at one position of an axis for each place."""
+    dropped = {*numbers.inserted_window_dims, *numbers.operand_batching_dims}
+    if axis in dropped:
+        return axis in numbers.inserted_window_dims
+    before = sum(other not in dropped for other in range(axis))
+    return bool(updates[sorted(numbers.update_window_dims)[before]] == 1)

@@ -85,23 +85,34 @@ def fft(eqn: Any, kinds: list[Kind]) -> list[Kind]:
     return [rows]
 
 
-def factorization(eqn: Any, kinds: list[Kind]) -> list[Kind]:
-    """Each row may hold matrices; the rows themselves are no matrix."""
+_VECTORS = ("lu_pivots_to_permutation", "tridiagonal_solve")
+"""Operations on matrices whose first input holds vectors."""
+
+
+def matrices(eqn: Any, kinds: list[Kind]) -> list[Kind]:
+    """Each row may hold matrices, and what belongs to them; the rows themselves are no matrix."""
     rows = same_rows(kinds)
-    core = 1 if eqn.primitive.name == "lu_pivots_to_permutation" else 2
+    core = 1 if eqn.primitive.name in _VECTORS else 2
     rank = len(shape_of(eqn.invars[0]))
+    if any(kind != rows for kind in kinds):
+        raise NotProvenError(
+            "takes matrices of the rows together with an array that all rows share (`jax.vmap` "
+            "inside the step gives every row its own)"
+        )
+    # All inputs and outputs have the same batch axes in front; what comes after them is a matrix.
     keep_off(rows, range(rank - core, rank), "takes the rows for a matrix")
     return every_output(eqn, rows)
 
 
-def solve(eqn: Any, kinds: list[Kind]) -> list[Kind]:
-    """Each row may hold a system of equations."""
+def linear_system(eqn: Any, kinds: list[Kind]) -> list[Kind]:
+    """Each row may hold a system of equations, or a right-hand side of one that all share.
+
+    Of `a @ x = b` every column of `b` is solved alone, and of `x @ a = b` every row of it.
+    """
     rows = same_rows(kinds)
-    rank = len(shape_of(eqn.invars[0]))
-    if any(kind != rows for kind in kinds):
-        raise NotProvenError("solves rows together with a matrix that has none")
-    if eqn.primitive.name == "triangular_solve":
-        keep_off(rows, range(rank - 2, rank), "takes the rows for a matrix")
-    elif rows.axis != 0:
-        raise NotProvenError("takes the rows for a matrix")
-    return every_output(eqn, rows)
+    *system, _ = kinds
+    rank = len(shape_of(eqn.invars[-1]))
+    alone = rank - 1 if eqn.params.get("left_side", True) else rank - 2
+    if all(kind is CONST for kind in system) and rows.axis == alone:
+        return [rows]
+    return matrices(eqn, kinds)

@@ -9,7 +9,8 @@ first, to follow them.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+import enum
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 from tdjax.independence.kinds import CONST, Kind, NotProvenError, Rows
@@ -29,22 +30,126 @@ class Follows(Protocol):
     """What follows the rows through a program, as rules for nested programs are given it."""
 
     @property
-    def within(self) -> frozenset[Any]:
-        """The functions whose derivative rules are being followed."""
-
-    @property
-    def checked(self) -> set[Any]:
-        """The derivative rules that have been followed already."""
+    def depth(self) -> int:
+        """How many derivative rules, each inside the other, are being followed."""
 
     def run(self, program: Any, inputs: Sequence[Kind]) -> tuple[list[Kind], tuple[Step, ...]]:
         """Return the kinds of a program's outputs, and of everything on the way."""
 
-    def inside(self, function: Any, sums: bool = False) -> Follows:
-        """Return the same for the derivative rule of a function, where sums may appear."""
+    def inside(self, sums: bool = False) -> Follows:
+        """Return the same for a derivative rule, in which sums over rows may appear."""
 
 
-Rule = Callable[[Any, list[Kind]], list[Kind]]
+RowRule = Callable[[Any, list[Kind]], list[Kind]]
 NestedRule = Callable[[Follows, Any, list[Kind]], tuple[list[Kind], tuple[Step, ...]]]
+
+
+class Form(enum.Enum):
+    """What an equation is to those that evaluate a program in a way of their own."""
+
+    OPERATION = "computes its outputs"
+    CALL = "calls a program, once"
+    REMAT = "calls a program, and again in the backward pass"
+    CUSTOM = "calls a program that has a derivative rule of its own"
+    LOOP = "repeats a program"
+    BRANCH = "runs one of several programs"
+    LAYOUT = "says how an array lies on a mesh, and gives it as it is"
+    REDUCTION_OVER_DEVICES = "gives the same to all members of a named axis"
+
+
+class Cost(enum.IntEnum):
+    """What an operation costs beside arithmetic, in the order of what that is."""
+
+    FREE = 0
+    """Nothing: it moves no data."""
+    FUSED = 1
+    """Little: XLA computes it where its result is read."""
+    SLOW = 2
+    """It is fused, and takes several times as long as a sum."""
+    WRITTEN = 3
+    """Its result is written to memory; its inputs are computed where it reads them."""
+    STORED = 4
+    """Its inputs are in memory as well: XLA fuses it with nothing."""
+    KEPT = 5
+    """It is stored, and reading the result is cheaper than to compute it again."""
+
+
+class End(enum.Enum):
+    """Which end of an equation the entries of a parameter belong to."""
+
+    INPUT = "the axes of its first input that has rows"
+    OUTPUT = "the last axes of its first output"
+
+
+@dataclasses.dataclass(frozen=True)
+class Traits:
+    """What tdjax knows of a primitive; `tdjax.independence.rules.table` has one for each.
+
+    Attributes:
+        rows: says where its outputs have rows, given where its inputs have them. Without it,
+            nothing with rows may enter.
+        nested: the same for an equation that holds programs.
+        follows: the parameters in which the number of rows may stand, each with the end whose
+            axes its entries are. Only the entry of the rows' axis may: every other number that
+            follows the batch makes the operation another one for another batch.
+        makes_rows: whether it may make rows from their number alone.
+        sums: how it treats a sum over rows: "linear" in its only input, "additive" in all of them,
+            "bilinear" in two, or a "quotient"; None: not alike for every part.
+        zeros: the inputs that make its outputs zero by being zero, whatever the others are; None:
+            those that its treatment of sums tells.
+        numbers: the inputs at which its rule knows what to do with `Numbers`, the numbers of rows;
+            to others they are given only if they are the same for all rows.
+        draws: whether it draws noise from a key.
+        form: what it is to those that evaluate a program in a way of their own.
+        cost: what it costs beside arithmetic.
+    """
+
+    rows: RowRule | None = None
+    nested: NestedRule | None = None
+    follows: Mapping[str, End] = dataclasses.field(default_factory=dict)
+    makes_rows: bool = False
+    sums: str | None = None
+    zeros: slice | None = None
+    numbers: slice | None = None
+    draws: bool = False
+    form: Form = Form.OPERATION
+    cost: Cost = Cost.FUSED
+
+
+_TRAITS: dict[str, Traits] = {}
+_UNKNOWN = Traits()
+
+
+def register(*names: str, **traits: Any) -> None:
+    """Say what is known of primitives.
+
+    Args:
+        names: of the primitives.
+        traits: the attributes of `Traits`.
+
+    Raises:
+        ValueError: one of them is known already.
+    """
+    known = sorted(_TRAITS.keys() & set(names))
+    if known:
+        raise ValueError(f"{', '.join(known)}: known already; `unregister` what is to be replaced.")
+    _TRAITS.update(dict.fromkeys(names, Traits(**traits)))
+
+
+def unregister(*names: str) -> None:
+    """Forget primitives that were registered."""
+    for name in names:
+        del _TRAITS[name]
+
+
+def traits_of(primitive: Any) -> Traits:
+    """Return what is known of a primitive."""
+    return _TRAITS.get(primitive.name, _UNKNOWN)
+
+
+def known_primitives() -> tuple[str, ...]:
+    """Return the names of all primitives that something is known of."""
+    return tuple(_TRAITS)
 
 
 def shape_of(atom: Any) -> tuple:

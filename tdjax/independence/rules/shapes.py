@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 from tdjax.independence.kinds import CONST, Kind, NotProvenError, Rows
+from tdjax.independence.row_numbers import Coordinates, Numbers
 from tdjax.independence.rules.rule import (
     every_output,
     keep_off,
@@ -91,6 +93,9 @@ def rev(eqn: Any, kinds: list[Kind]) -> list[Kind]:
 
 def concatenate(eqn: Any, kinds: list[Kind]) -> list[Kind]:
     """Values of the same rows may be joined along another axis."""
+    if any(isinstance(kind, Numbers) for kind in kinds):
+        sizes = [shape_of(atom)[-1] for atom in eqn.invars]
+        return [_coordinates(eqn, kinds, eqn.params["dimension"], sizes)]
     rows = no_step(kinds)
     if any(kind != rows for kind in kinds):
         raise NotProvenError("joins rows with a value that has none")
@@ -98,8 +103,35 @@ def concatenate(eqn: Any, kinds: list[Kind]) -> list[Kind]:
     return [rows]
 
 
+def _coordinates(eqn: Any, kinds: list[Kind], axis: int, sizes: Sequence[int | None]) -> Kind:
+    """Return the kind of places, some of whose coordinates are numbers of rows.
+
+    Args:
+        eqn: what joins the coordinates.
+        kinds: of each of its inputs.
+        axis: along which it joins them.
+        sizes: how many coordinates each of the inputs has; None for one, without an axis for it.
+    """
+    data = [kind for kind in kinds if not isinstance(kind, Numbers)]
+    rows = no_step(data)
+    if any(kind != rows for kind in data) or axis != len(shape_of(eqn.outvars[0])) - 1:
+        raise NotProvenError("joins the numbers of the rows with other values")
+    coordinates: list[tuple[Any, int | None] | None] = []
+    for kind, size in zip(kinds, sizes, strict=True):
+        if not isinstance(kind, Numbers):
+            coordinates.extend([None] * (size or 1))
+        elif kind.axis != rows.axis or kind.inner != rows.outer * rows.inner:
+            raise NotProvenError("joins values whose rows lie along different axes")
+        else:
+            places = [None] if size is None else range(size)
+            coordinates.extend((kind.known, place) for place in places)
+    return Coordinates(rows.axis, rows.outer, rows.inner, tuple(coordinates))
+
+
 def stack(eqn: Any, kinds: list[Kind]) -> list[Kind]:
     """Values of the same rows may be laid side by side along a new axis."""
+    if any(isinstance(kind, Numbers) for kind in kinds):
+        return [_coordinates(eqn, kinds, eqn.params["axis"], [None] * len(kinds))]
     rows = no_step(kinds)
     if any(kind != rows for kind in kinds):
         raise NotProvenError("lays rows beside a value that has none")

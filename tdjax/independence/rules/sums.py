@@ -8,27 +8,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from tdjax.independence.kinds import CONST, SUM, Kind, NotProvenError, Rows
-from tdjax.independence.rules.rule import every_output
+import jax.numpy as jnp
 
-_LINEAR = frozenset(
-    [
-        "broadcast_in_dim",
-        "convert_element_type",
-        "copy",
-        "copy_p",
-        "expand_dims",
-        "neg",
-        "reduce_sum",
-        "reshape",
-        "rev",
-        "slice",
-        "squeeze",
-        "transpose",
-    ]
-)
-_ADDITIVE = frozenset(["add", "add_any", "sub"])
-_BILINEAR = frozenset(["dot_general", "mul"])
+from tdjax.independence.kinds import CONST, SUM, Kind, NotProvenError, Rows
+from tdjax.independence.rules.rule import Traits, every_output
 
 
 def makes_sum(eqn: Any, kinds: list[Kind]) -> bool:
@@ -44,13 +27,20 @@ def makes_sum(eqn: Any, kinds: list[Kind]) -> bool:
     return first.at(0) == second.at(0) and (first.axis, second.axis) in pairs
 
 
-def of_sums(eqn: Any, kinds: list[Kind]) -> list[Kind]:
-    """Return the kinds of what is made from sums over rows, if it is linear in them."""
-    name, rest = eqn.primitive.name, [kind for kind in kinds if kind is not SUM]
-    linear = name in _LINEAR and len(kinds) == 1
-    additive = name in _ADDITIVE and not rest
-    bilinear = name in _BILINEAR and rest == [CONST]
-    quotient = name == "div" and kinds == [SUM, CONST]
-    if linear or additive or bilinear or quotient:
+def of_sums(eqn: Any, kinds: list[Kind], traits: Traits) -> list[Kind]:
+    """Return the kinds of what is made from sums over rows, if it is linear in them.
+
+    Whole numbers are not: `round(a) + round(b)` is not `round(a + b)`.
+    """
+    rest = [kind for kind in kinds if kind is not SUM]
+    numbers = [atom.aval.dtype for atom in (*eqn.invars, *eqn.outvars)]
+    fits = {
+        None: False,
+        "linear": len(kinds) == 1,
+        "additive": not rest,
+        "bilinear": rest == [CONST],
+        "quotient": kinds == [SUM, CONST],
+    }[traits.sums]
+    if fits and all(jnp.issubdtype(dtype, jnp.inexact) for dtype in numbers):
         return every_output(eqn, SUM)
     raise NotProvenError("does not treat every row's part of a sum alike")

@@ -1,7 +1,13 @@
-"""The table of rules: for each primitive, what says where its rows go.
+"""What tdjax knows of each primitive of JAX, in one table.
 
-To teach the proof a primitive, write a rule in the module of its family and add a line here. A
-primitive without a line proves nothing.
+The proof reads from it where the rows go; the cost model, what an operation costs; loops over
+packed rows, what is worth keeping for the backward pass; and those that evaluate programs in ways
+of their own (step values hoisted out of a fold, blocks on an explicit mesh, what a layer writes),
+which equations are calls, loops and branches. A primitive without a line proves nothing, and counts
+as an operation that is fused.
+
+To teach tdjax a primitive, write a rule in the module of its family, and add a line here, with what
+`Traits` can say of it.
 """
 
 from __future__ import annotations
@@ -15,102 +21,121 @@ from tdjax.independence.rules import (
     reductions,
     shapes,
 )
-from tdjax.independence.rules.rule import NestedRule, Rule
+from tdjax.independence.rules.rule import Cost, End, Form, register
 
-RULES: dict[str, Rule] = {
-    **dict.fromkeys(elementwise.ELEMENTWISE, elementwise.elementwise),
-    # moving values without looking at them
-    "broadcast_in_dim": shapes.broadcast_in_dim,
-    "concatenate": shapes.concatenate,
-    "dynamic_slice": shapes.dynamic_slice,
-    "dynamic_update_slice": shapes.dynamic_update_slice,
-    "expand_dims": shapes.expand_dims,
-    "pad": shapes.pad,
-    "reshape": shapes.reshape,
-    "rev": shapes.rev,
-    "slice": shapes.slice_,
-    "split": shapes.split,
-    "squeeze": shapes.squeeze,
-    "stack": shapes.stack,
-    "tile": shapes.tile,
-    "transpose": shapes.transpose,
-    "unstack": shapes.unstack,
-    # running along an axis
-    "argmax": reductions.reduction,
-    "argmin": reductions.reduction,
-    "reduce": reductions.reduction,
-    "reduce_and": reductions.reduction,
-    "reduce_max": reductions.reduction,
-    "reduce_min": reductions.reduction,
-    "reduce_or": reductions.reduction,
-    "reduce_prod": reductions.reduction,
-    "reduce_sum": reductions.reduction,
-    "reduce_xor": reductions.reduction,
-    "cumlogsumexp": reductions.cumulative,
-    "cummax": reductions.cumulative,
-    "cummin": reductions.cumulative,
-    "cumprod": reductions.cumulative,
-    "cumsum": reductions.cumulative,
-    "approx_top_k": reductions.top_k,
-    "sort": reductions.sort,
-    "top_k": reductions.top_k,
-    "reduce_window": reductions.reduce_window,
-    "reduce_window_max": reductions.reduce_window,
-    "reduce_window_min": reductions.reduce_window,
-    "reduce_window_sum": reductions.reduce_window,
-    "select_and_gather_add": reductions.select_in_window,
-    "select_and_scatter_add": reductions.select_in_window,
-    "fft": reductions.fft,
-    # matrices
-    "conv_general_dilated": contractions.conv_general_dilated,
-    "tdjax_conv_general_dilated": contractions.conv_general_dilated,  # tdjax's own
-    "dot_general": contractions.dot_general,
-    "cholesky": reductions.factorization,
-    "eig": reductions.factorization,
-    "eigh": reductions.factorization,
-    "geqrf": reductions.factorization,
-    "hessenberg": reductions.factorization,
-    "lu": reductions.factorization,
-    "lu_pivots_to_permutation": reductions.factorization,
-    "qr": reductions.factorization,
-    "schur": reductions.factorization,
-    "svd": reductions.factorization,
-    "householder_product": reductions.solve,
-    "triangular_solve": reductions.solve,
-    # reading and writing at computed places
-    "gather": indexing.gather,
-    "scatter": indexing.scatter,
-    "scatter-add": indexing.scatter,
-    "scatter-max": indexing.scatter,
-    "scatter-min": indexing.scatter,
-    "scatter-mul": indexing.scatter,
-    "scatter-sub": indexing.scatter,
-    # keys and noise
-    "random_bits": random.noise_per_row,
-    "random_clone": random.noise_per_row,
-    "random_fold_in": random.noise_per_row,
-    "random_gamma": random.noise_per_row,
-    "random_seed": random.noise_per_row,
-    "random_split": random.noise_per_row,
-    "random_unwrap": random.noise_per_row,
-    "random_wrap": random.wrap,
-}
-"""Rules for primitives of which at least one input has rows."""
+# fmt: off
+_ALL, _FIRST, _SECOND = slice(None), slice(1), slice(1, 2)
+_FIRST_TWO, _ALL_BUT_FIRST = slice(2), slice(1, None)
 
-NESTED: dict[str, NestedRule] = {
-    "checkpoint": control.call,
-    "closed_call": control.call,
-    "core_call": control.call,
-    "jit": control.call,
-    "pjit": control.call,
-    "remat": control.call,
-    "remat2": control.call,
-    "cond": control.cond,
-    "custom_jvp_call": control.custom_derivative,
-    "custom_linear_solve": control.linear_solve,
-    "custom_vjp_call": control.custom_derivative,
-    "custom_vjp_call_jaxpr": control.custom_derivative,
-    "scan": control.scan,
-    "while": control.while_loop,
-}
-"""Rules for primitives that hold other programs."""
+# what treats every element alone
+register(
+    "abs", "and", "bessel_i0e", "bessel_i1e", "ceil", "clamp", "clz", "complex", "device_put", "eq",
+    "eq_to", "floor", "ge", "gt", "igamma", "igamma_grad_a", "igammac", "integer_pow", "is_finite",
+    "le", "le_to", "lt", "lt_to", "max", "min", "ne", "nextafter", "not", "one_minus_square",
+    "optimization_barrier", "or", "polygamma", "polynomial", "population_count",
+    "reduce_precision", "regularized_incomplete_beta", "rem", "round", "rsqrt",
+    "shift_left", "shift_right_arithmetic", "shift_right_logical", "sign", "sqrt", "square", "xor",
+    "zeta",
+    rows=elementwise.elementwise,
+)
+register(
+    "acos", "acosh", "asin", "asinh", "atan", "atan2", "atanh", "cbrt", "cos", "cosh", "digamma",
+    "erf", "erf_inv", "erfc", "exp", "exp2", "expm1", "lgamma", "log", "log1p", "log2", "logistic",
+    "pow", "sin", "sinh", "tan", "tanh",
+    rows=elementwise.elementwise, cost=Cost.SLOW,
+)
+register("add", "add_any", "sub", rows=elementwise.elementwise, sums="additive")
+register("mul", rows=elementwise.elementwise, sums="bilinear")
+register("div", rows=elementwise.elementwise, sums="quotient")
+register("neg", "real", "imag", "conj", rows=elementwise.elementwise, sums="linear")
+register("bitcast_convert_type", "name", "stop_gradient", rows=elementwise.elementwise,
+         cost=Cost.FREE)
+register("convert_element_type", "copy", "copy_p", rows=elementwise.elementwise,
+         sums="linear", cost=Cost.FREE)
+register("mesh_cast", "pvary", "reshard", "sharding_constraint", rows=elementwise.elementwise,
+         sums="linear", form=Form.LAYOUT)
+
+register("select_n", rows=elementwise.elementwise, zeros=_ALL_BUT_FIRST)
+
+# moving values without looking at them
+register("broadcast_in_dim", rows=shapes.broadcast_in_dim, follows={"shape": End.OUTPUT},
+         makes_rows=True, sums="linear", cost=Cost.FREE)
+register("reshape", rows=shapes.reshape, follows={"new_sizes": End.OUTPUT}, sums="linear",
+         cost=Cost.FREE)
+register("expand_dims", rows=shapes.expand_dims, sums="linear", cost=Cost.FREE)
+register("squeeze", rows=shapes.squeeze, sums="linear", cost=Cost.FREE)
+register("transpose", rows=shapes.transpose, sums="linear", cost=Cost.STORED)
+register("rev", rows=shapes.rev, sums="linear")
+register("slice", rows=shapes.slice_, follows={"limit_indices": End.INPUT}, sums="linear")
+register("dynamic_slice", rows=shapes.dynamic_slice, follows={"slice_sizes": End.INPUT},
+         zeros=_FIRST)
+register("dynamic_update_slice", zeros=_FIRST_TWO, rows=shapes.dynamic_update_slice)
+register("concatenate", zeros=_ALL, rows=shapes.concatenate, numbers=_ALL, cost=Cost.STORED)
+register("stack", zeros=_ALL, rows=shapes.stack, numbers=_ALL, cost=Cost.STORED)
+register("unstack", zeros=_ALL, rows=shapes.unstack)
+register("split", zeros=_ALL, rows=shapes.split)
+register("tile", zeros=_ALL, rows=shapes.tile, follows={"reps": End.OUTPUT}, makes_rows=True)
+register("pad", zeros=_ALL, rows=shapes.pad)
+register("iota", follows={"shape": End.OUTPUT}, makes_rows=True, cost=Cost.FREE)
+
+# running along an axis
+register("reduce_sum", rows=reductions.reduction, sums="linear", cost=Cost.WRITTEN)
+register("reduce_max", "reduce_min", "reduce_prod", rows=reductions.reduction, zeros=_ALL,
+         cost=Cost.WRITTEN)
+register("argmax", "argmin", "reduce", "reduce_and", "reduce_or", "reduce_xor",
+         rows=reductions.reduction, cost=Cost.WRITTEN)
+register("cummax", "cummin", "cumprod", "cumsum", rows=reductions.cumulative, zeros=_ALL,
+         cost=Cost.STORED)
+register("cumlogsumexp", rows=reductions.cumulative, cost=Cost.STORED)
+register("sort", rows=reductions.sort, cost=Cost.KEPT)
+register("approx_top_k", "top_k", rows=reductions.top_k, cost=Cost.KEPT)
+register("reduce_window", "reduce_window_max", "reduce_window_min", "reduce_window_sum",
+         rows=reductions.reduce_window, cost=Cost.STORED)
+register("select_and_gather_add", "select_and_scatter_add", rows=reductions.select_in_window,
+         zeros=_FIRST, cost=Cost.STORED)
+register("fft", rows=reductions.fft, sums="linear", cost=Cost.STORED)
+
+# products and matrices
+register("dot_general", rows=contractions.dot_general, sums="bilinear", cost=Cost.KEPT)
+register("conv_general_dilated", "tdjax_conv_general_dilated",
+         rows=contractions.conv_general_dilated, sums="bilinear", cost=Cost.KEPT)
+register("ragged_dot_general", cost=Cost.KEPT)
+register("cholesky", "cholesky_update", "eig", "eigh", "geqp3", "geqrf", "hessenberg",
+         "householder_product", "lu", "lu_pivots_to_permutation", "ormqr", "qr", "schur", "svd",
+         "symmetric_product", "tridiagonal", rows=reductions.matrices, cost=Cost.KEPT)
+register("triangular_solve", "tridiagonal_solve", rows=reductions.linear_system,
+         zeros=slice(-1, None), cost=Cost.KEPT)
+
+# reading and writing at computed places
+register("gather", rows=indexing.gather, follows={"slice_sizes": End.INPUT}, zeros=_FIRST,
+         numbers=_SECOND, cost=Cost.KEPT)
+register("scatter", "scatter-add", "scatter-max", "scatter-min", "scatter-mul", "scatter-sub",
+         rows=indexing.scatter, zeros=slice(0, None, 2), numbers=_SECOND, cost=Cost.STORED)
+
+# keys and noise
+register("random_bits", rows=random.bits, follows={"shape": End.OUTPUT}, makes_rows=True,
+         draws=True, cost=Cost.KEPT)
+register("random_split", rows=random.bits, follows={"shape": End.OUTPUT}, makes_rows=True,
+         draws=True)
+register("random_fold_in", rows=random.fold_in)
+register("random_gamma", rows=random.samples, draws=True, cost=Cost.KEPT)
+register("random_clone", "random_seed", "random_unwrap", rows=random.every_key)
+register("random_wrap", rows=random.wrap)
+register("rng_bit_generator", "threefry2x32", draws=True, cost=Cost.KEPT)
+
+# programs in programs
+register("closed_call", "core_call", "jit", "pjit", nested=control.call, form=Form.CALL)
+register("checkpoint", "remat", "remat2", nested=control.call, form=Form.REMAT)
+register("custom_jvp_call", "custom_vjp_call", "custom_vjp_call_jaxpr",
+         nested=control.custom_derivative, form=Form.CUSTOM, numbers=_ALL)
+register("custom_linear_solve", nested=control.linear_solve, zeros=slice(-1, None))
+register("cond", nested=control.cond, form=Form.BRANCH, numbers=_ALL_BUT_FIRST, cost=Cost.KEPT)
+register("scan", nested=control.scan, follows={"length": End.INPUT}, form=Form.LOOP,
+         cost=Cost.KEPT)
+register("while", nested=control.while_loop, form=Form.LOOP, numbers=_ALL, cost=Cost.KEPT)
+register("tdjax_row_loop", cost=Cost.KEPT)
+
+# what devices, or the steps under a name, say to each other: no row may enter
+register("all_gather", "pmax", "pmin", "psum", "psum2", "psum_invariant",
+         form=Form.REDUCTION_OVER_DEVICES)
+# fmt: on

@@ -1,8 +1,22 @@
-"""Batch normalisation over more than one step's rows, with the settings of Flax's own layers.
+"""Batch statistics over several steps, devices and masks, with the options of Flax's own layers.
 
-Without a mask Flax averages over named axes by itself. Its means of masked rows would then weigh
-alike devices with one real row and with many, so that these are computed here: sums and counts are
-added up. Flax's layer normalises with them as it does with running statistics.
+For one feature, let step t of device d have n real rows, with the sum s and the sum of squares q
+(all three depend on t and d). Over all of them,
+
+    N = sum n        mean = (sum s) / N        variance = (sum q) / N - mean^2
+
+or, where Flax's `use_fast_variance` is off, variance = (sum of (x - mean)^2) / N in a second pass.
+
+Without a mask all n are equal, and the same follows from averages: mean is the mean of the steps'
+s / n, and variance the mean of their q / n, minus mean^2. Flax does this itself, given the names of
+axes to average over. (The mean of the steps' variances would be too small: it lacks the variance of
+their means.)
+
+With a mask, steps have different n, and such averages weigh a step with one real row like one with
+four. With rows 1, 1, 1, 1 in a step and 6 in another, mean = (4 + 6) / 5 = 2, not
+(1 + 6) / 2 = 3.5. So sums and counts are added up here, over devices by `psum`, and Flax's layer
+normalizes with the result as it does with running statistics. Running statistics are updated once,
+r <- m r + (1 - m) mean, as for one batch of N rows.
 """
 
 from __future__ import annotations
@@ -18,21 +32,21 @@ from tdjax.core.errors import StrategyError
 from tdjax.layers.layer import Statistics
 
 
-def with_axes(given: Any, axis_names: tuple[str, ...]) -> tuple:
-    """Return the axis names to average over: those that a layer has already, and these."""
+def merge_names(given: Any, axis_names: tuple[str, ...]) -> tuple:
+    """Return the names of axes to average over: those of the layer, and these."""
     return (*_tuple(given), *axis_names)
 
 
-def of_real_rows(layer: Any, x: Any, statistics: Statistics, given: Any) -> tuple[Any, Any]:
-    """Return mean and variance of the rows that count, on all devices; 0 where there are none.
+def pool_rows(layer: Any, x: Any, statistics: Statistics, given: Any) -> tuple[Any, Any]:
+    """Return mean and variance of the rows that count, on all devices; 0 if there are none.
 
     Args:
         layer: a BatchNorm of Linen or NNX.
-        x: what it normalises.
-        statistics: which rows count, and along which names they are spread.
+        x: what it normalizes.
+        statistics: which rows count, and the named axes that they are spread over.
         given: the mask that the layer was called with, or None.
     """
-    axes, dtype = _reduced(layer, x.ndim), _precision(layer, x)
+    axes, dtype = _reduced_axes(layer, x.ndim), _reduction_dtype(layer, x)
     x = x.astype(dtype)
     real = jnp.broadcast_to(_row_mask(statistics.mask, x, given), x.shape)
 
@@ -53,14 +67,14 @@ def of_real_rows(layer: Any, x: Any, statistics: Statistics, given: Any) -> tupl
     return first, variance
 
 
-def moved_on(layer: Any, running: Any, new: Any) -> Any:
-    """Return running statistics after an update, as Flax makes it."""
+def update_running(layer: Any, running: Any, new: Any) -> Any:
+    """Return running statistics after an update, with the formula of Flax."""
     return layer.momentum * running + (1 - layer.momentum) * new
 
 
 @contextlib.contextmanager
-def settings(layer: Any, **values: Any) -> Iterator[None]:
-    """Have a layer go by other settings, be it frozen or not."""
+def overriding(layer: Any, **values: Any) -> Iterator[None]:
+    """Set attributes of a layer, frozen or not, and set them back."""
     given = {name: getattr(layer, name) for name in values}
     try:
         for name, value in values.items():
@@ -76,12 +90,12 @@ def _tuple(value: Any) -> tuple:
     return tuple(value) if several else () if value is None else (value,)
 
 
-def _reduced(layer: Any, rank: int) -> tuple[int, ...]:
+def _reduced_axes(layer: Any, rank: int) -> tuple[int, ...]:
     features = {axis % rank for axis in _tuple(layer.axis)}
     return tuple(axis for axis in range(rank) if axis not in features)
 
 
-def _precision(layer: Any, x: Any) -> Any:
+def _reduction_dtype(layer: Any, x: Any) -> Any:
     dtype = x.dtype if layer.dtype is None else layer.dtype
     if not getattr(layer, "force_float32_reductions", True):
         return dtype
@@ -95,7 +109,7 @@ def _squared(x: Any) -> Any:
 
 
 def _row_mask(mask: Any, x: Any, given: Any) -> Any:
-    """Return the mask of rows in a shape that goes with `x`."""
+    """Return the mask of rows in a shape that broadcasts with `x`."""
     each, rest = divmod(x.shape[0], mask.shape[0])
     if rest:
         raise StrategyError(

@@ -7,14 +7,9 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tdjax.strategies.base import Strategy
+from tdjax.strategies.base import Strategy, from_data
 from tdjax.strategies.choosing.ranking import Candidate
 from tdjax.strategies.choosing.tuned import Tuned
-from tdjax.strategies.fold import Fold
-from tdjax.strategies.packed import Packed
-from tdjax.strategies.vmap import Vmap
-
-_KINDS: dict[str, type[Strategy]] = {"Fold": Fold, "Packed": Packed, "Vmap": Vmap}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,7 +36,7 @@ class Measured:
     @property
     def has_packed(self) -> bool:
         """Whether packed steps were among what was measured."""
-        return any(isinstance(strategy, Packed) for each in self._results for strategy in each)
+        return any(strategy.packs for each in self._results for strategy in each)
 
     def knows(self, strategy: Strategy) -> bool:
         """Say whether the strategy was measured in every mode that counts."""
@@ -64,28 +59,14 @@ class Measured:
 
     @property
     def _results(self) -> list[dict[Strategy, Mapping[str, Any]]]:
+        """The candidates that ran to the end, by strategy, without those that decide anew."""
         return [
             {
                 strategy: each
                 for each in result.candidates
-                if each["status"] == "ok" and (strategy := read(each)) is not None
+                if each["status"] == "ok"
+                and (strategy := from_data(each)) is not None
+                and not strategy.decides
             }
             for result in self.results
         ]
-
-
-def written(strategy: Strategy) -> dict[str, Any]:
-    """Return a strategy as JSON values."""
-    return {"kind": type(strategy).__name__, "options": dataclasses.asdict(strategy)}
-
-
-def read(values: Any) -> Strategy | None:
-    """Return the strategy that `written` wrote, None for one that this version does not know.
-
-    Of a fold nobody's word is taken: its rows are proven.
-    """
-    options = {k: v for k, v in values["options"].items() if k != "assume_independent"}
-    try:
-        return _KINDS[values["kind"]](**options)
-    except (KeyError, TypeError, ValueError):
-        return None

@@ -1,4 +1,4 @@
-"""Whether it pays to compute real steps alone, by prediction."""
+"""Whether computing only the real steps is predicted to pay."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from tdjax.strategies.packed import Packed
 
 @dataclasses.dataclass(frozen=True)
 class PackingChoice:
-    """What is known of packing the steps of a call.
+    """Whether to pack the steps of a call.
 
     Attributes:
-        candidate: packed steps, with their costs for the part that is real.
+        candidate: the packed form, with its costs for the part that is real.
         break_even: the part of real steps below which packing is predicted to be faster than the
-            best of the others.
+            best other candidate.
         part: the part that is real; None where it is not known.
-        pays: whether packing is predicted to be faster, by enough to be believed.
+        pays: whether packing is predicted to be faster by more than a prediction may be wrong by.
     """
 
     candidate: Candidate
@@ -41,7 +41,7 @@ class PackingChoice:
             return f"{text}real; {self.part:.0%} of these are."
         return (
             f"{text}real; how many of these are is not known, and {ASSUMED:.0%} is assumed "
-            f"(tdjax.Auto(valid_fraction=) says it)."
+            f"(tdjax.Auto(valid_fraction=...) sets it)."
         )
 
 
@@ -52,14 +52,14 @@ def packing_choice(
     mode: str,
     valid_fraction: float | None,
 ) -> PackingChoice | None:
-    """Return whether packing pays; None where steps cannot be packed.
+    """Return whether packing pays; None where steps cannot be packed, or nothing is predicted.
 
     Args:
         call: a call with a mask, traced.
         work: what a row costs.
         others: what may run instead, with predicted costs.
         mode: "forward", or "both" for forward and gradient.
-        valid_fraction: the part of steps that is real, where the mask does not tell.
+        valid_fraction: the part of steps that is real, where the values of the mask are not known.
     """
     if call.masked_output == "keep":
         return None

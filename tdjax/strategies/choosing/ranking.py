@@ -1,4 +1,19 @@
-"""Which strategy would be fastest, by prediction."""
+"""Which strategy would be fastest, by prediction.
+
+The choice is not simply the smallest predicted time, because predictions err. Let c be the
+predicted time of a strategy, b the smallest of them all, and p that of the plain choice, the first
+of those that are given: a whole fold.
+
+1. If p <= 1.1 b, the plain choice stays: the gain is no more than a prediction may be wrong by.
+2. Otherwise all with c <= 1.05 b count as level: which of them is fastest is not known. Among them
+   the one with the least effort is taken: first what recomputes nothing in the backward pass, then
+   what is written out least (a loop is written once, unrolled blocks one by one), which compiles
+   fastest, then what has the fewest blocks.
+
+For example, in ms: fold 10, Fold(64) 8.0, Fold(64, unroll) 7.9, Fold(32) 8.2. Here b = 7.9, and
+p = 10 is above 1.1 b = 8.69, so that the plain choice goes. The others are all level, below 1.05 b
+= 8.3. None recomputes, the two loops are written once, and of these Fold(64) has fewer blocks.
+"""
 
 from __future__ import annotations
 
@@ -8,13 +23,11 @@ from collections.abc import Iterable
 from tdjax.costs.machine import Machine
 from tdjax.costs.predict import forward_s, gradient_s, most_bytes
 from tdjax.costs.work import Work
-from tdjax.strategies.base import Strategy
+from tdjax.strategies.base import KINDS, Strategy
 
-# Blocks are chosen over the whole where they promise more than a prediction may be wrong by.
+# How many times faster than the plain choice another must be predicted to be.
 WORTH = 1.1
-# What is predicted to be as near as this to the best cannot be told from it. Then a form is taken
-# that computes nothing anew; of those the one that is written out least, which compiles fastest;
-# and of those the one with fewest blocks.
+# Predicted times within this factor of the best cannot be told from it.
 LEVEL = 1.05
 
 
@@ -39,16 +52,36 @@ class Candidate:
         return self.forward_s if mode == "forward" else self.forward_s + self.gradient_s
 
 
+def candidates(
+    batch: int, time: int, remat: bool = False, operations: int = 1, convolves: bool = False
+) -> list[Strategy]:
+    """Return the strategies to choose among: what each kind offers and can be predicted, each once.
+
+    Plain programs come first, then single blocks, then several; of each, folds come first.
+
+    Args:
+        batch: rows of a step.
+        time: steps.
+        remat: also the looped forms that recompute their blocks in the backward pass.
+        operations: how many a block has; more than 500 of them are not written out.
+        convolves: also the whole as a single block, whose convolutions are tdjax's own.
+    """
+    found = {}
+    for kind in KINDS.values():
+        for strategy in kind.candidates(batch, time, remat, operations, convolves):
+            blocks = strategy.blocks(batch, time)
+            if blocks is not None:
+                found[strategy] = blocks.count > 1, not blocks.plain, not strategy.folds
+    return sorted(found, key=found.__getitem__)
+
+
 def ranked(
     among: Iterable[Strategy], work: Work, batch: int, time: int, machine: Machine, mode: str
 ) -> list[Candidate]:
-    """Return strategies with their predicted costs, the one to run first.
-
-    The first of those that are given is the plain choice: it stays first unless another promises
-    to be 10% faster.
+    """Return strategies with their predicted costs, the one to run first; see above.
 
     Args:
-        among: the strategies.
+        among: the strategies, the plain choice first.
         work: what a row costs.
         batch: rows of a step.
         time: steps.

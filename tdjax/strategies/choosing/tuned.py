@@ -20,10 +20,10 @@ from pathlib import Path
 from typing import Any
 
 from tdjax.core import whole_file
+from tdjax.core.arrays import on_several_devices
 from tdjax.core.call import Call, Program
-from tdjax.core.shardings import is_spread
 from tdjax.devices import shipped
-from tdjax.devices.kind import device_kind
+from tdjax.devices.attached import device_kind
 
 FORMAT = "tdjax-tuning"
 VERSION = 3
@@ -61,6 +61,18 @@ class Tuned:
         """The median of each strategy that ran to the end, in seconds."""
         return {c["strategy"]: c["median_s"] for c in self.candidates if c["status"] == "ok"}
 
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Tuned:
+        """Return the result whose fields these are.
+
+        Raises:
+            TypeError, KeyError, ValueError: the fields are others, or a time is not positive.
+        """
+        found = cls(**{**values, "sizes": tuple(values["sizes"])})
+        if not all(time > 0 for time in found.times.values()):
+            raise ValueError(f"times must be positive, got {found.times}")
+        return found
+
 
 def folder() -> Path:
     """Return where results are kept: `TDJAX_CACHE_DIR`, or the user's cache folder."""
@@ -75,13 +87,13 @@ def folder() -> Path:
 def program_of(call: Call, step: Program) -> str:
     """Return what results are kept under: the program, its sizes and the device, hashed.
 
-    The values of arrays do not enter. What a function's derivative rules compute does not either:
-    they have no text.
+    The values of arrays are not part of it, nor is what a function's derivative rules compute:
+    those have no text.
     """
     described = (
         _ADDRESS.sub("", str(step.jaxpr.bare)),
         str(call.layout()),
-        [str(getattr(leaf, "sharding", None)) for leaf in call.leaves if is_spread(leaf)],
+        [str(getattr(leaf, "sharding", None)) for leaf in call.leaves if on_several_devices(leaf)],
         device_kind(),
     )
     return _hash(described)[:32]
@@ -101,8 +113,8 @@ def find(program: str) -> list[Tuned]:
 
 def find_shipped(program: str) -> list[Tuned]:
     """Return what is shipped of a program, with whichever versions it was measured."""
-    found = (Tuned(**each) for each in shipped.results(device_kind()))
-    return [each for each in found if each.program == program]
+    known = shipped.results(device_kind())
+    return [Tuned.from_json(each) for each in known if each["program"] == program]
 
 
 def anything_known(sizes: tuple[int, int]) -> bool:
@@ -132,7 +144,7 @@ def clear() -> int:
 
 
 def keep(tuned: Tuned) -> Path | None:
-    """Write a result in the place of an earlier one; warn, once, where that cannot be done."""
+    """Write a result over an earlier one; warn, once, where that cannot be done."""
     try:
         return _write(tuned)
     except OSError as error:
@@ -140,7 +152,7 @@ def keep(tuned: Tuned) -> Path | None:
             _not_written.add(folder())
             warnings.warn(
                 f"results of tuning cannot be kept in {folder()} ({error.strerror}), and are "
-                f"forgotten: set TDJAX_CACHE_DIR to a folder that can be written.",
+                f"lost: set TDJAX_CACHE_DIR to a folder that can be written.",
                 stacklevel=2,
             )
         return None
@@ -185,11 +197,8 @@ def _parsed(path: Path) -> Tuned | None:
         content = json.loads(path.read_text())
         if (kind := (content.pop("format"), content.pop("version"))) != (FORMAT, VERSION):
             raise ValueError(f"it is of {kind[0]} {kind[1]}, needed {FORMAT} {VERSION}")
-        content["sizes"] = tuple(content["sizes"])
-        found = Tuned(**content)
-        assert all(time > 0 for time in found.times.values())
-        return found
-    except Exception as error:  # Whatever is in the file, a result is not worth a failure.
+        return Tuned.from_json(content)
+    except Exception as error:  # A damaged file must never make a call fail.
         warnings.warn(
             f"{path} holds no result of tuning that can be read ({error}); it is left out. "
             f"`tdjax tune --clear` deletes all results.",

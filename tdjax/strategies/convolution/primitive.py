@@ -1,10 +1,16 @@
 """A convolution that is fast on a CPU: in a loop, in a branch, and in its gradient.
 
 XLA for CPUs brings a convolution into the one form that its fast kernel takes, but only outside of
-loops and branches, and the gradient for a kernel, which contracts over the batch, never has that
-form. So the programs that tdjax takes apart get a convolution of their own. It has the parameters
-and the meaning of JAX's, and so have its derivatives; on a CPU it is computed in the forms of
-`_convolution_forms`, on other devices as JAX's own.
+loops and branches; and the gradient for a kernel, which contracts over the batch, never has that
+form. So the programs that tdjax computes in blocks get a convolution of their own. It has the
+parameters and the meaning of JAX's, and so have its derivatives; on a CPU it is computed in the
+forms of `forms.py`, on other devices as JAX's own.
+
+A convolution is bilinear, y = C(x, w). Its derivatives are those of each argument alone, C(dx, w)
+and C(x, dw), and the transposes of these, with a cotangent dy. The one for x is again a convolution
+of dy, which JAX's own rule writes down; so is the one for w, where it is not computed by the sum
+(4) of `forms.py`. In both, convolutions are replaced in turn, so that gradients of gradients are as
+fast. `jax.vmap` puts the new axis where JAX's own rule puts it: into the batch, or into groups.
 """
 
 from __future__ import annotations
@@ -18,7 +24,8 @@ from jax import lax
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
-from tdjax.strategies.convolution.forms import convolution, kernel_gradient, takes_places
+from tdjax.core.jaxpr import rebuilt
+from tdjax.strategies.convolution.forms import convolution, has_few_taps, kernel_gradient
 
 _PLAIN = lax.conv_general_dilated_p
 
@@ -26,28 +33,28 @@ conv_p = Primitive("tdjax_conv_general_dilated")
 """A convolution with the parameters of `jax.lax.conv_general_dilated_p`."""
 
 
-def replaced(jaxpr: Any) -> Any:
+def replace_convolutions(jaxpr: Any) -> Any:
     """Return a jaxpr, or a closed one, with every convolution in it replaced, however deep."""
     if hasattr(jaxpr, "jaxpr") and type(jaxpr.jaxpr) is not type(jaxpr):  # before jax 0.12
-        return jaxpr.replace(jaxpr=replaced(jaxpr.jaxpr))
-    return jaxpr.replace(eqns=[_replaced_equation(eqn) for eqn in jaxpr.eqns])
+        return jaxpr.replace(jaxpr=replace_convolutions(jaxpr.jaxpr))
+    return jaxpr.replace(eqns=[_replace_equation(eqn) for eqn in jaxpr.eqns])
 
 
-def _replaced_equation(eqn: Any) -> Any:
+def _replace_equation(eqn: Any) -> Any:
     if eqn.primitive is _PLAIN:
         return eqn.replace(primitive=conv_p)
-    return eqn.replace(params={name: _replaced_param(value) for name, value in eqn.params.items()})
+    return eqn.replace(params={name: _replace_param(value) for name, value in eqn.params.items()})
 
 
-def _replaced_param(value: Any) -> Any:
+def _replace_param(value: Any) -> Any:
     if isinstance(value, (tuple, list)) and any(hasattr(inner, "eqns") for inner in value):
-        return type(value)(_replaced_param(inner) for inner in value)
-    return replaced(value) if hasattr(value, "eqns") else value
+        return rebuilt(value, map(_replace_param, value))
+    return replace_convolutions(value) if hasattr(value, "eqns") else value
 
 
-def _by_ours(function: Callable[..., Any], *args: Any) -> Any:
+def _run_replaced(function: Callable[..., Any], *args: Any) -> Any:
     """Return `function(*args)`, its convolutions replaced."""
-    closed = replaced(jax.make_jaxpr(function)(*args))
+    closed = replace_convolutions(jax.make_jaxpr(function)(*args))
     (output,) = jax.core.eval_jaxpr(closed.jaxpr, closed.consts, *args)
     return output
 
@@ -61,7 +68,7 @@ def _transpose_lhs(cotangent: Any, lhs: Any, rhs: Any, **params: Any) -> Any:
         convolve = functools.partial(_plain, rhs=rhs, **params)
         return jax.linear_transpose(convolve, lhs.aval)(cotangent)[0]
 
-    return _by_ours(pulled_back, cotangent, rhs)
+    return _run_replaced(pulled_back, cotangent, rhs)
 
 
 def _transpose_rhs(cotangent: Any, lhs: Any, rhs: Any, **params: Any) -> Any:
@@ -72,15 +79,15 @@ def _transpose_rhs(cotangent: Any, lhs: Any, rhs: Any, **params: Any) -> Any:
     def on_cpu(cotangent: Any, lhs: Any) -> Any:
         return kernel_gradient(cotangent, lhs, rhs.aval, **params)
 
-    if not takes_places(cotangent, lhs, rhs.aval, **params):
-        return _by_ours(pulled_back, cotangent, lhs)
+    if not has_few_taps(cotangent, lhs, rhs.aval, **params):
+        return _run_replaced(pulled_back, cotangent, lhs)
     forms = functools.partial(lax.platform_dependent, cpu=on_cpu, default=pulled_back)
-    return _by_ours(forms, cotangent, lhs)
+    return _run_replaced(forms, cotangent, lhs)
 
 
 def _batch(args: Sequence[Any], axes: Sequence[Any], **params: Any) -> tuple[Any, int]:
     mapped = jax.vmap(functools.partial(_plain, **params), tuple(axes))
-    return _by_ours(mapped, *args), 0
+    return _run_replaced(mapped, *args), 0
 
 
 conv_p.def_impl(_plain)

@@ -1,10 +1,28 @@
-"""A loop over rows in two: the forward pass, and the linear map of what moves.
+"""A loop over rows in two: the forward pass, and the linear map of its tangents.
 
-A block is linearised once, when it is traced. Then it is seen what the linear map needs of the
+The loop computes, for blocks `k` of rows `r_k` that the mask keeps (`x[r]` are rows of an operand,
+`w` is shared by all),
+
+    y[r_k] = f(w, x[r_k])        s = sum over k of g(w, x[r_k])
+
+Its derivative in the direction `(dw, dx)` is a loop over the same blocks:
+
+    dy[r_k] = J_k(dw, dx[r_k])   ds = sum over k of G_k(dw, dx[r_k])
+
+with `J_k`, `G_k` linear, their coefficients taken where block `k` was computed. And the transpose
+of that, which reverse mode needs, is such a loop again (`primitive.py`): what was taken by rows is
+given by rows, and what was shared is added up,
+
+    cx[r_k] = J_k^T cy[r_k]      cw = sum over k of J_k^T cy[r_k] + G_k^T cs
+
+so a loop that skips blocks has derivatives that skip them, of any order.
+
+A block is linearized once, when it is traced (`jax.linearize` of `f` on one block's shapes; see
+"You only linearize once", Radul et al. 2022). The trace shows what the coefficients need of the
 forward pass: shared arrays and rows of operands are simply taken again, what depends on shared
-arrays alone is computed once, and the rest is stacked, an entry a block. Stacked are results of
-contractions and the like; what follows from them elementwise is computed again, which is faster
-than to write it to memory and to read it.
+arrays alone is computed once, and the rest is stacked, an entry a block, so that `(rows, features)`
+of a block becomes `(blocks, rows, features)`. Stacked are results of products and the like; what
+follows from them elementwise is computed again, which is faster than writing and reading it.
 """
 
 from __future__ import annotations
@@ -17,14 +35,8 @@ import jax
 import jax.numpy as jnp
 
 from tdjax.core.jaxpr import bind, is_literal
+from tdjax.independence.rules.rule import Cost, traits_of
 from tdjax.strategies.row_loop.loop import Input, Kind, Loop, Output, Phase
-
-_KEPT = frozenset(
-    ("dot_general", "conv_general_dilated", "tdjax_conv_general_dilated", "ragged_dot_general")
-    + ("scan", "while", "cond", "tdjax_row_loop", "sort", "top_k", "gather", "cholesky")
-    + ("triangular_solve", "eigh", "svd", "lu", "qr", "random_bits", "threefry2x32")
-    + ("rng_bit_generator",)
-)
 
 Linear = Callable[[Sequence[Any]], tuple[Loop, list[Any], list[int]]]
 
@@ -190,7 +202,7 @@ def _trace(phase: Phase, chosen: Sequence[int], specs: Sequence[Any]) -> tuple[A
 def _worth_keeping(primitive: Any, *inputs: Any, **_: Any) -> bool:
     # jax.checkpoint rounds what it keeps, and cannot round complex numbers.
     exact = not any(jnp.issubdtype(each.dtype, jnp.complexfloating) for each in inputs)
-    return exact and primitive.name in _KEPT
+    return exact and traits_of(primitive).cost is Cost.KEPT
 
 
 def _varying(jaxpr: Any, inputs: Sequence[Input]) -> set[Any]:

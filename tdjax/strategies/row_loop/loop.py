@@ -1,9 +1,10 @@
-"""A loop over blocks of chosen rows, whose length is known at run time alone.
+"""A loop over blocks of chosen rows, whose length is known only at run time.
 
-`jax.lax.scan` runs all of its turns, and `jax.lax.while_loop` has no gradient. So the loop is a
-primitive of its own (`_row_loop_rules.py`), closed under derivatives: the derivative of a loop over
-blocks is a loop over the same blocks, which skips what the loop skips and adds the gradients of
-shared arrays up in place. Here is what such a loop consists of, and what it computes.
+`jax.lax.scan` runs all of its turns, and `jax.lax.while_loop` has no gradient in reverse mode. So
+the loop is a primitive of its own (`primitive.py`), closed under derivatives: the derivative of a
+loop over blocks is a loop over the same blocks, which skips what the loop skips and adds up the
+gradients of shared arrays in place (`linear.py` derives it). Here is what such a loop consists of,
+and what it computes.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax import lax
+
+from tdjax.core.arrays import reshaped, vary, varying
 
 
 class Kind(enum.Enum):
@@ -82,10 +85,10 @@ class Phase:
         """Return a phase of the same blocks that does nothing."""
         return dataclasses.replace(self, inputs=(), outputs=())
 
-    def taken(self, given: Input, aval: Any) -> jax.ShapeDtypeStruct:
+    def taken(self, given: Input, aval: Any) -> Any:
         """Return the shape and type of what a block takes of an operand."""
         shape = aval.shape if given.kind is Kind.SHARED else aval.shape[1:]
-        return jax.ShapeDtypeStruct((self.rows,) * given.kind.has_rows + tuple(shape), aval.dtype)
+        return reshaped((self.rows,) * given.kind.has_rows + tuple(shape), aval)
 
     def stacked(self, aval: Any) -> Output:
         """Return the output to which every block gives an array of its own."""
@@ -117,7 +120,8 @@ def compute(plan: Any, order: Any, *operands: Any, loop: Loop) -> list[Any]:
         operands: arrays.
         loop: what to run.
     """
-    results = [jnp.zeros(output.aval.shape, output.aval.dtype) for output in loop.outputs]
+    zeros = [jnp.zeros(output.aval.shape, output.aval.dtype) for output in loop.outputs]
+    results = vary(zeros, varying(order))
     for number, phase in enumerate(loop.phases):
         if not phase.outputs:
             continue

@@ -10,7 +10,9 @@ import jax
 import jax.numpy as jnp
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
+from jax.sharding import PartitionSpec
 
+from tdjax.core.arrays import vary, varying
 from tdjax.strategies.row_loop.linear import Distinct, linearized
 from tdjax.strategies.row_loop.loop import Input, Kind, Loop, Output, Phase, compute
 
@@ -20,11 +22,23 @@ loop_p.multiple_results = True
 
 def run(loop: Loop, plan: Any, order: Any, operands: Sequence[Any]) -> list[Any]:
     """Run a loop; the arguments are those of `compute`."""
-    return loop_p.bind(plan, order, *operands, loop=loop)
+    arrays = plan, order, *operands
+    axes = frozenset().union(*map(varying, arrays))
+    return loop_p.bind(*vary(arrays, axes), loop=loop)
 
 
 def _abstract(plan: Any, order: Any, *operands: Any, loop: Loop) -> list[Any]:
-    return [jax.core.ShapedArray(each.aval.shape, each.aval.dtype) for each in loop.outputs]
+    # Inside `jax.shard_map`, outputs vary along the axes that all operands vary along.
+    return [
+        order.update(
+            shape=each.aval.shape,
+            dtype=each.aval.dtype,
+            sharding=order.sharding.update(spec=PartitionSpec(*[None] * len(each.aval.shape))),
+        )
+        if varying(order)
+        else jax.core.ShapedArray(each.aval.shape, each.aval.dtype)
+        for each in loop.outputs
+    ]
 
 
 def _jvp(primals: Sequence[Any], tangents: Sequence[Any], *, loop: Loop) -> tuple[Any, Any]:

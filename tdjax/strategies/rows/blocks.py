@@ -1,4 +1,16 @@
-"""Runs a body over blocks of a leading axis: scanned or unrolled, with remat, any remainder."""
+"""Runs a body over blocks of a leading axis: scanned or unrolled, with remat, any remainder.
+
+Of n entries in blocks of B, the last block may have fewer than B, and the body is traced for B. It
+is filled up with the entries that come first, and what they give there is dropped:
+
+    n = 5, B = 2:    (x0 x1) (x2 x3) (x4 x0')  ->  (y0 y1) (y2 y3) (y4 --)
+
+Why copies, and not zeros: the body may be singular at zero. The dropped output has the cotangent 0,
+but the gradient for weights w adds (df/dw at the entry) 0, which is NaN where df/dw is infinite. At
+an entry of the call it is infinite only where the loop's own gradient is not finite either. For the
+same reason no gradient flows from a copy to the entry that it was made of (`_cut`): the loop would
+not add (df/dx) 0 to it.
+"""
 
 from __future__ import annotations
 
@@ -9,9 +21,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from tdjax.core.arrays import has_mesh_axes, is_symbolic
 from tdjax.core.errors import StrategyError
-from tdjax.core.shardings import has_spread_type
-from tdjax.core.symbolic_sizes import is_symbolic
 
 Body = Callable[[list[Any]], list[Any]]
 
@@ -20,9 +31,6 @@ def in_blocks(
     body: Body, leaves: list[Any], size: Any, block: int, unroll: bool | int, remat: bool
 ) -> list[Any]:
     """Return what `body` gives for the whole leading axis, computed `block` entries at a time.
-
-    A last block that is not full is filled up with entries that were computed already and are
-    dropped again: copies are safe where zeros need not be, and the body keeps one shape.
 
     Args:
         body: takes leaves with a leading axis of `block` entries, returns outputs with the same.
@@ -67,7 +75,7 @@ def _scanned(
     def shaped(xs: list[Any]) -> list[Any]:
         return body([x.reshape(shape) for x, shape in zip(xs, shapes, strict=True)])
 
-    # Inside a scan nothing can be merged with the forward pass, so the guard against that is waste.
+    # XLA cannot merge what a scan recomputes with its forward pass: the guard against that costs.
     run = jax.checkpoint(shaped, prevent_cse=False) if remat else shaped
 
     def one(carry: None, xs: list[Any]) -> tuple[None, list[Any]]:
@@ -85,9 +93,9 @@ def _scanned(
 def _stacked(leaf: Any, count: int, block: int) -> Any:
     """Return a leaf with an axis of blocks, each of them flat if it has one row.
 
-    An axis of size one may lie anywhere in memory: XLA would copy all of it to another place.
+    XLA may give an axis of size one any stride in memory, and would then copy the whole array.
     """
-    if block > 1 or has_spread_type(leaf):
+    if block > 1 or has_mesh_axes(leaf):
         return leaf.reshape(count, block, *leaf.shape[1:])
     return leaf.reshape(count, math.prod(leaf.shape[1:]))
 
@@ -95,20 +103,17 @@ def _stacked(leaf: Any, count: int, block: int) -> Any:
 def _apart(output: Any) -> Any:
     """Return an output in a shape of its own, its elements in the same order.
 
-    XLA starts all outputs of one shape from the same buffer of zeros, those of the backward loop,
-    which are shaped as the inputs, among them, and keeps a copy of it.
+    XLA starts all outputs of one shape from the same buffer of zeros, and keeps a copy of it. Those
+    of the backward loop, which are shaped as the inputs, are among them.
     """
-    if output.ndim < 4 or has_spread_type(output):
+    if output.ndim < 4 or has_mesh_axes(output):
         return output
     rows, size, *features = output.shape
     return output.reshape(rows * size, *features)
 
 
 def _filled(leaves: list[Any], size: int, block: int) -> list[Any]:
-    """Return leaves whose leading axis is a whole number of blocks.
-
-    No gradient flows to the copies: where a function is singular, zero times infinity would.
-    """
+    """Return leaves whose leading axis is a whole number of blocks."""
     missing = -size % block
     if not missing:
         return leaves

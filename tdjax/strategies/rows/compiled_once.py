@@ -15,13 +15,13 @@ _compiled: collections.OrderedDict[Hashable, Callable[..., Any]] = collections.O
 def execute(key: Callable[[], Hashable], function: Callable[..., Any], *operands: Any) -> Any:
     """Call `function(*operands)`, compiled if all operands are concrete.
 
-    Without this, a loop would be compiled anew at every call, since every call makes a new one.
+    Without this, a loop would be compiled at every call, since every call makes a new function.
 
     Args:
-        key: returns what is equal only for functions that compute the same for operands of the
-            same types; it need not tell derivative rules apart, which never run here. A false one
-            is not remembered.
-        function: pure.
+        key: returns a key that is equal only for functions that compute the same for operands of
+            the same types. Functions that differ in derivative rules alone may share it: nothing is
+            differentiated here. With a false key nothing is remembered.
+        function: a pure function.
         operands: pytrees of arrays.
     """
     leaves = jax.tree.leaves(operands)

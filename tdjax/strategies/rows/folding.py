@@ -1,4 +1,17 @@
-"""The computation of a fold: rows in, in blocks or whole, and steps out."""
+"""The computation of a fold: rows in, in blocks or whole, and steps out.
+
+The loop gives f(X_t) for each step t, with rows X_t[b]. If rows are independent, there is a g with
+f(X)[b] = g(X[b]) for any number of rows. Let R hold the rows of all steps, `R[b T + t] = X_t[b]`.
+Then f(R)[b T + t] = g(X_t[b]) = f(X_t)[b]: split again, it is the loop's answer, whichever way the
+rows are ordered, and whether f is called on all of R or on blocks of it.
+
+    x (4, 3, 6)  ->  rows (12, 6)  ->  3 blocks (5, 6), 3 rows too many  ->  (12, 2)  ->  (4, 3, 2)
+
+Three things need care. A value of one step (a key, a scale) has no rows; what follows from it alone
+is computed once a step, and given to each of the step's rows (`once_a_step`). An output may have
+its rows anywhere, `Rows(axis, outer, inner)`; `rows_first` and `stack` bring them to the front and
+back. And an output without rows is the same for any block: it is taken from one of them.
+"""
 
 from __future__ import annotations
 

@@ -12,13 +12,16 @@ from tdjax.independence import Rows
 
 
 def time_leads(call: Call) -> bool:
-    """Say whether folded rows are ordered by step first, which moves nothing if time is axis 0."""
+    """Say whether folded rows are ordered by step first: with time as axis 0 that moves nothing."""
     axes = {axis for axis, role in zip(call.axes, call.roles, strict=True) if role == "rows"}
     return axes == {0}
 
 
 def fold_leaf(leaf: Any, axis: int, call: Call) -> Any:
-    """Return a leaf `(batch, time, ...)`, time at `axis`, as rows `(batch * time, ...)`."""
+    """Return a leaf `(batch, time, ...)`, time at `axis`, as rows `(batch * time, ...)`.
+
+    Where time is axis 0 of all leaves, the rows are `(time * batch, ...)`.
+    """
     batch_axis = 0 if axis else 1
     order = (axis, batch_axis) if time_leads(call) else (batch_axis, axis)
     if order != (0, 1):
@@ -27,7 +30,10 @@ def fold_leaf(leaf: Any, axis: int, call: Call) -> Any:
 
 
 def rows_first(output: Any, rows: Rows) -> Any:
-    """Return a block's output with its rows as leading axis, and nothing else on that axis."""
+    """Return a block's output with its rows as leading axis, and nothing else on that axis.
+
+    With `Rows(axis=1, outer=2, inner=3)`, `(7, 2 * n * 3, 5)` becomes `(n, 7, 2, 3, 5)`.
+    """
     if rows == Rows(0):
         return output
     shape, axis = output.shape, rows.axis

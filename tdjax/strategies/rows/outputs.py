@@ -1,4 +1,4 @@
-"""The parts that every computation on rows of different steps has, whole, in blocks or packed."""
+"""What folds and packed steps share: values of one step, the step on rows, stacked outputs."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def check_stacked(call: Call, program: Program, proof: Proof) -> None:
 def evaluate(
     call: Call, program: Program, proof: Proof, consts: Any, leaves: list[Any], found: list[Any]
 ) -> list[Any]:
-    """Return the outputs on rows; `found` is what values of one step give to them."""
+    """Return the outputs on rows; `found` holds, by row, what values of one step contribute."""
     if "step" in call.roles:
         return Folded(program, proof)(consts, leaves, found)
     return program(consts, leaves)
@@ -36,7 +36,7 @@ def evaluate(
 def once_a_step(
     call: Call, program: Program, proof: Proof, consts: list[Any], leaves: list[Any]
 ) -> tuple[list[Any], list[Any]]:
-    """Return the outputs that have no rows, and what values of one step give to the rows."""
+    """Return the outputs that have no rows, and by row what values of one step contribute."""
     if not has_steps(call, proof):
         return [None] * len(proof.outputs), []
     hoist = Hoist(call, proof)
@@ -53,7 +53,7 @@ def once_a_step(
 
 
 def has_steps(call: Call, proof: Proof) -> bool:
-    """Say whether anything is computed that has no rows, and known where it is."""
+    """Say whether something without rows is computed, and the proof has followed it."""
     needed = "step" in call.roles or not all(isinstance(kind, Rows) for kind in proof.outputs)
     return needed and proof.steps is not None
 

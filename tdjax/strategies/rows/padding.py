@@ -1,8 +1,24 @@
 """Masked steps: nothing in the padding reaches an answer or a gradient.
 
-Filling padding with zeros is not enough: where the function is singular at zero (a norm, a log),
-its gradient there is zero times infinity. A masked row is filled with a copy of a real one instead,
-through which no gradient flows, and its output is dropped.
+Let f compute one row, y_i = f(w, x_i), and let m_i say whether row i is real. The output is to be
+z_i = where(m_i, y_i, 0). That alone has the right value, but not the right gradient. With a
+cotangent dz, row i adds
+
+    dx_i = (df/dx at x_i)^T where(m_i, dz_i, 0)      dw += (df/dw at x_i)^T where(m_i, dz_i, 0)
+
+and 0 times a derivative that is infinite or NaN is NaN: that of a row's norm, x / |x|, in padding
+of zeros; any in padding of NaN. (https://docs.jax.dev/en/latest/faq.html, "Gradients contain NaN
+where using where".) So padding is replaced before f sees it, by a real row r of the same call:
+
+    x'_i = where(m_i, x_i, stop_gradient(x_r))         y'_i = f(w, x'_i)
+
+Now every derivative is taken at a real row, where it is finite if the loop's is, and finite times 0
+is 0. `where` hands dx_i to real rows alone, and with `stop_gradient` copies add nothing to dx_r.
+Real rows do not see the change as long as row i of the output depends on row i of the input alone:
+so only functions with independent rows are filled. Others see the padding, as in the loop.
+
+If no row is real, there is none to copy. Then weights, and all else that the steps share, become
+where(any(m), w, stop_gradient(w)): the value is the same, and the gradient is exactly 0.
 """
 
 from __future__ import annotations
@@ -14,8 +30,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from tdjax.core.arrays import is_concrete_shape
 from tdjax.core.call import Call
-from tdjax.core.symbolic_sizes import is_concrete_shape
 from tdjax.independence import Rows
 
 
@@ -25,29 +41,30 @@ def real_steps(mask: Any) -> Any:
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Source:
-    """A real row, of which padding becomes copies.
+class RealRow:
+    """A real row, which padding becomes copies of.
 
     Attributes:
-        row, step: where it is.
-        exists: whether there is any.
+        row, step: its indices; on a mesh, those of this device's own first real row.
+        exists: whether any row is real; on a mesh, of any device.
         steps: which steps have real rows, `(time,)`.
-        given: takes what is there, returns what is to be copied.
+        fetch: takes the values at these indices, and returns those to copy; on a mesh they may
+            come from another device.
     """
 
     row: Any
     step: Any
     exists: Any
     steps: Any
-    given: Callable[[Any], Any]
+    fetch: Callable[[Any], Any]
 
 
-def first_real(real: Any) -> Source:
+def first_real(real: Any) -> RealRow:
     """Return the first row that is real."""
     flat = real.reshape(-1)
-    where = jnp.argmax(flat)
-    row, step = where // real.shape[1], where % real.shape[1]
-    return Source(row, step, flat.any(), real.any(axis=0), lambda copy: copy)
+    index = jnp.argmax(flat)
+    row, step = index // real.shape[1], index % real.shape[1]
+    return RealRow(row, step, flat.any(), real.any(axis=0), lambda copy: copy)
 
 
 def fill(
@@ -55,48 +72,52 @@ def fill(
     real: Any,
     consts: list[Any],
     leaves: list[Any],
-    find: Callable[[Any], Source] = first_real,
+    find: Callable[[Any], RealRow] = first_real,
 ) -> tuple[list, list]:
-    """Return constants and leaves from which masked rows have vanished, values and gradients.
+    """Return constants and leaves in which masked rows are copies of a real one.
 
-    With no real row at all there is nothing to copy; then the arrays that all steps share are cut
-    off from gradients instead, which would all be zero.
+    Args:
+        call: the call that the leaves belong to.
+        real: `(batch, time)`, True where a step is real.
+        consts: arrays that the step closes over.
+        leaves: its arguments.
+        find: returns the row to copy.
     """
     if is_concrete_shape(real.shape) and real.size == 0:
         return consts, leaves
-    source = find(real)
+    copied = find(real)
 
     def guard(array: Any) -> Any:
         if not jnp.issubdtype(array.dtype, jnp.inexact):
             return array
-        return jnp.where(source.exists, array, jax.lax.stop_gradient(array))
+        return jnp.where(copied.exists, array, jax.lax.stop_gradient(array))
 
     filled = []
     for leaf, axis, role in zip(leaves, call.axes, call.roles, strict=True):
         if role == "rows":
-            filled.append(_fill_rows(leaf, axis, real, source))
+            filled.append(_fill_rows(leaf, axis, real, copied))
         elif role == "step":
-            filled.append(_fill_steps(leaf, axis, source))
+            filled.append(_fill_steps(leaf, axis, copied))
         else:
             filled.append(guard(leaf))
     return [guard(jnp.asarray(const)) for const in consts], filled
 
 
-def _fill_rows(leaf: Any, axis: Any, real: Any, source: Source) -> Any:
+def _fill_rows(leaf: Any, axis: Any, real: Any, copied: RealRow) -> Any:
     rows_axis = 0 if axis else 1
-    copy = jax.lax.dynamic_slice_in_dim(leaf, source.step, 1, axis)
-    copy = jax.lax.dynamic_slice_in_dim(copy, source.row, 1, rows_axis)
+    copy = jax.lax.dynamic_slice_in_dim(leaf, copied.step, 1, axis)
+    copy = jax.lax.dynamic_slice_in_dim(copy, copied.row, 1, rows_axis)
     keep = real if axis else real.T
     keep = keep.reshape(
         [size if i in (rows_axis, axis) else 1 for i, size in enumerate(leaf.shape)]
     )
-    return jnp.where(keep, leaf, source.given(_cut(copy)))
+    return jnp.where(keep, leaf, copied.fetch(_cut(copy)))
 
 
-def _fill_steps(leaf: Any, axis: Any, source: Source) -> Any:
-    copy = jax.lax.dynamic_slice_in_dim(leaf, source.step, 1, axis)
-    keep = source.steps.reshape([-1 if i == axis else 1 for i in range(leaf.ndim)])
-    return jnp.where(keep, leaf, source.given(_cut(copy)))
+def _fill_steps(leaf: Any, axis: Any, copied: RealRow) -> Any:
+    copy = jax.lax.dynamic_slice_in_dim(leaf, copied.step, 1, axis)
+    keep = copied.steps.reshape([-1 if i == axis else 1 for i in range(leaf.ndim)])
+    return jnp.where(keep, leaf, copied.fetch(_cut(copy)))
 
 
 def _cut(copy: Any) -> Any:

@@ -17,10 +17,11 @@ import jax.numpy as jnp
 from tdjax.core.call import Call, Program
 from tdjax.core.jaxpr import bind, inner_program, is_literal
 from tdjax.independence import STEP, Proof, Rows
-from tdjax.independence.rules.rule import Step
+from tdjax.independence.rules.random import each_key_alone
+from tdjax.independence.rules.rule import Form, Step, traits_of
 from tdjax.strategies.rows.layout import fold_leaf, rows_back, rows_first
 
-_CALLS = ("jit", "pjit", "closed_call", "core_call", "checkpoint", "remat2", "remat")
+_CALLS = (Form.CALL, Form.REMAT)
 
 
 def _has_rows(kinds: Sequence[Any]) -> bool:
@@ -59,7 +60,7 @@ class Hoist:
             return self._each_step(eqn, step, values)
         if not _meets_rows(step):
             return nothing
-        if eqn.primitive.name in _CALLS:
+        if traits_of(eqn.primitive).form in _CALLS:
             inner = inner_program(eqn)
             consts = getattr(inner, "consts", ())
             return self.run(getattr(inner, "jaxpr", inner), step.inner, consts, values)
@@ -79,8 +80,25 @@ class Hoist:
     def _each_step(self, eqn: Any, step: Step, values: list[Any]) -> list[Any]:
         if STEP not in step.inputs:
             return bind(eqn, values)
-        axes = [0 if kind is STEP else None for kind in step.inputs]
+        stepped = [kind is STEP for kind in step.inputs]
+        if traits_of(eqn.primitive).draws and not each_key_alone(eqn):
+            return self._one_by_one(eqn, stepped, values)
+        axes = [0 if steps else None for steps in stepped]
         return jax.vmap(lambda *args: bind(eqn, args), axes)(*values)
+
+    def _one_by_one(self, eqn: Any, stepped: list[bool], values: list[Any]) -> list[Any]:
+        """Draw for one step after the other, where keys in a batch would give other noise."""
+
+        def one(parts: list[Any]) -> list[Any]:
+            taken = iter(parts)
+            given = (
+                next(taken) if steps else value
+                for steps, value in zip(stepped, values, strict=True)
+            )
+            return bind(eqn, list(given))
+
+        keys = [value for steps, value in zip(stepped, values, strict=True) if steps]
+        return list(jax.lax.map(one, keys))
 
     def _collect(self, value: Any) -> None:
         self.found.append(fold_leaf(value, 0, self.call))
@@ -113,7 +131,7 @@ class Folded:
             return bind(eqn, values)
         if not _meets_rows(step):
             return [None] * len(eqn.outvars)
-        if eqn.primitive.name in _CALLS:
+        if traits_of(eqn.primitive).form in _CALLS:
             return self._call(eqn, step, values, found)
         if _has_rows(step.inputs):
             rows = _rows_of(step)
@@ -130,7 +148,7 @@ class Folded:
     def _call(self, eqn: Any, step: Step, values: list[Any], found: Iterator[Any]) -> list[Any]:
         inner = inner_program(eqn)
         jaxpr, consts = getattr(inner, "jaxpr", inner), getattr(inner, "consts", ())
-        if eqn.primitive.name not in ("checkpoint", "remat2", "remat"):
+        if traits_of(eqn.primitive).form is Form.CALL:
             return self._run(jaxpr, step.inner, consts, values, found)
         needed = [next(found) for _ in range(count_found(step.inner))]
 
@@ -149,7 +167,7 @@ def count_found(steps: Sequence[Step]) -> int:
     for step in steps:
         if not _meets_rows(step):
             continue
-        if step.eqn.primitive.name in _CALLS:
+        if traits_of(step.eqn.primitive).form in _CALLS:
             total += count_found(step.inner)
         elif _has_rows(step.inputs):
             total += sum(kind is STEP for kind in step.inputs)

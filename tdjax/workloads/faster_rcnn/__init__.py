@@ -1,16 +1,13 @@
-"""The parts of a Faster R-CNN detector around its RoI head, after keras-frcnn.
+"""What leads to the RoI head of a Faster R-CNN detector, and the head itself, after keras-frcnn.
 
-No pretrained weights are used: convolutions are He-initialised from a fixed key and the frozen
-batch statistics are those of the photograph itself. What a detector says about the photograph is
-therefore only what its two Dense heads were taught on it.
+No pretrained weights are used: convolutions are He-initialized from a fixed key and the frozen
+batch statistics are those of the photograph itself.
 
-    photo         a real photograph, as an array
+    photo         a real photograph, as an array, and regions drawn on it
     resnet        bottlenecks, the feature map at stride 16, frozen batch statistics
-    boxes         overlaps, suppression, offsets
-    proposals     the regions of interest
+    proposals     boxes, their overlaps, and the regions of interest
     roi_pooling   one region of the feature map, resized to 14x14
     head          what Keras distributes over the regions
-    parts         hand-made boxes of what is to be seen
-    training      the two Dense heads, by gradient descent
-    picture       the regions and their classes, drawn
+
+`examples/faster_rcnn` teaches the head and draws what it says.
 """

@@ -7,8 +7,6 @@ from flax import linen as nn
 
 from tdjax.workloads.faster_rcnn.resnet import Bottleneck
 
-__all__ = ["AveragePool", "DenseSoftmax", "Flatten", "RoIFeatures", "RoIHead"]
-
 
 class AveragePool(nn.Module):
     """Means of `size` x `size` cells."""
@@ -38,27 +36,16 @@ class DenseSoftmax(nn.Module):
         return nn.softmax(nn.Dense(self.classes, kernel_init=zeros, name="dense")(x))
 
 
-class RoIFeatures(nn.Module):
-    """Stage 5, pooled: `(batch, 14, 14, 16 * width)` to `(batch, 32 * width)`.
-
-    Args:
-      width: 64 is ResNet-50: 1024 channels in, 512 within, 2048 out.
-      frozen: Whether batch normalisation uses its stored statistics.
-    """
-
-    width: int = 64
-    frozen: bool = True
-
-    @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
-        return _features(x, self.width, self.frozen)
-
-
 class RoIHead(nn.Module):
     """One region's class probabilities and box offsets.
 
     Maps `(batch, 14, 14, 16 * width)` to `(batch, classes)` and `(batch, 4 * (classes - 1))`;
-    the background, the last class, has no box. Its variables are also those of `RoIFeatures`.
+    the background, the last class, has no box.
+
+    Attributes:
+        width: 64 is ResNet-50: 1024 channels in, 512 within.
+        classes: how many, the background among them.
+        frozen: whether batch normalization uses its stored statistics.
     """
 
     width: int = 64
@@ -67,14 +54,15 @@ class RoIHead(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> tuple[jax.Array, jax.Array]:
-        x = _features(x, self.width, self.frozen)
+        x = pooled_stage_5(x, self.width, self.frozen)
         zeros = nn.initializers.zeros_init()
         classes = DenseSoftmax(self.classes, name="dense_class")(x)
         offsets = nn.Dense(4 * (self.classes - 1), kernel_init=zeros, name="dense_regress")(x)
         return classes, offsets
 
 
-def _features(x: jax.Array, width: int, frozen: bool) -> jax.Array:
+def pooled_stage_5(x: jax.Array, width: int, frozen: bool) -> jax.Array:
+    """Return `(batch, 32 * width)` features of a region; for use inside a compact method."""
     x = Bottleneck(8 * width, strides=2, project=True, frozen=frozen, name="res5a")(x)
     x = Bottleneck(8 * width, frozen=frozen, name="res5b")(x)
     x = Bottleneck(8 * width, frozen=frozen, name="res5c")(x)

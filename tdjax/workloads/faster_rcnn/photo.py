@@ -1,42 +1,39 @@
-"""The photograph that matplotlib ships: Rear Admiral Grace Hopper, 512 x 600 pixels."""
+"""The photograph that matplotlib ships, Rear Admiral Grace Hopper, and regions drawn on it."""
 
 from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["load_photo", "require_matplotlib"]
+from tdjax.workloads.faster_rcnn.proposals import Boxes, overlaps
 
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
-def require_matplotlib(purpose: str) -> None:
-    """Raises an ImportError that says what to install, where matplotlib is missing."""
-    try:
-        import matplotlib  # noqa: F401
-        import PIL  # noqa: F401
-    except ImportError as error:
-        raise ImportError(
-            f"{purpose}: got no {error.name}, but needed matplotlib and Pillow. Install them with "
-            'pip install "tdjax[compare]"'
-        ) from error
+_INK = "#1b1f24"
 
 
 def load_photo(short_side: int = 600) -> NDArray[np.float32]:
-    """The photograph, resized as keras-frcnn does.
+    """Return the photograph, resized as keras-frcnn does.
 
     Args:
-      short_side: The length of the shorter side in pixels.
+        short_side: the length of the shorter side in pixels.
 
     Returns:
-      RGB in [0, 1], shape `(height, width, 3)`; `(703, 600, 3)` by default.
+        RGB in [0, 1], shape `(height, width, 3)`; `(703, 600, 3)` by default.
 
     Raises:
-      ImportError: matplotlib or Pillow is not installed.
+        ImportError: matplotlib or Pillow is not installed.
 
     Example:
-      >>> load_photo(128).shape
-      (150, 128, 3)
+        >>> load_photo(128).shape
+        (150, 128, 3)
     """
-    require_matplotlib("the photograph of faster_rcnn_head")
+    _require_matplotlib("the photograph of faster_rcnn_head")
     from matplotlib import cbook
     from PIL import Image
 
@@ -45,3 +42,105 @@ def load_photo(short_side: int = 600) -> NDArray[np.float32]:
         size = (round(image.width * scale), round(image.height * scale))
         resized = image.convert("RGB").resize(size, Image.Resampling.BICUBIC)
     return np.asarray(resized, np.float32) / 255.0
+
+
+def draw_regions(
+    path: str | Path, photo: NDArray[np.float32], rois: Boxes, scores: NDArray[np.float32]
+) -> None:
+    """Save a picture of the regions, colored by their edge score.
+
+    Args:
+        path: where; the ending names the format.
+        photo: RGB in [0, 1], `(height, width, 3)`.
+        rois: `(num_rois, 4)`: x, y, width, height in pixels, best first.
+        scores: `(num_rois,)`, relative to the best.
+
+    Raises:
+        ImportError: matplotlib is not installed.
+    """
+    figure = blank_figure(7.2, 8.8)
+    axes = figure.subplots()
+    figure.subplots_adjust(left=0.02, right=0.98, top=0.94, bottom=0.02)
+    show_regions(axes, photo, rois, scores)
+    figure.savefig(path)
+
+
+def blank_figure(width: float, height: float) -> Figure:
+    """Return an empty figure, sizes in inches; ImportError where matplotlib is not installed."""
+    _require_matplotlib("the picture of faster_rcnn_head")
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), dpi=110, facecolor="white")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def show_regions(axes: Axes, photo: NDArray, rois: Boxes, scores: NDArray) -> None:
+    """Draw the regions with their numbers, colored by their edge score."""
+    import matplotlib
+
+    show_image(axes, photo, f"{len(rois)} regions of interest, brighter where edges fill the box")
+    colors = matplotlib.colormaps["plasma"](0.25 + 0.7 * np.sqrt(np.clip(scores, 0, 1)))
+    placed: list[tuple[float, ...]] = []
+    # The best last, on top; their labels first, in the best places.
+    for order, i in enumerate(reversed(range(len(rois)))):
+        draw_box(axes, rois[i], colors[i], width=1.9, order=2 + order / 100)
+    for i in range(len(rois)):
+        label_box(axes, str(i), rois[i], colors[i], placed, photo.shape)
+
+
+def show_image(axes: Axes, image: NDArray, title: str) -> None:
+    """Draw an image with a title, without axes."""
+    axes.imshow(image, interpolation="bilinear")
+    axes.set_title(title, fontsize=13, color=_INK, pad=8)
+    axes.set_xlim(0, image.shape[1])
+    axes.set_ylim(image.shape[0], 0)
+    axes.set_axis_off()
+
+
+def draw_box(
+    axes: Axes, box: Any, color: Any, width: float, order: float = 2, style: Any = "-",
+    alpha: float = 1.0,
+) -> None:  # fmt: skip
+    """Draw a box `(x, y, width, height)`."""
+    from matplotlib.patches import Rectangle
+
+    x, y, w, h = box
+    axes.add_patch(
+        Rectangle(
+            (x, y), w, h, fill=False, edgecolor=color, linewidth=width, linestyle=style,
+            alpha=alpha, zorder=order,
+        )
+    )  # fmt: skip
+
+
+def label_box(
+    axes: Axes, text: str, box: Any, color: Any, placed: list[tuple[float, ...]], shape: Any
+) -> None:
+    """Write `text` at the corner of `box` that the labels `placed` before leave the most free."""
+    x, y, w, h = box
+    width, height = 7.3 * len(text) + 8, 17.0
+    tops, lefts = (y - height, y + h, y, y + h - height), (x, x + w - width)
+    limit = np.array([shape[1] - width, shape[0] - height])
+    spots = np.clip(np.array([(left, top) for top in tops for left in lefts]), 0, limit)
+    chips = np.concatenate([spots, np.broadcast_to((width, height), spots.shape)], axis=-1)
+    taken = overlaps(chips, np.array(placed)).sum(-1) if placed else np.zeros(len(chips))
+    left, top = spots[np.argmin(taken)]
+    placed.append((left, top, width, height))
+    axes.text(
+        left + 4, top + height / 2, text, fontsize=8.5, color=_INK, va="center", zorder=5,
+        fontweight="bold",
+        bbox={"boxstyle": "square,pad=0.18", "facecolor": color, "edgecolor": "none"},
+    )  # fmt: skip
+
+
+def _require_matplotlib(purpose: str) -> None:
+    try:
+        import matplotlib  # noqa: F401
+        import PIL  # noqa: F401
+    except ImportError as error:
+        raise ImportError(
+            f"{purpose}: got no {error.name}, but needed matplotlib and Pillow. Install them with "
+            'pip install "tdjax[compare]"'
+        ) from error

@@ -10,8 +10,6 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
-__all__ = ["Backbone", "Bottleneck", "calibrated"]
-
 _HE = nn.initializers.he_normal()
 
 
@@ -21,11 +19,11 @@ class Bottleneck(nn.Module):
     Maps `(batch, height, width, channels)` to `(batch, height/strides, width/strides,
     4 * features)`. The stride sits in the first convolution, as in the paper and in Keras.
 
-    Args:
-      features: The width of the 3x3 convolution.
-      strides: By how much height and width shrink.
-      project: Whether the shortcut is a 1x1 convolution ("conv block"), not the identity.
-      frozen: Whether batch normalisation uses its stored statistics.
+    Attributes:
+        features: the width of the 3x3 convolution.
+        strides: by how much height and width shrink.
+        project: whether the shortcut is a 1x1 convolution ("conv block"), not the identity.
+        frozen: whether batch normalization uses its stored statistics.
     """
 
     features: int
@@ -47,7 +45,7 @@ class Bottleneck(nn.Module):
 
 
 class ConvNorm(nn.Module):
-    """A convolution and its batch normalisation."""
+    """A convolution and its batch normalization."""
 
     features: int
     size: int
@@ -64,10 +62,10 @@ class ConvNorm(nn.Module):
 class Backbone(nn.Module):
     """The stem and stages 2 to 4 of ResNet-50: `(batch, h, w, 3)` to `(batch, h/16, w/16, 1024)`.
 
-    Args:
-      width: The stem's channels; 64 is ResNet-50.
-      stage_sizes: Bottlenecks a stage.
-      frozen: Whether batch normalisation uses its stored statistics.
+    Attributes:
+        width: the stem's channels; 64 is ResNet-50.
+        stage_sizes: bottlenecks a stage.
+        frozen: whether batch normalization uses its stored statistics.
     """
 
     width: int = 64
@@ -92,18 +90,18 @@ class Backbone(nn.Module):
 
 
 def calibrated(module: nn.Module, seed: int, x: jax.Array) -> tuple[Any, Any]:
-    """Variables of `module` with its frozen statistics set to those of `x`.
+    """Return variables of `module` with its frozen statistics set to those of `x`.
 
     Random convolutions with statistics (0, 1) would double the variance in each of sixteen
     bottlenecks; pretrained weights come with statistics of real images, and so do these.
 
     Args:
-      module: A module with a field `frozen`.
-      seed: For the random convolutions.
-      x: One batch, the shape that `module` takes.
+        module: a module with a field `frozen`.
+        seed: for the random convolutions.
+        x: one batch, of the shape that `module` takes.
 
     Returns:
-      `{"params": ..., "batch_stats": ...}`, and what `module` makes of `x` with them.
+        `{"params": ..., "batch_stats": ...}`, and what `module` makes of `x` with them.
     """
     thawed = module.clone(frozen=False)
     shapes = jax.eval_shape(thawed.init, jax.random.key(0), x)

@@ -5,11 +5,9 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-__all__ = ["pool_roi"]
-
 
 def pool_roi(feature_map: jax.Array, box: jax.Array, size: int = 14) -> jax.Array:
-    """Crops one box an image and resizes it bilinearly to `size` x `size`.
+    """Crop one box an image and resize it bilinearly to `size` x `size`.
 
     One step of a distribution over boxes; the feature map is shared by all of them:
     `time_distributed(pool_roi, in_axes=(None, 1))(feature_map, boxes)`.
@@ -18,17 +16,17 @@ def pool_roi(feature_map: jax.Array, box: jax.Array, size: int = 14) -> jax.Arra
     as two small matrices of interpolation weights, one for rows and one for columns.
 
     Args:
-      feature_map: `(batch, height, width, channels)`.
-      box: `(batch, 4)`: x, y, width and height in cells of the feature map.
-      size: The side of the result.
+        feature_map: `(batch, height, width, channels)`.
+        box: `(batch, 4)`: x, y, width and height in cells of the feature map.
+        size: the side of the result.
 
     Returns:
-      `(batch, size, size, channels)`.
+        `(batch, size, size, channels)`.
 
     Example:
-      >>> import jax.numpy as jnp
-      >>> pool_roi(jnp.ones((1, 38, 32, 8)), jnp.array([[4.0, 2.0, 10.0, 6.0]])).shape
-      (1, 14, 14, 8)
+        >>> import jax.numpy as jnp
+        >>> pool_roi(jnp.ones((1, 38, 32, 8)), jnp.array([[4.0, 2.0, 10.0, 6.0]])).shape
+        (1, 14, 14, 8)
     """
     _, height, width, _ = feature_map.shape
     x, y, w, h = jnp.split(box, 4, axis=-1)
@@ -38,7 +36,7 @@ def pool_roi(feature_map: jax.Array, box: jax.Array, size: int = 14) -> jax.Arra
 
 
 def _interpolation(start: jax.Array, extent: jax.Array, cells: int, size: int) -> jax.Array:
-    """Bilinear weights `(batch, size, cells)` of `size` samples over `[start, start + extent)`."""
+    """Return bilinear weights `(batch, size, cells)` of samples over `[start, start + extent)`."""
     samples = start + (jnp.arange(size) + 0.5) * extent / size - 0.5
     inside = jnp.clip(samples, start, jnp.maximum(start, start + extent - 1))
     inside = jnp.clip(inside, 0, cells - 1)

@@ -8,9 +8,9 @@ import pytest
 from jax import lax
 
 from tdjax.comparison import hlo
-from tdjax.comparison.compiling.client import Client, Closed, CompileFailed
+from tdjax.comparison.compiling.client import Client, Closed
 from tdjax.comparison.compiling.travel import pack
-from tdjax.comparison.system.child import TooSlow
+from tdjax.comparison.system.child import Failed, TooSlow
 from tdjax.comparison.targets import catalog
 
 pytestmark = pytest.mark.usefixtures("optimised")
@@ -60,7 +60,7 @@ def test_a_program_comes_back_as_the_device_s_own(v5e, small, capfd):
         i for c in module.computations.values() for i in c.instructions.values()
         if i.opcode in ("dot", "convolution")
     ]  # fmt: skip
-    places = {hlo.place(product, module) for product in products}
+    places = {hlo.find_place(product, module) for product in products}
     assert {p.op for p in places} == {"dot_general"}
     assert all(p.source.startswith("tests") or "test_client.py" in p.source for p in places)
     # Neither libtpu's warnings nor its logs are the user's to read.
@@ -81,7 +81,7 @@ def test_a_compiler_that_dies_is_a_reason_and_is_replaced(small):
         client.compile(small, LONG)
         slow = packed(*SLOW)  # which takes a time of its own
         threading.Timer(0.5, client._child._process.kill).start()
-        with pytest.raises(CompileFailed, match="its compiler was killed from outside"):
+        with pytest.raises(Failed, match="its compiler was killed from outside"):
             client.compile(slow, LONG)
         assert client.compile(small, LONG).text
 
@@ -89,7 +89,7 @@ def test_a_compiler_that_dies_is_a_reason_and_is_replaced(small):
 def test_a_program_that_cannot_be_compiled_is_a_reason_in_one_line(v5e):
     too_large = jax.ShapeDtypeStruct((1 << 20, 1 << 16), jnp.float32)
     program = packed(lambda x: jnp.sort(x, axis=0)[::2] + 1, too_large)
-    with pytest.raises(CompileFailed, match="RESOURCE_EXHAUSTED") as failure:
+    with pytest.raises(Failed, match="RESOURCE_EXHAUSTED") as failure:
         v5e.compile(program, LONG)
     assert "\n" not in str(failure.value)
 
@@ -102,7 +102,7 @@ def test_a_device_that_its_compiler_does_not_know_is_a_reason(small):
     )  # fmt: skip
     with Client(odd) as client:
         for _ in range(2):
-            with pytest.raises(CompileFailed, match="v99"):
+            with pytest.raises(Failed, match="v99"):
                 client.compile(small, LONG)
 
 

@@ -5,16 +5,15 @@ import subprocess
 import sys
 from pathlib import Path
 
-import jax
 import jax.numpy as jnp
 import pytest
-from jax import lax
+from convolutions import convolutions
 
 import tdjax
 from tdjax.comparison import Comparison
 from tdjax.comparison.measuring.rounds import Effort
 from tdjax.comparison.session import Limits, Session
-from tdjax.comparison.subjects.job import Job
+from tdjax.comparison.subjects.benchmark import Benchmark
 from tdjax.comparison.subjects.subject import subject
 from tdjax.comparison.targets.target import resolve
 from tdjax.strategies import parse
@@ -28,15 +27,6 @@ W = jnp.ones((8, 5))
 
 def dense(w, x):
     return jnp.tanh(x @ w)
-
-
-def three_convs(kernels, x):
-    labels = ("NHWC", "HWIO", "NHWC")
-    for kernel in kernels:
-        x = jax.nn.relu(
-            lax.conv_general_dilated(x, kernel, (1, 1), "SAME", dimension_numbers=labels)
-        )
-    return x
 
 
 @pytest.fixture(scope="module")
@@ -107,7 +97,7 @@ def test_three_convolutions_on_v5e_are_vmap_s():
     kernels = [jnp.ones((3, 3, 64, 64), jnp.bfloat16)] * 3
     clip = jnp.ones((8, 16, 28, 28, 64), jnp.bfloat16)
     result = tdjax.compare(
-        three_convs, kernels, clip, in_axes=(None, 1), strategies=("vmap", "fold"),
+        convolutions, kernels, clip, in_axes=(None, 1), strategies=("vmap", "fold"),
         targets="tpu:v5e", timeout=LONG,
     )  # fmt: skip
     vmap, fold = result.entries
@@ -117,7 +107,7 @@ def test_three_convolutions_on_v5e_are_vmap_s():
     assert result.verdicts[0].leader == "vmap"
     assert vmap.flops == fold.flops
     said = " ".join(result.why("vmap", "fold"))
-    assert "conv_general_dilated (" in said and "test_compare_compiled.py:" in said
+    assert "conv_general_dilated (" in said and "convolutions.py:" in said
     assert "vmap moves time before batch, 1 transpose of 25.7 MB; fold has none" in said
 
 
@@ -128,7 +118,7 @@ def test_a_program_that_takes_too_long_is_a_row_and_the_others_go_on():
         session = Session(
             resolve("tpu:v5e"), ("forward",), Effort(timeout_s=timeout), Silent(), limits
         )
-        session.run([Job("dense", lambda: (made, strategies))])
+        session.run([Benchmark("dense", lambda: (made, strategies))])
         return session.comparison()
 
     cut = session(None, 1e-3)
@@ -162,7 +152,7 @@ def test_ctrl_c_keeps_what_is_compiled():
     made = subject(dense, (W, X), in_axes=(None, 1))
     session = Session(resolve("tpu:v5e"), ("forward",), Effort(timeout_s=LONG), Interrupted())
     with pytest.raises(KeyboardInterrupt):
-        session.run([Job("dense", lambda: (made, [parse("vmap"), parse("fold")]))])
+        session.run([Benchmark("dense", lambda: (made, [parse("vmap"), parse("fold")]))])
     entries = session.comparison(interrupted=True).entries
     assert sorted(entry.status for entry in entries) == ["failed", "ok"]
     assert {entry.error for entry in entries} == {None, "interrupted before it was compiled"}

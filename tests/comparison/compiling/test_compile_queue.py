@@ -5,11 +5,11 @@ import time
 import pytest
 
 from tdjax.comparison.compiling import queue
-from tdjax.comparison.compiling.client import Compiled, CompileFailed
+from tdjax.comparison.compiling.client import Compiled
 from tdjax.comparison.compiling.group import CompiledGroup, Lowered
 from tdjax.comparison.compiling.queue import compile_groups
 from tdjax.comparison.compiling.travel import Parcel
-from tdjax.comparison.system.child import TooSlow
+from tdjax.comparison.system.child import Failed, TooSlow
 from tdjax.comparison.targets import catalog
 from tdjax.comparison.verdicts.entry import Group
 
@@ -33,7 +33,7 @@ class Clock:
 
 
 class Compiler:
-    """Optimises 1000 operations a second, and takes ten times that to generate their code."""
+    """Optimizes 1000 operations a second, and takes ten times that to generate their code."""
 
     start_s = 0.4
 
@@ -41,15 +41,15 @@ class Compiler:
         pass
 
     def compile(self, parcel, deadline, patience):
-        optimised = parcel.operations / 1000
-        whole = 11 * optimised
-        if whole <= min(deadline, optimised + patience):
+        optimized = parcel.operations / 1000
+        whole = 11 * optimized
+        if whole <= min(deadline, optimized + patience):
             time.now += whole
             return Compiled(whole, TEXT % ESTIMATE, 0)
-        if optimised > deadline:
+        if optimized > deadline:
             time.now += deadline
             raise TooSlow
-        time.now += min(deadline, optimised + patience) + 1
+        time.now += min(deadline, optimized + patience) + 1
         return Compiled(None, TEXT % "", None)
 
     def close(self):
@@ -91,7 +91,7 @@ def test_a_short_time_costs_the_large_programs_their_cycles_and_nothing_else(clo
         assert entry.estimated_cycles is entry.compile_s is entry.temp_bytes is None
         assert entry.program is None and entry.same_as is None
         assert entry.error == (
-            "optimised, but its code was not generated in its share of this comparison's time: "
+            "optimized, but its code was not generated in its share of this comparison's time: "
             "no estimate of cycles"
         )
     assert clock.now <= 61
@@ -99,7 +99,7 @@ def test_a_short_time_costs_the_large_programs_their_cycles_and_nothing_else(clo
 
 def test_a_program_that_takes_its_own_time_is_cut_and_said(clock):
     (entry,) = compiled([20_000], None, timeout=60.0)
-    assert entry.error.startswith("optimised, but its code was not generated in 61 s: no estim")
+    assert entry.error.startswith("optimized, but its code was not generated in 61 s: no estim")
     assert entry.status == "ok" and entry.flops == 8.0
     (entry,) = compiled([70_000], None, timeout=60.0)
     assert (entry.status, entry.flops) == ("timeout", None)
@@ -122,7 +122,7 @@ def test_a_compiler_that_fails_when_it_generates_code_leaves_what_is_known(clock
     def fail_late(self, parcel, deadline, patience):
         time.now += 1
         if patience > 1:
-            raise CompileFailed("out of memory")
+            raise Failed("out of memory")
         return Compiled(None, TEXT % "", None)
 
     monkeypatch.setattr(Compiler, "compile", fail_late)

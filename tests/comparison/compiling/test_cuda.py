@@ -1,33 +1,23 @@
 """Programs for NVIDIA GPUs, compiled without one."""
 
-import jax
 import jax.numpy as jnp
 import pytest
-from jax import lax
+from convolutions import convolutions
 
 import tdjax
 
 pytestmark = pytest.mark.usefixtures("optimised")
 
 LONG = 300
-LABELS = ("NHWC", "HWIO", "NHWC")
 CLIP = jnp.ones((4, 6, 16, 16, 32), jnp.bfloat16)  # (batch, time, height, width, channels)
 KERNELS = [jnp.ones((3, 3, 32, 32), jnp.bfloat16)] * 2
-
-
-def convs(kernels, x):
-    for kernel in kernels:
-        x = jax.nn.relu(
-            lax.conv_general_dilated(x, kernel, (1, 1), "SAME", dimension_numbers=LABELS)
-        )
-    return x
 
 
 @pytest.fixture(scope="module")
 def convolved():
     return tdjax.compare(
-        convs, KERNELS, CLIP, in_axes=(None, 1), strategies=("vmap", "fold", "map"), mode="both",
-        targets=("gpu:a100", "gpu:h100"), timeout=LONG,
+        convolutions, KERNELS, CLIP, in_axes=(None, 1), strategies=("vmap", "fold", "map"),
+        mode="both", targets=("gpu:a100", "gpu:h100"), timeout=LONG,
     )  # fmt: skip
 
 
@@ -51,7 +41,7 @@ def test_bytes_rank_the_programs(convolved):
 
 def test_why_names_the_transposes_of_vmap(convolved):
     said = " ".join(convolved.why("vmap", "fold", target="gpu:h100", mode="forward"))
-    assert "conv_general_dilated (" in said and "test_cuda.py:" in said
+    assert "conv_general_dilated (" in said and "convolutions.py:" in said
     assert "vmap moves time before batch" in said
 
 

@@ -10,8 +10,7 @@ from compiling import AS_USERS_DO
 
 import tdjax
 from tdjax.comparison import hlo
-from tdjax.comparison.hlo import Steps
-from tdjax.comparison.hlo.place import place
+from tdjax.comparison.hlo import Steps, find_place
 
 pytestmark = pytest.mark.usefixtures("optimised")
 
@@ -72,7 +71,7 @@ def test_a_place_is_operation_layer_and_line(net):
     module = hlo.parse(text)
     instructions = [i for c in module.computations.values() for i in c.instructions.values()]
     (conv,) = [i for i in instructions if i.opcode == "convolution"]
-    where = place(conv, module)
+    where = find_place(conv, module)
     assert (where.op, where.layer, where.backward) == ("conv_general_dilated", "Conv_0", False)
     assert where.source.endswith(f"{HERE}{line_of('nn.relu(nn.Conv(4')}")
 

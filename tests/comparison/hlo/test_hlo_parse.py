@@ -100,7 +100,7 @@ def test_a_program_is_read_whole():
     assert entry["sum"].config["known_trip_count"] == {"n": "3"}
     assert entry["sum"].config["text"] == "a } ( b"
     assert entry["either"].called == ("branch.1", "branch.1")
-    assert [i.name for i in module.entry.users["sum"]] == ["either"]
+    assert [i.name for i in module.entry.users(module.entry.instructions["sum"])] == ["either"]
     assert module.entry.parameters == {0: entry["x"]}
 
 

@@ -1,15 +1,14 @@
-"""First calls in a process that can be ended, and what is made of them."""
+"""First calls: a candidate that is slow, wrong or endless becomes a row with its reason."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tdjax.comparison.measuring.candidate import Candidate
+from tdjax.comparison.measuring.call_client import CallClient, TimedCall
+from tdjax.comparison.measuring.candidate import MeasuredCandidate
 from tdjax.comparison.measuring.first_call import FirstCalls
-from tdjax.comparison.measuring.first_call_process import Call, Guard
 from tdjax.comparison.measuring.program import Building
-from tdjax.comparison.system.child import TooSlow
 
 pytestmark = pytest.mark.usefixtures("on_cpu")
 
@@ -29,35 +28,19 @@ FOREVER = 10**9
 
 
 @pytest.fixture(scope="module")
-def guard():
-    with Guard() as shared:
+def client():
+    with CallClient("cpu") as shared:
         yield shared
 
 
-def test_the_worker_gives_the_answer_of_this_process(guard):
-    program = spin(10)
-    call = guard.call(program, ARGUMENTS, deadline=60)
-    np.testing.assert_array_equal(call.outputs[0], program.run(*ARGUMENTS)[0])
-    assert call.seconds > 0
+def calls(reference, client, timeout_s):
+    return FirstCalls(ARGUMENTS, "cpu", client, timeout_s, reference)
 
 
-def test_a_call_past_its_deadline_is_ended_and_the_guard_goes_on(guard):
-    guard.call(spin(1), ARGUMENTS, deadline=60)
-    child = guard._child
-    with pytest.raises(TooSlow):
-        guard.call(spin(FOREVER), ARGUMENTS, deadline=0.3)
-    assert child.ended
-    assert guard.call(spin(1), ARGUMENTS, deadline=60).seconds > 0
-
-
-def calls(reference, guard, timeout_s):
-    return FirstCalls(ARGUMENTS, "cpu", guard, timeout_s, reference)
-
-
-def test_an_endless_candidate_is_a_row_without_samples(guard):
-    reference = Candidate("vmap", program=spin(2))
-    endless = Candidate("map", program=spin(FOREVER))
-    first = calls(reference, guard, timeout_s=1.5)
+def test_an_endless_candidate_is_a_row_without_samples(client):
+    reference = MeasuredCandidate("vmap", program=spin(2))
+    endless = MeasuredCandidate("map", program=spin(FOREVER))
+    first = calls(reference, client, timeout_s=1.5)
     first.call(reference)
     first.call(endless)
     assert reference.status == "ok" and reference.first_run_s > 0
@@ -67,32 +50,32 @@ def test_an_endless_candidate_is_a_row_without_samples(guard):
 
 
 class Answering:
-    """Stands in for the worker: every call took this long and gave this answer."""
+    """Stands in for the client: every call took this long and gave this answer."""
 
     def __init__(self, seconds, outputs):
-        self.answer = Call(seconds, outputs)
+        self.answer = TimedCall(seconds, outputs)
 
-    def call(self, program, arguments, deadline):
+    def first_call(self, program, arguments, deadline):
         return self.answer
 
 
-def test_a_far_slower_candidate_is_cut_with_its_one_sample(guard):
-    reference = Candidate("vmap", program=spin(2))
-    first = calls(reference, guard, timeout_s=1e6)
+def test_a_far_slower_candidate_is_cut_with_its_one_sample(client):
+    reference = MeasuredCandidate("vmap", program=spin(2))
+    first = calls(reference, client, timeout_s=1e6)
     first.call(reference)
-    first._guard = Answering(5e4, [np.asarray(reference.program.run(*ARGUMENTS)[0])])
-    slow = Candidate("map", program=spin(3))
+    first._client = Answering(5e4, [np.asarray(reference.program.executable(*ARGUMENTS)[0])])
+    slow = MeasuredCandidate("map", program=spin(3))
     first.call(slow)
     assert slow.status == "timeout"
     assert slow.error.startswith("cut after one call: ") and slow.error.endswith("x the leader")
     assert slow.samples == [5e4] and slow.max_rel_error == 0.0
 
 
-def test_a_wrong_answer_is_a_failed_row(guard):
-    reference = Candidate("vmap", program=spin(2))
+def test_a_wrong_answer_is_a_failed_row(client):
+    reference = MeasuredCandidate("vmap", program=spin(2))
     program = Building(lambda arrays, _: [1.1 * arrays[0]], ARGUMENTS).finish()
-    wrong = Candidate("fold", program=program)
-    first = calls(reference, guard, timeout_s=60)
+    wrong = MeasuredCandidate("fold", program=program)
+    first = calls(reference, client, timeout_s=60)
     first.call(reference)
     first.call(wrong)
     assert wrong.status == "failed"
@@ -102,11 +85,11 @@ def test_a_wrong_answer_is_a_failed_row(guard):
 
 
 def test_a_candidate_that_the_machine_has_no_memory_for_is_a_row_and_never_called(
-    guard, monkeypatch
+    client, monkeypatch
 ):
-    reference = Candidate("vmap", program=spin(2))
+    reference = MeasuredCandidate("vmap", program=spin(2))
     assert reference.program.call_bytes >= ARGUMENTS[0][0].nbytes
-    first = calls(reference, guard, timeout_s=60)
+    first = calls(reference, client, timeout_s=60)
     monkeypatch.setattr("tdjax.comparison.system.memory.free", lambda: 1)
     first.call(reference)
     assert (reference.status, reference.first_run_s) == ("failed", None)

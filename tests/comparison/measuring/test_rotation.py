@@ -3,8 +3,7 @@
 import jax.numpy as jnp
 import pytest
 
-from tdjax.comparison.measuring import rotation
-from tdjax.comparison.measuring.rotation import MOST_COPIES, Rotation, cache_bytes, how_many
+from tdjax.comparison.measuring.rotation import MOST_COPIES, Rotation, how_many
 from tdjax.comparison.subjects.subject import subject
 
 KIB = 1024
@@ -39,10 +38,3 @@ def test_what_has_a_time_axis_is_copied_and_weights_are_shared():
         assert len({array.unsafe_buffer_pointer() for array in copied}) == 4
         assert all((array == 1).all() for array in copied)
     assert inputs.turn() is turns[0]
-
-
-def test_a_cache_is_at_least_a_megabyte_wherever_this_runs(monkeypatch, tmp_path):
-    assert cache_bytes("cpu") >= KIB**2
-    assert cache_bytes("gpu") > 64 * KIB**2
-    monkeypatch.setattr(rotation, "_CPU_CACHES", tmp_path)
-    assert cache_bytes("cpu") == 32 * KIB**2

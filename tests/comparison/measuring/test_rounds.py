@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from tdjax.comparison.measuring import rounds
-from tdjax.comparison.measuring.candidate import Candidate
+from tdjax.comparison.measuring.candidate import MeasuredCandidate
 from tdjax.comparison.measuring.rounds import MOST_ROUNDS, Effort, Rounds
 
 
@@ -19,7 +19,7 @@ def prepare(monkeypatch):
             return seconds[candidate.name] * (1 + noise * random.standard_normal())
 
         monkeypatch.setattr(rounds, "_sample", sample)
-        candidates = [Candidate(name) for name in seconds]
+        candidates = [MeasuredCandidate(name) for name in seconds]
         return Rounds(candidates, effort or Effort(budget_s=60), seed=""), candidates
 
     return make

@@ -8,8 +8,8 @@ import pytest
 
 from tdjax.comparison import Comparison, Entry
 from tdjax.comparison.charts import axis, memory_time, roofline
-from tdjax.comparison.charts.labels import Box, along, places
-from tdjax.comparison.rendering.pictures.plot import kinds
+from tdjax.comparison.charts.labels import Box, place_along, place_labels
+from tdjax.comparison.rendering.pictures.kinds import kinds
 from tdjax.comparison.targets.ceilings import Ceilings
 from tdjax.comparison.verdicts.verdict import judge
 
@@ -68,7 +68,7 @@ def test_memory_against_time_has_a_point_for_each_program():
     assert points["unroll"].kind == "lead" and points["map"].kind == "cut"
     assert points["Fold(8)"].kind == "plain"
     # A candidate that was cut is no choice: the front leaves it out.
-    assert chart.lines[0].places == ((0.01, 900), (0.02, 900), (0.02, 500))
+    assert chart.lines[0].corners == ((0.01, 900), (0.02, 900), (0.02, 500))
     assert "Without a point: Fold(2)." in chart.caption
     assert "peak memory" in chart.y.title and "median time, ms" in chart.x.title and chart.x.log
 
@@ -95,7 +95,7 @@ def test_a_roofline_sets_what_was_reached_against_the_intensity():
     points = {point.label: (point.x, point.y) for point in chart.points}
     assert points == {"vmap": (2.5, pytest.approx(5e10)), "fold": (1.0, pytest.approx(5e9))}
     slope, flat = chart.lines
-    assert slope.places[1] == flat.places[0] == (10.0, 1e11) and flat.places[1][1] == 1e11
+    assert slope.corners[1] == flat.corners[0] == (10.0, 1e11) and flat.corners[1][1] == 1e11
     assert (slope.text, flat.text) == ("10.0 GB/s", "100 Gflop/s")
     for said in ("above the slope", "All are bound by memory", "Without a point: map"):
         assert said in chart.caption
@@ -148,7 +148,7 @@ def test_labels_cover_neither_each_other_nor_points(seed):
     sizes = [(draw.uniform(20, 100), 13) for _ in points]
     within = Box(0, 0, 346, 206)
     note = Box(280, 0, 346, 14)
-    found = [place.box for place in places(points, sizes, within, [note])]
+    found = [place.box for place in place_labels(points, sizes, within, [note])]
     for box, other in itertools.combinations([note, *found], 2):
         assert not box.covers(other)
     for box, (width, height) in zip(found, sizes, strict=True):
@@ -158,16 +158,16 @@ def test_labels_cover_neither_each_other_nor_points(seed):
 
 
 def test_a_label_beside_its_point_needs_no_line_and_keeps_off_lines():
-    (alone,) = places([(50, 50)], [(30, 10)], Box(0, 0, 100, 100))
+    (alone,) = place_labels([(50, 50)], [(30, 10)], Box(0, 0, 100, 100))
     assert alone.line is None and alone.box.left == 57 and alone.text(50) == (57, "left")
     drawn = (50, 50, 100, 50)
-    (moved,) = places([(50, 50)], [(30, 10)], Box(0, 0, 100, 100), drawn=[drawn])
+    (moved,) = place_labels([(50, 50)], [(30, 10)], Box(0, 0, 100, 100), drawn=[drawn])
     assert not moved.box.crossed(drawn) and moved.text(50) == (43, "right")
 
 
 def test_text_along_a_line_is_left_out_where_the_line_is_too_short():
-    assert along((0, 0), (30, 0), "200 Gflop/s", 60, 13) is None
-    text = along((0, 100), (100, 0), "10 GB/s", 50, 13)
+    assert place_along((0, 0), (30, 0), "200 Gflop/s", 60, 13) is None
+    text = place_along((0, 100), (100, 0), "10 GB/s", 50, 13)
     assert text.turn == pytest.approx(-45)
     assert all(box.top < 100 - (box.left + box.right) / 2 for box in text.boxes)
 

@@ -3,7 +3,7 @@
 import pytest
 
 from tdjax.comparison import Comparison, Entry
-from tdjax.comparison.rendering.terminal.comparison import plain
+from tdjax.comparison.rendering.terminal.console import plain
 from tdjax.comparison.verdicts.verdict import judge
 
 GROUP = ("conv", "tpu:v5e", "compiled", "forward")

@@ -8,9 +8,10 @@ import sys
 import pytest
 
 from tdjax.comparison.compiling import client
-from tdjax.comparison.compiling.client import Client, CompileFailed
+from tdjax.comparison.compiling.client import Client
 from tdjax.comparison.compiling.travel import Parcel
 from tdjax.comparison.system import memory
+from tdjax.comparison.system.child import Failed
 from tdjax.comparison.targets import catalog
 
 pytestmark = pytest.mark.usefixtures("optimised")
@@ -28,7 +29,7 @@ while True:
         while True:
             taken.append(b"x" * 20_000_000)
             time.sleep(0.02)
-    pickle.dump(("ready",) if kind == "device" else ("done", 1.0, "text", 0), sys.stdout.buffer)
+    pickle.dump((1.0, "text", 0) if kind == "compile" else None, sys.stdout.buffer)
     sys.stdout.buffer.flush()
 """
 
@@ -155,7 +156,7 @@ def test_a_compiler_that_takes_too_much_is_a_reason_and_is_replaced(monkeypatch,
             memory, "free", lambda: 400 * MB - (memory.resident(compiler._child.pid) or 0)
         )
         assert compiler.compile(PARCEL, 60).text == "text"
-        with pytest.raises(CompileFailed) as failure:
+        with pytest.raises(Failed) as failure:
             compiler.compile(Parcel(b"large", None, 0.0, 0.0, 1), 60)
         said = str(failure.value)
         assert re.match(r"its compiler was ended: it took \d+ MB of memory, and .* were free", said)

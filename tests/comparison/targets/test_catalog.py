@@ -1,8 +1,11 @@
 """Which devices can be compiled for."""
 
+import importlib.util
+
 import pytest
 
-from tdjax.comparison.targets import catalog, resolve
+from tdjax.comparison.targets import catalog
+from tdjax.comparison.targets.target import resolve
 
 
 def test_every_device_is_found_by_its_name_and_has_its_compiler():
@@ -43,7 +46,7 @@ def test_a_topology_is_made_of_whole_hosts(name, topology, bounds):
         ("tpu:v4:2x2", "3 sizes.*tpu:v4:2x2x1"),
         ("tpu:v5e:big", "'big' does not fit"),
         ("tpu:v5e:0x2", "'0x2' does not fit"),
-        ("gpu:h100:many", "no number of GPUs"),
+        ("gpu:h100:many", "not a number of GPUs"),
     ],
 )
 def test_a_topology_that_cannot_be_is_refused(name, said):
@@ -66,7 +69,7 @@ def test_eight_gpus_are_one_host():
 
 @pytest.fixture
 def no_compilers(monkeypatch):
-    monkeypatch.setattr(catalog.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
 
 
 def test_a_missing_compiler_is_said_with_its_pip_line(no_compilers):

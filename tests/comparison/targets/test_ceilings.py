@@ -6,9 +6,9 @@ import math
 import jax
 import pytest
 
+from tdjax.comparison.targets import catalog, ceilings
 from tdjax.comparison.targets.ceilings import Ceilings
-from tdjax.comparison.targets.published import peaks
-from tdjax.comparison.targets.target import Target, attached, catalog, ceilings
+from tdjax.comparison.targets.target import Target, attached
 
 pytestmark = pytest.mark.usefixtures("optimised")
 
@@ -21,22 +21,25 @@ def test_memory_limits_below_the_ridge_and_compute_above_it():
 
 @pytest.mark.parametrize("name", catalog.names())
 def test_every_device_that_can_be_compiled_for_has_published_peaks(name):
-    flops_per_s, bytes_per_s, source = peaks(name)
-    assert 20e12 < flops_per_s < 5e15 and 0.3e12 < bytes_per_s < 10e12
-    assert "google" in source or "Jouppi" in source or "NVIDIA" in source
+    found = catalog.find(name).ceilings
+    assert 20e12 < found.flops_per_s < 5e15 and 0.3e12 < found.bytes_per_s < 10e12
+    assert any(word in found.source for word in ("google", "Jouppi", "NVIDIA"))
 
 
 def test_a_chip_of_two_devices_gives_each_its_share():
-    v5e, v7x = peaks("tpu:v5e"), peaks("tpu:v7x")
-    assert v5e[:2] == (197e12, 819e9) and peaks("tpu:v5e:2x4") == v5e
-    assert v7x[:2] == (2307e12 / 2, 7380e9 / 2) and "2 devices" in v7x[2]
+    v5e, v7x = (catalog.find(name).ceilings for name in ("tpu:v5e", "tpu:v7x"))
+    assert (v5e.flops_per_s, v5e.bytes_per_s) == (197e12, 819e9)
+    assert catalog.find("tpu:v5e:2x4").ceilings == v5e
+    assert (v7x.flops_per_s, v7x.bytes_per_s) == (2307e12 / 2, 7380e9 / 2)
+    assert "2 devices" in v7x.source
 
 
 def test_a_gpu_has_the_bandwidth_that_its_target_configuration_says():
     for name in ("gpu:a100", "gpu:h100", "gpu:h200", "gpu:b200"):
         config = catalog.find(name).topology["target_config"]
         line = next(line for line in config.splitlines() if "memory_bandwidth:" in line)
-        assert peaks(name)[1] == pytest.approx(float(line.split(":")[1]), rel=0.05)
+        found = catalog.find(name).ceilings.bytes_per_s
+        assert found == pytest.approx(float(line.split(":")[1]), rel=0.05)
 
 
 def test_an_attached_device_is_measured(monkeypatch):
@@ -44,7 +47,7 @@ def test_an_attached_device_is_measured(monkeypatch):
     monkeypatch.setattr(ceilings, "_FIRST_BYTES", 2**20)
     monkeypatch.setattr(ceilings, "_SAMPLE_S", 0.0)
     cpu = next(target for target in attached() if target.name == "cpu")
-    found = ceilings.of(cpu)
+    found = cpu.ceilings()
     assert found.source == "measured here: float32 product of 128 x 128 matrices, copy of 1.05 MB"
     assert all(0 < value < math.inf for value in (found.flops_per_s, found.bytes_per_s))
 
@@ -70,7 +73,7 @@ def test_what_is_not_known_is_none(monkeypatch):
 
     cpu = next(target for target in attached() if target.name == "cpu")
     monkeypatch.setattr(ceilings, "measure", full)
-    assert ceilings.of(cpu) is None
-    new = dataclasses.replace(catalog.find("tpu:v5e"), name="tpu:v99")
-    assert ceilings.of(Target("tpu:v99", "compiled", "TPU v99", 1, compiles_for=new)) is None
-    assert ceilings.of(Target("npu", "measured", "NPU", 1)) is None
+    assert cpu.ceilings() is None
+    new = dataclasses.replace(catalog.find("tpu:v5e"), name="tpu:v99", ceilings=None)
+    assert Target("tpu:v99", "compiled", "TPU v99", 1, compiles_for=new).ceilings() is None
+    assert Target("npu", "measured", "NPU", 1).ceilings() is None

@@ -8,7 +8,8 @@ import pytest
 
 from tdjax.cli import main
 from tdjax.comparison import Comparison, Entry
-from tdjax.comparison.rendering.terminal.changes import plain
+from tdjax.comparison.rendering.terminal.changes import renderable
+from tdjax.comparison.rendering.terminal.console import plain
 from tdjax.comparison.verdicts.changes import changes
 from tdjax.comparison.verdicts.verdict import judge
 
@@ -113,8 +114,8 @@ def test_wins_are_counted_and_times_averaged_once_for_each_program():
     again = changes(new, new)
     assert (again.wins, again.agreeing, again.reversed) == (2, 2, 0)
     assert again.mean_ratio == 1.0 and len(again.ratios) == 3
-    assert "win verdicts: 1 of 2 agree, 1 reversed" in plain(both, 100)
-    assert "win verdicts: 2 of 2 agree, none reversed" in plain(again, 100)
+    assert "win verdicts: 1 of 2 agree, 1 reversed" in plain(renderable(both), 100)
+    assert "win verdicts: 2 of 2 agree, none reversed" in plain(renderable(again), 100)
 
 
 @pytest.mark.parametrize("width", [80, 100, 140])
@@ -126,7 +127,7 @@ def test_the_tables_fit_and_say_it_all(width):
         measured("map", 1.2),
         environment={**HERE, "jax": "0.12.0"},
     )
-    text = plain(changes(old, new), width)
+    text = plain(renderable(changes(old, new)), width)
     assert max(map(len, text.splitlines())) <= width
     for said in ("0.25 → 0.50", "2.00 → 3.00 MB", "3.00", "jax: 0.10.2 → 0.12.0",
                  "Fold(512, unroll): only in the old run", "map: old: cut after one call",
@@ -143,10 +144,11 @@ def test_what_only_one_run_has_is_said():
     new = run(*FOLD_WINS, measured("vmap", 1.0, workload="newer"))
     both = changes(old, new)
     assert [group.workload for group in (*both.only_old, *both.only_new)] == ["older", "newer"]
-    text = plain(both, 100)
+    text = plain(renderable(both), 100)
     assert "only the old run has: older forward on cpu" in text
     assert "only the new run has: newer forward on cpu" in text
-    assert "nothing in common" in plain(changes(run(*FOLD_WINS), run(*both.new.entries[2:])), 100)
+    apart = changes(run(*FOLD_WINS), run(*both.new.entries[2:]))
+    assert "nothing in common" in plain(renderable(apart), 100)
 
 
 @pytest.mark.parametrize("width", [80, 140])
@@ -160,7 +162,7 @@ def test_times_of_different_devices_are_never_compared(there, width):
     assert both.groups[0].outcome is None
     assert both.mean_ratio is None and both.wins == 0
     assert all(row.ratio is None for row in both.groups[0].strategies)
-    text = " ".join(plain(both, width).split())
+    text = " ".join(plain(renderable(both), width).split())
     assert "measured on different devices: cpu (Epyc, 2 cores) and cpu" in text
     assert "times are not compared" in text and "new/old" not in text
     assert "old / vmap" in text and "new / vmap" in text
@@ -182,7 +184,7 @@ def test_a_target_that_only_one_run_compiled_for_does_not_part_them():
         ("libtpu", "0.0.41", "0.0.40"),
         ("xla_flags", None, "--xla_cpu_use_onednn=false"),
     ]
-    assert "xla_flags: none → --xla_cpu_use_onednn=false" in plain(both, 80)
+    assert "xla_flags: none → --xla_cpu_use_onednn=false" in plain(renderable(both), 80)
 
 
 def test_gpus_of_different_kinds_are_different_devices():
@@ -200,7 +202,7 @@ def test_another_workload_of_the_same_name_is_not_compared():
                    run(*FOLD_WINS, compiled("vmap", 8), about="bfloat16[4,8]"))  # fmt: skip
     assert [group.outcome for group in both.groups] == [None, None]
     assert "net is not the same work: float32[4,8] and bfloat16[4,8]" in both.apart[0]
-    text = plain(both, 80)
+    text = plain(renderable(both), 80)
     assert "new/old" not in text and "…" not in text
     assert "old est. cycles / vmap   new est. cycles / vmap" in text
 
@@ -217,7 +219,7 @@ def test_compiled_figures_are_compared_whichever_machine_compiled_them(width):
         "estimated_cycles": 2.0, "bytes_accessed": 1.0, "temp_bytes": 2.0,
     }  # fmt: skip
     assert both.groups[0].strategies[2].figures["bytes_accessed"] == 2.0
-    text = plain(both, width)
+    text = plain(renderable(both), width)
     assert max(map(len, text.splitlines())) <= width
     assert "compiled: 1 of 3 programs have the same figures" in text
     vmap, fold, _ = (

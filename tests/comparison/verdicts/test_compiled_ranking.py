@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 
 from tdjax.comparison import Comparison
-from tdjax.comparison.rendering.terminal.comparison import plain
+from tdjax.comparison.rendering.terminal.console import plain
 from tdjax.comparison.verdicts.entry import Entry
 from tdjax.comparison.verdicts.verdict import Verdict, judge
 

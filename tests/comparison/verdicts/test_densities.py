@@ -4,17 +4,15 @@ import json
 import re
 
 import jax.numpy as jnp
-import numpy as np
 import pytest
 
 import tdjax
 from tdjax.cli import main
 from tdjax.comparison import Comparison
 from tdjax.comparison.charts.density import apart, density_charts
-from tdjax.comparison.hlo import Steps
 from tdjax.comparison.rendering.html.report import html
-from tdjax.comparison.rendering.pictures.plot import kinds
-from tdjax.comparison.verdicts.density import Density, thinned
+from tdjax.comparison.rendering.pictures.kinds import kinds
+from tdjax.comparison.verdicts.density import Density
 
 pytestmark = pytest.mark.usefixtures("optimised")
 
@@ -58,14 +56,15 @@ def test_tables_and_report_show_every_part_and_what_would_be_free(compared):
     assert "tanh, forward, measured on cpu: " in text and "by the part that is real" in text
     row = next(line for line in text.splitlines() if line.startswith("if padding were free"))
     quarter, whole = map(float, row.split()[-2:])
-    assert quarter / whole == pytest.approx(0.25, rel=0.02)
+    # Of three digits as shown: of two decimals, where another row needs a larger unit.
+    assert quarter == pytest.approx(whole / 4, rel=0.02, abs=0.01)
     assert "speed of packed / best of them" in text
 
     page = html(compared)
     assert page.count("tanh: what padding costs") == 1
     assert page.index("tanh: what padding costs") < page.index("<h2>tanh, 25% real")
-    assert page.count('<polyline class="course ahead"') == 1
-    assert page.count('<path class="free"') == 1 and "<script" not in page
+    assert page.count('class="course ahead"') == 1
+    assert page.count('class="free"') == 1 and "<script" not in page
 
 
 def test_names_of_lines_keep_their_distance_and_their_order():
@@ -92,10 +91,10 @@ def test_the_command_line_takes_parts(tmp_path, monkeypatch, capsys):
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        ("0.5,2", "'0.5,2' are no parts; write numbers above 0, up to 1"),
-        ("0", "'0' are no parts"),
-        ("nan", "'nan' are no parts"),
-        ("half", "'half' are no parts"),
+        ("0.5,2", "'0.5,2' are not parts; write numbers above 0, up to 1"),
+        ("0", "'0' are not parts"),
+        ("nan", "'nan' are not parts"),
+        ("half", "'half' are not parts"),
         ("0.5 --targets tpu:v5e", "got the targets tpu:v5e, .* one program serves all masks"),
     ],
 )
@@ -103,16 +102,6 @@ def test_wrong_parts_are_one_line_and_exit_2(capsys, words, said):
     assert main(["compare", "dense", "--quick", "--valid-fractions", *words.split()]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("error: ") and re.search(said, line), line
-
-
-def test_a_thinned_mask_keeps_what_was_real_first():
-    given = np.zeros((4, 6), bool)
-    given[1:3, 2] = True
-    for part, count in ((1 / 12, 2), (0.5, 12), (1.0, 24)):
-        mask = thinned(given, Steps(batch=4, time=6), part)
-        assert mask.sum() == count and mask[given].all()
-    assert thinned(given, Steps(batch=4, time=6), 1 / 24).sum() == 1
-    assert (thinned(None, Steps(4, 6), 0.5) == thinned(None, Steps(4, 6), 0.5)).all()
 
 
 def test_with_a_mask_packed_joins_the_default():

@@ -26,9 +26,9 @@ def test_an_entry_has_every_field_of_the_record():
     }  # fmt: skip
 
 
-@pytest.mark.parametrize("change", [{"status": "fine"}, {"colour": "red"}])
+@pytest.mark.parametrize("change", [{"status": "fine"}, {"color": "red"}])
 def test_an_entry_that_does_not_fit_is_refused(change):
-    with pytest.raises(ValueError, match=r"fine|colour"):
+    with pytest.raises(ValueError, match=r"fine|color"):
         Entry.from_json({**ENTRY.to_json(), **change})
 
 

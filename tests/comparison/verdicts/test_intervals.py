@@ -3,7 +3,13 @@
 import numpy as np
 import pytest
 
-from tdjax.comparison.verdicts.intervals import interquartile_mean, median_interval, paired_ratio
+from tdjax.comparison import Entry
+from tdjax.comparison.verdicts.intervals import (
+    interquartile_mean,
+    median_interval,
+    paired_medians,
+    paired_ratio,
+)
 
 DRAWS = np.random.default_rng(0)
 
@@ -25,6 +31,16 @@ def test_the_interquartile_mean_is_that_of_the_middle_half(values, expected):
 def test_one_sample_has_no_interval():
     assert median_interval([0.5]) == (0.5, None, None)
     assert paired_ratio([0.5], [0.25, 0.3]) == (2.0, None, None)
+
+
+def test_who_left_early_is_timed_by_its_ratio_to_who_took_every_round():
+    samples = {"vmap": (4.0, 4.0, 2.0, 2.0, 2.0), "map": (8.0, 8.0), "fold": ()}
+    entries = [
+        Entry("w", "cpu", "measured", "forward", name, "ok", samples_s=own)
+        for name, own in samples.items()
+    ]
+    assert paired_medians(entries) == {"vmap": 2.0, "map": 4.0}
+    assert paired_medians(entries[2:]) == {}
 
 
 @pytest.mark.parametrize("rounds", [10, 30, 100])

@@ -1,16 +1,18 @@
 """Saving, loading, printing and drawing a comparison."""
 
 import dataclasses
-import itertools
 import json
 import os
 from html.parser import HTMLParser
+from pathlib import Path
 
 import pytest
 
+import tdjax
 from tdjax.comparison import Comparison, Entry
-from tdjax.comparison.rendering.terminal.comparison import plain
+from tdjax.comparison.rendering.terminal.console import plain
 from tdjax.comparison.targets.ceilings import Ceilings
+from tdjax.comparison.verdicts.records import VERSION
 from tdjax.comparison.verdicts.verdict import judge
 from tdjax.core import whole_file
 
@@ -43,18 +45,56 @@ def made():
 def test_a_comparison_survives_saving(tmp_path):
     path = made().save(tmp_path / "new" / "result.json")
     assert Comparison.load(path) == made()
-    assert json.loads(path.read_text())["version"] == 3
+    assert json.loads(path.read_text())["version"] == VERSION
 
 
-@pytest.mark.parametrize(("version", "without"), [(1, ["movements", "control"]), (2, ["control"])])
-def test_a_file_of_an_older_format_is_read_without_what_it_did_not_have(tmp_path, version, without):
-    path = made().save(tmp_path / "result.json")
+# A run of each version, saved by the tdjax of its time.
+SAVED = sorted((Path(__file__).parent / "data").glob("version-*.json"))
+SHIPPED = sorted((Path(tdjax.__file__).parents[1] / "examples/results").glob("*.json"))
+
+
+def test_every_version_has_a_saved_run():
+    assert [path.stem for path in SAVED] == [f"version-{n}" for n in range(1, VERSION + 1)]
+
+
+@pytest.mark.parametrize("path", SAVED, ids=lambda path: path.stem)
+def test_a_run_of_every_version_is_read(path, tmp_path):
+    found = Comparison.load(path)
     content = json.loads(path.read_text())
-    del content["ceilings"]
-    for entry, name in itertools.product(content["entries"], without):
-        del entry[name]
-    path.write_text(json.dumps({**content, "version": version}))
-    assert Comparison.load(path) == dataclasses.replace(made(), ceilings={})
+    assert f"version-{content['version']}" == path.stem
+    for entry, saved in zip(found.entries, content["entries"], strict=True):
+        written = entry.to_json()
+        assert {name: written[name] for name in saved} == saved
+        lacked = {name: value for name, value in written.items() if name not in saved}
+        assert (
+            lacked
+            == {
+                1: {"movements": None, "control": False, "chose": None},
+                2: {"control": False, "chose": None},
+                3: {"chose": None},
+                4: {},
+            }[content["version"]]
+        )
+    assert {verdict.metric for verdict in found.verdicts} == {"time"}
+    assert found.verdicts[0].text in " ".join(str(found).split())
+    again = found.save(tmp_path / "again.json")
+    assert json.loads(again.read_text())["version"] == VERSION
+    assert Comparison.load(again) == found
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
+def test_the_results_beside_the_examples_are_read(path):
+    found = Comparison.load(path)
+    assert found.verdicts and {entry.workload for entry in found.entries} == set(found.workloads)
+
+
+def test_a_change_of_fields_makes_a_new_version():
+    """Adding, renaming or removing a field needs a new VERSION and a saved run of it."""
+    assert Comparison.load(SAVED[-1]).to_json() == SAVED[-1].read_text(), (
+        "a saved comparison does not hold the fields of the last version: raise VERSION in "
+        "verdicts/records.py, say there what earlier files mean without the new fields, and save "
+        "a small run as data/version-N.json beside this test"
+    )
 
 
 @pytest.mark.parametrize(
@@ -71,8 +111,16 @@ def test_damaged_ceilings_are_said_to_be_damaged(tmp_path, known):
 def test_a_newer_file_is_refused(tmp_path):
     path = made().save(tmp_path / "result.json")
     content = json.loads(path.read_text())
-    path.write_text(json.dumps({**content, "version": 99}))
+    path.write_text(json.dumps({**content, "version": 99, "entries": "otherwise"}))
     with pytest.raises(ValueError, match=r"newer tdjax.*99.*Upgrade"):
+        Comparison.load(path)
+
+
+@pytest.mark.parametrize("version", [None, 0, "4"])
+def test_a_version_that_no_tdjax_writes_is_refused(tmp_path, version):
+    path = made().save(tmp_path / "result.json")
+    path.write_text(json.dumps({**json.loads(path.read_text()), "version": version}))
+    with pytest.raises(ValueError, match=f"not a saved comparison: its version is {version!r}"):
         Comparison.load(path)
 
 

@@ -8,8 +8,8 @@ from tdjax.comparison.verdicts.standing import BEHIND, LEVEL, UNCLEAR, standing
 NOISE = np.random.default_rng(0).standard_normal((2, 15))
 
 
-def samples(centre, row, noise=0.005):
-    return list(centre * (1 + noise * NOISE[row]))
+def samples(center, row, noise=0.005):
+    return list(center * (1 + noise * NOISE[row]))
 
 
 @pytest.mark.parametrize(

@@ -8,9 +8,9 @@ from tdjax.comparison.verdicts.entry import Entry
 from tdjax.comparison.verdicts.verdict import Verdict, judge
 
 
-def entry(strategy, centre, rounds=15, noise=0.01, **other):
+def entry(strategy, center, rounds=15, noise=0.01, **other):
     random = np.random.default_rng([rounds, *strategy.encode()])
-    samples = tuple(centre * (1 + noise * random.standard_normal(rounds)))
+    samples = tuple(center * (1 + noise * random.standard_normal(rounds)))
     known = {"median_s": float(np.median(samples)), "program": strategy, **other}
     return Entry("net", "cpu", "measured", "forward", strategy, "ok", samples_s=samples, **known)
 

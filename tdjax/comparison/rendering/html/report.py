@@ -2,168 +2,206 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from html import escape
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
 
 from tdjax.comparison import numbers
-from tdjax.comparison.charts import memory_time, roofline
-from tdjax.comparison.charts.density import density_charts
-from tdjax.comparison.rendering.html.compiled import compiled_rows
-from tdjax.comparison.rendering.html.density import density_section
-from tdjax.comparison.rendering.html.measured import measured_rows
-from tdjax.comparison.rendering.html.method import METHOD
-from tdjax.comparison.rendering.html.points import svg
-from tdjax.comparison.rendering.html.style import STYLE
-from tdjax.comparison.rendering.html.verdicts import badge, matrix
-from tdjax.comparison.targets.ceilings import Ceilings
+from tdjax.comparison.charts.points import judged_groups
+from tdjax.comparison.charts.roofline import roofs
+from tdjax.comparison.rendering.pictures.kinds import KINDS, ChartKind
+from tdjax.comparison.rendering.pictures.plot import draw, where
+from tdjax.comparison.rendering.pictures.svg import to_svg
+from tdjax.comparison.system.extras import need
 from tdjax.comparison.verdicts import naming
-from tdjax.comparison.verdicts.entry import Entry, Group, grouped
+from tdjax.comparison.verdicts.entry import Entry, Group
+from tdjax.comparison.verdicts.metric import BYTES, CYCLES, TIME, figure, metric_of, ratio, shown
 from tdjax.comparison.verdicts.records import Record
-from tdjax.comparison.verdicts.verdict import Verdict
+from tdjax.comparison.verdicts.standing import TIE_WIDTH, WIN_MARGIN
 from tdjax.comparison.verdicts.why import MOST, of_verdict
 
-_DEVICE = "on the device"
+_FOLDER = Path(__file__).parent
+_INCHES = 4.15, 2.8
+_LONGEST = 5.0
 
 
 def html(comparison: Record) -> str:
-    """Return the report as the text of an HTML file."""
-    verdicts = {verdict.group: verdict for verdict in comparison.verdicts}
-    groups = grouped(comparison.entries)
-    anchors = {group: f"group-{place}" for place, group in enumerate(groups, 1)}
-    workloads: dict[str, list[str]] = {}
-    for group, entries in groups.items():
-        card = _card(comparison, group, entries, verdicts.get(group), anchors[group])
-        workloads.setdefault(group.workload, []).append(card)
-    padding = density_charts(comparison)
-    leading = _leading(comparison, workloads)
-    sections = "".join(
-        f"{density_section(leading[name], padding) if name in leading else ''}"
-        f'<section><h2>{escape(name)} <a class="top" href="#top">top</a></h2>'
-        f'<p class="soft">{escape(comparison.workloads.get(name, ""))}</p>{"".join(cards)}'
-        "</section>"
-        for name, cards in workloads.items()
+    """Return the report as the text of an HTML file.
+
+    Raises:
+        ImportError: Jinja2 or matplotlib is missing; the message says how to install it.
+    """
+    need("jinja2", "reports")
+    need("matplotlib", "the charts of reports")
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    groups = list(judged_groups(comparison))
+    anchors = {group: f"group-{place}" for place, (group, *_) in enumerate(groups, 1)}
+    workloads = list(dict.fromkeys(group.workload for group in anchors))
+    styles: dict[str, str] = {}
+    figures = list(_figures(comparison, styles))
+    series = dict.fromkeys(each.group.workload for each in figures if each.group not in anchors)
+    date = filter(None, [comparison.environment.get("date")])
+    templates = Environment(
+        loader=FileSystemLoader(_FOLDER),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=StrictUndefined,
     )
-    return (
-        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{escape(_title(workloads))}</title><style>{STYLE}</style></head>"
-        f'<body id="top"><main><h1>{escape(_title(workloads))}</h1>{_subtitle(comparison)}'
-        f"{matrix(comparison, anchors)}{sections}{_method(comparison)}</main></body></html>\n"
+    page = templates.get_template("report.html").render(
+        comparison=comparison,
+        reference=comparison.reference,
+        title=f"tdjax: {workloads[0] if len(workloads) == 1 else 'strategies compared'}",
+        subtitle=" · ".join([*where(comparison.environment), *date]),
+        groups=groups,
+        anchors=anchors,
+        verdicts={group: verdict for group, _, verdict in groups},
+        workloads=workloads,
+        targets=_targets(anchors),
+        figures=figures,
+        styles=_in_variables(styles),
+        above=_above(comparison, workloads, series),
+        known=_known(comparison),
+        # What the template looks up and calls.
+        bars_of=_Bars,
+        bounds=_bounds,
+        figure=figure,
+        naming=naming,
+        numbers=numbers,
+        most=MOST,
+        reasons_of=of_verdict,
+        shown=shown,
+        tie=f"{TIE_WIDTH - 1:.0%}",
+        titles={TIME: "time", CYCLES: "the compiler's estimate of cycles", BYTES: "bytes accessed"},
+        units={TIME: "median", CYCLES: "cycles", BYTES: "bytes"},
+        win=f"{WIN_MARGIN - 1:.0%}",
     )
+    return page.lstrip()
 
 
-def _leading(comparison: Record, workloads: Iterable[str]) -> dict[str, str]:
-    """Return the series whose charts stand above a workload, by that: the first of the series."""
-    first: dict[str, str] = {}
-    for name in workloads:
-        if name in comparison.densities:
-            first.setdefault(comparison.densities[name].series, name)
-    return {name: series for series, name in first.items()}
+class _Figure(NamedTuple):
+    group: Group
+    kind: ChartKind
+    chart: Any
+    shows: str
+    svg: Any
 
 
-def _title(workloads: Iterable[str]) -> str:
-    names = list(workloads)
-    return f"tdjax: {names[0]}" if len(names) == 1 else "tdjax: strategies compared"
+def _figures(comparison: Record, styles: dict[str, str]) -> Iterable[_Figure]:
+    """Yield the charts as markup, with classes in place of styles, which many elements share.
+
+    Args:
+        comparison: what they show.
+        styles: gets the name of each style's class.
+    """
+    from markupsafe import Markup, escape
+
+    def classed(found: re.Match[str]) -> str:
+        return f'class="{styles.setdefault(found[1], f"s{len(styles)}")}"'
+
+    for kind in KINDS.values():
+        for group, chart in kind.find(comparison).items() if kind.in_report else ():
+            svg = to_svg(draw(kind, chart, *_INCHES), f"{kind.name} {group}")
+            shows = kind.shows.format(reference=comparison.reference)
+            said = escape(f"{group.workload}, {chart.title}: {shows}")
+            svg = re.sub('style="([^"]*)"', classed, svg)
+            svg = svg.replace("<svg ", f'<svg role="img" aria-label="{said}" ', 1)
+            yield _Figure(group, kind, chart, shows, Markup(svg))
 
 
-def _subtitle(comparison: Record) -> str:
-    known = comparison.environment
-    parts = [known.get("devices"), known.get("processor"), f"{known.get('cores')} cores"]
-    parts += [f"jax {known.get('jax')}", known.get("date")]
-    line = " · ".join(str(part) for part in parts if part)
-    note = "<p><b>Interrupted: what was measured until then.</b></p>"
-    return f'<p class="soft">{escape(line)}</p>{note if comparison.interrupted else ""}'
-
-
-def _card(
-    comparison: Record,
-    group: Group,
-    entries: Sequence[Entry],
-    verdict: Verdict | None,
-    anchor: str,
-) -> str:
-    reference = comparison.reference
-    said = ""
-    if verdict is not None:
-        advice = f" {escape(verdict.advice)}." if verdict.advice else ""
-        said = (
-            f"<p>{badge(verdict)} {escape(naming.short(verdict.text))}."
-            f'<span class="soft">{advice[:2].upper()}{advice[2:]}</span></p>'
-            + _reasons(of_verdict(entries, verdict, reference, MOST))
-        )
-    rows = compiled_rows if group.evidence == "compiled" else measured_rows
-    return (
-        f'<div class="card" id="{anchor}"><div class="head">'
-        f"<h3>{naming.MODE_TITLES[group.mode]}</h3>"
-        f'<span class="soft">{escape(group.evidence)} on {escape(group.target)}</span></div>'
-        f"{said}{rows(entries, verdict, reference)}"
-        f"{_charts(entries, verdict, comparison.ceilings.get(group.target))}"
-        f"{_figures(entries)}</div>"
-    )
-
-
-def _reasons(sentences: Sequence[str]) -> str:
-    items = "".join(f"<li>{escape(sentence)}</li>" for sentence in sentences)
-    return f'<ul class="reasons">{items}</ul>' if items else ""
-
-
-def _charts(entries: Sequence[Entry], verdict: Verdict | None, ceilings: Ceilings | None) -> str:
-    charts = (memory_time.chart(entries, verdict), roofline.chart(entries, verdict, ceilings))
-    drawn = "".join(svg(chart) for chart in charts if chart is not None)
-    return f'<div class="charts">{drawn}</div>' if drawn else ""
-
-
-def _figures(entries: Sequence[Entry]) -> str:
-    """The compiler's figures, folded away."""
-    names = list(dict.fromkeys(name for entry in entries for name in entry.hlo or {}))
-    titles = [
-        "samples",
-        "trace",
-        "lower",
-        "first run",
-        *([_DEVICE] if any(entry.device_s is not None for entry in entries) else []),
-        "flops",
-        "bytes accessed",
-        "bytes between devices",
-        *names,
-    ]
-    head = "".join(f"<th>{escape(title)}</th>" for title in ("strategy", *titles, "program"))
-    rows = []
-    for entry in entries:
-        values = [
-            str(len(entry.samples_s)),
-            numbers.seconds(entry.trace_s),
-            numbers.seconds(entry.lower_s),
-            numbers.seconds(entry.first_run_s),
-            *([numbers.seconds(entry.device_s)] if _DEVICE in titles else []),
-            numbers.UNKNOWN if entry.flops is None else f"{entry.flops:.3g}",
-            numbers.memory(None if entry.bytes_accessed is None else int(entry.bytes_accessed)),
-            numbers.memory(entry.comm_bytes),
-            *(str((entry.hlo or {}).get(name, numbers.UNKNOWN)) for name in names),
-        ]
-        cells = "".join(f"<td>{escape(value)}</td>" for value in values)
-        rows.append(
-            f'<tr><td class="name">{escape(naming.short(entry.strategy))}</td>{cells}'
-            f'<td class="name soft">{escape((entry.program or numbers.UNKNOWN)[:8])}</td></tr>'
-        )
-    return (
-        "<details><summary>What the compiler says</summary><div class='scroll'><table><thead>"
-        f"<tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table></div></details>"
-    )
-
-
-def _method(comparison: Record) -> str:
-    known = {
-        **{name.replace("_", " "): value for name, value in comparison.environment.items()},
-        **{
-            f"roofs of {name}": f"{roofline.roofs(ceilings)}; {ceilings.source}"
-            for name, ceilings in comparison.ceilings.items()
-        },
+def _in_variables(styles: Mapping[str, str]) -> dict[str, str]:
+    """Return each class's style with colors as the stylesheet's variables, for its dark mode."""
+    colors = re.findall("(--[a-z]+): (#[0-9a-f]{6})", (_FOLDER / "report.css").read_text())
+    variables = {color: f"var({name})" for name, color in reversed(colors)}
+    return {
+        name: re.sub("#[0-9a-f]{6}", lambda found: variables.get(found[0], found[0]), style)
+        for style, name in styles.items()
     }
-    terms = "".join(
-        f"<dt>{escape(name)}</dt><dd>{escape(str(value))}</dd>"
-        for name, value in known.items()
-        if value is not None
-    )
-    paragraphs = "".join(f"<p>{escape(text)}</p>" for text in METHOD)
-    return f'<h2>How and where</h2><div class="card">{paragraphs}<dl>{terms}</dl></div>'
+
+
+def _targets(groups: Iterable[Group]) -> dict[tuple[str, str], list[str]]:
+    """Return the modes of each target and its evidence."""
+    known = dict.fromkeys(group[1:] for group in groups)
+    return {
+        target: [mode for mode in naming.MODE_TITLES if (*target, mode) in known]
+        for target in dict.fromkeys((target, evidence) for target, evidence, _ in known)
+    }
+
+
+def _above(
+    comparison: Record, workloads: Sequence[str], series: Iterable[str]
+) -> dict[str, list[str]]:
+    """Return the series whose charts stand above a workload: it is the first of theirs."""
+    found: dict[str, list[str]] = {name: [] for name in workloads}
+    of = {name: density.series for name, density in comparison.densities.items()}
+    for each in series:
+        found[next((n for n in workloads if of.get(n) == each), workloads[0])].append(each)
+    return found
+
+
+class _Bars:
+    """The bars and figures of a group; the bars' axis leaves out what is far behind."""
+
+    def __init__(self, entries: Sequence[Entry], reference: str) -> None:
+        self.metric = metric_of(entries)
+        self.measured = self.metric == TIME
+        self._peak = any(entry.peak_bytes is not None for entry in entries)
+        self._against = next((e for e in entries if e.strategy == reference), None)
+        finished = {
+            value: entry.median_high_s or value
+            for entry in entries
+            if entry.status == "ok" and (value := figure(entry, self.metric))
+        }
+        end = min(max(finished.values(), default=1.0), _LONGEST * min(finished, default=1.0))
+        self._end = 1.04 * end
+        rule = None if self._against is None else figure(self._against, self.metric)
+        self.rule = None if rule is None or self.over(rule) else self.at(rule)
+
+    def over(self, value: float) -> bool:
+        """Whether the axis ends before this value."""
+        return value > self._end
+
+    def at(self, value: float) -> float:
+        """Return the place of a value, in percent."""
+        return round(min(100.0, 100 * value / self._end), 2)
+
+    def samples(self, entry: Entry) -> str:
+        """Return a thin line a sample, as one path: there may be thousands in a report."""
+        places = [round(10 * self.at(each)) for each in entry.samples_s if not self.over(each)]
+        return "".join(f"M{place} 0v1" for place in sorted(places))
+
+    def ratio(self, entry: Entry) -> str:
+        """Return the ratio to the reference, or of which strategy it is the same program."""
+        if not self.measured or entry.same_as is not None:
+            return ratio(entry, self._against, self.metric)
+        return "" if entry.ratio is None else f"{entry.ratio:.2f}"
+
+    def facts(self, entry: Entry) -> dict[str, str]:
+        """Return further figures by their names."""
+        compiled = {"compile": numbers.seconds(entry.compile_s)}
+        temporary = {"temporary": numbers.memory(entry.temp_bytes)}
+        if not self.measured:
+            return {"bytes": numbers.memory(entry.bytes_accessed), **temporary, **compiled}
+        peak = {"peak": numbers.memory(entry.peak_bytes)} if self._peak else {}
+        return {**compiled, **temporary, **peak, "error": naming.agreement(entry)}
+
+
+def _bounds(entry: Entry) -> str:
+    """Return the interval of the median in words, empty where it is not known."""
+    if entry.median_low_s is None or entry.median_high_s is None:
+        return ""
+    unit, scale = numbers.time_unit([entry.median_s])
+    low, high = (numbers.digits(s * scale) for s in (entry.median_low_s, entry.median_high_s))
+    return f"{low} to {high} {unit}"
+
+
+def _known(comparison: Record) -> dict[str, Any]:
+    """Return what is known of where it ran, by names to read."""
+    environment = {name.replace("_", " "): value for name, value in comparison.environment.items()}
+    ceilings = {
+        f"roofs of {name}": f"{roofs(each)}; {each.source}"
+        for name, each in comparison.ceilings.items()
+    }
+    return {**environment, **ceilings}

@@ -4,48 +4,47 @@ from __future__ import annotations
 
 from typing import Any
 
+from tdjax.comparison import numbers
 from tdjax.comparison.charts.density import IDEAL, DensityChart, apart
-from tdjax.comparison.rendering.pictures.colours import BAR, INK, LEAD, LINE, REFERENCE, SOFT, halo
+from tdjax.comparison.rendering.pictures import style
+from tdjax.comparison.rendering.pictures.svg import marked
 from tdjax.comparison.verdicts import naming
 
-# Of the panel's height, what a name takes.
-_TALL = 0.062
+# The height of a name, as a part of the panel's.
+_TALL = 0.07
 
 
 def density_lines(axes: Any, chart: DensityChart) -> None:
     """Draw a series into a panel, the names of strategies to the right of their lines."""
-    top = 1e3 * chart.top_s
+    time = chart.y
+    style.frame(axes, chart.x, time)
     if chart.ideal_s is not None:
-        axes.plot(
-            [0, 1], [0, 1e3 * chart.ideal_s], color=REFERENCE, linestyle=(0, (4, 3)), linewidth=1.1
-        )
-        middle = (0.45, 450 * chart.ideal_s)
-        beside = {"xytext": (6, -10), "textcoords": "offset points"}
-        axes.annotate(IDEAL, middle, color=REFERENCE, fontsize=8, **beside)
-    ends = [1e3 * line.end_s / top for line in chart.inside]
-    for line, place in zip(chart.inside, apart(ends, _TALL), strict=True):
-        colour, ink = (LEAD, LEAD) if line.packs else (BAR, INK)
-        times = [1e3 * seconds for seconds in line.times_s]
-        look = {"color": colour, "marker": "o", "markersize": 4, "linewidth": 1.8}
-        axes.plot(line.parts, times, clip_on=False, zorder=3, **look)
+        look = {"color": style.REFERENCE, "linestyle": style.DASHED, "linewidth": 1.1}
+        axes.plot([0, 1], [0, chart.ideal_s], gid=marked("free"), **look)
+        style.write(axes, 0.53, chart.ideal_s / 2, IDEAL, style.REFERENCE, va="top")
+    heights = apart([time.at(line.times_s[-1]) for line in chart.inside], _TALL)
+    for line, height in zip(chart.inside, heights, strict=True):
+        color, ink, wide, size = style.DOT, style.INK, 1.2, 4.5
+        if line.packs:
+            color, ink, wide, size = style.LEAD, style.LEAD, 2.0, 6.0
+        name = naming.short(line.strategy)
+        gid = marked("course ahead" if line.packs else "course")
+        axes.plot(line.parts, line.times_s, color=color, linewidth=wide, zorder=3, gid=gid)
+        for part, seconds in zip(line.parts, line.times_s, strict=True):
+            gid = marked("point", f"{name}, {part:.3g} real: {numbers.seconds(seconds)}")
+            look = {"color": color, "markersize": size, "markeredgecolor": style.PAGE}
+            axes.plot(part, seconds, "o", clip_on=False, zorder=4, gid=gid, **look)
         axes.annotate(
-            naming.short(line.strategy),
-            (line.parts[-1], times[-1]),
-            xytext=(1.06, place),
+            name,
+            (line.parts[-1], line.times_s[-1]),
+            xytext=(1.07, height),
             textcoords="axes fraction",
             va="center",
-            fontsize=8,
+            size=style.SMALL,
             color=ink,
-            path_effects=halo(),
-            arrowprops={"arrowstyle": "-", "color": colour, "linewidth": 0.7, "shrinkB": 3},
+            weight="bold" if line.packs else "normal",
+            arrowprops={"arrowstyle": "-", "color": style.SOFT, "linewidth": 0.6, "shrinkB": 4},
         )
-    axes.set_xlim(0, 1.0)
-    axes.set_ylim(0, top)
-    axes.set_xlabel(f"part of steps that is real{chart.left_out}", fontsize=8.5, color=SOFT)
-    axes.set_ylabel("ms", fontsize=8.5, color=SOFT)
-    axes.set_xticks([0, *chart.parts], ["0", *chart.part_names])
-    axes.tick_params(axis="both", length=0, labelsize=8.5, colors=SOFT)
-    axes.grid(color=LINE, linewidth=0.7)
-    axes.set_axisbelow(True)
-    for side in axes.spines.values():
-        side.set_visible(False)
+    if chart.left_out:
+        above = f"\N{UPWARDS ARROW} {chart.left_out}"
+        style.write(axes, 0.01, 0.99, above, style.SOFT, va="top", transform=axes.transAxes)

@@ -4,168 +4,110 @@ from __future__ import annotations
 
 import io
 import os
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from tdjax.comparison.charts import memory_time, roofline
-from tdjax.comparison.charts.density import density_charts
-from tdjax.comparison.charts.points import Chart
-from tdjax.comparison.rendering.pictures.bars import bars, subtitle
-from tdjax.comparison.rendering.pictures.colours import INK, SOFT
-from tdjax.comparison.rendering.pictures.density import density_lines
-from tdjax.comparison.rendering.pictures.points import label, points
+from tdjax.comparison.rendering.pictures import style
+from tdjax.comparison.rendering.pictures.kinds import KINDS, ChartKind
+from tdjax.comparison.rendering.pictures.svg import to_svg
 from tdjax.comparison.system.extras import need
 from tdjax.comparison.verdicts import naming
-from tdjax.comparison.verdicts.entry import Entry, Group, grouped
+from tdjax.comparison.verdicts.entry import Group
 from tdjax.comparison.verdicts.records import Record
 from tdjax.comparison.verdicts.verdict import Verdict
 from tdjax.core import whole_file
 
-KINDS = ("time", "memory", "roofline", "density")
-_SCATTER_INCHES = 3.0
+_WIDTH = 6.4
 
 
 def plot(comparison: Record, path: str | os.PathLike[str], kind: str = "time") -> Path:
-    """Draw the comparison into a file; see `Record.plot`."""
+    """Draw the comparison into a file; see `Comparison.plot`."""
     if kind not in KINDS:
         raise ValueError(f"plot: got kind={kind!r}, needed one of {', '.join(KINDS)}.")
     need("matplotlib", "plots")
-    from matplotlib.figure import Figure
-    from matplotlib.layout_engine import ConstrainedLayoutEngine
-
-    groups = grouped(comparison.entries)
-    verdicts = {verdict.group: verdict for verdict in comparison.verdicts}
-    charts = {} if kind in ("time", "density") else _charts(comparison, kind)
-    lines = density_charts(comparison) if kind == "density" else {}
-    if kind == "density":
-        if not lines:
-            raise ValueError(
-                "plot: nothing to draw for kind='density': no workload was measured at several "
-                "parts of real steps (compare(..., valid_fractions=...))."
-            )
-        groups = {group: [] for group in lines}
-    rows = list(dict.fromkeys((g.workload, g.target, g.evidence) for g in groups))
-    modes = [mode for mode in naming.MODE_TITLES if any(g.mode == mode for g in groups)]
-    heights = [_height(groups, row) if kind == "time" else _SCATTER_INCHES for row in rows]
-    figure = Figure(
-        figsize=(1.2 + 6.4 * max(len(modes), 1), 1.1 + sum(heights)),
-        layout=ConstrainedLayoutEngine(hspace=0.06, wspace=0.05, w_pad=0.12, h_pad=0.1),
-    )
-    figure.suptitle(
-        _headline(comparison, kind),
-        x=0.01,
-        ha="left",
-        fontsize=10,
-        color=SOFT,
-        fontweight="normal",
-    )
-    panels = figure.subplots(
-        max(len(rows), 1), max(len(modes), 1), squeeze=False, height_ratios=heights or None
-    )
-    unlabelled: list[tuple[Any, Chart]] = []
-    for row, lane in zip(rows, panels, strict=False):
-        for mode, axes in zip(modes, lane, strict=False):
-            group = Group(*row, mode)
-            if group not in groups:
-                axes.set_axis_off()
-                continue
-            verdict = verdicts.get(group)
-            if kind == "time":
-                bars(axes, groups[group], verdict, comparison.reference)
-                _title(axes, group, subtitle(groups[group]), verdict)
-            elif kind == "density":
-                density_lines(axes, lines[group])
-                _title(axes, group, "", None)
-            elif (chart := charts.get(group)) is not None:
-                points(axes, chart)
-                _title(axes, group, "", verdict)
-                unlabelled.append((axes, chart))
-            else:
-                axes.set_axis_off()
-                _title(axes, group, "nothing to draw", verdict)
-    if unlabelled:
-        figure.draw_without_rendering()
-        figure.set_layout_engine(
-            "none"
-        )  # The panels have their places: labels are not to move them.
-        for axes, chart in unlabelled:
-            label(axes, chart)
-    picture = io.BytesIO()
+    figure = _figure(comparison, KINDS[kind])
     suffix = Path(path).suffix.lstrip(".") or "png"
-    figure.savefig(picture, format=suffix, dpi=150, facecolor="white")
+    if suffix == "svg":
+        return whole_file.write(path, to_svg(figure, kind, style.PAGE))
+    picture = io.BytesIO()
+    figure.savefig(picture, format=suffix, dpi=150, facecolor=style.PAGE)
     return whole_file.write(path, picture.getvalue())
 
 
-def kinds(comparison: Record) -> tuple[str, ...]:
-    """Return the kinds of picture that there is something to draw of, "time" first."""
-    found = ["time"]
-    for kind in ("memory", "roofline"):
-        if _known_charts(comparison, kind):
-            found.append(kind)
-    if density_charts(comparison):
-        found.append("density")
-    return tuple(found)
+def draw(kind: ChartKind, chart: Any, width: float, height: float) -> Any:
+    """Return a figure of one chart, its sides in inches."""
+    figure = _empty(width, height, pad=0.02)
+    _complete(figure, [kind.draw(figure.subplots(), chart)])
+    return figure
 
 
-def _charts(comparison: Record, kind: str) -> dict[Group, Chart]:
-    """Return the charts of the groups that have one.
+def _figure(comparison: Record, kind: ChartKind) -> Any:
+    """Return a figure of all charts of a kind.
 
     Raises:
-        ValueError: none has.
+        ValueError: there is none.
     """
-    found = _known_charts(comparison, kind)
-    if not found:
-        lacking = {
-            "memory": "no group has two programs whose memory is known",
-            "roofline": "no group has programs with flops, on a target whose ceilings are known",
-        }
-        raise ValueError(f"plot: nothing to draw for kind={kind!r}: {lacking[kind]}.")
-    return found
-
-
-def _known_charts(comparison: Record, kind: str) -> dict[Group, Chart]:
+    charts = kind.find(comparison)
+    if not charts:
+        raise ValueError(f"plot: nothing to draw for kind={kind.name!r}: {kind.needs}.")
     verdicts = {verdict.group: verdict for verdict in comparison.verdicts}
-    found = {}
-    for group, entries in grouped(comparison.entries).items():
-        verdict = verdicts.get(group)
-        if kind == "memory":
-            chart = memory_time.chart(entries, verdict)
-        else:
-            chart = roofline.chart(entries, verdict, comparison.ceilings.get(group.target))
-        if chart is not None:
-            found[group] = chart
-    return found
+    rows = list(dict.fromkeys(group[:3] for group in charts))
+    modes = [mode for mode in naming.MODE_TITLES if any(group.mode == mode for group in charts)]
+    heights = [
+        max(kind.height(chart) for group, chart in charts.items() if group[:3] == row)
+        for row in rows
+    ]
+    figure = _empty(1.2 + _WIDTH * len(modes), 1.1 + sum(heights))
+    shows = kind.shows.format(reference=comparison.reference)
+    headline = "   ·   ".join([shows, *where(comparison.environment)])
+    figure.suptitle(headline, x=0.01, ha="left", fontsize=10, color=style.SOFT, fontweight="normal")
+    panels = figure.subplots(len(rows), len(modes), squeeze=False, height_ratios=heights)
+    finishers = []
+    for row, lane in zip(rows, panels, strict=True):
+        for mode, axes in zip(modes, lane, strict=True):
+            group = Group(*row, mode)
+            if group in charts:
+                finishers.append(kind.draw(axes, charts[group]))
+                _title(axes, group, verdicts.get(group))
+            else:
+                axes.set_axis_off()
+    _complete(figure, finishers)
+    return figure
 
 
-def _height(groups: dict[Group, list[Entry]], row: tuple[str, str, str]) -> float:
-    longest = max(len(entries) for group, entries in groups.items() if group[:3] == row)
-    return 0.85 + 0.27 * longest
+def _empty(width: float, height: float, pad: float = 0.11) -> Any:
+    from matplotlib.figure import Figure
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
+
+    layout = ConstrainedLayoutEngine(hspace=0.06, wspace=0.05, w_pad=pad, h_pad=pad)
+    return Figure(figsize=(width, height), layout=layout)
 
 
-def _headline(comparison: Record, kind: str) -> str:
-    known = comparison.environment
-    what = {
-        "time": f"relative to {comparison.reference}, shorter is better",
-        "memory": "memory against time, lower left is better",
-        "density": "time against the part of steps that is real, lower is better",
-        "roofline": "rooflines; nothing ran on compiled targets: their points are bounds",
-    }
-    parts = (
-        what[kind],
-        known.get("devices"),
-        known.get("processor"),
-        f"{known.get('cores')} cores",
-        f"jax {known.get('jax')}",
-    )
-    return "   ·   ".join(str(part) for part in parts if part)
+def _complete(figure: Any, finishers: list[Callable[[], None] | None]) -> None:
+    """Fix the panels' places, which labels are not to move, and draw what had to wait for it."""
+    figure.get_layout_engine().execute(figure)
+    figure.set_layout_engine(None)
+    for finish in finishers:
+        if finish is not None:
+            finish()
 
 
-def _title(axes: Any, group: Group, said: str, verdict: Verdict | None) -> None:
+def where(environment: Mapping[str, Any]) -> list[str]:
+    """Return what a comparison ran on and with, in words."""
+    known = [environment.get("devices"), environment.get("processor")]
+    versions = [f"{environment.get('cores')} cores", f"jax {environment.get('jax')}"]
+    return [str(part) for part in (*known, *versions) if part]
+
+
+def _title(axes: Any, group: Group, verdict: Verdict | None) -> None:
     title = f"{group.workload}, {naming.MODE_TITLES[group.mode]}"
     if group.target != "cpu":
         title += f", {group.target}"
-    if said:
-        title += f": {said}"
-    axes.set_title(title, loc="left", fontsize=11, fontweight="bold", color=INK)
-    if verdict is not None:
-        axes.set_title(verdict.kind, loc="right", fontsize=9.5, color=SOFT)
+    above = 20 if axes.get_title(loc="left") else 6  # There the title of y stands.
+    for text, x, look in (
+        (title, 0, {"fontsize": 11, "fontweight": "bold", "color": style.INK}),
+        (verdict.kind if verdict else "", 1, {"fontsize": 9.5, "color": style.SOFT, "ha": "right"}),
+    ):
+        at = {"xycoords": "axes fraction", "xytext": (0, above), "textcoords": "offset points"}
+        axes.annotate(text, (x, 1), **at, **look)

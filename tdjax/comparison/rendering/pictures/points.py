@@ -1,112 +1,108 @@
-"""A chart of points, by matplotlib."""
+"""A chart of labeled points, by matplotlib."""
 
 from __future__ import annotations
 
+import functools
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable
 from typing import Any
 
-from tdjax.comparison.charts.axis import Axis
-from tdjax.comparison.charts.labels import Box, along, places
-from tdjax.comparison.charts.points import BOUND, CUT, Chart, Point
-from tdjax.comparison.rendering.pictures.colours import DOT, INK, LEAD, LINE, REFERENCE, SOFT
+from tdjax.comparison.charts.labels import Box, place_along, place_labels
+from tdjax.comparison.charts.points import Chart, Point
+from tdjax.comparison.rendering.pictures import style
+from tdjax.comparison.rendering.pictures.svg import marked
 
-_SIZE = 8.0
-_LETTER, _TALL = 0.62 * _SIZE, 1.3 * _SIZE
-_RADIUS = 3.2
-_MARKERS = {BOUND: "D", CUT: "x"}
-_INCH = 72.0
+# Labels are placed in pixels of 1/96 inch; sizes of text and dots are points of 1/72 inch.
+_PIXELS = 96
+_POINT = _PIXELS / 72
+_TALL = 1.15 * _POINT * style.SMALL
+_AIR = 1.05
+_SIZE = 6.6
 
 
-def points(axes: Any, chart: Chart) -> None:
-    """Draw a chart into a panel, all but its labels: they need the panel's final size."""
-    for axis, scale in ((axes.xaxis, chart.x), (axes.yaxis, chart.y)):
-        axis.set_tick_params(which="both", length=0, labelsize=8.5, colors=SOFT)
-        axis.set_label_text(scale.title, fontsize=8.5, color=SOFT)
-    axes.set_xscale("log" if chart.x.log else "linear")
-    axes.set_yscale("log" if chart.y.log else "linear")
-    axes.set_xticks(*_ticks(chart.x))
-    axes.set_yticks(*_ticks(chart.y))
-    axes.minorticks_off()
-    axes.set_xlim(chart.x.low, chart.x.high)
-    axes.set_ylim(chart.y.low, chart.y.high)
-    axes.grid(color=LINE, linewidth=0.7)
-    axes.set_axisbelow(True)
-    for side in axes.spines.values():
-        side.set_visible(False)
+def points(axes: Any, chart: Chart) -> Callable[[], None]:
+    """Draw a chart into a panel, all but its labels.
+
+    Returns:
+        What writes the labels, once the panel has its final size.
+    """
+    style.frame(axes, chart.x, chart.y)
     for line in chart.lines:
-        xs, ys = zip(*line.places, strict=True)
-        roof = line.kind == "roof"
-        style = {"color": REFERENCE} if roof else {"color": LEAD, "linestyle": (0, (4, 3))}
-        axes.plot(xs, ys, linewidth=1.3 if roof else 1.0, zorder=2, **style)
+        look = {"color": style.REFERENCE, "linewidth": 1.3}
+        if line.kind == "front":
+            look = {"color": style.LEAD, "linewidth": 1.0, "linestyle": style.DASHED}
+        axes.plot(*zip(*line.corners, strict=True), zorder=2, gid=marked(line.kind), **look)
     for point in chart.points:
         if point.x_low is not None and point.x_high is not None:
             ends = [point.x_low, point.x_high]
-            axes.plot(ends, [point.y] * 2, color=INK, linewidth=1.0, zorder=3)
-        colour = LEAD if point.leads else REFERENCE if point.kind == CUT else DOT
-        axes.plot(
-            point.x,
-            point.y,
-            _MARKERS.get(point.kind, "o"),
-            color=colour,
-            markersize=2 * _RADIUS,
-            markerfacecolor="white" if point.kind == BOUND else colour,
-            zorder=4,
-        )
+            axes.plot(ends, [point.y] * 2, color=style.INK, linewidth=1.0, zorder=3)
+        _dot(axes, point)
+    return functools.partial(_label, axes, chart)
 
 
-def label(axes: Any, chart: Chart) -> None:
-    """Write the labels into a panel that has its final size, so that none covers another."""
+def _dot(axes: Any, point: Point) -> None:
+    color = style.LEAD if point.leads else style.REFERENCE if point.kind == "cut" else style.DOT
+    shape, fill, edge, wide = "o", color, style.PAGE, 0.8
+    if point.kind == "bound":
+        shape, fill, edge, wide = "D", style.PAGE, color, 1.3
+    elif point.kind == "cut":
+        shape, edge, wide = "x", color, 1.5
+    gid = marked(f"point {point.kind}", f"{point.label}: {point.said}")
+    look = {"color": fill, "markeredgecolor": edge, "markeredgewidth": wide, "markersize": _SIZE}
+    axes.plot(point.x, point.y, shape, zorder=4, gid=gid, **look)
+
+
+def _label(axes: Any, chart: Chart) -> None:
+    """Write the labels so that none covers another."""
     extent = axes.get_window_extent()
-    dots_per_inch = axes.figure.dpi
-    width, height = (_INCH * side / dots_per_inch for side in (extent.width, extent.height))
+    width, height = (_PIXELS * side / axes.figure.dpi for side in (extent.width, extent.height))
 
     def place(x: float, y: float) -> tuple[float, float]:
-        """Return a place in points, x to the right and y down."""
+        """Return a place in pixels, x to the right and y down."""
         return chart.x.at(x) * width, (1 - chart.y.at(y)) * height
 
-    def write(x: float, y: float, text: str, **style: Any) -> None:
-        offset = {"xycoords": "axes fraction", "fontsize": _SIZE, "annotation_clip": False}
-        axes.annotate(text, (x / width, 1 - y / height), **{**offset, **style})
+    def write(x: float, y: float, text: str, color: str, **look: Any) -> None:
+        style.write(axes, x / width, 1 - y / height, text, color, transform=axes.transAxes, **look)
 
     dots = [place(point.x, point.y) for point in chart.points]
-    paths = [[place(*corner) for corner in line.places] for line in chart.lines]
+    paths = [[place(*corner) for corner in line.corners] for line in chart.lines]
     texts = [
-        along(path[-2], path[-1], line.text, _LETTER * len(line.text), _TALL)
+        text
         for line, path in zip(chart.lines, paths, strict=True)
+        if line.text
+        and (text := place_along(path[-2], path[-1], line.text, _width(line.text), _TALL))
     ]
     intervals = [
         (*place(point.x_low, point.y), *place(point.x_high, point.y))
         for point in chart.points
         if point.x_low is not None and point.x_high is not None
     ]
-    found = places(
+    labels = place_labels(
         dots,
-        [(_width(point), _TALL) for point in chart.points],
+        [(_width(point.label, point.leads), _TALL) for point in chart.points],
         Box(0, 0, width, height),
-        [box for text in texts if text is not None for box in text.boxes],
+        [box for text in texts for box in text.boxes],
         [*((*a, *b) for path in paths for a, b in itertools.pairwise(path)), *intervals],
     )
     for text in texts:
-        if text is not None:
-            style: dict[str, Any] = {"rotation": -text.turn, "rotation_mode": "anchor"}
-            write(text.x, text.y, text.text, ha="right", color=SOFT, **style)
-    for point, spot, dot in zip(chart.points, found, dots, strict=True):
-        weight: dict[str, Any] = {"color": LEAD if point.leads else INK}
-        if point.leads:
-            weight["fontweight"] = "bold"
-        at, side = spot.text(dot[0])
-        middle = (spot.box.top + spot.box.bottom) / 2
-        write(at, middle, point.label, ha=side, va="center", zorder=5, **weight)
-        if spot.line is not None:
-            xs, ys = spot.line[::2], [1 - y / height for y in spot.line[1::2]]
-            ends = [x / width for x in xs]
-            axes.plot(ends, ys, color=SOFT, linewidth=0.5, zorder=1, transform=axes.transAxes)
+        look = {"ha": "right", "va": "baseline", "rotation_mode": "anchor"}
+        write(text.x, text.y, text.text, style.SOFT, rotation=-text.turn, **look)
+    for point, label, dot in zip(chart.points, labels, dots, strict=True):
+        x, side = label.text(dot[0])
+        y = (label.box.top + label.box.bottom) / 2
+        color, weight = (style.LEAD, "bold") if point.leads else (style.INK, "normal")
+        write(x, y, point.label, color, ha=side, zorder=5, weight=weight)
+        if label.line is not None:
+            xs = [x / width for x in label.line[::2]]
+            ys = [1 - y / height for y in label.line[1::2]]
+            axes.plot(xs, ys, color=style.SOFT, linewidth=0.5, zorder=1, transform=axes.transAxes)
 
 
-def _ticks(axis: Axis) -> tuple[Sequence[float], Sequence[str]]:
-    return [value for value, _ in axis.ticks], [text for _, text in axis.ticks]
+@functools.cache
+def _width(text: str, bold: bool = False) -> float:
+    """Return the width of a text in pixels, with some room for readers' other fonts."""
+    from matplotlib.font_manager import FontProperties
+    from matplotlib.textpath import TextPath
 
-
-def _width(point: Point) -> float:
-    return _LETTER * len(point.label) * (1.1 if point.leads else 1.0)
+    font = FontProperties(size=style.SMALL, weight="bold" if bold else "normal")
+    return _AIR * _POINT * float(TextPath((0, 0), text, prop=font).get_extents().width)

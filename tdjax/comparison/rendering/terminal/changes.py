@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import io
-import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Any
 
 from tdjax.comparison import numbers
-from tdjax.comparison.system.extras import need
+from tdjax.comparison.rendering.terminal.console import Fitted, heading, new_table
 from tdjax.comparison.verdicts import naming
 from tdjax.comparison.verdicts.changes import (
     AGREES,
@@ -21,7 +20,7 @@ from tdjax.comparison.verdicts.changes import (
     StrategyChange,
     describe,
 )
-from tdjax.comparison.verdicts.entry import Entry, Group
+from tdjax.comparison.verdicts.entry import Entry
 from tdjax.comparison.verdicts.intervals import Interval
 from tdjax.comparison.verdicts.metric import BYTES, CYCLES, TIME, metric_of
 from tdjax.comparison.verdicts.records import Record
@@ -29,53 +28,34 @@ from tdjax.comparison.verdicts.records import Record
 _MEDIUM = 92
 _WIDE = 100
 _WIDEST = 120
-_COLOURS = {AGREES: "green", CHANGED: "yellow", REVERSED: "bold red"}
+_COLORS = {AGREES: "green", CHANGED: "yellow", REVERSED: "bold red"}
 _TITLES = {CYCLES: "est. cycles", BYTES: "bytes", TEMP: "temp"}
 
 
-def plain(changes: Changes, width: int | None = None) -> str:
-    """Return the tables as text without colours."""
-    need("rich", "tables")
-    from rich.console import Console
-
-    width = width or shutil.get_terminal_size((100, 24)).columns
-    stream = io.StringIO()
-    console = Console(file=stream, width=width, color_system=None, legacy_windows=False)
-    console.print(renderable(changes))
-    return "\n".join(line.rstrip() for line in stream.getvalue().splitlines())
-
-
-def renderable(changes: Changes) -> Any:
+def renderable(changes: Changes) -> Fitted:
     """Return what `rich.print` shows; it fits itself to the console's width."""
-    need("rich", "tables")
-    return _Fitted(changes)
+    return Fitted(partial(_parts, changes))
 
 
-class _Fitted:
-    """Chooses its columns when the console's width is known."""
+def _parts(changes: Changes, width: int) -> Iterator[Any]:
+    from rich.text import Text
 
-    def __init__(self, changes: Changes) -> None:
-        self._changes = changes
-
-    def __rich_console__(self, console: Any, options: Any) -> Any:
-        from rich.text import Text
-
-        changes = self._changes
-        yield _headline("old", changes.old)
-        yield _headline("new", changes.new)
-        for setting in changes.settings:
-            values = [_value(setting.old), _value(setting.new)]
-            yield Text(f"{setting.name}: {' → '.join(values)}", style="yellow")
-        for reason in changes.apart:
-            yield Text(reason, style="bold yellow")
-        for change in changes.groups:
-            yield Text()
-            yield _title(change.group, changes)
-            yield _table(change, changes, options.max_width)
-            yield from _notes(change)
-            yield _verdicts(change)
+    yield _headline("old", changes.old)
+    yield _headline("new", changes.new)
+    for setting in changes.settings:
+        values = [_value(setting.old), _value(setting.new)]
+        yield Text(f"{setting.name}: {' → '.join(values)}", style="yellow")
+    for reason in changes.apart:
+        yield Text(reason, style="bold yellow")
+    for change in changes.groups:
         yield Text()
-        yield from _closing(changes)
+        about = {run.workloads.get(change.group.workload) for run in (changes.old, changes.new)}
+        yield heading(change.group, about.pop() if len(about) == 1 else None)
+        yield _table(change, changes, width)
+        yield from _notes(change)
+        yield _verdicts(change)
+    yield Text()
+    yield from _closing(changes)
 
 
 def _headline(name: str, run: Record) -> Any:
@@ -97,15 +77,6 @@ def _value(value: Any) -> str:
     return "none" if value is None else str(value)
 
 
-def _title(group: Group, changes: Changes) -> Any:
-    from rich.text import Text
-
-    what = f", {naming.MODE_TITLES[group.mode]}, {group.evidence} on {group.target}"
-    about = {run.workloads.get(group.workload) for run in (changes.old, changes.new)}
-    said = f": {about.pop()}" if len(about) == 1 and None not in about else ""
-    return Text.assemble((group.workload, "bold"), what, (said, "dim"))
-
-
 def _table(change: GroupChange, changes: Changes, width: int) -> Any:
     if change.apart is not None:
         return _own_ratios(change, changes, width)
@@ -114,38 +85,26 @@ def _table(change: GroupChange, changes: Changes, width: int) -> Any:
     return _times(change, width)
 
 
-def _new_table(*headings: str) -> Any:
-    from rich import box
-    from rich.table import Table
-
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1), show_edge=False)
-    table.add_column("strategy", no_wrap=True)
-    for heading in headings:
-        table.add_column(heading, justify="right", no_wrap=True)
-    return table
-
-
 def _times(change: GroupChange, width: int) -> Any:
     medians = [e.median_s for row in change.strategies for e in (row.old, row.new) if e]
     unit, scale = numbers.time_unit([min((m for m in medians if m), default=1.0)])
     narrow = width < _MEDIUM
     spread = "±" if narrow else "95% interval"
-    table = _new_table(f"old {unit}", f"new {unit}", "new/old", spread)
+    table = new_table("strategy", f"old {unit}", f"new {unit}", "new/old", spread)
     memories = ["temp_bytes", *(["peak_bytes"] if width >= _WIDEST else [])]
-    for heading in ("compile s", *(name.removesuffix("_bytes") for name in memories)):
-        table.add_column(heading, justify="right", no_wrap=not narrow)
+    for title in ("compile s", *(name.removesuffix("_bytes") for name in memories)):
+        table.add_column(title, justify="right", no_wrap=not narrow)
     for row in change.strategies:
         both = (row.old, row.new)
-        ratio = numbers.UNKNOWN if row.ratio is None else f"{row.ratio.value:.2f}"
         compiled = [None if e is None else e.compile_s for e in both]
         sizes = [[None if e is None else getattr(e, name) for e in both] for name in memories]
         table.add_row(
             naming.short(row.strategy),
             *(_median(entry, scale) for entry in both),
-            ratio,
-            _half_width(row.ratio) if narrow else _bounds(row.ratio),
-            _pair([numbers.UNKNOWN if s is None else f"{s:.2f}" for s in compiled]),
-            *(_pair([numbers.memory(size) for size in pair]) for pair in sizes),
+            numbers.hundredths(row.ratio and row.ratio.value),
+            _uncertainty(row.ratio, narrow),
+            _pair(list(map(numbers.hundredths, compiled))),
+            *(_pair(list(map(numbers.memory, pair))) for pair in sizes),
             style=_style(row.ratio),
         )
     return table
@@ -162,7 +121,7 @@ def _own_ratios(change: GroupChange, changes: Changes, width: int) -> Any:
         headings += [f"{name} {what}/ {run.reference}", *(["95% interval"] * intervals)]
         entries = [getattr(row, name) for row in change.strategies]
         bases.append(next((e for e in entries if e and e.strategy == run.reference), None))
-    table = _new_table(*headings)
+    table = new_table("strategy", *headings)
     for row in change.strategies:
         cells = []
         for entry, base in zip((row.old, row.new), bases, strict=True):
@@ -179,17 +138,17 @@ def _own_ratio(entry: Entry | None, base: Entry | None, metric: str) -> str:
     if entry.same_as is not None:
         return f"= {naming.short(entry.same_as)}"
     if metric == TIME:
-        return numbers.UNKNOWN if entry.ratio is None else f"{entry.ratio:.2f}"
+        return numbers.hundredths(entry.ratio)
     own, against = _figure(entry, metric), _figure(base, metric)
-    return f"{own / against:.2f}" if own is not None and against else numbers.UNKNOWN
+    return numbers.hundredths(own / against if own is not None and against else None)
 
 
 def _own_bounds(entry: Entry | None) -> str:
     if entry is None or entry.status != "ok" or entry.same_as is not None:
         return ""
-    if entry.ratio is None or entry.ratio_low == entry.ratio_high:
+    if entry.ratio_low == entry.ratio_high:
         return ""
-    return _bounds(Interval(entry.ratio, entry.ratio_low, entry.ratio_high))
+    return numbers.interval(entry.ratio_low, entry.ratio_high)
 
 
 def _figures(change: GroupChange, width: int) -> Any:
@@ -199,7 +158,7 @@ def _figures(change: GroupChange, width: int) -> Any:
     headings = []
     for metric in metrics:
         headings += [_TITLES[metric], *(["new/old"] if metric in rated else [])]
-    table = _new_table(*headings)
+    table = new_table("strategy", *headings)
     for row in change.strategies:
         cells = []
         for metric in metrics:
@@ -222,10 +181,7 @@ def _figure(entry: Entry | None, metric: str) -> float | None:
 def _shown(entry: Entry | None, metric: str) -> str:
     if entry is not None and entry.status != "ok":
         return _status(entry)
-    value = _figure(entry, metric)
-    if value is None:
-        return numbers.UNKNOWN
-    return numbers.count(value) if metric == CYCLES else numbers.memory(int(value))
+    return (numbers.count if metric == CYCLES else numbers.memory)(_figure(entry, metric))
 
 
 def _quotient(row: StrategyChange, metric: str) -> str:
@@ -260,20 +216,16 @@ def _pair(shown: Sequence[str]) -> str:
     return f"{first if shared else shown[0]} → {shown[1]}"
 
 
-def _half_width(ratio: Interval | None) -> str:
-    if ratio is None or ratio.low is None or ratio.high is None:
+def _uncertainty(ratio: Interval | None, narrow: bool) -> str:
+    if ratio is None:
         return ""
-    return f"{(ratio.high - ratio.low) / 2 / ratio.value:.0%}"
-
-
-def _bounds(ratio: Interval | None) -> str:
-    if ratio is None or ratio.low is None or ratio.high is None:
-        return ""
-    return f"{numbers.digits(ratio.low)} - {numbers.digits(ratio.high)}"
+    if narrow:
+        return numbers.half_width(ratio.value, ratio.low, ratio.high)
+    return numbers.interval(ratio.low, ratio.high)
 
 
 def _style(ratio: Interval | None) -> str | None:
-    """Colour what the interval says is faster or slower."""
+    """Color what the interval says is faster or slower."""
     if ratio is None or ratio.low is None or ratio.high is None:
         return None
     return "green" if ratio.high < 1 else "red" if ratio.low > 1 else None
@@ -303,7 +255,7 @@ def _verdicts(change: GroupChange) -> Any:
     if change.outcome is None:
         return Text(f"old: {said[0]}; new: {said[1]}")
     shown = said[0] if said[0] == said[1] else " → ".join(said)
-    return Text.assemble((change.outcome, _COLOURS[change.outcome]), f": {shown}")
+    return Text.assemble((change.outcome, _COLORS[change.outcome]), f": {shown}")
 
 
 def _closing(changes: Changes) -> Any:

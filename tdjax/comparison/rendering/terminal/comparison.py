@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import io
-import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Any
 
 from tdjax.comparison import numbers
-from tdjax.comparison.charts import auto_rivals
+from tdjax.comparison.charts.points import judged_groups
+from tdjax.comparison.rendering.terminal.auto_rivals import rival_tables
 from tdjax.comparison.rendering.terminal.compiled import compiled_table
+from tdjax.comparison.rendering.terminal.console import Fitted, heading, new_table
 from tdjax.comparison.rendering.terminal.density import density_tables
-from tdjax.comparison.system.extras import need
 from tdjax.comparison.verdicts import naming
-from tdjax.comparison.verdicts.entry import Entry, Group, grouped
+from tdjax.comparison.verdicts.entry import Entry
 from tdjax.comparison.verdicts.records import Record
 from tdjax.comparison.verdicts.verdict import Verdict
 from tdjax.comparison.verdicts.why import of_verdict
@@ -22,58 +22,34 @@ _MEDIUM = 92
 _WIDE = 124
 _BAR = 20
 _REASONS = 2
-_COLOURS = {"win": "bold green", "tie": "bold cyan", "unstable": "bold yellow", "none": "bold red"}
+_COLORS = {"win": "bold green", "tie": "bold cyan", "unstable": "bold yellow", "none": "bold red"}
 
 
-def plain(comparison: Record, width: int | None = None) -> str:
-    """Return the table as text without colours."""
-    need("rich", "tables")
-    from rich.console import Console
-
-    width = width or shutil.get_terminal_size((100, 24)).columns
-    stream = io.StringIO()
-    console = Console(file=stream, width=width, color_system=None, legacy_windows=False)
-    console.print(renderable(comparison))
-    return "\n".join(line.rstrip() for line in stream.getvalue().splitlines())
-
-
-def renderable(comparison: Record) -> Any:
+def renderable(comparison: Record) -> Fitted:
     """Return what `rich.print` shows; it fits itself to the console's width."""
-    need("rich", "tables")
-    return _Fitted(comparison)
+    return Fitted(partial(_parts, comparison))
 
 
-class _Fitted:
-    """Chooses its columns when the console's width is known."""
+def _parts(comparison: Record, width: int) -> Iterator[Any]:
+    from rich.text import Text
 
-    def __init__(self, comparison: Record) -> None:
-        self._comparison = comparison
-
-    def __rich_console__(self, console: Any, options: Any) -> Any:
-        from rich.text import Text
-
-        comparison = self._comparison
-        verdicts = {verdict.group: verdict for verdict in comparison.verdicts}
-        groups = grouped(comparison.entries)
-        yield Text(_headline(comparison), style="dim")
-        for group, entries in groups.items():
-            verdict = verdicts.get(group)
-            yield Text()
-            yield _title(group, comparison)
-            if group.evidence == "compiled":
-                yield compiled_table(entries, verdict, comparison.reference, options.max_width)
-            else:
-                yield _table(entries, verdict, comparison.reference, options.max_width)
-            yield from _notes(entries)
-            if verdict is not None:
-                yield _verdict(verdict)
-                yield from _why(entries, verdict, comparison.reference)
-        if len(groups) > 1:
-            yield from _summaries(comparison)
-        yield from density_tables(comparison)
-        yield from auto_rivals.summary(comparison.entries)
-        if comparison.interrupted:
-            yield Text("\ninterrupted: this is what was measured until then", style="bold yellow")
+    groups = list(judged_groups(comparison))
+    yield Text(_headline(comparison), style="dim")
+    for group, entries, verdict in groups:
+        yield Text()
+        yield heading(group, comparison.workloads.get(group.workload))
+        table = compiled_table if group.evidence == "compiled" else _table
+        yield table(entries, verdict, comparison.reference, width)
+        yield from _notes(entries)
+        if verdict is not None:
+            yield _verdict(verdict)
+            yield from _why(entries, verdict, comparison.reference)
+    if len(groups) > 1:
+        yield from _summaries(comparison)
+    yield from density_tables(comparison)
+    yield from rival_tables(comparison.entries)
+    if comparison.interrupted:
+        yield Text("\ninterrupted: this is what was measured until then", style="bold yellow")
 
 
 def _headline(comparison: Record) -> str:
@@ -89,27 +65,13 @@ def _headline(comparison: Record) -> str:
     return ", ".join(str(part) for part in parts if part)
 
 
-def _title(group: Group, comparison: Record) -> Any:
-    from rich.text import Text
-
-    what = f", {naming.MODE_TITLES[group.mode]}, {group.evidence} on {group.target}"
-    about = comparison.workloads.get(group.workload)
-    return Text.assemble((group.workload, "bold"), what, (f": {about}" if about else "", "dim"))
-
-
 def _table(entries: Sequence[Entry], verdict: Verdict | None, reference: str, width: int) -> Any:
-    from rich import box
-    from rich.table import Table
-
     fastest = min((entry.median_s for entry in entries if entry.median_s), default=1.0)
     unit, scale = numbers.time_unit([fastest])
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1), show_edge=False)
-    table.add_column("strategy", no_wrap=True)
     narrow = width < _MEDIUM
     headings = [f"median {unit}", "±" if narrow else "95% interval", f"/ {reference}"]
     headings += [] if narrow else ["95% interval"]
-    for heading in (*headings, "compile s", "temp", "error"):
-        table.add_column(heading, justify="right", no_wrap=True)
+    table = new_table("strategy", *headings, "compile s", "temp", "error")
     if width >= _WIDE:
         table.add_column(f"time / {reference}", no_wrap=True)
     for entry in entries:
@@ -123,33 +85,20 @@ def _table(entries: Sequence[Entry], verdict: Verdict | None, reference: str, wi
 
 
 def _cells(entry: Entry, scale: float, narrow: bool) -> list[str]:
-    ratio = f"{entry.ratio:.2f}" if entry.ratio is not None else numbers.UNKNOWN
-    if entry.same_as is not None:
-        ratio = f"= {naming.short(entry.same_as)}"
+    same = entry.same_as
+    ratio = numbers.hundredths(entry.ratio) if same is None else f"= {naming.short(same)}"
     median = entry.status if entry.median_s is None else numbers.digits(entry.median_s * scale)
     if narrow:
-        spread = [_half_width(entry)]
+        spread = [numbers.half_width(entry.median_s, entry.median_low_s, entry.median_high_s)]
         apart = []
     else:
-        spread = [_bounds(entry.median_low_s, entry.median_high_s, scale)]
-        apart = [_bounds(entry.ratio_low, entry.ratio_high, 1.0)]
+        spread = [numbers.interval(entry.median_low_s, entry.median_high_s, scale)]
+        apart = [numbers.interval(entry.ratio_low, entry.ratio_high)]
         if entry.same_as is not None or entry.ratio_low == entry.ratio_high == 1.0:
             apart = [""]
-    compile_s = numbers.UNKNOWN if entry.compile_s is None else f"{entry.compile_s:.2f}"
-    known = [compile_s, numbers.memory(entry.temp_bytes), naming.agreement(entry)]
+    sizes = [numbers.hundredths(entry.compile_s), numbers.memory(entry.temp_bytes)]
+    known = [*sizes, naming.agreement(entry)]
     return [naming.named(entry), median, *spread, ratio, *apart, *known]
-
-
-def _half_width(entry: Entry) -> str:
-    if entry.median_s is None or entry.median_low_s is None or entry.median_high_s is None:
-        return ""
-    return f"{(entry.median_high_s - entry.median_low_s) / 2 / entry.median_s:.0%}"
-
-
-def _bounds(low: float | None, high: float | None, scale: float) -> str:
-    if low is None or high is None:
-        return ""
-    return f"{numbers.digits(low * scale)} - {numbers.digits(high * scale)}"
 
 
 def _bar(entry: Entry, entries: Sequence[Entry]) -> str:
@@ -178,7 +127,7 @@ def _notes(entries: Sequence[Entry]) -> Any:
 def _verdict(verdict: Verdict) -> Any:
     from rich.text import Text
 
-    text = Text.assemble((verdict.kind, _COLOURS[verdict.kind]), f": {naming.short(verdict.text)}")
+    text = Text.assemble((verdict.kind, _COLORS[verdict.kind]), f": {naming.short(verdict.text)}")
     if verdict.advice is not None:
         text.append(f". {verdict.advice}", style="dim")
     return text
@@ -219,22 +168,19 @@ def _summaries(comparison: Record) -> Any:
 
 
 def _summary(verdicts: Sequence[Verdict], leaders: str, ratio: str, ratios: Sequence[str]) -> Any:
-    from rich import box
-    from rich.table import Table
     from rich.text import Text
 
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1), show_edge=False)
     compiled = verdicts[0].evidence == "compiled"
     several = compiled or len({verdict.target for verdict in verdicts}) > 1
-    for heading in ("workload", "mode", *(["target"] if several else []), "verdict", leaders):
-        table.add_column(heading, no_wrap=heading != leaders)
-    table.add_column(ratio, justify="right", no_wrap=True)
+    headings = ["workload", "mode", *(["target"] if several else []), "verdict", leaders]
+    table = new_table(*headings, ratio, left=len(headings))
+    table.columns[-2].no_wrap = False
     for verdict, value in zip(verdicts, ratios, strict=True):
         table.add_row(
             verdict.workload,
             verdict.mode,
             *([verdict.target] if several else []),
-            Text(verdict.kind, style=_COLOURS[verdict.kind]),
+            Text(verdict.kind, style=_COLORS[verdict.kind]),
             verdict.fastest(),
             value,
         )

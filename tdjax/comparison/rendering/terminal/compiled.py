@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from tdjax.comparison import numbers
+from tdjax.comparison.rendering.terminal.console import new_table
 from tdjax.comparison.verdicts import naming
 from tdjax.comparison.verdicts.entry import Entry
 from tdjax.comparison.verdicts.metric import BYTES, CYCLES, figure, metric_of, ratio
@@ -17,7 +18,7 @@ _GAP = 3
 
 
 def compiled_table(
-    entries: Sequence[Entry], verdict: Verdict | None, reference: str, width: int | None = None
+    entries: Sequence[Entry], verdict: Verdict | None, reference: str, width: int
 ) -> Any:
     """Return the table: figures, each beside its ratio to the reference's.
 
@@ -25,20 +26,14 @@ def compiled_table(
         entries: a group's.
         verdict: what is said of it.
         reference: the strategy whose ratio is 1.00.
-        width: how many letters a line has; columns that do not fit are left out, those that
-            matter least first.
+        width: the letters of a line; columns that do not fit are left out, those that matter
+            least first.
     """
-    from rich import box
-    from rich.table import Table
-
     columns = _columns(entries, reference)
     for name in _LEAST_FIRST:
-        if width is not None and _needed(columns) > width:
+        if _needed(columns) > width:
             columns = [column for column in columns if column.name != name]
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1), show_edge=False)
-    for column in columns:
-        first = column.name == "strategy"
-        table.add_column(column.title, justify="left" if first else "right", no_wrap=True)
+    table = new_table(*(column.title for column in columns))
     for place, entry in enumerate(entries):
         leads = verdict is not None and verdict.leads(entry)
         style = "dim" if entry.status != "ok" else "bold" if leads else None
@@ -64,20 +59,20 @@ def _columns(entries: Sequence[Entry], reference: str) -> list[_Column]:
         ]
     facts = {
         **_sent(entries),
-        "flops": [_known(e.flops, numbers.count) for e in entries],
+        "flops": [numbers.count(e.flops) for e in entries],
         "temp": [numbers.memory(e.temp_bytes) for e in entries],
-        "compile s": [_known(e.compile_s, "{:.2f}".format) for e in entries],
+        "compile s": [numbers.hundredths(e.compile_s) for e in entries],
     }
     return [*columns, *(_Column(name, name, cells) for name, cells in facts.items())]
 
 
 def _sent(entries: Sequence[Entry]) -> dict[str, list[str]]:
-    """Return what devices send each other, where any do."""
+    """Return what devices send each other; nothing where none does."""
     if not any(entry.comm_bytes for entry in entries):
         return {}
     counts = [None if entry.hlo is None else entry.hlo.get("collectives") for entry in entries]
     return {
-        "collectives": [_known(count, numbers.count) for count in counts],
+        "collectives": list(map(numbers.count, counts)),
         "sent": [numbers.memory(entry.comm_bytes) for entry in entries],
     }
 
@@ -85,13 +80,8 @@ def _sent(entries: Sequence[Entry]) -> dict[str, list[str]]:
 def _figure(entry: Entry, metric: str) -> str:
     if entry.status != "ok":
         return entry.status
-    written = numbers.memory if metric == BYTES else numbers.count
     value = figure(entry, metric)
-    return numbers.UNKNOWN if value is None else written(int(value))
-
-
-def _known(value: float | None, written: Callable[[float], str]) -> str:
-    return numbers.UNKNOWN if value is None else written(value)
+    return numbers.memory(value) if metric == BYTES else numbers.count(value)
 
 
 def _needed(columns: Sequence[_Column]) -> int:

@@ -7,20 +7,20 @@ from typing import Any
 
 from tdjax.comparison import numbers
 from tdjax.comparison.charts.density import IDEAL, DensityChart, density_charts
+from tdjax.comparison.rendering.terminal.console import new_table
 from tdjax.comparison.verdicts import naming
 from tdjax.comparison.verdicts.records import Record
 
 
 def density_tables(comparison: Record) -> Iterator[Any]:
-    """Yield a table for each series of workloads that differ by their masks alone."""
+    """Yield a table for each series of workloads that differ in their masks alone."""
     from rich.text import Text
 
     for chart in density_charts(comparison).values():
-        group = chart.group
         unit, _ = _unit(chart)
-        what = f", {naming.MODE_TITLES[group.mode]}, {group.evidence} on {group.target}"
+        said = f", {chart.title}: {unit}, by the part that is real"
         yield Text()
-        yield Text.assemble((group.workload, "bold"), f"{what}: {unit}, by the part that is real")
+        yield Text.assemble((chart.group.workload, "bold"), said)
         yield _table(chart)
 
 
@@ -29,14 +29,8 @@ def _unit(chart: DensityChart) -> tuple[str, float]:
 
 
 def _table(chart: DensityChart) -> Any:
-    from rich import box
-    from rich.table import Table
-
     _, scale = _unit(chart)
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1), show_edge=False)
-    table.add_column("strategy", no_wrap=True)
-    for part in chart.part_names:
-        table.add_column(part, justify="right", no_wrap=True)
+    table = new_table("strategy", *chart.part_names)
     for line in chart.lines:
         times = [line.at(part) for part in chart.parts]
         style = "bold" if line.packs else None

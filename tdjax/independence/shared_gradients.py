@@ -1,0 +1,155 @@
+"""Whether the gradients of shared arrays add up when many steps are run at once.
+
+The loop adds up one gradient a step for every array that the steps share. `jax.vmap` of a step adds
+up what differs between steps; what a custom derivative rule gives for a shared array without
+looking at the step, it counts once, and a rule on shared arrays alone it calls once, with
+the sum of all cotangents. Steps that only fill up a last chunk have cotangents of zero, and add
+what a rule gives for zero, and so do masked steps. If every step has copies of its own of what is
+shared, all of them are what the loop does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax.numpy as jnp
+
+from tdjax.core.call import Call
+from tdjax.core.jaxpr import all_equations, inner_program, is_literal, scan_counts
+from tdjax.independence.analysis import Analysis
+from tdjax.independence.kinds import CONST, SUM, NotProvenError
+from tdjax.independence.rules.derivatives import adds_by_itself, is_jaxs_own, pullback
+from tdjax.independence.rules.rule import Form, traits_of
+from tdjax.independence.rules.zeros import known_zeros
+from tdjax.independence.two_traces import Merged
+
+OVERWRITTEN = "_overwrite_with_gradient"
+"""What Flax calls variables whose gradients are their new values: the scales of its fp8 layers."""
+
+
+def gives_new_values(call: Call) -> bool:
+    """Say whether the gradients of some shared arguments are to be their new values.
+
+    They come from rules written by hand, which do not look at the cotangent.
+    """
+    shared = [i for i, axis in enumerate(call.axes) if axis is None]
+    return any(OVERWRITTEN in call.names[i] or adds_by_itself(call.leaves[i]) for i in shared)
+
+
+def needs_own_copies(program: Any, mapped: Sequence[bool], fills: bool) -> bool:
+    """Say whether steps need copies of their own of the arrays that they share.
+
+    Args:
+        program: a trace of one step, an `Opened`.
+        mapped: for each input, whether steps have their own; its constants are shared.
+        fills: whether there are steps that only fill up a chunk, or masked ones.
+    """
+    if not any(map(_is_written_by_hand, all_equations(program))):
+        return False
+    shared = [False] * len(program.constvars)
+    found: list[bool] = []
+
+    def check(eqn: Any, stepped: list[bool]) -> None:
+        found.append(not _adds_up(eqn, stepped, fills))
+
+    _visit(program, [*shared, *mapped], check)
+    return any(found)
+
+
+def _is_written_by_hand(eqn: Any) -> bool:
+    """Say whether an equation has a rule for reverse mode that is not one of JAX's own."""
+    return "bwd" in eqn.params and not is_jaxs_own(eqn)
+
+
+def _adds_up(eqn: Any, stepped: list[bool], fills: bool) -> bool:
+    """Say whether a rule gives the loop's gradients to what the steps of its call share."""
+    variables = [i for i, atom in enumerate(eqn.invars) if not is_literal(atom)]
+    active = [i for i in variables if _inexact(eqn.invars[i])]
+    smooth = [k for k, atom in enumerate(eqn.outvars) if _inexact(atom)]
+    shared = [place for place, i in enumerate(active) if not stepped[i]]
+    if not smooth or not (shared or (fills and active)):
+        return True
+    try:
+        derived = pullback(eqn, variables, active, smooth)
+    except NotProvenError:
+        return False
+    jaxpr, cotangents = derived.jaxpr, len(smooth)
+    of_zero = known_zeros(jaxpr, [False] * len(variables) + [True] * cotangents)
+    if fills and not all(of_zero):
+        return False
+    nothing = known_zeros(jaxpr, [False] * len(jaxpr.invars))
+    if any(stepped):
+        differs = [stepped[i] for i in variables] + [True] * cotangents
+        follows = _visit(jaxpr, [*[False] * len(jaxpr.constvars), *differs], lambda *_: None)
+        return all(follows[place] or nothing[place] for place in shared)
+    try:
+        given = [CONST] * len(variables) + [SUM] * cotangents
+        kinds, _ = Analysis(sums=True, depth=1).run(Merged(derived, derived, 1, 2), given)
+    except NotProvenError:
+        return False
+    return all(kinds[place] is SUM or nothing[place] for place in shared)
+
+
+def _visit(
+    program: Any, stepped: Sequence[bool], check: Callable[[Any, list[bool]], None]
+) -> list[bool]:
+    """Return which outputs differ between steps, and show `check` every rule written by hand."""
+    jaxpr = getattr(program, "jaxpr", program)
+    known = dict(zip((*jaxpr.constvars, *jaxpr.invars), stepped, strict=True))
+
+    def read(atom: Any) -> bool:
+        return not is_literal(atom) and known[atom]
+
+    for eqn in jaxpr.eqns:
+        inputs = [read(atom) for atom in eqn.invars]
+        if _is_written_by_hand(eqn):
+            check(eqn, inputs)
+        known.update(zip(eqn.outvars, _outputs(eqn, inputs, check), strict=True))
+    return [read(atom) for atom in jaxpr.outvars]
+
+
+def _outputs(eqn: Any, inputs: list[bool], check: Callable[[Any, list[bool]], None]) -> list[bool]:
+    form = traits_of(eqn.primitive).form
+
+    def inside(program: Any, given: Sequence[bool]) -> list[bool]:
+        consts = [False] * len(getattr(program, "jaxpr", program).constvars)
+        return _visit(program, [*consts, *given], check)
+
+    if form is Form.BRANCH:
+        branches = [inside(branch, inputs[1:]) for branch in eqn.params["branches"]]
+        return [inputs[0] or any(each) for each in zip(*branches, strict=True)]
+    if form is Form.LOOP:
+        return _loop(eqn, inputs, inside)
+    called = inner_program(eqn)
+    if called is not None and len(getattr(called, "jaxpr", called).invars) == len(inputs):
+        return inside(called, inputs)
+    return [any(inputs)] * len(eqn.outvars)
+
+
+def _loop(
+    eqn: Any, inputs: list[bool], inside: Callable[[Any, Sequence[bool]], list[bool]]
+) -> list[bool]:
+    """Go round until nothing more differs between steps."""
+    if "body_jaxpr" in eqn.params:
+        body = eqn.params["body_jaxpr"]
+        before, first = eqn.params["cond_nconsts"], eqn.params["body_nconsts"]
+        consts, carry, xs = inputs[before : before + first], inputs[before + first :], []
+    else:
+        body = eqn.params["jaxpr"]
+        first, carried = scan_counts(eqn)
+        consts, carry, xs = (
+            inputs[:first],
+            inputs[first : first + carried],
+            inputs[first + carried :],
+        )
+    while True:
+        outputs = inside(body, [*consts, *carry, *xs])
+        after = [old or new for old, new in zip(carry, outputs, strict=False)]
+        if after == carry:
+            return [*carry, *outputs[len(carry) :]]
+        carry = after
+
+
+def _inexact(atom: Any) -> bool:
+    return bool(jnp.issubdtype(atom.aval.dtype, jnp.inexact))

@@ -1,0 +1,172 @@
+"""Decides what `auto` runs for a call. Nothing is run or compiled for that.
+
+In this order: what leaves one way only (a name for time, all steps as one batch, a single step);
+what tuning has measured of this program; and the prediction of `tdjax.costs`. A strategy that folds
+is taken where rows are proven to be independent, else the best of those that see whole steps.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import warnings
+from collections.abc import Sequence
+
+from tdjax.core.arrays import is_symbolic
+from tdjax.core.call import Call, Program, trace
+from tdjax.costs.machine import current_machine
+from tdjax.costs.work import Work, work_of
+from tdjax.independence import CONST, Proven, prove
+from tdjax.independence.rules.derivatives import adds_by_itself
+from tdjax.strategies.base import Strategy
+from tdjax.strategies.choosing import tuned
+from tdjax.strategies.choosing.decision import Decision
+from tdjax.strategies.choosing.measured import Measured
+from tdjax.strategies.choosing.packing import packing_choice
+from tdjax.strategies.choosing.ranking import Candidate, candidates, ranked
+from tdjax.strategies.fold import Fold
+from tdjax.strategies.vmap import Vmap
+
+_COUNTED = {"forward": ("forward",), "both": ("forward", "grad")}
+_FASTEST = "It is predicted to be the fastest of those that keep the meaning."
+
+
+def decide(
+    call: Call, mode: str, memory_budget: int | None, valid_fraction: float | None
+) -> Decision:
+    """Return what runs, and why; see `Auto` for the options."""
+    decision = _decide_unpacked(call, mode, memory_budget)
+    if call.mask is None or not decision.predicted or decision.work is None:
+        return decision
+    if decision.measured is not None and decision.measured.has_packed:
+        return decision
+    packing = packing_choice(decision.call, decision.work, decision.predicted, mode, valid_fraction)
+    if packing is None:
+        return decision
+    decision = dataclasses.replace(decision, packing=packing)
+    candidate = packing.candidate
+    if not packing.pays or (memory_budget is not None and candidate.most_bytes > memory_budget):
+        return decision
+    proven = prove(decision.call, candidate.strategy.rows_at_once(decision.call), settled=True)
+    if not proven.proof.independent or _shares_rows(call, proven):
+        return dataclasses.replace(decision, packing=None)
+    return dataclasses.replace(
+        decision,
+        strategy=candidate.strategy,
+        reason=_FASTEST,
+        proven=proven,
+        predicted=[candidate, *decision.predicted],
+    )
+
+
+def warn_of_budget(decision: Decision, memory_budget: int | None) -> None:
+    """Warn if what was decided may take more memory than it should."""
+    if memory_budget is None or not decision.predicted:
+        return
+    most = decision.predicted[0].most_bytes
+    if most > memory_budget:
+        warnings.warn(
+            f"{decision.call.title}: no strategy is sure to fit memory_budget={memory_budget} "
+            f"bytes; {decision.strategy} needs least, {most:.0f} at most. "
+            f"tdjax.tune(..., memory_budget=...) compiles them, and knows what fits.",
+            stacklevel=2,
+        )
+
+
+def _decide_unpacked(call: Call, mode: str, memory_budget: int | None) -> Decision:
+    """Return what runs if steps are not packed, unless that was measured to be the best."""
+    if call.axis_name is not None:
+        return Decision(call, Vmap(), "Time has a name, which is bound under vmap alone.")
+    if call.pooled:
+        return Decision(
+            call, Fold(), "All steps are one batch (pooled=True), which is a whole fold."
+        )
+    if any(map(adds_by_itself, call.leaves)):
+        return Decision(
+            call,
+            Vmap(chunk_size=1),
+            "An argument is of a type with an addition of its own, which jax.vmap cannot do.",
+        )
+    if call.batch is None:
+        return Decision(
+            dataclasses.replace(call, traced=trace(call, call.batch)),
+            Vmap(),
+            "No argument has both time and batch, so that there are no rows to fold.",
+        )
+    if not is_symbolic(call.time) and call.time == 1:
+        return Decision(call, Vmap(), "There is one step only.")
+    step = trace(call, call.batch)
+    call = dataclasses.replace(call, traced=step)
+    work, planned = _plan(call, step, mode)
+    measured = _find_measured(call, step, mode) if planned else None
+    if measured is not None:
+        planned = measured.first(planned)
+    proven = None
+    fitting = _fitting(planned, memory_budget)
+    reason = _why(fitting, measured)
+    first = fitting[0].strategy if fitting else Fold()
+    if first.folds:
+        proven = prove(call, first.rows_at_once(call), settled=True)
+        if proven.proof.independent and not _shares_rows(call, proven):
+            return Decision(call, first, reason, proven, work, fitting, measured=measured)
+        fitting = _fitting([each for each in planned if not each.strategy.folds], memory_budget)
+        reason = _why(fitting, measured, left_out=first)
+    best = fitting[0].strategy if fitting else Vmap()
+    return Decision(call, best, reason, proven, work, fitting, measured=measured)
+
+
+def _plan(call: Call, step: Program, mode: str) -> tuple[Work | None, list[Candidate]]:
+    """Return what a row costs, and what every strategy is predicted to take, the best first.
+
+    Nothing is known where a size is a symbol.
+    """
+    if is_symbolic(call.batch) or is_symbolic(call.time) or call.batch * call.time == 0:
+        return None, []
+    work = work_of(step.jaxpr, call.batch, call.has_rows())
+    machine = current_machine()
+    convolves = work.convolves and machine.platform == "cpu"
+    among = candidates(call.batch, call.time, True, work.operations, convolves)
+    return work, ranked(among, work, call.batch, call.time, machine, mode)
+
+
+def _find_measured(call: Call, step: Program, mode: str) -> Measured | None:
+    """Return what tuning has measured of this program in the modes that count."""
+    if not tuned.anything_known((call.batch, call.time)):
+        return None
+    program = tuned.program_of(call, step)
+    for find in (tuned.find, tuned.find_shipped):
+        counted = [each for each in find(program) if each.mode in _COUNTED[mode]]
+        if counted:
+            return Measured(counted, shipped=find is tuned.find_shipped)
+    return None
+
+
+def _fitting(planned: Sequence[Candidate], memory_budget: int | None) -> Sequence[Candidate]:
+    """Return those that are sure to fit the budget; if none is, the one that needs least."""
+    if memory_budget is None or not planned:
+        return planned
+    fitting = [each for each in planned if each.most_bytes <= memory_budget]
+    return fitting or [min(planned, key=lambda each: each.most_bytes)]
+
+
+def _why(
+    fitting: Sequence[Candidate], measured: Measured | None, left_out: Strategy | None = None
+) -> str:
+    """Return why the first of these is taken, in a sentence or two."""
+    if measured is None:
+        return _FASTEST
+    text = ""
+    if left_out is not None and measured.knows(left_out):
+        text = f"{left_out} was measured to be the fastest {measured.where}, and does not fit this "
+        text += "function, whose rows it would mix up. "
+    if fitting and measured.knows(fitting[0].strategy):
+        of_the_rest = " of the rest" if text else ""
+        return f"{text}It was measured to be the fastest{of_the_rest} {measured.where}."
+    return text + _FASTEST
+
+
+def _shares_rows(call: Call, proven: Proven) -> bool:
+    """Say whether an output that is not to be stacked has rows, which a fold would repeat."""
+    return any(
+        axis is None and kind is not CONST
+        for axis, kind in zip(proven.step.out_axes(call), proven.proof.outputs, strict=True)
+    )

@@ -1,0 +1,69 @@
+"""What `auto` decided for a call, and how others learn of it."""
+
+from __future__ import annotations
+
+import contextlib
+import contextvars
+import dataclasses
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from tdjax.core.call import Call
+from tdjax.costs.work import Work
+from tdjax.independence import Proven
+from tdjax.strategies.base import Strategy
+from tdjax.strategies.choosing.measured import Measured
+from tdjax.strategies.choosing.packing import PackingChoice
+from tdjax.strategies.choosing.ranking import Candidate
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Decision:
+    """What `auto` chose for a call.
+
+    Attributes:
+        call: the call, with its trace.
+        strategy: what runs.
+        reason: why, a sentence.
+        proven: what is known of its rows; None where that was not asked.
+        work: what a row costs; None where nothing had to be predicted.
+        predicted: how long strategies are predicted to take, this one first.
+        packing: whether packing its steps pays; None where they cannot be packed.
+        measured: what tuning has measured, if it has.
+    """
+
+    call: Call
+    strategy: Strategy
+    reason: str
+    proven: Proven | None = None
+    work: Work | None = None
+    predicted: Sequence[Candidate] = ()
+    packing: PackingChoice | None = None
+    measured: Measured | None = None
+
+    def run(self) -> Any:
+        """Run the call."""
+        return self.strategy.run(self.call, self.proven)
+
+
+_recorded: contextvars.ContextVar[list[Decision] | None] = contextvars.ContextVar(
+    "decisions", default=None
+)
+
+
+@contextlib.contextmanager
+def recorded() -> Iterator[list[Decision]]:
+    """Collect the decisions of what is traced inside, in their order."""
+    decisions: list[Decision] = []
+    token = _recorded.set(decisions)
+    try:
+        yield decisions
+    finally:
+        _recorded.reset(token)
+
+
+def record(decision: Decision) -> None:
+    """Tell a decision to the innermost `recorded()`, if there is one."""
+    decisions = _recorded.get()
+    if decisions is not None:
+        decisions.append(decision)
