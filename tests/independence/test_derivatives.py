@@ -8,6 +8,7 @@ from oracle import assert_same, loop
 from probing import refusal
 
 import tdjax
+from tdjax.testing import assert_same_as_loop
 
 X = array(4, 5, 3)
 STRATEGIES = ["fold", tdjax.Fold(chunk_size=3), "auto", "map"]
@@ -86,8 +87,7 @@ def test_rules_that_mix_rows_keep_their_gradient_or_are_refused(name, strategy):
 def test_rules_that_keep_rows_apart_are_proven(name):
     fun = SEPARATE[name]
     assert refusal(fun, X) is None
-    ours = gradient(tdjax.time_distributed(fun, strategy="fold"), X)
-    assert_same(ours, gradient(lambda x: loop(fun, (x,)), X), scale=20)
+    assert_same_as_loop(fun, X, strategies=["fold"])
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES, ids=str)
@@ -205,5 +205,4 @@ def test_a_rule_that_is_told_what_is_wanted_is_not_folded(make, strategy):
         with pytest.raises(tdjax.StrategyError, match="symbolic_zeros"):
             wrapped(X)
         return
-    theirs = gradient(lambda x: loop(fun, (x,)), X)
-    assert_same(gradient(wrapped, X), theirs, scale=20)
+    assert_same_as_loop(fun, X, strategies=[strategy])
