@@ -117,8 +117,8 @@ class Merged:
         self._small_of: dict[Any, Any] = {}
         if len(consts[0]) != len(consts[1]) or not all(map(same_array, *consts)):
             raise NotProvenError(
-                "closes over arrays that depend on the size of the batch (`np.arange(batch)` is one, "
-                "`jnp.arange(batch)` a part of the program)"
+                "closes over arrays that depend on the size of the batch (`np.arange(batch)` is "
+                "one, `jnp.arange(batch)` is none)"
             )
         self.constvars = self._bind(self.small.constvars, self.large.constvars)
         self.invars = self._bind(self.small.invars, self.large.invars)

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jax.experimental.ode import odeint
 
-from real_programs.book import positive, program, rows, weights
+from real_programs.book import awaited, positive, program, rows, weights
 
 STATE = rows(3)
 
@@ -49,7 +49,7 @@ def runge_kutta(x, kernel):
     return jax.lax.fori_loop(0, 4, move, x)
 
 
-@program(STATE, weights(3, 3))
+@program(STATE, weights(3, 3), expected=awaited("a loop of each row"))
 def adaptive_ode(x, kernel):
     def solve(start):
         return odeint(lambda y, t: jnp.tanh(kernel @ y) - y, start, jnp.linspace(0.0, 1.0, 3))
@@ -66,7 +66,7 @@ def heat_equation(x):
     return jax.lax.scan(move, x, None, length=4)[0]
 
 
-@program(rows(3, 3), rows(3, seed=1))
+@program(rows(3, 3), rows(3, seed=1), expected=awaited("a loop of each row"))
 def conjugate_gradients(a, b):
     def solve(a, b):
         matrix = a @ a.T + 3 * jnp.eye(3)
@@ -75,7 +75,7 @@ def conjugate_gradients(a, b):
     return jax.vmap(solve)(a, b)
 
 
-@program(positive())
+@program(positive(), expected=awaited("a loop of each row"))
 def newton_until_each_row_is_done(x):
     def root(x):
         def unfinished(carry):
@@ -142,7 +142,7 @@ def projected_to_the_simplex(x):
     return jnp.maximum(x - level[:, None], 0)
 
 
-@program(rows(4))
+@program(rows(4), expected=awaited("blocks of rows"))
 def many_rows_at_a_time(x):
     return jax.lax.map(lambda row: jnp.tanh(row) * row.sum(), x, batch_size=2)
 
@@ -152,7 +152,7 @@ def row_after_row(x):
     return jax.lax.map(lambda row: jnp.sort(row) / (1 + jnp.abs(row).sum()), x)
 
 
-@program(rows(4))
+@program(rows(4), expected=awaited("callbacks"))
 def asks_the_host(x):
     def host(x):
         return x * 2
