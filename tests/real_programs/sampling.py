@@ -20,11 +20,6 @@ from real_programs.book import (
 LOGITS = rows(7)
 
 
-@program(LOGITS, keys())
-def categorical(logits, key):
-    return jax.random.categorical(key, logits)
-
-
 @program(LOGITS, Rows(jax.random.split(jax.random.key(1), (BATCH, TIME))))
 def categorical_with_each_rows_key(logits, keys):
     return jax.vmap(jax.random.categorical)(keys, logits)
@@ -51,14 +46,6 @@ def top_p_sampling(logits, key):
 def repetition_penalty(logits, history):
     seen = jnp.zeros_like(logits, bool).at[jnp.arange(logits.shape[0])[:, None], history].set(True)
     return jnp.where(seen, jnp.where(logits > 0, logits / 1.2, logits * 1.2), logits)
-
-
-@program(rows(8), weights(8, 6), keys())
-def variational_bottleneck(x, kernel, key):
-    mean, log_scale = jnp.split(x @ kernel, 2, -1)
-    sample = mean + jnp.exp(log_scale) * jax.random.normal(key, mean.shape)
-    divergence = (jnp.exp(2 * log_scale) + mean**2 - 1 - 2 * log_scale).sum(-1) / 2
-    return sample, divergence
 
 
 @program(rows(6, 8), keys())

@@ -57,15 +57,6 @@ def adaptive_ode(x, kernel):
     return jax.vmap(solve)(x)
 
 
-@program(rows(6, 6))
-def heat_equation(x):
-    def move(x, _):
-        around = sum(jnp.roll(x, shift, axis) for shift in (1, -1) for axis in (1, 2))
-        return x + 0.1 * (around - 4 * x), None
-
-    return jax.lax.scan(move, x, None, length=4)[0]
-
-
 @program(rows(3, 3), rows(3, seed=1), expected=awaited("a loop of each row"))
 def conjugate_gradients(a, b):
     def solve(a, b):
@@ -84,17 +75,6 @@ def newton_until_each_row_is_done(x):
         return jax.lax.while_loop(unfinished, lambda y: (y + x / y) / 2, jnp.ones_like(x))
 
     return jax.vmap(root)(jax.lax.stop_gradient(x))
-
-
-@program(rows(4), weights(4, 4))
-def fixed_point_net(x, kernel):
-    """An equilibrium: iterate, then one step that carries the gradient."""
-
-    def step(z):
-        return jnp.tanh(0.3 * z @ kernel + x)
-
-    settled = jax.lax.fori_loop(0, 5, lambda _, z: step(z), jnp.zeros_like(x))
-    return step(jax.lax.stop_gradient(settled))
 
 
 @program(rows(4, 5))
@@ -131,15 +111,6 @@ def energy_and_its_forces(x, kernel, read):
         return (jnp.tanh(x @ kernel) @ read).sum()
 
     return jax.grad(energy)(x), jax.vmap(jax.hessian(energy))(x)
-
-
-@program(positive(5))
-def projected_to_the_simplex(x):
-    ranked = jnp.sort(x, -1)[:, ::-1]
-    total = jnp.cumsum(ranked, -1) - 1
-    count = (ranked * jnp.arange(1, 6) > total).sum(-1)
-    level = total[jnp.arange(x.shape[0]), count - 1] / count
-    return jnp.maximum(x - level[:, None], 0)
 
 
 @program(rows(4), expected=awaited("blocks of rows"))
