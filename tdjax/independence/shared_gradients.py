@@ -83,7 +83,7 @@ def _adds_up(eqn: Any, stepped: list[bool], fills: bool) -> bool:
         return False
     jaxpr, cotangents = derived.jaxpr, len(smooth)
     of_zero = known_zeros(jaxpr, [False] * len(variables) + [True] * cotangents)
-    if fills and not all(of_zero):
+    if (fills or not any(stepped)) and not all(of_zero):
         return False
     nothing = known_zeros(jaxpr, [False] * len(jaxpr.invars))
     if any(stepped):

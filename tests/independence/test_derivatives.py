@@ -206,3 +206,37 @@ def test_a_rule_that_is_told_what_is_wanted_is_not_folded(make, strategy):
             wrapped(X)
         return
     assert_same_as_loop(fun, X, strategies=[strategy])
+
+
+def binarized(elsewhere):
+    """Return the sign of an array; its gradient is passed on only where the array is small."""
+
+    @jax.custom_vjp
+    def sign(x):
+        return jnp.sign(x)
+
+    def backward(x, g):
+        return (jnp.where(jnp.abs(x) < 1, g, jnp.full_like(g, elsewhere)),)
+
+    sign.defvjp(lambda x: (jnp.sign(x), x), backward)
+    return sign
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES, ids=str)
+@pytest.mark.parametrize("elsewhere", [0.0, 0.5])
+def test_a_gradient_of_shared_weights_that_is_a_choice(strategy, elsewhere):
+    def step(x, weight):
+        return x @ binarized(elsewhere)(weight)
+
+    def loss(fun, weight):
+        return jnp.sin(fun(X, weight)).sum()
+
+    weight = array(3, 2)
+    wrapped = tdjax.time_distributed(step, in_axes=(1, None), strategy=strategy)
+    try:
+        ours = jax.jit(jax.grad(lambda w: loss(wrapped, w)))(weight)
+    except tdjax.StrategyError:
+        assert elsewhere and strategy not in ("auto", "map")
+        return
+    theirs = jax.grad(lambda w: loss(lambda *args: loop(step, args, (1, None)), w))(weight)
+    assert_same(ours, theirs, scale=20)

@@ -27,11 +27,6 @@ def solve_with_a_shared_matrix_for_columns(a, b):
     return jnp.linalg.solve(definite(a), b.T).T
 
 
-@program(MATRIX)
-def inverse(a):
-    return jnp.linalg.inv(definite(a))
-
-
 @program(SHARED, VECTOR)
 def inverse_of_a_shared_matrix(a, b):
     return b @ jnp.linalg.inv(definite(a))
@@ -60,12 +55,6 @@ def normal_density_with_each_rows_covariance(a, x):
     white = jax.lax.linalg.triangular_solve(factor, x[..., None], left_side=True, lower=True)
     log = jnp.log(jnp.diagonal(factor, axis1=-2, axis2=-1)).sum(-1)
     return -(white**2).sum((-2, -1)) / 2 - log
-
-
-@program(MATRIX, VECTOR)
-def cholesky_solve(a, b):
-    factor = jax.scipy.linalg.cho_factor(definite(a))
-    return jax.scipy.linalg.cho_solve(factor, b[..., None])
 
 
 @program(SHARED, VECTOR)
@@ -110,16 +99,6 @@ def pseudo_inverse(a):
 @program(MATRIX)
 def matrix_exponential(a):
     return jax.scipy.linalg.expm(a / 4)
-
-
-@program(rows(5, 2), rows(5, seed=1), rows(3, 2, seed=2))
-def gaussian_process(x, y, new):
-    def kernel(a, b):
-        return jnp.exp(-((a[:, :, None] - b[:, None]) ** 2).sum(-1))
-
-    factor = jnp.linalg.cholesky(kernel(x, x) + 0.1 * jnp.eye(5))
-    weight = jax.scipy.linalg.cho_solve((factor, True), y[..., None])
-    return (kernel(new, x) @ weight)[..., 0]
 
 
 @program(positive(6), rows(6, seed=1))

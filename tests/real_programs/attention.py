@@ -12,6 +12,7 @@ from real_programs.book import (
     Shared,
     Steps,
     array,
+    awaited,
     ids,
     keys,
     lengths,
@@ -71,13 +72,6 @@ def attention_to_a_memory_of_the_sequence(x, memory, query):
     return attend(x @ query, memory, memory)
 
 
-@program(WORDS, weights(WIDTH, WIDTH), weights(WIDTH, 2 * (WIDTH // HEADS)))
-def multi_query_attention(x, query, key_value):
-    k, v = jnp.split(x @ key_value, 2, -1)
-    scores = jnp.einsum("bqhd,bkd->bhqk", split(x @ query), k)
-    return jnp.einsum("bhqk,bkd->bqhd", jax.nn.softmax(scores, -1), v)
-
-
 @program(WORDS, weights(WIDTH, WIDTH), weights(WIDTH, WIDTH))
 def grouped_query_attention(x, query, key_value):
     q = split(x @ query, 4)
@@ -129,13 +123,6 @@ def _flax_attention():
 FLAX_ATTENTION, FLAX_VARIABLES = _flax_attention()
 
 
-@program(Shared(FLAX_VARIABLES), WORDS, lengths(LENGTH))
-def attention_of_flax(variables, x, lengths):
-    real = jnp.arange(LENGTH) < lengths[:, None]
-    mask = nn.make_attention_mask(real, real)
-    return FLAX_ATTENTION.apply(variables, x, mask=mask, deterministic=True)
-
-
 @program(Shared(FLAX_VARIABLES), WORDS, keys())
 def attention_of_flax_with_dropout(variables, x, key):
     return FLAX_ATTENTION.apply(variables, x, deterministic=False, rngs={"dropout": key})
@@ -183,26 +170,18 @@ def cache_written_at_one_place(cache, token, place):
     return jax.lax.dynamic_update_slice(cache, token[:, None], (0, place, 0))
 
 
-@program(CACHE, TOKEN, Steps(jnp.arange(TIME)))
+@program(CACHE, TOKEN, Steps(jnp.arange(TIME)), expected=awaited("a place of one step"))
 def cache_written_at_the_steps_place(cache, token, step):
     cache = cache.at[:, step].set(token)
     seen = jnp.arange(LENGTH) <= step
     return attend(token[:, None], cache, cache, seen[None, None])
 
 
-@program(CACHE, TOKEN, Steps(jnp.arange(TIME)))
+@program(CACHE, TOKEN, Steps(jnp.arange(TIME)), expected=awaited("a place of one step"))
 def cache_updated_at_the_steps_place(cache, token, step):
     return jax.lax.dynamic_update_slice_in_dim(cache, token[:, None], step, 1)
 
 
-@program(CACHE, Steps(jnp.arange(TIME)))
+@program(CACHE, Steps(jnp.arange(TIME)), expected=awaited("a place of one step"))
 def entry_of_the_steps_place(cache, step):
     return cache[:, step], jax.lax.dynamic_slice_in_dim(cache, step, 2, 1)
-
-
-@program(CACHE, TOKEN, ids(below=LENGTH))
-def ring_buffer(cache, token, place):
-    rows = jnp.arange(cache.shape[0])
-    written = cache.at[rows, place % LENGTH].set(token)
-    order = (place[:, None] + 1 + jnp.arange(LENGTH)) % LENGTH
-    return written[rows[:, None], order]

@@ -22,13 +22,6 @@ def double_q_learning(values, target, action, reward):
     return error, error**2
 
 
-@program(rows(7), ids(below=7), rows(seed=1), rows(seed=2))
-def clipped_policy_loss(logits, action, before, advantage):
-    log = jax.nn.log_softmax(logits)[jnp.arange(logits.shape[0]), action]
-    ratio = jnp.exp(log - before)
-    return -jnp.minimum(ratio * advantage, jnp.clip(ratio, 0.8, 1.2) * advantage)
-
-
 @program(rows(9))
 def discounted_returns(rewards):
     def combine(later, now):

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from real_programs.book import (
     Shared,
     array,
+    awaited,
     ids,
     needless,
     numbers,
@@ -27,13 +28,6 @@ IMAGE = rows(6, 6, 4)
 def layer_norm(x, scale, bias):
     mean, variance = x.mean(-1, keepdims=True), x.var(-1, keepdims=True)
     return (x - mean) * jax.lax.rsqrt(variance + 1e-5) * scale + bias
-
-
-@program(IMAGE)
-def group_norm(x):
-    groups = x.reshape(x.shape[0], -1, 2, 2)
-    mean, variance = groups.mean((1, 3), keepdims=True), groups.var((1, 3), keepdims=True)
-    return ((groups - mean) / jnp.sqrt(variance + 1e-5)).reshape(x.shape)
 
 
 @program(X, weights(8, 3))
@@ -71,16 +65,6 @@ def conv(x, kernel, strides=None, padding="SAME", **options):
     )
 
 
-@program(SEQUENCE, weights(3, 4, 4))
-def causal_convolution(x, kernel):
-    return jax.nn.silu(conv(x, kernel, padding=((2, 0),)))
-
-
-@program(IMAGE, weights(3, 3, 4, 2))
-def dilated_convolution(x, kernel):
-    return conv(x, kernel, rhs_dilation=(2, 2))
-
-
 @program(IMAGE, weights(3, 3, 2, 6))
 def grouped_convolution(x, kernel):
     return conv(x, kernel, feature_group_count=2)
@@ -101,12 +85,12 @@ def convolution_in_three_dimensions(x, kernel):
     return conv(x, kernel, (2, 2, 2), "VALID")
 
 
-@program(SEQUENCE, rows(3, 4, 2, seed=2))
+@program(SEQUENCE, rows(3, 4, 2, seed=2), expected=awaited("a kernel of each row"))
 def convolution_with_each_rows_kernel(x, kernel):
     return jax.vmap(lambda one, own: conv(one[None], own)[0])(x, kernel)
 
 
-@program(SEQUENCE, rows(3, seed=2))
+@program(SEQUENCE, rows(3, seed=2), expected=awaited("a kernel of each row"))
 def filter_of_each_row(x, taps):
     return jax.vmap(lambda one, own: jnp.convolve(one[:, 0], own, mode="same"))(x, taps)
 
@@ -139,31 +123,14 @@ def windows_that_shift(x):
 # --- embeddings -------------------------------------------------------------------------------
 
 
-@program(ids(7, below=11), weights(11, 4), weights(7, 4))
-def embedding_with_positions(tokens, table, positions):
-    return table[tokens] + positions[jnp.arange(tokens.shape[1])]
-
-
 @program(ids(7, below=11), weights(11, 4), ids(7, below=3, seed=1))
 def bags_of_words(tokens, table, bags):
     return jax.vmap(lambda words, of: jax.ops.segment_sum(table[words], of, 3))(tokens, bags)
 
 
-@program(rows(5, 4), ids(3, below=5))
-def entries_of_each_rows_table(table, where):
-    return table[jnp.arange(table.shape[0])[:, None], where]
-
-
 # --- experts ----------------------------------------------------------------------------------
 
 EXPERTS = weights(3, 8, 8)
-
-
-@program(rows(5, 8), weights(8, 3), EXPERTS)
-def top_two_experts_one_hot(x, router, experts):
-    gates, chosen = jax.lax.top_k(jax.nn.softmax(x @ router, -1), 2)
-    mixed = (jax.nn.one_hot(chosen, 3) * gates[..., None]).sum(-2)
-    return jnp.einsum("ble,bld,edf->blf", mixed, x, experts)
 
 
 @program(X, weights(8, 3), EXPERTS)

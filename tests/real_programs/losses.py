@@ -26,13 +26,6 @@ def perplexity_of_real_tokens(logits, tokens, lengths):
 
 
 @program(LOGITS, LABELS)
-def margin_of_the_label(logits, labels):
-    batch = jnp.arange(logits.shape[0])
-    others = logits.at[batch, labels].set(-jnp.inf)
-    return jnp.maximum(0, 1 + others.max(-1) - logits[batch, labels])
-
-
-@program(LOGITS, LABELS)
 def rank_of_the_label(logits, labels):
     own = jnp.take_along_axis(logits, labels[:, None], -1)
     return (logits > own).sum(-1), jax.lax.top_k(logits, 3)[1] == labels[:, None]
@@ -55,15 +48,6 @@ def dynamic_time_warping(x, y):
 
     start = jnp.full((x.shape[0], 7), 1e3).at[:, 0].set(0.0)
     return jax.lax.scan(line, start, jnp.moveaxis(cost, 1, 0))[0][:, -1]
-
-
-@program(rows(5, 4), ids(5, below=2))
-def contrastive_within_a_row(x, same):
-    unit = x / jnp.linalg.norm(x, axis=-1, keepdims=True)
-    scores = jnp.einsum("bid,bjd->bij", unit, unit) - 1e9 * jnp.eye(5)
-    alike = (same[:, :, None] == same[:, None]) & ~jnp.eye(5, dtype=bool)
-    log = jax.nn.log_softmax(scores, -1)
-    return -jnp.where(alike, log, 0).sum((1, 2)) / jnp.maximum(alike.sum((1, 2)), 1)
 
 
 @program(rows(6, 3), ids(2, below=6), ids(2, 3, below=6, seed=1))

@@ -77,19 +77,6 @@ def diagonal_state_space(x, decay, read):
     return jnp.fft.irfft(spectrum, 16, axis=1)[:, :8]
 
 
-@program(rows(6, 4))
-def delta_rule(x):
-    """A fast weight matrix for each row, corrected letter by letter."""
-
-    def cell(memory, letter):
-        key = letter / jnp.linalg.norm(letter, axis=-1, keepdims=True)
-        wrong = letter - jnp.einsum("bij,bj->bi", memory, key)
-        memory = memory + jnp.einsum("bi,bj->bij", wrong, key)
-        return memory, jnp.einsum("bij,bj->bi", memory, letter)
-
-    return over(jax.lax.scan(cell, jnp.zeros((x.shape[0], 4, 4)), over(x))[1])
-
-
 @program(rows(5, 4), weights(3, 4, 4))
 def scanned_layers_rematerialized(x, kernels):
     @jax.checkpoint
@@ -107,16 +94,3 @@ def repeated_a_shared_number_of_times(x, kernel, count):
             lambda c: c[0] < count, lambda c: (c[0] + 1, jnp.tanh(c[1] @ kernel)), (0, x)
         )[1]
     )
-
-
-@program(rows(4), weights(4, 4))
-def adaptive_computation(x, halt):
-    """Rows stop at their own time: a fixed number of rounds, with those done frozen."""
-
-    def think(carry, _):
-        state, left = carry
-        p = jax.nn.sigmoid((state @ halt).sum(-1))
-        used = jnp.minimum(p, left)
-        return (jnp.tanh(state) * used[:, None] + state * (1 - used)[:, None], left - used), None
-
-    return jax.lax.scan(think, (x, jnp.ones(x.shape[0])), None, length=4)[0]

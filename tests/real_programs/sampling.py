@@ -9,6 +9,7 @@ from real_programs.book import (
     BATCH,
     TIME,
     Rows,
+    awaited,
     ids,
     keys,
     program,
@@ -17,11 +18,6 @@ from real_programs.book import (
 )
 
 LOGITS = rows(7)
-
-
-@program(LOGITS, keys())
-def categorical(logits, key):
-    return jax.random.categorical(key, logits)
 
 
 @program(LOGITS, Rows(jax.random.split(jax.random.key(1), (BATCH, TIME))))
@@ -50,14 +46,6 @@ def top_p_sampling(logits, key):
 def repetition_penalty(logits, history):
     seen = jnp.zeros_like(logits, bool).at[jnp.arange(logits.shape[0])[:, None], history].set(True)
     return jnp.where(seen, jnp.where(logits > 0, logits / 1.2, logits * 1.2), logits)
-
-
-@program(rows(8), weights(8, 6), keys())
-def variational_bottleneck(x, kernel, key):
-    mean, log_scale = jnp.split(x @ kernel, 2, -1)
-    sample = mean + jnp.exp(log_scale) * jax.random.normal(key, mean.shape)
-    divergence = (jnp.exp(2 * log_scale) + mean**2 - 1 - 2 * log_scale).sum(-1) / 2
-    return sample, divergence
 
 
 @program(rows(6, 8), keys())
@@ -91,7 +79,7 @@ def random_crop(image, keys):
     return jax.vmap(crop)(image, keys)
 
 
-@program(weights(3, 8, 8), rows(8), keys())
+@program(weights(3, 8, 8), rows(8), keys(), expected=awaited("keys of one step in a loop"))
 def dropout_in_scanned_layers(kernels, x, key):
     def layer(x, parts):
         kernel, own = parts
@@ -101,7 +89,7 @@ def dropout_in_scanned_layers(kernels, x, key):
     return jax.lax.scan(layer, x, (kernels, jax.random.split(key, 3)))[0]
 
 
-@program(rows(4), keys())
+@program(rows(4), keys(), expected=awaited("a key of one step in a loop"))
 def langevin_dynamics(x, key):
     def move(i, x):
         noise = jax.random.normal(jax.random.fold_in(key, i), x.shape)

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jax.experimental.ode import odeint
 
-from real_programs.book import positive, program, rows, weights
+from real_programs.book import awaited, positive, program, rows, weights
 
 STATE = rows(3)
 
@@ -49,7 +49,7 @@ def runge_kutta(x, kernel):
     return jax.lax.fori_loop(0, 4, move, x)
 
 
-@program(STATE, weights(3, 3))
+@program(STATE, weights(3, 3), expected=awaited("a loop of each row"))
 def adaptive_ode(x, kernel):
     def solve(start):
         return odeint(lambda y, t: jnp.tanh(kernel @ y) - y, start, jnp.linspace(0.0, 1.0, 3))
@@ -57,16 +57,7 @@ def adaptive_ode(x, kernel):
     return jax.vmap(solve)(x)
 
 
-@program(rows(6, 6))
-def heat_equation(x):
-    def move(x, _):
-        around = sum(jnp.roll(x, shift, axis) for shift in (1, -1) for axis in (1, 2))
-        return x + 0.1 * (around - 4 * x), None
-
-    return jax.lax.scan(move, x, None, length=4)[0]
-
-
-@program(rows(3, 3), rows(3, seed=1))
+@program(rows(3, 3), rows(3, seed=1), expected=awaited("a loop of each row"))
 def conjugate_gradients(a, b):
     def solve(a, b):
         matrix = a @ a.T + 3 * jnp.eye(3)
@@ -75,7 +66,7 @@ def conjugate_gradients(a, b):
     return jax.vmap(solve)(a, b)
 
 
-@program(positive())
+@program(positive(), expected=awaited("a loop of each row"))
 def newton_until_each_row_is_done(x):
     def root(x):
         def unfinished(carry):
@@ -84,17 +75,6 @@ def newton_until_each_row_is_done(x):
         return jax.lax.while_loop(unfinished, lambda y: (y + x / y) / 2, jnp.ones_like(x))
 
     return jax.vmap(root)(jax.lax.stop_gradient(x))
-
-
-@program(rows(4), weights(4, 4))
-def fixed_point_net(x, kernel):
-    """An equilibrium: iterate, then one step that carries the gradient."""
-
-    def step(z):
-        return jnp.tanh(0.3 * z @ kernel + x)
-
-    settled = jax.lax.fori_loop(0, 5, lambda _, z: step(z), jnp.zeros_like(x))
-    return step(jax.lax.stop_gradient(settled))
 
 
 @program(rows(4, 5))
@@ -133,16 +113,7 @@ def energy_and_its_forces(x, kernel, read):
     return jax.grad(energy)(x), jax.vmap(jax.hessian(energy))(x)
 
 
-@program(positive(5))
-def projected_to_the_simplex(x):
-    ranked = jnp.sort(x, -1)[:, ::-1]
-    total = jnp.cumsum(ranked, -1) - 1
-    count = (ranked * jnp.arange(1, 6) > total).sum(-1)
-    level = total[jnp.arange(x.shape[0]), count - 1] / count
-    return jnp.maximum(x - level[:, None], 0)
-
-
-@program(rows(4))
+@program(rows(4), expected=awaited("blocks of rows"))
 def many_rows_at_a_time(x):
     return jax.lax.map(lambda row: jnp.tanh(row) * row.sum(), x, batch_size=2)
 
@@ -152,7 +123,7 @@ def row_after_row(x):
     return jax.lax.map(lambda row: jnp.sort(row) / (1 + jnp.abs(row).sum()), x)
 
 
-@program(rows(4))
+@program(rows(4), expected=awaited("callbacks"))
 def asks_the_host(x):
     def host(x):
         return x * 2

@@ -32,13 +32,6 @@ def argmax_scattered(x):
     return jnp.zeros_like(x).at[jnp.arange(x.shape[0]), x.argmax(-1)].set(1.0)
 
 
-@program(X, ids(below=6))
-def swapped_with_the_first(x, where):
-    batch = jnp.arange(x.shape[0])
-    first, other = x[:, 0], x[batch, where]
-    return x.at[:, 0].set(other).at[batch, where].set(first)
-
-
 @program(X, weights(8))
 def searched_in_a_shared_table(x, table):
     return jnp.searchsorted(jnp.sort(table), x), jnp.digitize(x, jnp.linspace(-2, 2, 5))
@@ -54,26 +47,9 @@ def histogram_of_each_row(x):
     return jax.vmap(lambda row: jnp.histogram(row, 4, (-2.0, 2.0))[0])(x)
 
 
-@program(ids(9, below=5))
-def counts_of_each_row(x):
-    return jax.vmap(lambda row: jnp.bincount(row, length=5))(x)
-
-
-@program(ids(9, below=5), rows(9))
-def sums_by_segment(segments, values):
-    batch = jnp.arange(values.shape[0])[:, None]
-    return jnp.zeros((values.shape[0], 5)).at[batch, segments].add(values)
-
-
 @program(ids(7, below=4))
 def distinct_values(x):
     return jax.vmap(lambda row: jnp.unique(row, size=4, fill_value=-1))(x)
-
-
-@program(rows(7, 3), lengths(7))
-def mean_of_real_entries(x, lengths):
-    real = (jnp.arange(7) < lengths[:, None])[..., None]
-    return (x * real).sum(1) / real.sum(1), jnp.where(real, x, -jnp.inf).max(1)
 
 
 @program(rows(7, 3), lengths(7))
@@ -103,20 +79,6 @@ def entries_by_open_grids(x):
 # --- graphs and points ------------------------------------------------------------------------
 
 
-@program(NODES, rows(5, 5, seed=1), weights(4, 4))
-def messages_along_each_rows_edges(x, scores, kernel):
-    edges = (scores > 0).astype(x.dtype)
-    degree = edges.sum(-1, keepdims=True) + 1
-    return jax.nn.relu((edges @ x + x) / degree @ kernel)
-
-
-@program(NODES, rows(5, 5, seed=1), weights(8))
-def graph_attention(x, scores, attention):
-    pairs = (x @ attention[:4])[:, :, None] + (x @ attention[4:])[:, None]
-    logits = jnp.where(scores > -1, jax.nn.leaky_relu(pairs), -1e9)
-    return jax.nn.softmax(logits, -1) @ x
-
-
 @program(NODES, weights(8, 4))
 def messages_along_shared_edges(x, kernel):
     messages = jnp.concatenate([x[:, SENDERS], x[:, RECEIVERS]], -1) @ kernel
@@ -127,14 +89,6 @@ def messages_along_shared_edges(x, kernel):
 def messages_along_listed_edges(x, senders, receivers):
     batch = jnp.arange(x.shape[0])[:, None]
     return jnp.zeros_like(x).at[batch, receivers].add(jnp.tanh(x[batch, senders]))
-
-
-@program(rows(6, 2))
-def nearest_neighbors(x):
-    distance = ((x[:, :, None] - x[:, None]) ** 2).sum(-1)
-    near = jax.lax.top_k(-distance, 3)[1]
-    batch = jnp.arange(x.shape[0])[:, None, None]
-    return x[batch, near].mean(2)
 
 
 @program(rows(6, 2))
