@@ -22,6 +22,7 @@ from tdjax.independence.rules import table  # noqa: F401  (the rules are its lin
 from tdjax.independence.rules.rule import (
     End,
     Form,
+    Inner,
     Step,
     Traits,
     every_output,
@@ -144,7 +145,7 @@ class Analysis:
 
     def _follow(self, eqn: Any, kinds: list[Kind], traits: Traits) -> tuple[Step, list[Any]]:
         """Return an equation with its kinds, by the rule for it, and those of its outputs."""
-        inner: tuple[Step, ...] = ()
+        inner: Inner = ()
         found: list[Any] = []
         if traits.nested is not None:
             called = traits.form in _CALLS
@@ -272,9 +273,7 @@ def _of_literal(atom: Any) -> Any:
     return CONST
 
 
-def _step(
-    eqn: Any, inputs: Sequence[Any], outputs: Sequence[Any], inner: tuple[Step, ...] = ()
-) -> Step:
+def _step(eqn: Any, inputs: Sequence[Any], outputs: Sequence[Any], inner: Inner = ()) -> Step:
     return Step(eqn, tuple(map(recorded, inputs)), tuple(map(recorded, outputs)), inner)
 
 

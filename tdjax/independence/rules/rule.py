@@ -18,12 +18,23 @@ from tdjax.independence.kinds import CONST, Kind, NotProvenError, Rows
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Step:
-    """One equation with the kinds of its inputs and outputs, and what runs inside it."""
+    """One equation with the kinds of its inputs and outputs.
+
+    Attributes:
+        eqn: the equation, of both traces.
+        inputs, outputs: the kinds.
+        inner: the equations of each program that runs inside it, where those are of use: all of
+            them for a call, and for loops and branches if there are values of one step in them.
+    """
 
     eqn: Any
     inputs: tuple[Kind, ...]
     outputs: tuple[Kind, ...]
-    inner: tuple[Step, ...] = ()
+    inner: Inner = ()
+
+
+Inner = tuple[tuple[Step, ...], ...]
+"""The equations of the programs inside an equation."""
 
 
 class Follows(Protocol):
@@ -41,7 +52,7 @@ class Follows(Protocol):
 
 
 RowRule = Callable[[Any, list[Kind]], list[Kind]]
-NestedRule = Callable[[Follows, Any, list[Kind]], tuple[list[Kind], tuple[Step, ...]]]
+NestedRule = Callable[[Follows, Any, list[Kind]], tuple[list[Kind], Inner]]
 
 
 class Form(enum.Enum):
