@@ -9,7 +9,6 @@ from real_programs.book import (
     BATCH,
     TIME,
     Rows,
-    awaited,
     ids,
     keys,
     program,
@@ -79,7 +78,7 @@ def random_crop(image, keys):
     return jax.vmap(crop)(image, keys)
 
 
-@program(weights(3, 8, 8), rows(8), keys(), expected=awaited("keys of one step in a loop"))
+@program(weights(3, 8, 8), rows(8), keys())
 def dropout_in_scanned_layers(kernels, x, key):
     def layer(x, parts):
         kernel, own = parts
@@ -89,7 +88,7 @@ def dropout_in_scanned_layers(kernels, x, key):
     return jax.lax.scan(layer, x, (kernels, jax.random.split(key, 3)))[0]
 
 
-@program(rows(4), keys(), expected=awaited("a key of one step in a loop"))
+@program(rows(4), keys())
 def langevin_dynamics(x, key):
     def move(i, x):
         noise = jax.random.normal(jax.random.fold_in(key, i), x.shape)

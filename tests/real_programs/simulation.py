@@ -49,7 +49,7 @@ def runge_kutta(x, kernel):
     return jax.lax.fori_loop(0, 4, move, x)
 
 
-@program(STATE, weights(3, 3), expected=awaited("a loop of each row"))
+@program(STATE, weights(3, 3))
 def adaptive_ode(x, kernel):
     def solve(start):
         return odeint(lambda y, t: jnp.tanh(kernel @ y) - y, start, jnp.linspace(0.0, 1.0, 3))
@@ -57,7 +57,7 @@ def adaptive_ode(x, kernel):
     return jax.vmap(solve)(x)
 
 
-@program(rows(3, 3), rows(3, seed=1), expected=awaited("a loop of each row"))
+@program(rows(3, 3), rows(3, seed=1))
 def conjugate_gradients(a, b):
     def solve(a, b):
         matrix = a @ a.T + 3 * jnp.eye(3)
@@ -66,7 +66,7 @@ def conjugate_gradients(a, b):
     return jax.vmap(solve)(a, b)
 
 
-@program(positive(), expected=awaited("a loop of each row"))
+@program(positive())
 def newton_until_each_row_is_done(x):
     def root(x):
         def unfinished(carry):
