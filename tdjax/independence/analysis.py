@@ -237,6 +237,7 @@ class Analysis:
         """Hold every parameter to what is said of it: the number of rows stands nowhere else.
 
         `x ** x.shape[0]`, or padding as wide as the batch, is another operation for another batch.
+        So is a reduction whose program reads it; programs that rules follow speak for themselves.
         """
         for name, value in eqn.params.items():
             if traits.nested is None and isinstance(value, Merged) and goes_with_rows(value):

@@ -13,8 +13,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import jax.numpy as jnp
-
 from tdjax.core.call import Call
 from tdjax.core.jaxpr import all_equations, inner_program, is_literal, scan_counts
 from tdjax.independence.analysis import Analysis
@@ -22,6 +20,7 @@ from tdjax.independence.kinds import CONST, SUM, NotProvenError
 from tdjax.independence.rules.derivatives import (
     adds_by_itself,
     asks_what_is_wanted,
+    differentiated,
     is_jaxs_own,
     pullback,
 )
@@ -69,9 +68,7 @@ def _is_written_by_hand(eqn: Any) -> bool:
 
 def _adds_up(eqn: Any, stepped: list[bool], fills: bool) -> bool:
     """Say whether a rule gives the loop's gradients to what the steps of its call share."""
-    variables = [i for i, atom in enumerate(eqn.invars) if not is_literal(atom)]
-    active = [i for i in variables if _inexact(eqn.invars[i])]
-    smooth = [k for k, atom in enumerate(eqn.outvars) if _inexact(atom)]
+    variables, active, smooth = differentiated(eqn)
     shared = [place for place, i in enumerate(active) if not stepped[i]]
     if not smooth or not (shared or (fills and active)):
         return True
@@ -156,7 +153,3 @@ def _loop(
         if after == carry:
             return [*carry, *outputs[len(carry) :]]
         carry = after
-
-
-def _inexact(atom: Any) -> bool:
-    return bool(jnp.issubdtype(atom.aval.dtype, jnp.inexact))

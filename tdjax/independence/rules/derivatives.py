@@ -47,7 +47,7 @@ def check_rules(analysis: Follows, eqn: Any, kinds: list[Kind], outputs: list[Ki
     """
     if eqn.small is None or is_jaxs_own(eqn.large) or analysis.depth >= _DEEPEST:
         return
-    variables = [i for i, atom in enumerate(eqn.invars) if not is_literal(atom)]
+    variables, active, smooth = differentiated(eqn)
     if asks_what_is_wanted(eqn.large):
         raise NotProvenError(
             "has a derivative rule of its own that does something else where a derivative is not "
@@ -59,8 +59,6 @@ def check_rules(analysis: Follows, eqn: Any, kinds: list[Kind], outputs: list[Ki
             f"has a derivative rule of its own for {own.dtype}, a type whose gradients the steps "
             f"of the loop add up in their own way"
         )
-    active = [i for i in variables if _inexact(eqn.invars[i])]
-    smooth = [k for k, atom in enumerate(eqn.outvars) if _inexact(atom)]
     if not active or not smooth:
         return
     forward = eqn.primitive.name == "custom_jvp_call"
@@ -77,6 +75,17 @@ def check_rules(analysis: Follows, eqn: Any, kinds: list[Kind], outputs: list[Ki
         raise NotProvenError(
             f"has {NOT_ZERO}: rows that only fill a block would add to the gradient"
         )
+
+
+def differentiated(eqn: Any) -> tuple[list[int], list[int], list[int]]:
+    """Return which inputs of a custom call are no literals, which of them move, and which outputs.
+
+    Whole numbers do not, nor what the function closes over: JAX refuses to differentiate that.
+    """
+    variables = [i for i, atom in enumerate(eqn.invars) if not is_literal(atom)]
+    closed_over = eqn.params.get("num_consts", 0)
+    active = [i for i in variables if i >= closed_over and _inexact(eqn.invars[i])]
+    return variables, active, [k for k, atom in enumerate(eqn.outvars) if _inexact(atom)]
 
 
 def derivative_program(
