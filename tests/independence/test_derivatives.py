@@ -8,6 +8,7 @@ from oracle import assert_same, loop
 from probing import refusal
 
 import tdjax
+from tdjax.independence.rules import derivatives
 from tdjax.testing import assert_same_as_loop
 
 X = array(4, 5, 3)
@@ -240,3 +241,30 @@ def test_a_gradient_of_shared_weights_that_is_a_choice(strategy, elsewhere):
         return
     theirs = jax.grad(lambda w: loss(lambda *args: loop(step, args, (1, None)), w))(weight)
     assert_same(ours, theirs, scale=20)
+
+
+def test_a_rule_is_followed_once_however_often_it_is_called(monkeypatch):
+    """What JAX keeps of a rule is known by its form: another form is followed at every call."""
+    seen = []
+    follow = derivatives.derivative_program
+    monkeypatch.setattr(
+        derivatives,
+        "derivative_program",
+        lambda *args: seen.append(args[0].primitive.name) or follow(*args),
+    )
+    counts = []
+    for calls in (1, 4):
+        seen.clear()
+
+        def step(x, calls=calls):
+            for _ in range(calls):
+                x = jax.nn.relu(x * 1.5) + binarized_once(x)
+            return x
+
+        assert refusal(step, X) is None
+        counts.append((seen.count("custom_jvp_call"), seen.count("custom_vjp_call")))
+    assert counts[0] == counts[1] and min(counts[0]) > 0
+
+
+binarized_once = jax.custom_vjp(jnp.tanh)
+binarized_once.defvjp(lambda x: (jnp.tanh(x), x), lambda x, g: (g * (1 - jnp.tanh(x) ** 2),))

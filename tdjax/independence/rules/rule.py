@@ -44,6 +44,10 @@ class Follows(Protocol):
     def depth(self) -> int:
         """How many derivative rules, each inside the other, are being followed."""
 
+    @property
+    def checked(self) -> set[Any]:
+        """The calls of custom rules that have been followed already, and hold."""
+
     def run(self, program: Any, inputs: Sequence[Kind]) -> tuple[list[Kind], tuple[Step, ...]]:
         """Return the kinds of a program's outputs, and of everything on the way."""
 
