@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import functools
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from real_programs.book import (
     BATCH,
@@ -131,7 +134,8 @@ def _dropped():
             return x + nn.Dropout(0.3, deterministic=deterministic)(y)
 
     module = Block()
-    return module, module.init(jax.random.key(0), jnp.ones((1, 8)), deterministic=True)
+    init = jax.jit(functools.partial(module.init, deterministic=True))
+    return module, init(jax.random.key(0), np.ones((1, 8), np.float32))
 
 
 DROPPED, DROPPED_VARIABLES = _dropped()
