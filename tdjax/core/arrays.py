@@ -34,6 +34,22 @@ def is_key(array: Any) -> bool:
     return jax.dtypes.issubdtype(array.dtype, jax.dtypes.prng_key)
 
 
+def words_of(array: Any) -> Any:
+    """Return an array as it is, and of keys the words that they are made of."""
+    return jax.random.key_data(array) if is_key(array) else array
+
+
+def keys_of(words: Any, like: Any) -> Any:
+    """Return keys made of words if `like` is of their kind, an array or a type; else the words."""
+    if not is_key(like):
+        return words
+    impls: list[Any] = []
+    # Only an array tells what kind of key it is, not its type.
+    struct = jax.ShapeDtypeStruct(like.shape, like.dtype)
+    jax.eval_shape(lambda key: impls.append(jax.random.key_impl(key)), struct)
+    return jax.random.wrap_key_data(words, impl=impls[0])
+
+
 def is_symbolic(size: Any) -> bool:
     """Say whether a size is an expression over symbols rather than an int."""
     return not isinstance(size, int) and hasattr(size, "get_vars")

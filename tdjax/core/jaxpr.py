@@ -75,11 +75,13 @@ def bind(eqn: Any, inputs: Sequence[Any]) -> list[Any]:
 def visible_params(eqn: Any) -> dict[str, Any]:
     """Return the parameters that say what an equation computes.
 
-    Left out are custom derivative rules, opaque objects that every trace makes anew, and what
-    `jax.checkpoint` is to keep in memory.
+    Left out are custom derivative rules, opaque objects that every trace makes anew, what
+    `jax.checkpoint` is to keep in memory, and the function of a reduction, which is there as a
+    program as well.
     """
     if eqn.primitive.name not in _CUSTOM_RULES:
-        return {name: value for name, value in eqn.params.items() if name != "policy"}
+        hidden = ("policy", "computation") if "jaxpr" in eqn.params else ("policy",)
+        return {name: value for name, value in eqn.params.items() if name not in hidden}
     return {
         name: value
         for name, value in eqn.params.items()
@@ -183,10 +185,15 @@ def all_equations(program: Any) -> Iterator[Any]:
     """Yield the equations of a program and of the programs inside it."""
     for eqn in getattr(program, "jaxpr", program).eqns:
         yield eqn
-        for value in eqn.params.values():
-            for inner in value if isinstance(value, (tuple, list)) else (value,):
-                if hasattr(inner, "eqns"):
-                    yield from all_equations(inner)
+        yield from equations_inside(eqn)
+
+
+def equations_inside(eqn: Any) -> Iterator[Any]:
+    """Yield the equations of the programs that an equation holds."""
+    for value in eqn.params.values():
+        for inner in value if isinstance(value, (tuple, list)) else (value,):
+            if hasattr(inner, "eqns"):
+                yield from all_equations(inner)
 
 
 def count_equations(program: Any) -> int:

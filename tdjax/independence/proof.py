@@ -8,6 +8,7 @@ from typing import Any
 
 import jax
 
+from tdjax.core.arrays import is_symbolic
 from tdjax.core.call import Call, Program, trace
 from tdjax.core.fingerprint import fingerprint
 from tdjax.core.jaxpr import all_equations, has_custom_rules
@@ -54,6 +55,22 @@ def prove(call: Call, rows: Any, settled: bool = False) -> Proven:
     if memorable:
         _remember(call, found, rows)
     return found
+
+
+def prove_for_blocks(call: Call, rows: Any, settled: bool = False) -> Proven:
+    """Return the proof for blocks of `rows` rows, or of two where one alone is another program.
+
+    JAX leaves out axes of size one: a batched product or `take_along_axis` of one row has other
+    operations than that of many, and the two cannot be compared. Then two rows are taken at once.
+
+    Args:
+        call, rows, settled: as in `prove`.
+    """
+    found = prove(call, rows, settled)
+    if found.proof.independent or is_symbolic(rows) or rows != 1:
+        return found
+    two = prove(call, 2, settled)
+    return two if two.proof.independent else found
 
 
 def _attempt(call: Call, step: Program, rows: Any) -> Proven:

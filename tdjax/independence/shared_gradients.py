@@ -13,13 +13,17 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import jax.numpy as jnp
-
 from tdjax.core.call import Call
 from tdjax.core.jaxpr import all_equations, inner_program, is_literal, scan_counts
 from tdjax.independence.analysis import Analysis
 from tdjax.independence.kinds import CONST, SUM, NotProvenError
-from tdjax.independence.rules.derivatives import adds_by_itself, is_jaxs_own, pullback
+from tdjax.independence.rules.derivatives import (
+    adds_by_itself,
+    asks_what_is_wanted,
+    differentiated,
+    is_jaxs_own,
+    pullback,
+)
 from tdjax.independence.rules.rule import Form, traits_of
 from tdjax.independence.rules.zeros import known_zeros
 from tdjax.independence.two_traces import Merged
@@ -64,19 +68,19 @@ def _is_written_by_hand(eqn: Any) -> bool:
 
 def _adds_up(eqn: Any, stepped: list[bool], fills: bool) -> bool:
     """Say whether a rule gives the loop's gradients to what the steps of its call share."""
-    variables = [i for i, atom in enumerate(eqn.invars) if not is_literal(atom)]
-    active = [i for i in variables if _inexact(eqn.invars[i])]
-    smooth = [k for k, atom in enumerate(eqn.outvars) if _inexact(atom)]
+    variables, active, smooth = differentiated(eqn)
     shared = [place for place, i in enumerate(active) if not stepped[i]]
     if not smooth or not (shared or (fills and active)):
         return True
+    if asks_what_is_wanted(eqn):
+        return False
     try:
         derived = pullback(eqn, variables, active, smooth)
     except NotProvenError:
         return False
     jaxpr, cotangents = derived.jaxpr, len(smooth)
     of_zero = known_zeros(jaxpr, [False] * len(variables) + [True] * cotangents)
-    if fills and not all(of_zero):
+    if (fills or not any(stepped)) and not all(of_zero):
         return False
     nothing = known_zeros(jaxpr, [False] * len(jaxpr.invars))
     if any(stepped):
@@ -149,7 +153,3 @@ def _loop(
         if after == carry:
             return [*carry, *outputs[len(carry) :]]
         carry = after
-
-
-def _inexact(atom: Any) -> bool:
-    return bool(jnp.issubdtype(atom.aval.dtype, jnp.inexact))

@@ -10,7 +10,7 @@ import jax
 from tdjax.core.arrays import is_symbolic
 from tdjax.core.call import Call, Program, trace
 from tdjax.core.errors import StrategyError
-from tdjax.independence import CONST, Kind, Proof, Proven, Rows, prove
+from tdjax.independence import CONST, Kind, Proof, Proven, Rows, prove_for_blocks
 from tdjax.strategies.base import Strategy
 from tdjax.strategies.chunked import Chunked
 from tdjax.strategies.convolution import convolving_fast
@@ -32,7 +32,8 @@ class Fold(Chunked):
         chunk_size: rows at once; None for all. Blocks whose activations fit the caches are often
             the fastest of all on a CPU, and bound memory anywhere. It need not divide the rows.
             In blocks, even a single block of all rows, convolutions are tdjax's own, which a CPU
-            computes up to 30 times faster.
+            computes up to 30 times faster. Where one row alone would be another program, as of
+            batched products, 1 means two rows at once (costs are predicted for one).
         unroll: True writes every block out instead of looping over them; an int is the number of
             blocks per turn of the loop.
         remat: recompute a block in the backward pass instead of keeping what it computed.
@@ -78,7 +79,7 @@ class Fold(Chunked):
         # Padding can only be filled with other rows if rows are independent.
         fills = call.mask is not None and not call.filled
         if not self.assume_independent and (not whole or fills):
-            proven = prove(call, block)
+            proven = prove_for_blocks(call, block)
             if proven.proof.independent:
                 return self._run_proven(call, proven)
             if not whole:

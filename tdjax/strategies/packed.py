@@ -13,7 +13,7 @@ from tdjax.core.errors import StrategyError
 from tdjax.costs.machine import current_machine
 from tdjax.costs.packed import best_block, has_small_blocks
 from tdjax.costs.work import Work, work_of
-from tdjax.independence import Proven, prove
+from tdjax.independence import Proven, prove_for_blocks
 from tdjax.strategies.base import Strategy
 from tdjax.strategies.chunked import check_chunk_size
 from tdjax.strategies.convolution import convolving_fast
@@ -38,7 +38,8 @@ class Packed(Strategy):
     block is filled with copies of a row, whose outputs and gradients are dropped.
 
     Args:
-        chunk_size: rows at once; None for as many as the predicted costs suggest.
+        chunk_size: rows at once; None for as many as the predicted costs suggest. As in `Fold`, 1
+            means two where one row alone would be another program.
 
     >>> import tdjax
     >>> sine = tdjax.time_distributed(jax.numpy.sin, strategy=Packed(chunk_size=64))
@@ -63,7 +64,7 @@ class Packed(Strategy):
         if not is_symbolic(rows) and rows == 0:
             return Fold().run(call)
         call = dataclasses.replace(call, traced=trace(call, call.batch))
-        proven = prove(call, self.rows_at_once(call)) if proven is None else proven
+        proven = prove_for_blocks(call, self.rows_at_once(call)) if proven is None else proven
         if not proven.proof.independent:
             _refuse(call, proven.proof.reason)
         return self._run_proven(call, proven)

@@ -34,6 +34,10 @@ class Vmap(Chunked):
     as `jax.lax.map` does (the name "map"), and `chunk_size=1, unroll=True` is a Python loop and a
     stack (the name "unroll"). It takes any function, which always sees whole steps.
 
+    What a backward rule returns for a shared argument without looking at the step, `jax.vmap`
+    counts once, and the loop once a step; so does plain `Vmap()`. In chunks, with a mask, or chosen
+    by `tdjax.Auto`, every step gets a copy of what is shared, and gradients are those of the loop.
+
     Args:
         chunk_size: steps at once; None for all. It need not divide the number of steps. In chunks,
             even a single one of all steps, convolutions are tdjax's own, which a CPU computes up to

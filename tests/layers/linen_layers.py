@@ -331,7 +331,6 @@ LAYERS = (
         "LSTM over some, with its last carry",
         lambda: Recurrent(nn.SimpleCell(3), return_carry=True),
         (rows(4, 2), rows(dtype=jnp.int32)),
-        refused="numbers the rows",
     ),
     LayerCase("cell", Cell, ((rows(3), rows(3)), rows(6))),
     LayerCase(
@@ -369,7 +368,6 @@ LAYERS = (
         lambda: Deep(rate=0.4),
         FEATURES,
         draws=True,
-        refused="one step together with rows",
     ),
     LayerCase("branches", Branches, FEATURES),
     LayerCase("rows that mix", Unlike, FEATURES, refused="reduce_sum"),

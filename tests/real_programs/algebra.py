@@ -23,18 +23,8 @@ def solve(a, b):
 
 
 @program(SHARED, VECTOR)
-def solve_with_a_shared_matrix(a, b):
-    return jnp.linalg.solve(definite(a), b[..., None])[..., 0]
-
-
-@program(SHARED, VECTOR)
 def solve_with_a_shared_matrix_for_columns(a, b):
     return jnp.linalg.solve(definite(a), b.T).T
-
-
-@program(MATRIX)
-def inverse(a):
-    return jnp.linalg.inv(definite(a))
 
 
 @program(SHARED, VECTOR)
@@ -52,11 +42,6 @@ def determinant_of_a_shared_matrix(a, b):
     return b * jnp.linalg.det(a) + jnp.linalg.slogdet(a)[1]
 
 
-@program(MATRIX)
-def cholesky(a):
-    return jnp.linalg.cholesky(definite(a))
-
-
 @program(SHARED, VECTOR)
 def normal_density_with_shared_covariance(a, x):
     factor = jnp.linalg.cholesky(definite(a))
@@ -70,12 +55,6 @@ def normal_density_with_each_rows_covariance(a, x):
     white = jax.lax.linalg.triangular_solve(factor, x[..., None], left_side=True, lower=True)
     log = jnp.log(jnp.diagonal(factor, axis1=-2, axis2=-1)).sum(-1)
     return -(white**2).sum((-2, -1)) / 2 - log
-
-
-@program(MATRIX, VECTOR)
-def cholesky_solve(a, b):
-    factor = jax.scipy.linalg.cho_factor(definite(a))
-    return jax.scipy.linalg.cho_solve(factor, b[..., None])
 
 
 @program(SHARED, VECTOR)
@@ -92,11 +71,6 @@ def lu_solve_with_a_shared_matrix(a, b):
 def qr_decomposition(a):
     q, r = jnp.linalg.qr(definite(a))
     return q, r
-
-
-@program(rows(4, 3))
-def singular_values(a):
-    return jnp.linalg.svd(a, compute_uv=False)
 
 
 @program(MATRIX)
@@ -127,49 +101,12 @@ def matrix_exponential(a):
     return jax.scipy.linalg.expm(a / 4)
 
 
-@program(MATRIX)
-def matrix_power(a):
-    return jnp.linalg.matrix_power(a, 3)
-
-
-@program(MATRIX, rows(2, 2, seed=3))
-def kronecker_product(a, b):
-    return jnp.einsum("bij,bkl->bikjl", a, b).reshape(a.shape[0], 6, 6)
-
-
-@program(rows(6, 3))
-def whitened_within_a_row(x):
-    x = x - x.mean(1, keepdims=True)
-    covariance = jnp.einsum("bli,blj->bij", x, x) / 6 + 0.1 * jnp.eye(3)
-    values, vectors = jnp.linalg.eigh(covariance)
-    root = jnp.einsum("bij,bj,bkj->bik", vectors, values**-0.5, vectors)
-    return x @ root
-
-
-@program(rows(5, 2), rows(5, seed=1), rows(3, 2, seed=2))
-def gaussian_process(x, y, new):
-    def kernel(a, b):
-        return jnp.exp(-((a[:, :, None] - b[:, None]) ** 2).sum(-1))
-
-    factor = jnp.linalg.cholesky(kernel(x, x) + 0.1 * jnp.eye(5))
-    weight = jax.scipy.linalg.cho_solve((factor, True), y[..., None])
-    return (kernel(new, x) @ weight)[..., 0]
-
-
 @program(positive(6), rows(6, seed=1))
 def polynomial_fit(x, y):
     powers = x[..., None] ** jnp.arange(3)
     gram = jnp.swapaxes(powers, 1, 2) @ powers + 1e-2 * jnp.eye(3)
     weight = jnp.linalg.solve(gram, jnp.swapaxes(powers, 1, 2) @ y[..., None])[..., 0]
     return weight, jax.vmap(jnp.polyval)(weight[:, ::-1], x)
-
-
-@program(rows(4))
-def rotation_matrix(quaternion):
-    w, x, y, z = jnp.moveaxis(quaternion / jnp.linalg.norm(quaternion, axis=-1)[:, None], -1, 0)
-    first = jnp.stack([1 - 2 * (y * y + z * z), 2 * (x * y - z * w), 2 * (x * z + y * w)], -1)
-    second = jnp.stack([2 * (x * y + z * w), 1 - 2 * (x * x + z * z), 2 * (y * z - x * w)], -1)
-    return jnp.stack([first, second, jnp.cross(first, second)], -2)
 
 
 @program(rows(3, 6), rows(6, seed=1))

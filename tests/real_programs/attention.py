@@ -12,10 +12,10 @@ import numpy as np
 from real_programs.book import (
     BATCH,
     TIME,
-    Rows,
     Shared,
     Steps,
     array,
+    awaited,
     ids,
     keys,
     lengths,
@@ -75,13 +75,6 @@ def attention_to_a_memory_of_the_sequence(x, memory, query):
     return attend(x @ query, memory, memory)
 
 
-@program(WORDS, weights(WIDTH, WIDTH), weights(WIDTH, 2 * (WIDTH // HEADS)))
-def multi_query_attention(x, query, key_value):
-    k, v = jnp.split(x @ key_value, 2, -1)
-    scores = jnp.einsum("bqhd,bkd->bhqk", split(x @ query), k)
-    return jnp.einsum("bhqk,bkd->bqhd", jax.nn.softmax(scores, -1), v)
-
-
 @program(WORDS, weights(WIDTH, WIDTH), weights(WIDTH, WIDTH))
 def grouped_query_attention(x, query, key_value):
     q = split(x @ query, 4)
@@ -96,29 +89,10 @@ def rotary_attention(x, kernel):
     return attend(rotate(q, positions), rotate(k, positions), v)
 
 
-@program(WORDS, ids(LENGTH, below=9))
-def rotary_at_own_positions(x, positions):
-    return rotate(split(x), positions[..., None].astype(x.dtype))
-
-
 @program(WORDS)
 def sliding_window_attention(x):
     near = jnp.abs(jnp.arange(LENGTH)[:, None] - jnp.arange(LENGTH)) < 2
     return attend(x, x, x, near)
-
-
-@program(rows(6, WIDTH))
-def attention_in_chunks(x):
-    chunks = x.reshape(x.shape[0], 3, 2, WIDTH)
-    scores = jax.nn.softmax(jnp.einsum("bcqd,bckd->bcqk", chunks, chunks), -1)
-    return jnp.einsum("bcqk,bckd->bcqd", scores, chunks).reshape(x.shape)
-
-
-@program(WORDS)
-def attention_with_linear_bias(x):
-    distance = jnp.arange(LENGTH)[None, :] - jnp.arange(LENGTH)[:, None]
-    slopes = 2.0 ** -jnp.arange(1, HEADS + 1)
-    return attend(split(x), split(x), split(x), bias=slopes[:, None, None] * distance)
 
 
 @program(WORDS, weights(2 * LENGTH - 1, HEADS))
@@ -134,25 +108,6 @@ def linear_attention(x):
     state = jnp.cumsum(jnp.einsum("bld,ble->blde", k, x), 1)
     normalizer = jnp.einsum("bld,bld->bl", q, jnp.cumsum(k, 1))
     return jnp.einsum("bld,blde->ble", q, state) / normalizer[..., None]
-
-
-@program(WORDS, weights(WIDTH, 16))
-def random_feature_attention(x, features):
-    phi = jnp.exp(x @ features - (x * x).sum(-1, keepdims=True) / 2) / 4
-    kept = jnp.einsum("blf,bld->bfd", phi, x)
-    return jnp.einsum("blf,bfd->bld", phi, kept) / (phi @ phi.sum(1)[:, :, None])
-
-
-@program(WORDS)
-def cosine_attention(x):
-    unit = x / jnp.linalg.norm(x, axis=-1, keepdims=True)
-    return attend(unit, unit, x)
-
-
-@program(WORDS)
-def attention_of_jax(x):
-    heads = split(x)
-    return jax.nn.dot_product_attention(heads, heads, heads, is_causal=True)
 
 
 @program(WORDS, lengths(LENGTH))
@@ -172,30 +127,9 @@ def _flax_attention():
 FLAX_ATTENTION, FLAX_VARIABLES = _flax_attention()
 
 
-@program(Shared(FLAX_VARIABLES), WORDS, lengths(LENGTH))
-def attention_of_flax(variables, x, lengths):
-    real = jnp.arange(LENGTH) < lengths[:, None]
-    mask = nn.make_attention_mask(real, real)
-    return FLAX_ATTENTION.apply(variables, x, mask=mask, deterministic=True)
-
-
 @program(Shared(FLAX_VARIABLES), WORDS, keys())
 def attention_of_flax_with_dropout(variables, x, key):
     return FLAX_ATTENTION.apply(variables, x, deterministic=False, rngs={"dropout": key})
-
-
-@program(WORDS, weights(3, WIDTH))
-def latents_that_attend(x, latents):
-    scores = jnp.einsum("ld,bkd->blk", latents, x)
-    return jax.nn.softmax(scores, -1) @ x
-
-
-@program(WORDS, weights(HEADS, HEADS, seed=3))
-def talking_heads(x, mix):
-    q = split(x)
-    scores = jnp.einsum("bqhd,bkhd->bhqk", q, q)
-    mixed = jnp.einsum("bhqk,hg->bgqk", scores, mix)
-    return jnp.einsum("bhqk,bkhd->bqhd", jax.nn.softmax(mixed, -1), q)
 
 
 @program(rows(6, WIDTH))
@@ -240,31 +174,18 @@ def cache_written_at_one_place(cache, token, place):
     return jax.lax.dynamic_update_slice(cache, token[:, None], (0, place, 0))
 
 
-@program(CACHE, TOKEN, Steps(jnp.arange(TIME)))
+@program(CACHE, TOKEN, Steps(jnp.arange(TIME)), expected=awaited("a place of one step"))
 def cache_written_at_the_steps_place(cache, token, step):
     cache = cache.at[:, step].set(token)
     seen = jnp.arange(LENGTH) <= step
     return attend(token[:, None], cache, cache, seen[None, None])
 
 
-@program(CACHE, TOKEN, Steps(jnp.arange(TIME)))
+@program(CACHE, TOKEN, Steps(jnp.arange(TIME)), expected=awaited("a place of one step"))
 def cache_updated_at_the_steps_place(cache, token, step):
     return jax.lax.dynamic_update_slice_in_dim(cache, token[:, None], step, 1)
 
 
-@program(CACHE, Steps(jnp.arange(TIME)))
+@program(CACHE, Steps(jnp.arange(TIME)), expected=awaited("a place of one step"))
 def entry_of_the_steps_place(cache, step):
     return cache[:, step], jax.lax.dynamic_slice_in_dim(cache, step, 2, 1)
-
-
-@program(CACHE, Rows(jnp.tile(jnp.arange(TIME), (BATCH, 1))))
-def entry_of_each_rows_place(cache, place):
-    return cache[jnp.arange(cache.shape[0]), place]
-
-
-@program(CACHE, TOKEN, ids(below=LENGTH))
-def ring_buffer(cache, token, place):
-    rows = jnp.arange(cache.shape[0])
-    written = cache.at[rows, place % LENGTH].set(token)
-    order = (place[:, None] + 1 + jnp.arange(LENGTH)) % LENGTH
-    return written[rows[:, None], order]

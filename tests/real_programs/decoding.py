@@ -22,25 +22,6 @@ def double_q_learning(values, target, action, reward):
     return error, error**2
 
 
-@program(rows(7), ids(below=7), rows(seed=1), rows(seed=2))
-def clipped_policy_loss(logits, action, before, advantage):
-    log = jax.nn.log_softmax(logits)[jnp.arange(logits.shape[0]), action]
-    ratio = jnp.exp(log - before)
-    return -jnp.minimum(ratio * advantage, jnp.clip(ratio, 0.8, 1.2) * advantage)
-
-
-@program(rows(9), rows(9, seed=1))
-def generalized_advantages(rewards, values):
-    delta = rewards[:, :-1] + 0.9 * values[:, 1:] - values[:, :-1]
-
-    def back(later, delta):
-        now = delta + 0.8 * later
-        return now, now
-
-    start = jnp.zeros(rewards.shape[0])
-    return jax.lax.scan(back, start, delta.T, reverse=True)[1].T
-
-
 @program(rows(9))
 def discounted_returns(rewards):
     def combine(later, now):
@@ -54,17 +35,6 @@ def discounted_returns(rewards):
 def pooled_at_the_highest_token(x, tokens):
     """CLIP's text encoder: the end of a text has the highest number."""
     return x[jnp.arange(x.shape[0]), tokens.argmax(-1)]
-
-
-@program(rows(6, 4), lengths(6))
-def last_real_state(x, lengths):
-    return x[jnp.arange(x.shape[0]), lengths - 1]
-
-
-@program(rows(BEAMS, 4), ids(BEAMS, below=BEAMS))
-def beams_gathered(state, parents):
-    batch = jnp.arange(state.shape[0])[:, None]
-    return state[batch, parents]
 
 
 @program(rows(BEAMS, 4), ids(2 * BEAMS, below=BEAMS))
@@ -95,16 +65,6 @@ def beam_search_step(scores, logits, state):
 def beams_gathered_from_a_flat_batch(state, parents):
     flat = state.reshape(-1, 4)
     return flat[(jnp.arange(state.shape[0])[:, None] * BEAMS + parents).reshape(-1)]
-
-
-@program(rows(4), weights(4, 6), weights(6, 4))
-def greedy_decoding(state, readout, table):
-    def decode(state, _):
-        token = (state @ readout).argmax(-1)
-        return jnp.tanh(state + table[token]), token
-
-    state, tokens = jax.lax.scan(decode, state, None, length=5)
-    return state, tokens.T
 
 
 @program(rows(4), weights(4, 6), weights(6, 4))
@@ -181,23 +141,6 @@ def connectionist_temporal_classification(logits, labels, lengths):
     frames = jnp.moveaxis(log[:, 1:], 1, 0), jnp.arange(1, 8)
     alpha, _ = jax.lax.scan(forward, start, frames)
     return -jax.nn.logsumexp(alpha[:, -2:], -1)
-
-
-@program(ids(4, below=3), ids(5, below=3, seed=1))
-def edit_distance(first, second):
-    def row(before, letter):
-        def cell(left, parts):
-            up, corner, other = parts
-            here = jnp.minimum(jnp.minimum(left, up) + 1, corner + (letter != other))
-            return here, here
-
-        start = before[:, 0] + 1
-        parts = before[:, 1:].T, before[:, :-1].T, second.T
-        _, rest = jax.lax.scan(cell, start, parts)
-        return jnp.concatenate([start[:, None], rest.T], 1), None
-
-    start = jnp.broadcast_to(jnp.arange(6), (first.shape[0], 6))
-    return jax.lax.scan(row, start, first.T)[0][:, -1]
 
 
 @program(rows(6, 4), rows(6, seed=1))

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from real_programs.book import (
     Shared,
     array,
+    awaited,
     ids,
     needless,
     numbers,
@@ -29,38 +30,6 @@ def layer_norm(x, scale, bias):
     return (x - mean) * jax.lax.rsqrt(variance + 1e-5) * scale + bias
 
 
-@program(X, weights(8))
-def rms_norm(x, scale):
-    return x * jax.lax.rsqrt(jnp.mean(x * x, -1, keepdims=True) + 1e-6) * scale
-
-
-@program(IMAGE)
-def group_norm(x):
-    groups = x.reshape(x.shape[0], -1, 2, 2)
-    mean, variance = groups.mean((1, 3), keepdims=True), groups.var((1, 3), keepdims=True)
-    return ((groups - mean) / jnp.sqrt(variance + 1e-5)).reshape(x.shape)
-
-
-@program(IMAGE)
-def instance_norm(x):
-    return (x - x.mean((1, 2), keepdims=True)) / (x.std((1, 2), keepdims=True) + 1e-5)
-
-
-@program(X, weights(8), weights(8, seed=2))
-def batch_norm_with_running_statistics(x, mean, scale):
-    return (x - mean) / jnp.sqrt(jnp.abs(scale) + 1e-3)
-
-
-@program(X)
-def unit_norm(x):
-    return x / jnp.maximum(jnp.linalg.norm(x, axis=-1, keepdims=True), 1e-6)
-
-
-@program(X, weights(8, 3))
-def weight_norm(x, kernel):
-    return x @ (kernel / jnp.linalg.norm(kernel, axis=0))
-
-
 @program(X, weights(8, 3))
 def spectral_norm(x, kernel):
     def power(_, u):
@@ -76,12 +45,6 @@ def spectral_norm(x, kernel):
 def local_response_norm(x):
     window = jax.lax.reduce_window(x * x, 0.0, jax.lax.add, (1, 1, 1, 3), (1, 1, 1, 1), "SAME")
     return x / (1 + 0.1 * window) ** 0.75
-
-
-@program(IMAGE, rows(8, seed=2))
-def modulated_by_features(x, condition):
-    scale, shift = jnp.split(condition[:, None, None], 2, -1)
-    return x * (1 + scale) + shift
 
 
 @program(X, numbers())
@@ -100,21 +63,6 @@ def conv(x, kernel, strides=None, padding="SAME", **options):
     return jax.lax.conv_general_dilated(
         x, kernel, strides, padding, dimension_numbers=numbers, **options
     )
-
-
-@program(SEQUENCE, weights(3, 4, 5))
-def convolution_in_one_dimension(x, kernel):
-    return conv(x, kernel)
-
-
-@program(SEQUENCE, weights(3, 4, 4))
-def causal_convolution(x, kernel):
-    return jax.nn.silu(conv(x, kernel, padding=((2, 0),)))
-
-
-@program(IMAGE, weights(3, 3, 4, 2))
-def dilated_convolution(x, kernel):
-    return conv(x, kernel, rhs_dilation=(2, 2))
 
 
 @program(IMAGE, weights(3, 3, 2, 6))
@@ -137,25 +85,14 @@ def convolution_in_three_dimensions(x, kernel):
     return conv(x, kernel, (2, 2, 2), "VALID")
 
 
-@program(rows(4, 6, 6), weights(3, 4, 3, 3))
-def convolution_channels_first(x, kernel):
-    return jax.lax.conv_general_dilated(x, kernel, (2, 2), "SAME")
-
-
-@program(SEQUENCE, rows(3, 4, 2, seed=2))
+@program(SEQUENCE, rows(3, 4, 2, seed=2), expected=awaited("a kernel of each row"))
 def convolution_with_each_rows_kernel(x, kernel):
     return jax.vmap(lambda one, own: conv(one[None], own)[0])(x, kernel)
 
 
-@program(SEQUENCE, rows(3, seed=2))
+@program(SEQUENCE, rows(3, seed=2), expected=awaited("a kernel of each row"))
 def filter_of_each_row(x, taps):
     return jax.vmap(lambda one, own: jnp.convolve(one[:, 0], own, mode="same"))(x, taps)
-
-
-@program(IMAGE, weights(4, 2), weights(2, 4))
-def squeeze_and_excite(x, down, up):
-    gate = jax.nn.sigmoid(jax.nn.relu(x.mean((1, 2)) @ down) @ up)
-    return x * gate[:, None, None]
 
 
 @program(IMAGE)
@@ -167,28 +104,10 @@ def pooling(x):
 
 
 @program(IMAGE)
-def patches(x):
-    blocks = x.reshape(x.shape[0], 3, 2, 3, 2, 4)
-    return blocks.transpose(0, 1, 3, 2, 4, 5).reshape(x.shape[0], 9, 16)
-
-
-@program(IMAGE)
 def overlapping_patches(x):
     return jax.lax.conv_general_dilated_patches(
         x, (3, 3), (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
     )
-
-
-@program(rows(3, 3, 8))
-def pixel_shuffle(x):
-    blocks = x.reshape(x.shape[0], 3, 3, 2, 2, 2)
-    return blocks.transpose(0, 1, 3, 2, 4, 5).reshape(x.shape[0], 6, 6, 2)
-
-
-@program(rows(4, 4, 2), rows(4, 4, 2, seed=1))
-def correlation_volume(x, y):
-    volume = jnp.einsum("bijc,bklc->bijkl", x, y)
-    return volume.reshape(x.shape[0] * 16, 4, 4, 1).mean((1, 2)).reshape(x.shape[0], 16)
 
 
 @program(rows(6, 6, 3))
@@ -204,48 +123,14 @@ def windows_that_shift(x):
 # --- embeddings -------------------------------------------------------------------------------
 
 
-@program(ids(7, below=11), weights(11, 4), weights(7, 4))
-def embedding_with_positions(tokens, table, positions):
-    return table[tokens] + positions[jnp.arange(tokens.shape[1])]
-
-
-@program(ids(7, below=11), weights(11, 4))
-def embedding_by_one_hot(tokens, table):
-    return jax.nn.one_hot(tokens, 11) @ table
-
-
 @program(ids(7, below=11), weights(11, 4), ids(7, below=3, seed=1))
 def bags_of_words(tokens, table, bags):
     return jax.vmap(lambda words, of: jax.ops.segment_sum(table[words], of, 3))(tokens, bags)
 
 
-@program(rows(4), weights(4, 6))
-def fourier_features(x, frequencies):
-    angles = 2 * jnp.pi * x @ frequencies
-    return jnp.concatenate([jnp.sin(angles), jnp.cos(angles)], -1)
-
-
-@program(rows(5, 4), ids(3, below=5))
-def entries_of_each_rows_table(table, where):
-    return table[jnp.arange(table.shape[0])[:, None], where]
-
-
 # --- experts ----------------------------------------------------------------------------------
 
 EXPERTS = weights(3, 8, 8)
-
-
-@program(X, weights(8, 3), EXPERTS)
-def dense_mixture_of_experts(x, router, experts):
-    gates = jax.nn.softmax(x @ router, -1)
-    return jnp.einsum("be,bd,edf->bf", gates, x, experts)
-
-
-@program(rows(5, 8), weights(8, 3), EXPERTS)
-def top_two_experts_one_hot(x, router, experts):
-    gates, chosen = jax.lax.top_k(jax.nn.softmax(x @ router, -1), 2)
-    mixed = (jax.nn.one_hot(chosen, 3) * gates[..., None]).sum(-2)
-    return jnp.einsum("ble,bld,edf->blf", mixed, x, experts)
 
 
 @program(X, weights(8, 3), EXPERTS)

@@ -31,21 +31,6 @@ def long_short_term_memory(x, inner, recurrent):
     return final, over(states)
 
 
-@program(LETTERS, weights(4, 9), weights(3, 9), lengths(6))
-def gated_unit_with_lengths(x, inner, recurrent, lengths):
-    def cell(hidden, parts):
-        letter, i = parts
-        r, z, n = jnp.split(letter @ inner, 3, -1)
-        rr, rz, rn = jnp.split(hidden @ recurrent, 3, -1)
-        update = jax.nn.sigmoid(z + rz)
-        new = jnp.tanh(n + jax.nn.sigmoid(r + rr) * rn)
-        after = (1 - update) * new + update * hidden
-        return jnp.where((i < lengths)[:, None], after, hidden), None
-
-    start = jnp.zeros((x.shape[0], 3))
-    return jax.lax.scan(cell, start, (over(x), jnp.arange(6)))[0]
-
-
 def _of_flax(module):
     return module, jax.jit(module.init)(jax.random.key(0), np.ones((1, 6, 4), np.float32))
 
@@ -73,15 +58,6 @@ def recurrent_net_of_nnx(state, x, lengths):
     return nnx.merge(GRAPH, state)(x, seq_lengths=lengths, initial_carry=start)
 
 
-@program(rows(8, 3), weights(3), weights(3, seed=2))
-def linear_recurrence(x, decay, gain):
-    def combine(first, second):
-        return first[0] * second[0], first[1] * second[0] + second[1]
-
-    decays = jnp.broadcast_to(jax.nn.sigmoid(decay), x.shape)
-    return jax.lax.associative_scan(combine, (decays, x * gain), axis=1)[1]
-
-
 @program(rows(8, 3), weights(3, 3), weights(3, 2), weights(3, 2, seed=2), weights(3, 2, seed=3))
 def selective_scan(x, dt, a, b, c):
     step = jax.nn.softplus(x @ dt)
@@ -104,44 +80,6 @@ def diagonal_state_space(x, decay, read):
     return jnp.fft.irfft(spectrum, 16, axis=1)[:, :8]
 
 
-@program(rows(6, 4), weights(4))
-def weighted_key_values(x, decay):
-    """RWKV: a running softmax, scanned."""
-
-    def cell(carry, letter):
-        top, total, weight = carry
-        key, value = letter[:, :2], letter[:, 2:]
-        higher = jnp.maximum(top + decay[:2], key)
-        old, new = jnp.exp(top + decay[:2] - higher), jnp.exp(key - higher)
-        total, weight = total * old + new * value, weight * old + new
-        return (higher, total, weight), total / weight
-
-    start = (jnp.full((x.shape[0], 2), -1e9), *[jnp.zeros((x.shape[0], 2))] * 2)
-    return over(jax.lax.scan(cell, start, over(x))[1])
-
-
-@program(rows(6, 4))
-def delta_rule(x):
-    """A fast weight matrix for each row, corrected letter by letter."""
-
-    def cell(memory, letter):
-        key = letter / jnp.linalg.norm(letter, axis=-1, keepdims=True)
-        wrong = letter - jnp.einsum("bij,bj->bi", memory, key)
-        memory = memory + jnp.einsum("bi,bj->bij", wrong, key)
-        return memory, jnp.einsum("bij,bj->bi", memory, letter)
-
-    return over(jax.lax.scan(cell, jnp.zeros((x.shape[0], 4, 4)), over(x))[1])
-
-
-@program(rows(5, 4), weights(3, 4, 4))
-def scanned_layers(x, kernels):
-    def layer(x, kernel):
-        return x + jnp.tanh(x @ kernel), x.mean((1, 2))
-
-    x, means = jax.lax.scan(layer, x, kernels)
-    return x, means.T
-
-
 @program(rows(5, 4), weights(3, 4, 4))
 def scanned_layers_rematerialized(x, kernels):
     @jax.checkpoint
@@ -159,29 +97,3 @@ def repeated_a_shared_number_of_times(x, kernel, count):
             lambda c: c[0] < count, lambda c: (c[0] + 1, jnp.tanh(c[1] @ kernel)), (0, x)
         )[1]
     )
-
-
-@program(rows(4), weights(4, 4))
-def adaptive_computation(x, halt):
-    """Rows stop at their own time: a fixed number of rounds, with those done frozen."""
-
-    def think(carry, _):
-        state, left = carry
-        p = jax.nn.sigmoid((state @ halt).sum(-1))
-        used = jnp.minimum(p, left)
-        return (jnp.tanh(state) * used[:, None] + state * (1 - used)[:, None], left - used), None
-
-    return jax.lax.scan(think, (x, jnp.ones(x.shape[0])), None, length=4)[0]
-
-
-@program(rows(6, 3))
-def echo_of_chunks(x):
-    """Cut letters into chunks, carry a state from chunk to chunk."""
-    chunks = jnp.moveaxis(x.reshape(x.shape[0], 3, 2, 3), 1, 0)
-
-    def chunk(state, part):
-        mixed = part + state[:, None]
-        return mixed[:, -1] * 0.5, mixed
-
-    outputs = jax.lax.scan(chunk, jnp.zeros((x.shape[0], 3)), chunks)[1]
-    return jnp.moveaxis(outputs, 0, 1).reshape(x.shape)

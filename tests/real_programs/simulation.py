@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jax.experimental.ode import odeint
 
-from real_programs.book import positive, program, rows, weights
+from real_programs.book import awaited, positive, program, rows, weights
 
 STATE = rows(3)
 
@@ -57,43 +57,6 @@ def adaptive_ode(x, kernel):
     return jax.vmap(solve)(x)
 
 
-@program(rows(4, 2), rows(4, 2, seed=1))
-def gravity(places, speeds):
-    def slope(places):
-        between = places[:, :, None] - places[:, None]
-        distance = (between**2).sum(-1, keepdims=True) + 0.5
-        return -(between / distance**1.5).sum(2)
-
-    def move(carry, _):
-        places, speeds = carry
-        speeds = speeds + 0.05 * slope(places)
-        return (places + 0.1 * speeds, speeds), None
-
-    return jax.lax.scan(move, (places, speeds), None, length=3)[0]
-
-
-@program(rows(2), rows(2, seed=1))
-def hamiltonian_dynamics(place, momentum):
-    def energy(q, p):
-        return (p**2).sum() / 2 + (1 - jnp.cos(q)).sum()
-
-    force = jax.vmap(jax.grad(energy))
-    for _ in range(2):
-        momentum = momentum - 0.05 * force(place, momentum)
-        place = place + 0.1 * jax.vmap(jax.grad(energy, 1))(place, momentum)
-        momentum = momentum - 0.05 * force(place, momentum)
-    return place, momentum
-
-
-@program(rows(6, 6))
-def heat_equation(x):
-    def move(x, _):
-        around = sum(jnp.roll(x, shift, axis) for shift in (1, -1) for axis in (1, 2))
-        return x + 0.1 * (around - 4 * x), None
-
-    return jax.lax.scan(move, x, None, length=4)[0]
-
-
 @program(rows(3, 3), rows(3, seed=1))
 def conjugate_gradients(a, b):
     def solve(a, b):
@@ -101,14 +64,6 @@ def conjugate_gradients(a, b):
         return jax.scipy.sparse.linalg.cg(lambda v: matrix @ v, b, maxiter=5)[0]
 
     return jax.vmap(solve)(a, b)
-
-
-@program(positive())
-def newton_with_fixed_rounds(x):
-    def better(_, y):
-        return y - (y * y - x) / (2 * y)
-
-    return jax.lax.fori_loop(0, 5, better, jnp.ones_like(x))
 
 
 @program(positive())
@@ -122,29 +77,6 @@ def newton_until_each_row_is_done(x):
     return jax.vmap(root)(jax.lax.stop_gradient(x))
 
 
-@program(positive())
-def bisection(x):
-    def halve(carry, _):
-        low, high = carry
-        middle = (low + high) / 2
-        above = middle**3 > x
-        return (jnp.where(above, low, middle), jnp.where(above, middle, high)), None
-
-    start = jnp.zeros_like(x), x + 1
-    return jax.lax.scan(halve, start, None, length=8)[0]
-
-
-@program(rows(4), weights(4, 4))
-def fixed_point_net(x, kernel):
-    """An equilibrium: iterate, then one step that carries the gradient."""
-
-    def step(z):
-        return jnp.tanh(0.3 * z @ kernel + x)
-
-    settled = jax.lax.fori_loop(0, 5, lambda _, z: step(z), jnp.zeros_like(x))
-    return step(jax.lax.stop_gradient(settled))
-
-
 @program(rows(4, 5))
 def optimal_transport(cost):
     def scale(carry, _):
@@ -155,16 +87,6 @@ def optimal_transport(cost):
     start = jnp.zeros(cost.shape[:2]), jnp.zeros((cost.shape[0], 5))
     (f, g), _ = jax.lax.scan(scale, start, None, length=4)
     return jnp.exp(f[:, :, None] + g[:, None] - cost)
-
-
-@program(rows(8, 2), rows(3, 2, seed=1))
-def clusters_within_a_row(points, centers):
-    def move(_, centers):
-        distance = ((points[:, :, None] - centers[:, None]) ** 2).sum(-1)
-        belongs = jax.nn.one_hot(distance.argmin(-1), 3)
-        return jnp.einsum("blk,bld->bkd", belongs, points) / (belongs.sum(1)[..., None] + 1e-3)
-
-    return jax.lax.fori_loop(0, 3, move, centers)
 
 
 @program(rows(6, 2), rows(6, seed=1), weights(2))
@@ -191,27 +113,7 @@ def energy_and_its_forces(x, kernel, read):
     return jax.grad(energy)(x), jax.vmap(jax.hessian(energy))(x)
 
 
-@program(rows(4), weights(4, 4), rows(4, seed=3))
-def pushed_forward(x, kernel, direction):
-    return jax.jvp(lambda x: jnp.tanh(x @ kernel), (x,), (direction,))
-
-
-@program(rows(4), weights(4, 4))
-def gradient_penalty(x, kernel):
-    gradient = jax.grad(lambda x: jnp.tanh(x @ kernel).sum())(x)
-    return (jnp.linalg.norm(gradient, axis=-1) - 1) ** 2
-
-
-@program(positive(5))
-def projected_to_the_simplex(x):
-    ranked = jnp.sort(x, -1)[:, ::-1]
-    total = jnp.cumsum(ranked, -1) - 1
-    count = (ranked * jnp.arange(1, 6) > total).sum(-1)
-    level = total[jnp.arange(x.shape[0]), count - 1] / count
-    return jnp.maximum(x - level[:, None], 0)
-
-
-@program(rows(4))
+@program(rows(4), expected=awaited("blocks of rows"))
 def many_rows_at_a_time(x):
     return jax.lax.map(lambda row: jnp.tanh(row) * row.sum(), x, batch_size=2)
 
@@ -221,7 +123,7 @@ def row_after_row(x):
     return jax.lax.map(lambda row: jnp.sort(row) / (1 + jnp.abs(row).sum()), x)
 
 
-@program(rows(4))
+@program(rows(4), expected=awaited("callbacks"))
 def asks_the_host(x):
     def host(x):
         return x * 2

@@ -5,7 +5,7 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-from real_programs.book import Shared, array, ids, lengths, positive, program, rows, weights
+from real_programs.book import Shared, array, ids, lengths, program, rows, weights
 
 X = rows(6)
 NODES = rows(5, 4)
@@ -28,26 +28,8 @@ def quantiles(x):
 
 
 @program(X)
-def kept_if_among_the_largest(x):
-    smallest = jax.lax.top_k(x, 3)[0][:, -1:]
-    return jnp.where(x >= smallest, x, 0)
-
-
-@program(X)
-def softly_ranked(x):
-    return jax.nn.sigmoid((x[:, :, None] - x[:, None]) / 0.1).sum(1)
-
-
-@program(X)
 def argmax_scattered(x):
     return jnp.zeros_like(x).at[jnp.arange(x.shape[0]), x.argmax(-1)].set(1.0)
-
-
-@program(X, ids(below=6))
-def swapped_with_the_first(x, where):
-    batch = jnp.arange(x.shape[0])
-    first, other = x[:, 0], x[batch, where]
-    return x.at[:, 0].set(other).at[batch, where].set(first)
 
 
 @program(X, weights(8))
@@ -65,31 +47,9 @@ def histogram_of_each_row(x):
     return jax.vmap(lambda row: jnp.histogram(row, 4, (-2.0, 2.0))[0])(x)
 
 
-@program(ids(9, below=5))
-def counts_of_each_row(x):
-    return jax.vmap(lambda row: jnp.bincount(row, length=5))(x)
-
-
-@program(ids(9, below=5), rows(9))
-def sums_by_segment(segments, values):
-    batch = jnp.arange(values.shape[0])[:, None]
-    return jnp.zeros((values.shape[0], 5)).at[batch, segments].add(values)
-
-
-@program(ids(9, below=5), rows(9))
-def maxima_by_segment(segments, values):
-    return jax.vmap(lambda v, s: jax.ops.segment_max(v, s, 5))(values, segments)
-
-
 @program(ids(7, below=4))
 def distinct_values(x):
     return jax.vmap(lambda row: jnp.unique(row, size=4, fill_value=-1))(x)
-
-
-@program(rows(7, 3), lengths(7))
-def mean_of_real_entries(x, lengths):
-    real = (jnp.arange(7) < lengths[:, None])[..., None]
-    return (x * real).sum(1) / real.sum(1), jnp.where(real, x, -jnp.inf).max(1)
 
 
 @program(rows(7, 3), lengths(7))
@@ -119,20 +79,6 @@ def entries_by_open_grids(x):
 # --- graphs and points ------------------------------------------------------------------------
 
 
-@program(NODES, rows(5, 5, seed=1), weights(4, 4))
-def messages_along_each_rows_edges(x, scores, kernel):
-    edges = (scores > 0).astype(x.dtype)
-    degree = edges.sum(-1, keepdims=True) + 1
-    return jax.nn.relu((edges @ x + x) / degree @ kernel)
-
-
-@program(NODES, rows(5, 5, seed=1), weights(8))
-def graph_attention(x, scores, attention):
-    pairs = (x @ attention[:4])[:, :, None] + (x @ attention[4:])[:, None]
-    logits = jnp.where(scores > -1, jax.nn.leaky_relu(pairs), -1e9)
-    return jax.nn.softmax(logits, -1) @ x
-
-
 @program(NODES, weights(8, 4))
 def messages_along_shared_edges(x, kernel):
     messages = jnp.concatenate([x[:, SENDERS], x[:, RECEIVERS]], -1) @ kernel
@@ -143,21 +89,6 @@ def messages_along_shared_edges(x, kernel):
 def messages_along_listed_edges(x, senders, receivers):
     batch = jnp.arange(x.shape[0])[:, None]
     return jnp.zeros_like(x).at[batch, receivers].add(jnp.tanh(x[batch, senders]))
-
-
-@program(rows(5, 3), weights(1, 4))
-def distances_that_move_points(x, kernel):
-    between = x[:, :, None] - x[:, None]
-    distance = (between**2).sum(-1, keepdims=True)
-    return x + (between * jnp.tanh(distance @ kernel).mean(-1, keepdims=True)).mean(2)
-
-
-@program(rows(6, 2))
-def nearest_neighbors(x):
-    distance = ((x[:, :, None] - x[:, None]) ** 2).sum(-1)
-    near = jax.lax.top_k(-distance, 3)[1]
-    batch = jnp.arange(x.shape[0])[:, None, None]
-    return x[batch, near].mean(2)
 
 
 @program(rows(6, 2))
@@ -174,31 +105,12 @@ def farthest_points(x):
     return jax.lax.scan(choose, start, None, length=3)[1].T
 
 
-@program(rows(6, 2), weights(2, 8), weights(8, 3))
-def sets_that_are_summed(x, inner, outer):
-    return jax.nn.relu(jax.nn.relu(x @ inner).sum(1) @ outer), (x @ inner).max(1)
-
-
-@program(rows(6, 3), Shared(array(6, 3, seed=4)))
-def chamfer_distance(x, template):
-    distance = ((x[:, :, None] - template) ** 2).sum(-1)
-    return distance.min(1).mean(1) + distance.min(2).mean(1)
-
-
 @program(rows(6, 3))
 def splatted_to_a_grid(points):
     cells = jnp.clip(jnp.floor(points[..., :2] * 2 + 3), 0, 5).astype(jnp.int32)
     batch = jnp.arange(points.shape[0])[:, None]
     grid = jnp.zeros((points.shape[0], 6, 6))
     return grid.at[batch, cells[..., 0], cells[..., 1]].add(points[..., 2])
-
-
-@program(rows(9), positive(9))
-def rendered_along_rays(color, density):
-    alpha = 1 - jnp.exp(-0.1 * density)
-    left = jnp.cumprod(1 - alpha + 1e-10, -1)
-    before = jnp.concatenate([jnp.ones_like(left[:, :1]), left[:, :-1]], -1)
-    return (before * alpha * color).sum(-1)
 
 
 @program(rows(4), Shared(array(7)), Shared(jnp.array([0, 1, 2, 3, 0, 1, 2])))

@@ -2,21 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from tdjax.core.jaxpr import inner_program, scan_counts
+from tdjax.core.jaxpr import inner_program, is_literal, scan_counts
 from tdjax.independence.kinds import CONST, STEP, SUM, Kind, NotProvenError, Rows, join
 from tdjax.independence.rules.derivatives import check_rules
-from tdjax.independence.rules.rule import Follows, Step
+from tdjax.independence.rules.rule import Follows, Form, Inner, Step, traits_of
 from tdjax.independence.two_traces import goes_with_rows
 
-_Result = tuple[list[Kind], tuple[Step, ...]]
+_Result = tuple[list[Kind], Inner]
 
 
-def _refuse_step_values(kinds: list[Kind]) -> None:
-    if STEP in kinds and any(isinstance(kind, Rows) for kind in kinds):
-        raise NotProvenError("takes a value of one step together with rows of many")
+def _has_rows(kinds: Sequence[Kind]) -> bool:
+    return any(isinstance(kind, Rows) for kind in kinds)
+
+
+def _result(kinds: Sequence[Kind], outputs: list[Kind], inner: Inner) -> _Result:
+    """Return what a loop or branch gives, with what is inside if steps have values there.
+
+    Without rows it is computed as one, once a step: then all that it gives is a step's own.
+    """
+    if STEP not in kinds:
+        return outputs, ()
+    if not _has_rows((*kinds, *outputs)):
+        outputs = [STEP if kind is CONST else kind for kind in outputs]
+    return outputs, inner
+
+
+def _refuse_step_values(kinds: list[Kind], what: str = "") -> None:
+    if STEP in kinds and _has_rows(kinds):
+        raise NotProvenError(f"takes a value of one step together with rows of many{what}")
 
 
 def _refuse_sum(kind: Kind, what: str) -> None:
@@ -26,22 +42,23 @@ def _refuse_sum(kind: Kind, what: str) -> None:
 
 def call(analysis: Follows, eqn: Any, kinds: list[Kind]) -> _Result:
     """Analyze the called program."""
-    return analysis.run(inner_program(eqn), kinds)
+    outputs, steps = analysis.run(inner_program(eqn), kinds)
+    return outputs, (steps,)
 
 
 def custom_derivative(analysis: Follows, eqn: Any, kinds: list[Kind]) -> _Result:
     """Both the function and its derivative rule have to keep rows apart."""
-    _refuse_step_values(kinds)
+    _refuse_step_values(kinds, " (broadcast it to the rows before the call)")
     outputs, _ = analysis.run(inner_program(eqn), kinds)
     check_rules(analysis, eqn, kinds, outputs)
-    if STEP in kinds and any(isinstance(kind, Rows) for kind in outputs):
+    if STEP in kinds and _has_rows(outputs):
         raise NotProvenError("makes rows from a value of one step")
-    return outputs, ()
+    return _result(kinds, outputs, ())
 
 
 def linear_solve(analysis: Follows, eqn: Any, kinds: list[Kind]) -> _Result:
     """The solver counts, and the products and transposed solver that differentiate it."""
-    _refuse_step_values(kinds)
+    _refuse_step_values(kinds, " (broadcast it to the rows before the call)")
     programs, counts = eqn.params["jaxprs"], eqn.params["const_lengths"]
     right_sides = kinds[sum(counts) :]
     if STEP in kinds:
@@ -60,7 +77,6 @@ def linear_solve(analysis: Follows, eqn: Any, kinds: list[Kind]) -> _Result:
 
 def scan(analysis: Follows, eqn: Any, kinds: list[Kind]) -> _Result:
     """Rows may pass through a loop over another axis; a loop over rows may carry nothing."""
-    _refuse_step_values(kinds)
     consts, carry, xs = _split_scan(eqn, kinds)
     if any(isinstance(kind, Rows) and kind.axis == 0 for kind in xs):
         return _scan_over_rows(analysis, eqn, consts, carry, xs), ()
@@ -68,15 +84,16 @@ def scan(analysis: Follows, eqn: Any, kinds: list[Kind]) -> _Result:
         raise NotProvenError("loops as many times as there are rows")
     inside = [kind.at(kind.axis - 1) if isinstance(kind, Rows) else kind for kind in xs]
 
-    def body(carry: list[Kind]) -> list[Kind]:
-        return analysis.run(eqn.params["jaxpr"], [*consts, *carry, *inside])[0]
+    def body(carry: list[Kind]) -> tuple[list[Kind], tuple[Step, ...]]:
+        return analysis.run(eqn.params["jaxpr"], [*consts, *carry, *inside])
 
-    carry, outputs = _fixed_point(body, carry)
+    carry, outputs, steps = _fixed_point(body, carry)
     stacked = outputs[len(carry) :]
-    return [
+    outputs = [
         *carry,
         *(kind.at(kind.axis + 1) if isinstance(kind, Rows) else kind for kind in stacked),
-    ], ()
+    ]
+    return _result(kinds, outputs, (steps,))
 
 
 def _split_scan(eqn: Any, kinds: list[Kind]) -> tuple[list[Kind], list[Kind], list[Kind]]:
@@ -98,15 +115,18 @@ def _scan_over_rows(
 
 
 def _fixed_point(
-    body: Callable[[list[Kind]], list[Kind]], carry: list[Kind]
-) -> tuple[list[Kind], list[Kind]]:
-    """Return the kinds of a carry that one more turn does not change, and the body's outputs."""
+    body: Callable[[list[Kind]], tuple[list[Kind], tuple[Step, ...]]], carry: list[Kind]
+) -> tuple[list[Kind], list[Kind], tuple[Step, ...]]:
+    """Return the kinds of a carry that one more turn does not change, and that turn."""
     while True:
-        outputs = body(carry)
+        outputs, steps = body(carry)
         after = [join(old, new) for old, new in zip(carry, outputs, strict=False)]
         if after == carry:
-            return carry, outputs
+            return carry, outputs, steps
         carry = after
+
+
+_LOOP_A_ROW = "`jax.vmap` of the loop, inside the step, lets each row go round as often as it needs"
 
 
 def while_loop(analysis: Follows, eqn: Any, kinds: list[Kind]) -> _Result:
@@ -115,42 +135,88 @@ def while_loop(analysis: Follows, eqn: Any, kinds: list[Kind]) -> _Result:
     A predicate with axes, which `jax.vmap` makes of a loop, is one loop for each of its elements:
     JAX goes on until all are done, and keeps what belongs to an element as it is once that is done.
     """
-    _refuse_step_values(kinds)
     test_count, body_count = eqn.params["cond_nconsts"], eqn.params["body_nconsts"]
     test_consts = kinds[:test_count]
     body_consts = kinds[test_count : test_count + body_count]
+    test_program, body_program = eqn.params["cond_jaxpr"], eqn.params["body_jaxpr"]
 
-    def body(carry: list[Kind]) -> list[Kind]:
-        return analysis.run(eqn.params["body_jaxpr"], [*body_consts, *carry])[0]
+    def body(carry: list[Kind]) -> tuple[list[Kind], tuple[Step, ...]]:
+        return analysis.run(body_program, [*body_consts, *carry])
 
-    carry, _ = _fixed_point(body, kinds[test_count + body_count :])
+    carry, _, turn = _fixed_point(body, kinds[test_count + body_count :])
     try:
-        (again,), _ = analysis.run(eqn.params["cond_jaxpr"], [*test_consts, *carry])
+        (again,), test = analysis.run(test_program, [*test_consts, *carry])
     except NotProvenError as error:
         error.args = (f"{error}, to say whether all go round again: {_LOOP_A_ROW}",)
         raise
     _refuse_sum(again, "goes round as often as it is said by")
     if isinstance(again, Rows) and any(kind != again for kind in carry):
         raise NotProvenError(f"goes round as often as some row says: {_LOOP_A_ROW}")
-    if again is STEP and any(isinstance(kind, Rows) for kind in carry):
-        raise NotProvenError(f"goes round as often as one step says: {_LOOP_A_ROW}")
-    return carry, ()
+    if STEP in kinds and _has_rows((*kinds, *carry)):
+        if again is STEP:
+            raise NotProvenError(
+                "goes round as often as one step says, with rows of many (broadcast the number "
+                f"to the rows: {_LOOP_A_ROW})"
+            )
+        if STEP in carry:
+            raise NotProvenError(f"carries a value of one step, together with rows: {_KNOWN_TURNS}")
+        _check_same_in_every_turn(test_program, test, test_count)
+        _check_same_in_every_turn(body_program, turn, body_count)
+    return _result(kinds, carry, (test, turn))
 
 
-_LOOP_A_ROW = "`jax.vmap` of the loop, inside the step, lets each row go round as often as it needs"
+_KNOWN_TURNS = (
+    "what it is in each turn is laid out by row before the loop, so their number must be known "
+    "(`jax.lax.scan`, or `jax.lax.fori_loop` with numbers for bounds), or each row have its own"
+)
+
+
+def _check_same_in_every_turn(program: Any, steps: Sequence[Step], consts: int) -> None:
+    """Demand that what a step has for its rows does not change while they go round.
+
+    Args:
+        program: what a turn computes.
+        steps: its equations.
+        consts: how many of its inputs are the same in every turn.
+    """
+    _check_known(steps, {atom.variable for atom in (*program.constvars, *program.invars[:consts])})
+
+
+def _check_known(steps: Sequence[Step], known: set[Any]) -> None:
+    for step in steps:
+        eqn, rows = step.eqn, _has_rows((*step.inputs, *step.outputs))
+        given = [is_literal(atom) or atom.variable in known for atom in eqn.invars]
+        if not rows and all(given):
+            known.update(atom.variable for atom in eqn.outvars)
+        traits = traits_of(eqn.primitive)
+        if traits.form in (Form.CALL, Form.REMAT):
+            called = inner_program(eqn)
+            inside = [atom for atom, same in zip(called.invars, given, strict=True) if same]
+            within = {atom.variable for atom in (*called.constvars, *inside)}
+            _check_known(step.inner[0], within)
+        elif STEP in step.inputs and rows:
+            stepped = (same for kind, same in zip(step.inputs, given, strict=True) if kind is STEP)
+            if traits.nested is not None or traits.draws or not all(stepped):
+                raise NotProvenError(
+                    f"has `{eqn.primitive.name}` of a step's value: {_KNOWN_TURNS}"
+                )
 
 
 def cond(analysis: Follows, eqn: Any, kinds: list[Kind]) -> _Result:
-    """All rows take the same branch; the branches must leave them in the same places."""
-    _refuse_step_values(kinds)
+    """All rows of a step take the same branch; branches must leave them in the same places."""
     which, *operands = kinds
     _refuse_sum(which, "chooses a branch by")
-    branches = [analysis.run(branch, operands)[0] for branch in eqn.params["branches"]]
-    outputs = branches[0]
-    for other in branches[1:]:
-        outputs = [join(first, second) for first, second in zip(outputs, other, strict=True)]
+    outputs: list[Kind] = []
+    inner = []
+    for branch in eqn.params["branches"]:
+        found, steps = analysis.run(branch, operands)
+        outputs = [join(*pair) for pair in zip(outputs or found, found, strict=True)]
+        inner.append(steps)
     if which is STEP:
-        if any(isinstance(kind, Rows) for kind in outputs):
-            raise NotProvenError("takes the branch that one step says, with rows of many")
-        outputs = [STEP] * len(outputs)
-    return outputs, ()
+        outputs = [kind if isinstance(kind, Rows) else STEP for kind in outputs]
+    if STEP in kinds and _has_rows((*kinds, *outputs)):
+        if eqn.params.get("branches_platforms") is not None:
+            raise NotProvenError("takes another branch on another kind of device")
+        if which is STEP and eqn.large.effects:
+            raise NotProvenError("has effects in a branch that one step takes and another does not")
+    return _result(kinds, outputs, tuple(inner))

@@ -52,8 +52,8 @@ def _own_rows(
         if all(fits):
             return rows
     raise NotProvenError(
-        "takes the numbers of the rows for places in other rows (`jnp.arange(batch)` may lead a "
-        "row to itself alone)"
+        "takes the numbers of the rows for places in other rows (`jnp.arange(batch)` may only lead "
+        "a row to itself)"
     )
 
 

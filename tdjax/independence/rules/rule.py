@@ -18,12 +18,23 @@ from tdjax.independence.kinds import CONST, Kind, NotProvenError, Rows
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Step:
-    """One equation with the kinds of its inputs and outputs, and what runs inside it."""
+    """One equation with the kinds of its inputs and outputs.
+
+    Attributes:
+        eqn: the equation, of both traces.
+        inputs, outputs: the kinds.
+        inner: the equations of each program that runs inside it, where those are of use: all of
+            them for a call, and for loops and branches if there are values of one step in them.
+    """
 
     eqn: Any
     inputs: tuple[Kind, ...]
     outputs: tuple[Kind, ...]
-    inner: tuple[Step, ...] = ()
+    inner: Inner = ()
+
+
+Inner = tuple[tuple[Step, ...], ...]
+"""The equations of the programs inside an equation."""
 
 
 class Follows(Protocol):
@@ -33,6 +44,10 @@ class Follows(Protocol):
     def depth(self) -> int:
         """How many derivative rules, each inside the other, are being followed."""
 
+    @property
+    def checked(self) -> set[Any]:
+        """The calls of custom rules that have been followed already, and hold."""
+
     def run(self, program: Any, inputs: Sequence[Kind]) -> tuple[list[Kind], tuple[Step, ...]]:
         """Return the kinds of a program's outputs, and of everything on the way."""
 
@@ -41,7 +56,7 @@ class Follows(Protocol):
 
 
 RowRule = Callable[[Any, list[Kind]], list[Kind]]
-NestedRule = Callable[[Follows, Any, list[Kind]], tuple[list[Kind], tuple[Step, ...]]]
+NestedRule = Callable[[Follows, Any, list[Kind]], tuple[list[Kind], Inner]]
 
 
 class Form(enum.Enum):
@@ -94,7 +109,7 @@ class Traits:
             follows the batch makes the operation another one for another batch.
         makes_rows: whether it may make rows from their number alone.
         sums: how it treats a sum over rows: "linear" in its only input, "additive" in all of them,
-            "bilinear" in two, or a "quotient"; None: not alike for every part.
+            "bilinear" in two, a "quotient", or a "choice"; None: not alike for every part.
         zeros: the inputs that make its outputs zero by being zero, whatever the others are; None:
             those that its treatment of sums tells.
         numbers: the inputs at which its rule knows what to do with `Numbers`, the numbers of rows;

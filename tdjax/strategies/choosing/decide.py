@@ -15,7 +15,7 @@ from tdjax.core.arrays import is_symbolic
 from tdjax.core.call import Call, Program, trace
 from tdjax.costs.machine import current_machine
 from tdjax.costs.work import Work, work_of
-from tdjax.independence import CONST, Proven, prove
+from tdjax.independence import CONST, Proven, prove_for_blocks
 from tdjax.independence.rules.derivatives import adds_by_itself
 from tdjax.strategies.base import Strategy
 from tdjax.strategies.choosing import tuned
@@ -46,7 +46,8 @@ def decide(
     candidate = packing.candidate
     if not packing.pays or (memory_budget is not None and candidate.most_bytes > memory_budget):
         return decision
-    proven = prove(decision.call, candidate.strategy.rows_at_once(decision.call), settled=True)
+    rows = candidate.strategy.rows_at_once(decision.call)
+    proven = prove_for_blocks(decision.call, rows, settled=True)
     if not proven.proof.independent or _shares_rows(call, proven):
         return dataclasses.replace(decision, packing=None)
     return dataclasses.replace(
@@ -105,7 +106,7 @@ def _decide_unpacked(call: Call, mode: str, memory_budget: int | None) -> Decisi
     reason = _why(fitting, measured)
     first = fitting[0].strategy if fitting else Fold()
     if first.folds:
-        proven = prove(call, first.rows_at_once(call), settled=True)
+        proven = prove_for_blocks(call, first.rows_at_once(call), settled=True)
         if proven.proof.independent and not _shares_rows(call, proven):
             return Decision(call, first, reason, proven, work, fitting, measured=measured)
         fitting = _fitting([each for each in planned if not each.strategy.folds], memory_budget)

@@ -10,6 +10,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from tdjax.core.arrays import keys_of, words_of
 from tdjax.core.call import Call, Program
 from tdjax.independence import Proof, Rows
 from tdjax.strategies.row_loop.loop import Input, Kind, Loop, Output, Phase
@@ -82,12 +83,12 @@ class Packing:
         )
         loop = Loop(
             phases,
-            tuple(Output(Kind.ROWS, jax.eval_shape(_bits, aval)) for aval in outputs),
+            tuple(Output(Kind.ROWS, jax.eval_shape(words_of, aval)) for aval in outputs),
             (lambda index: index % call.batch) if lead else (lambda index: index // call.time),
         )
         plan, order = self._plan((real.T if lead else real).reshape(-1), rows)
-        results = run(loop, plan, order, [_bits(operand) for operand in operands])
-        return [_as(value, aval) for value, aval in zip(results, outputs, strict=True)]
+        results = run(loop, plan, order, [words_of(operand) for operand in operands])
+        return [keys_of(value, aval) for value, aval in zip(results, outputs, strict=True)]
 
     def _function(
         self, program: Program, types: Sequence[Any], consts: int, leaves: int
@@ -96,11 +97,11 @@ class Packing:
         first, last = consts, consts + leaves
 
         def function(values: Sequence[Any]) -> list[Any]:
-            given = [_as(value, aval) for value, aval in zip(values, types, strict=True)]
+            given = [keys_of(value, aval) for value, aval in zip(values, types, strict=True)]
             parts = given[:first], given[first:last], given[last:]
             outputs = evaluate(self.call, program, self.proof, *parts)
             return [
-                _bits(rows_first(value, kind))
+                words_of(rows_first(value, kind))
                 for value, kind in zip(outputs, self.proof.outputs, strict=True)
                 if isinstance(kind, Rows)
             ]
@@ -139,20 +140,3 @@ class Packing:
             left = jnp.maximum(count - turns * block, 0)
             plan += [turns * block, -(-left // small.rows)]
         return jnp.stack(plan), order
-
-
-def _bits(value: Any) -> Any:
-    """Return an array as it is, and of keys their bits."""
-    is_key = jnp.issubdtype(value.dtype, jax.dtypes.prng_key)
-    return jax.random.key_data(value) if is_key else value
-
-
-def _as(value: Any, aval: Any) -> Any:
-    """Return keys of their bits, where the type says that they are keys."""
-    if not jnp.issubdtype(aval.dtype, jax.dtypes.prng_key):
-        return value
-    impls: list[Any] = []
-    # Only an array tells what kind of key it is, not its type.
-    like = jax.ShapeDtypeStruct(aval.shape, aval.dtype)
-    jax.eval_shape(lambda key: impls.append(jax.random.key_impl(key)), like)
-    return jax.random.wrap_key_data(value, impl=impls[0])

@@ -29,7 +29,10 @@ def evaluate(
 ) -> list[Any]:
     """Return the outputs on rows; `found` holds, by row, what values of one step contribute."""
     if "step" in call.roles:
-        return Folded(program, proof)(consts, leaves, found)
+        on_rows = [
+            None if role == "step" else leaf for leaf, role in zip(leaves, call.roles, strict=True)
+        ]
+        return Folded(program, proof)(consts, on_rows, found)
     return program(consts, leaves)
 
 
@@ -39,11 +42,13 @@ def once_a_step(
     """Return the outputs that have no rows, and by row what values of one step contribute."""
     if not has_steps(call, proof):
         return [None] * len(proof.outputs), []
-    hoist = Hoist(call, proof)
+    hoist = Hoist(call)
     once = [
-        jnp.moveaxis(leaf, call.time_axis(index), 0) if role == "step" else leaf
-        for index, (leaf, role) in enumerate(zip(leaves, call.roles, strict=True))
+        leaf if role == "shared" else None for leaf, role in zip(leaves, call.roles, strict=True)
     ]
+    for index, role in enumerate(call.roles):
+        if role == "step":
+            once[index] = jnp.moveaxis(leaves[index], call.time_axis(index), 0)
     assert proof.steps is not None
     values = hoist.run(program.jaxpr, proof.steps, consts, once)
     return [
