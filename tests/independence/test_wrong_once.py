@@ -502,12 +502,8 @@ def beside_a_convolution(algebra):
 ALGEBRA = {
     "solve": jnp.linalg.solve,
     "inv": lambda m, b: jnp.linalg.inv(m),
-    "solve_positive": lambda m, b: jax.scipy.linalg.solve(m, b, assume_a="pos"),
     "custom": lambda m, b: jax.lax.custom_linear_solve(
         lambda z: z * 2, b, lambda _, r: r / 2, symmetric=True
-    ),
-    "root": lambda m, b: jax.lax.custom_root(
-        lambda y: y * 2 - b, jnp.zeros_like(b), lambda f, y: b / 2, lambda g, y: y / 2
     ),
 }
 
