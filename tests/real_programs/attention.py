@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import functools
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from real_programs.book import (
     BATCH,
@@ -117,7 +120,8 @@ def attention_of_jax_with_lengths(x, lengths):
 
 def _flax_attention():
     module = nn.MultiHeadDotProductAttention(num_heads=HEADS, dropout_rate=0.3)
-    return module, module.init(jax.random.key(0), jnp.ones((1, LENGTH, WIDTH)), deterministic=True)
+    init = jax.jit(functools.partial(module.init, deterministic=True))
+    return module, init(jax.random.key(0), np.ones((1, LENGTH, WIDTH), np.float32))
 
 
 FLAX_ATTENTION, FLAX_VARIABLES = _flax_attention()
