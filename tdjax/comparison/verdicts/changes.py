@@ -212,7 +212,7 @@ def machine(comparison: Record, target: str) -> str:
     known = comparison.environment
     cores = known.get("cores")
     host = (
-        known.get("processor") or "unknown processor",
+        str(known.get("processor") or "unknown processor"),
         "unknown number of cores" if cores is None else f"{cores} cores",
     )
     device = _device(known, target)

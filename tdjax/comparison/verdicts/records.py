@@ -13,7 +13,7 @@ from tdjax.comparison.targets.ceilings import Ceilings
 from tdjax.comparison.verdicts.density import Density
 from tdjax.comparison.verdicts.entry import Entry, Group, grouped
 from tdjax.comparison.verdicts.verdict import Verdict
-from tdjax.core import whole_file
+from tdjax.core import typed, whole_file
 
 FORMAT = "tdjax-comparison"
 # Every change of what a file holds makes a new version, with a row in the table below.
@@ -52,7 +52,7 @@ class Record:
     verdicts: tuple[Verdict, ...]
     reference: str
     workloads: Mapping[str, str]
-    environment: Mapping[str, Any]
+    environment: Mapping[str, str | int | float | bool | None]
     interrupted: bool = False
     ceilings: Mapping[str, Ceilings] = field(default_factory=dict)
     densities: Mapping[str, Density] = field(default_factory=dict)
@@ -73,19 +73,10 @@ class Record:
 
     def to_json(self) -> str:
         """Return the text that `save` writes."""
-        content = {
-            "format": FORMAT,
-            "version": VERSION,
-            "reference": self.reference,
-            "interrupted": self.interrupted,
-            "environment": dict(self.environment),
-            "workloads": dict(self.workloads),
-            "ceilings": {name: known.to_json() for name, known in self.ceilings.items()},
-            "densities": dict(self.densities),
-            "verdicts": [verdict.to_json() for verdict in self.verdicts],
-            "entries": [entry.to_json() for entry in self.entries],
-        }
-        return json.dumps(content, indent=1, allow_nan=False) + "\n"
+        names = ("reference", "interrupted", "environment", "workloads", "ceilings", "densities")
+        content = {name: getattr(self, name) for name in (*names, "verdicts", "entries")}
+        content = {"format": FORMAT, "version": VERSION, **content}
+        return json.dumps(content, indent=1, allow_nan=False, default=vars) + "\n"
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Self:
@@ -97,7 +88,7 @@ class Record:
         """
         text = Path(path).read_bytes()
         try:
-            content = json.loads(text)
+            content = typed.parse(text)
         except ValueError as error:
             raise ValueError(f"{path}: not a saved comparison: {error}") from None
         if not isinstance(content, dict) or content.get("format") != FORMAT:
@@ -111,18 +102,8 @@ class Record:
                 f"{VERSION}). Upgrade: pip install --upgrade tdjax"
             )
         try:
-            content = _migrated(content, version)
-            return cls(
-                entries=tuple(map(Entry.from_json, content["entries"])),
-                verdicts=tuple(map(Verdict.from_json, content["verdicts"])),
-                reference=content["reference"],
-                workloads=content["workloads"],
-                environment=content["environment"],
-                interrupted=content["interrupted"],
-                ceilings={n: Ceilings.from_json(each) for n, each in content["ceilings"].items()},
-                densities={n: Density(*each) for n, each in content["densities"].items()},
-            )
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            return typed.read(cls, _migrated(content, version))
+        except ValueError as error:
             raise ValueError(f"{path}: a damaged comparison: {error}") from None
 
     def why(
@@ -178,13 +159,15 @@ class Record:
 
 
 def _migrated(content: Mapping[str, Any], version: int) -> dict[str, Any]:
-    """Return a file's content with the fields that versions after its own added."""
-    content = dict(content)
+    """Return a file's fields with those that versions after its own added, checked later."""
+    content = {n: value for n, value in content.items() if n not in ("format", "version")}
     for later in range(version + 1, VERSION + 1):
         added = _ADDED[later]
         content = {**added.get("comparison", {}), **content}
         for part in ("verdicts", "entries"):
-            content[part] = [{**added.get(part, {}), **each} for each in content[part]]
+            if isinstance(rows := content.get(part), list):
+                more = added.get(part, {})
+                content[part] = [{**more, **r} if isinstance(r, dict) else r for r in rows]
     return content
 
 

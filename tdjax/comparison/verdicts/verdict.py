@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 
 from tdjax.comparison import numbers
 from tdjax.comparison.verdicts import naming
 from tdjax.comparison.verdicts.compiled_ranking import rank
-from tdjax.comparison.verdicts.entry import Entry, Group, grouped
+from tdjax.comparison.verdicts.entry import Entry, Group, check_bounds, grouped
 from tdjax.comparison.verdicts.intervals import Interval, paired_medians, paired_ratio
 from tdjax.comparison.verdicts.standing import BEHIND, LEVEL, MIN_ROUNDS, UNCLEAR, standing
+from tdjax.core.typed import one_of
 
 NOISY = 0.25
+KINDS = ("win", "tie", "unstable", "none")
 
 
 @dataclass(frozen=True)
@@ -44,7 +46,7 @@ class Verdict:
     target: str
     evidence: str
     mode: str
-    kind: str
+    kind: Annotated[str, one_of(*KINDS)]
     leader: str | None
     tied: tuple[str, ...]
     speedup: float | None
@@ -52,8 +54,11 @@ class Verdict:
     speedup_high: float | None
     text: str
     advice: str | None
-    metric: str = "time"
+    metric: Annotated[str, one_of("time", "estimated_cycles", "bytes_accessed")] = "time"
     saving: float | None = None
+
+    def __post_init__(self) -> None:
+        check_bounds("speedup", self.speedup_low, self.speedup_high)
 
     @property
     def group(self) -> Group:
@@ -75,11 +80,6 @@ class Verdict:
     def to_json(self) -> dict[str, Any]:
         """Return the fields as JSON values."""
         return {**asdict(self), "tied": list(self.tied)}
-
-    @classmethod
-    def from_json(cls, values: Mapping[str, Any]) -> Verdict:
-        """Return the verdict that `to_json` wrote."""
-        return cls(**{**values, "tied": tuple(values["tied"])})
 
 
 def judge(entries: Iterable[Entry], reference: str = "vmap") -> tuple[Verdict, ...]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,8 @@ def plot(comparison: Record, path: str | os.PathLike[str], kind: str = "time") -
     if kind not in KINDS:
         raise ValueError(f"plot: got kind={kind!r}, needed one of {', '.join(KINDS)}.")
     need("matplotlib", "plots")
-    figure = _figure(comparison, KINDS[kind])
+    with _names_as_they_are():
+        figure = _figure(comparison, KINDS[kind])
     suffix = Path(path).suffix.lstrip(".") or "png"
     if suffix == "svg":
         return whole_file.write(path, to_svg(figure, kind, style.PAGE))
@@ -37,8 +39,9 @@ def plot(comparison: Record, path: str | os.PathLike[str], kind: str = "time") -
 
 def draw(kind: ChartKind, chart: Any, width: float, height: float) -> Any:
     """Return a figure of one chart, its sides in inches."""
-    figure = _empty(width, height, pad=0.02)
-    _complete(figure, [kind.draw(figure.subplots(), chart)])
+    with _names_as_they_are():
+        figure = _empty(width, height, pad=0.02)
+        _complete(figure, [kind.draw(figure.subplots(), chart)])
     return figure
 
 
@@ -74,6 +77,13 @@ def _figure(comparison: Record, kind: ChartKind) -> Any:
                 axes.set_axis_off()
     _complete(figure, finishers)
     return figure
+
+
+def _names_as_they_are() -> AbstractContextManager[None]:
+    """Return where a figure is made in which "$" is a character: a user's name is no formula."""
+    from matplotlib import rc_context
+
+    return rc_context({"text.parse_math": False})
 
 
 def _empty(width: float, height: float, pad: float = 0.11) -> Any:

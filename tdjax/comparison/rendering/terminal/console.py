@@ -20,7 +20,9 @@ class Fitted:
         self._parts = parts
 
     def __rich_console__(self, console: Any, options: Any) -> Iterator[Any]:
-        yield from self._parts(options.max_width)
+        # Names are a user's: a bracket in one is no markup.
+        for part in self._parts(options.max_width):
+            yield from console.render(part, options.update(markup=False))
 
 
 def plain(shown: Any, width: int | None = None) -> str:
