@@ -14,6 +14,7 @@ import reprlib
 import types
 import typing
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Annotated, Any, NamedTuple, TypeVar
 
 _Kind = TypeVar("_Kind")
@@ -70,6 +71,21 @@ def parse(text: str | bytes) -> Any:
         return json.loads(text)
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
+
+
+def load(kind: Callable[..., _Kind], path: Path, name: str, version: int) -> _Kind:
+    """Return what a file of this format and version holds, its fields those of a dataclass.
+
+    Raises:
+        OSError: it cannot be read.
+        ValueError: it is of another format, or damaged.
+    """
+    content = parse(path.read_bytes())
+    if not isinstance(content, dict):
+        raise _misfit(content, "a table")
+    if (said := (content.pop("format", None), content.pop("version", None))) != (name, version):
+        raise ValueError(f"it is of {said[0]} {said[1]}, needed {name} {version}")
+    return read(kind, content)
 
 
 def read(kind: Callable[..., _Kind], value: Any) -> _Kind:

@@ -137,12 +137,12 @@ def to_data(strategy: Strategy) -> dict[str, Any]:
     return {"kind": type(strategy).__name__, "options": dataclasses.asdict(strategy)}
 
 
-def from_data(values: Mapping[str, Any]) -> Strategy | None:
+def from_data(kind: str, options: Mapping[str, Any]) -> Strategy | None:
     """Return the strategy that `to_data` wrote, None for one that this version does not know.
 
     A file is no word to fold on: rows are proven to be independent.
     """
     try:
-        return KINDS[values["kind"]](**values["options"]).on_proof()
+        return KINDS[kind](**options).on_proof()
     except (KeyError, TypeError, ValueError):
         return None

@@ -100,17 +100,16 @@ def _decide_unpacked(call: Call, mode: str, memory_budget: int | None) -> Decisi
     work, planned = _plan(call, step, mode)
     measured = _find_measured(call, step, mode) if planned else None
     if measured is not None:
-        planned = measured.first(planned)
+        planned = measured.complete(planned)
     proven = None
-    fitting = _fitting(planned, memory_budget)
-    reason = _why(fitting, measured)
+    fitting, reason = _order(_fitting(planned, memory_budget), measured)
     first = fitting[0].strategy if fitting else Fold()
     if first.folds:
         proven = prove_for_blocks(call, first.rows_at_once(call), settled=True)
         if proven.proof.independent and not _shares_rows(call, proven):
             return Decision(call, first, reason, proven, work, fitting, measured=measured)
-        fitting = _fitting([each for each in planned if not each.strategy.folds], memory_budget)
-        reason = _why(fitting, measured, left_out=first)
+        whole = [each for each in planned if not each.strategy.folds]
+        fitting, reason = _order(_fitting(whole, memory_budget), measured, left_out=first)
     best = fitting[0].strategy if fitting else Vmap()
     return Decision(call, best, reason, proven, work, fitting, measured=measured)
 
@@ -149,20 +148,29 @@ def _fitting(planned: Sequence[Candidate], memory_budget: int | None) -> Sequenc
     return fitting or [min(planned, key=lambda each: each.most_bytes)]
 
 
-def _why(
+def _order(
     fitting: Sequence[Candidate], measured: Measured | None, left_out: Strategy | None = None
-) -> str:
-    """Return why the first of these is taken, in a sentence or two."""
+) -> tuple[Sequence[Candidate], str]:
+    """Return these with the one to run first, and why, in a sentence or two."""
     if measured is None:
-        return _FASTEST
-    text = ""
+        return fitting, _FASTEST
+    fitting, level = measured.order(fitting)
+    where, text = measured.where, ""
     if left_out is not None and measured.knows(left_out):
-        text = f"{left_out} was measured to be the fastest {measured.where}, and does not fit this "
-        text += "function, whose rows it would mix up. "
-    if fitting and measured.knows(fitting[0].strategy):
-        of_the_rest = " of the rest" if text else ""
-        return f"{text}It was measured to be the fastest{of_the_rest} {measured.where}."
-    return text + _FASTEST
+        text = (
+            f"{left_out} was measured to be among the fastest {where}, and does not fit this "
+            "function, whose rows it would mix up. "
+        )
+        where = f"of the rest {where}"
+    if not level:
+        return fitting, text + _FASTEST
+    if len(level) == 1:
+        return fitting, f"{text}It was measured to be the fastest {where}."
+    names = ", ".join(map(str, level))
+    return fitting, (
+        f"{text}It is predicted to be the fastest of those that were measured to be level {where}: "
+        f"{names}."
+    )
 
 
 def _shares_rows(call: Call, proven: Proven) -> bool:
