@@ -76,15 +76,18 @@ def visible_params(eqn: Any) -> dict[str, Any]:
     """Return the parameters that say what an equation computes.
 
     Left out are custom derivative rules, opaque objects that every trace makes anew, and what
-    `jax.checkpoint` is to keep in memory.
+    `jax.checkpoint` is to keep in memory. Of a callback it is said whether it is under `jax.vmap`.
     """
-    if eqn.primitive.name not in _CUSTOM_RULES:
-        return {name: value for name, value in eqn.params.items() if name != "policy"}
-    return {
-        name: value
-        for name, value in eqn.params.items()
-        if hasattr(value, "eqns") or isinstance(value, (bool, int, str))
-    }
+    if eqn.primitive.name in _CUSTOM_RULES:
+        return {
+            name: value
+            for name, value in eqn.params.items()
+            if hasattr(value, "eqns") or isinstance(value, (bool, int, str))
+        }
+    params = {name: value for name, value in eqn.params.items() if name != "policy"}
+    if eqn.primitive.name == "pure_callback":
+        params["vmapped"] = "vmap(" in str(eqn.source_info.name_stack)
+    return params
 
 
 def rebuilt(sequence: Any, values: Iterable[Any]) -> Any:

@@ -246,7 +246,7 @@ class Analysis:
             end = traits.follows.get(name)
             if end is None:
                 raise NotProvenError(f"reads the number of rows ({name}), which a fold changes")
-            if traits.nested is None:
+            if traits.nested is None and end is not End.NEITHER:
                 self._check_entries(eqn, name, value, end, inputs, outputs)
 
     def _check_entries(

@@ -32,6 +32,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import inspect
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -208,10 +209,12 @@ class Merged:
         return self._atom(small, large)
 
     def _atom(self, small: Any, large: Any) -> Atom:
-        ours, theirs = small.aval, large.aval
+        return self._typed(large, small.aval, large.aval)
+
+    def _typed(self, variable: Any, ours: Any, theirs: Any) -> Atom:
         if len(ours.shape) != len(theirs.shape) or ours.dtype != theirs.dtype:
             raise NotProvenError("has another type for another size of the batch")
-        return Atom(large, self._shape(ours.shape, theirs.shape), theirs.dtype)
+        return Atom(variable, self._shape(ours.shape, theirs.shape), theirs.dtype)
 
     def _shape(self, small: tuple, large: tuple) -> tuple:
         if small == large:
@@ -237,7 +240,9 @@ class Merged:
             return large
         if _is_size(small) and _is_size(large):
             return merge_sizes(small, large, self.batch, self.rows)
-        if small != large:
+        if isinstance(large, jax.core.ShapedArray) and isinstance(small, jax.core.ShapedArray):
+            return self._typed(None, small, large)
+        if small != large and not _is_same_callback(small, large):
             raise NotProvenError("depends on the size of the batch")
         return large
 
@@ -254,6 +259,22 @@ class Differs(NotProvenError):
             if same
             else f"does not occur in this place for a batch of another size{instead}"
         )
+
+
+def _is_same_callback(small: Any, large: Any) -> bool:
+    """Say whether two callbacks run the same code on the same values: a trace may make its own."""
+    ours, theirs = (getattr(each, "callback_func", None) for each in (small, large))
+    if not inspect.isfunction(ours) or not inspect.isfunction(theirs):
+        return False
+    cells = ours.__closure__ or (), theirs.__closure__ or ()
+    held = [[cell.cell_contents for cell in each] for each in cells]
+    return (
+        ours.__code__ is theirs.__code__
+        and ours.__defaults__ is theirs.__defaults__ is None
+        and ours.__kwdefaults__ is theirs.__kwdefaults__ is None
+        and all(first is second for first, second in zip(*held, strict=True))
+        and small.in_tree == large.in_tree
+    )
 
 
 def _literal(small: Any, large: Any) -> Any:

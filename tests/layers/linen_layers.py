@@ -369,7 +369,6 @@ LAYERS = (
         lambda: Deep(rate=0.4),
         FEATURES,
         draws=True,
-        refused="one step together with rows",
     ),
     LayerCase("branches", Branches, FEATURES),
     LayerCase("rows that mix", Unlike, FEATURES, refused="reduce_sum"),

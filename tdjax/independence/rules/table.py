@@ -98,7 +98,9 @@ register("fft", rows=reductions.fft, sums="linear", cost=Cost.STORED)
 # products and matrices
 register("dot_general", rows=contractions.dot_general, sums="bilinear", cost=Cost.KEPT)
 register("conv_general_dilated", "tdjax_conv_general_dilated",
-         rows=contractions.conv_general_dilated, sums="bilinear", cost=Cost.KEPT)
+         rows=contractions.conv_general_dilated,
+         follows={"batch_group_count": End.NEITHER, "feature_group_count": End.NEITHER},
+         sums="bilinear", cost=Cost.KEPT)
 register("ragged_dot_general", cost=Cost.KEPT)
 register("cholesky", "cholesky_update", "eig", "eigh", "geqp3", "geqrf", "hessenberg",
          "householder_product", "lu", "lu_pivots_to_permutation", "ormqr", "qr", "schur", "svd",
@@ -134,6 +136,7 @@ register("scan", nested=control.scan, follows={"length": End.INPUT}, form=Form.L
          cost=Cost.KEPT)
 register("while", nested=control.while_loop, form=Form.LOOP, numbers=_ALL, cost=Cost.KEPT)
 register("tdjax_row_loop", cost=Cost.KEPT)
+register("pure_callback", rows=control.callback, cost=Cost.KEPT)
 
 # what devices, or the steps under a name, say to each other: no row may enter
 register("all_gather", "pmax", "pmin", "psum", "psum2", "psum_invariant",
