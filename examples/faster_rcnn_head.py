@@ -1,6 +1,6 @@
 """Faster R-CNN's RoI head on a photograph, distributed over the regions as in keras-frcnn.
 
-    python examples/faster_rcnn_head.py --out DIR [--num-rois N]
+    python examples/faster_rcnn_head.py --out DIR [--num-rois N] [--copies N]
 
 saves DIR/rois.png. The convolutions are ResNet-50's in shape and random in value: there are no
 pretrained weights here. The two Dense layers learn the names in the picture, in seconds, from
@@ -65,9 +65,9 @@ def features(variables, pooled):
     return distributed(variables, pooled)
 
 
-def teach(variables, feature_map, height, width):
+def teach(variables, feature_map, height, width, copies):
     """Return variables whose two Dense layers know the parts of the photograph."""
-    boxes = sample_boxes(height, width)
+    boxes = sample_boxes(height, width, around=copies, elsewhere=20 * copies)
     labels, targets = match(boxes, height, width)
     seen = features(variables, pool(feature_map, boxes))[0]
     params, losses = train_dense_heads(variables["params"], seen, labels, targets)
@@ -79,7 +79,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, required=True, help="folder for rois.png")
     parser.add_argument("--num-rois", type=int, default=32, help="regions of interest (32)")
+    parser.add_argument("--copies", type=int, default=4, help="of each hand-made box, taught (4)")
     options = parser.parse_args()
+    if options.copies < 0:
+        parser.error(f"--copies: got {options.copies}, needed 0 or more")
     try:
         options.out.mkdir(parents=True, exist_ok=True)
         photo = load_photo()
@@ -91,7 +94,7 @@ def main() -> None:
     _, feature_map = calibrated(Backbone(), 0, jnp.asarray(photo)[None])
     pooled = pool(feature_map, rois)
     variables, _ = calibrated(RoIHead(), 1, pooled[0])
-    variables = teach(variables, feature_map, height, width)
+    variables = teach(variables, feature_map, height, width, options.copies)
     classes, offsets = jax.jit(Head().apply)(variables, pooled)
     found = detect(rois, classes, offsets)
     draw(options.out / "rois.png", photo, rois, scores, found)

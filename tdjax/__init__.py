@@ -15,7 +15,7 @@ from tdjax.strategies import Auto, Fold, Packed, Vmap
 from tdjax.transform import time_distributed
 
 if TYPE_CHECKING:
-    from tdjax import linen, nnx
+    from tdjax import linen, nnx, testing
     from tdjax.comparison import Comparison, Entry, compare
     from tdjax.explanation import Explanation, explain
     from tdjax.tuning.tune import Tuning, tune
@@ -37,6 +37,7 @@ __all__ = [
     "linen",
     "mask_to_lengths",
     "nnx",
+    "testing",
     "time_distributed",
     "tune",
 ]
@@ -54,7 +55,7 @@ _LAZY = {
 
 def __getattr__(name: str) -> Any:
     """Import what is heavy, or needs Flax, only when it is asked for."""
-    if name in ("linen", "nnx"):
+    if name in ("linen", "nnx", "testing"):
         return importlib.import_module(f"tdjax.{name}")
     if name in _LAZY:
         return getattr(importlib.import_module(_LAZY[name]), name)

@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -37,11 +38,12 @@ class Case:
 
 def array(*shape: int, dtype: Any = jnp.float32, seed: int = 0) -> Any:
     rng = np.random.default_rng([seed, *shape])
-    return jnp.asarray(rng.normal(size=shape), dtype)
+    # `jnp.asarray` would compile programs for each shape.
+    return jax.device_put(rng.normal(size=shape).astype(dtype))
 
 
 def integers(*shape: int, below: int, seed: int = 0) -> Any:
-    return jnp.asarray(np.random.default_rng([seed, *shape]).integers(0, below, shape), jnp.int32)
+    return jax.device_put(np.random.default_rng([seed, *shape]).integers(0, below, shape, np.int32))
 
 
 CASES: dict[str, Case] = {}

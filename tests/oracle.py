@@ -26,6 +26,12 @@ def is_array(leaf):
     return isinstance(leaf, (jax.Array, np.ndarray))
 
 
+def is_concrete(leaf):
+    """Return whether NumPy can read a value, which then needs no program of its own."""
+    is_key = hasattr(leaf, "dtype") and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+    return not (isinstance(leaf, jax.core.Tracer) or is_key)
+
+
 def steps_of(args: tuple, in_axes: Any) -> list[int]:
     """Return the sizes of all mapped axes."""
     sizes: list[int] = []
@@ -49,7 +55,8 @@ def take_step(args: tuple, in_axes: Any, step: int) -> tuple:
         def one(leaf):
             if axis is None or not is_array(leaf):
                 return leaf
-            return leaf[(slice(None),) * (axis % leaf.ndim) + (step,)]
+            place = (slice(None),) * (axis % leaf.ndim) + (step,)
+            return jax.device_put(np.asarray(leaf)[place]) if is_concrete(leaf) else leaf[place]
 
         return jax.tree.map(one, subtree)
 
@@ -59,7 +66,14 @@ def take_step(args: tuple, in_axes: Any, step: int) -> tuple:
 def stack(axis: int | None, outputs: list[Any]) -> Any:
     if axis is None:
         return outputs[0]
-    return jax.tree.map(lambda *leaves: jnp.stack([jnp.asarray(y) for y in leaves], axis), *outputs)
+
+    def stacked(*leaves):
+        leaves = [jnp.asarray(leaf) for leaf in leaves]
+        if all(map(is_concrete, leaves)):
+            return jax.device_put(np.stack([np.asarray(leaf) for leaf in leaves], axis))
+        return jnp.stack(leaves, axis)
+
+    return jax.tree.map(stacked, *outputs)
 
 
 def loop(
@@ -83,7 +97,7 @@ def loop(
     for step in range(time):
         output = fun(*take_step(args, in_axes, step), **(kwargs or {}))
         if mask is not None and not keep:
-            real = mask[:, step].reshape(mask.shape[0], -1).any(-1)
+            real = take_step((mask,), 1, step)[0].reshape(mask.shape[0], -1).any(-1)
             output = without_masked(output, real, 0 if rows is None else rows)
         outputs.append(output)
     separate = [[] for _ in jax.tree.leaves(out_axes, is_leaf=is_none)]
@@ -112,7 +126,7 @@ def random_like(leaf, seed):
     value = rng.normal(size=leaf.shape)
     if jnp.issubdtype(leaf.dtype, jnp.complexfloating):
         value = value + 1j * rng.normal(size=leaf.shape)
-    return jnp.asarray(value, leaf.dtype)
+    return jnp.asarray(value.astype(leaf.dtype))
 
 
 def value_and_vjp(fun, operands):
@@ -147,9 +161,7 @@ def assert_same(actual, expected, scale=1.0):
         if jnp.issubdtype(ours.dtype, jax.dtypes.prng_key):
             ours, theirs = jax.random.key_data(ours), jax.random.key_data(theirs)
         tolerance = scale * TOLERANCE.get(str(ours.dtype), 0.0)
-        wide = jnp.complex64 if jnp.issubdtype(ours.dtype, jnp.complexfloating) else None
-        if tolerance and wide is None and ours.dtype.itemsize < 4:
-            ours, theirs = ours.astype(jnp.float32), theirs.astype(jnp.float32)
-        np.testing.assert_allclose(
-            np.asarray(ours), np.asarray(theirs), rtol=tolerance, atol=tolerance, err_msg=where
-        )
+        ours, theirs = np.asarray(ours), np.asarray(theirs)
+        if tolerance and ours.dtype.itemsize < 4:
+            ours, theirs = ours.astype(np.float32), theirs.astype(np.float32)
+        np.testing.assert_allclose(ours, theirs, rtol=tolerance, atol=tolerance, err_msg=where)

@@ -51,6 +51,7 @@ LAYERS = (
     "linen nnx",
     "flax_dispatch",
     "transform",
+    "testing",
     "workloads",
     "comparison.numbers",
     "comparison.system",

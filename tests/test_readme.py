@@ -1,4 +1,4 @@
-"""The README's Python blocks run, one after the other, and say what their comments say."""
+"""The Python blocks of the README and of guides run, and say what their comments say."""
 
 import contextlib
 import io
@@ -6,19 +6,24 @@ import pathlib
 import re
 
 import jax
+import pytest
 
-README = pathlib.Path(__file__).parent.parent / "README.md"
+ROOT = pathlib.Path(__file__).parent.parent
+README = ROOT / "README.md"
+PAGES = [README, *sorted((ROOT / "examples" / "guide").glob("*.md"))]
 
 
-def test_python_blocks_run_and_print_what_they_say():
-    blocks = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_python_blocks_run_and_print_what_they_say(page):
+    blocks = re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL)
     assert len(blocks) >= 4
     source = "\n".join(blocks)
     promised = re.findall(r"^print\(.*\)\s+# (.*)$", source, re.MULTILINE)
     printed = io.StringIO()
     # The suite is stricter about broadcasting than a reader need be.
-    with contextlib.redirect_stdout(printed), jax.numpy_rank_promotion("allow"):
-        exec(compile(source, str(README), "exec"), {"__name__": "readme"})
+    allow, standard = jax.numpy_rank_promotion("allow"), jax.numpy_dtype_promotion("standard")
+    with contextlib.redirect_stdout(printed), allow, standard:
+        exec(compile(source, str(page), "exec"), {"__name__": "page"})
     lines = [line for line in printed.getvalue().splitlines() if "cannot be folded" not in line]
     assert lines == promised
 

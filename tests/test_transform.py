@@ -110,41 +110,53 @@ def test_keywords_reach_every_step_as_they_are(strategy):
     assert_same(fun(X, table=X, name="a"), X * X.sum())
 
 
-@every_strategy
-def test_under_every_transformation(strategy):
-    weight = array(2, 2)
+WEIGHT, BATCHED = array(2, 2), jax.device_put(np.stack([X, 2 * X]))
+TANGENTS = jax.device_put((0.5 * np.asarray(WEIGHT), 0.1 * np.asarray(X)))
 
-    def step(weight, x):
-        return jnp.tanh(x @ weight)
 
-    fun = tdjax.time_distributed(step, in_axes=(None, 1), strategy=strategy)
-    plain = functools.partial(loop, step, in_axes=(None, 1))
+def matmul(weight, x):
+    return jnp.tanh(x @ weight)
+
+
+def squares(fun, weight, x):
+    return (fun(weight, x) ** 2).sum()
+
+
+@functools.cache
+def transformed_loop():
+    """Return what the loop gives under each transformation."""
 
     def reference(weight, x):
-        return plain((weight, x))
+        return loop(matmul, (weight, x), in_axes=(None, 1))
 
-    expected = reference(weight, X)
-    assert_same(jax.jit(fun)(weight, X), expected)
-    assert_same(jax.checkpoint(fun)(weight, X), expected)
-    shape = jax.eval_shape(fun, weight, X)
-    assert (shape.shape, shape.dtype) == (expected.shape, expected.dtype)
-    tangents = weight * 0.5, X * 0.1
-    assert_same(jax.jvp(fun, (weight, X), tangents), jax.jvp(reference, (weight, X), tangents), 5)
-    batched = jnp.stack([X, X * 2])
-    assert_same(
-        jax.vmap(fun, (None, 0))(weight, batched),
-        jnp.stack([reference(weight, x) for x in batched]),
-    )
-    _, scanned = jax.lax.scan(lambda c, x: (c, fun(weight, x)), None, batched)
-    assert_same(scanned, jnp.stack([reference(weight, x) for x in batched]))
+    @jax.jit
+    def run(weight, x, tangents):
+        return {
+            "values": reference(weight, x),
+            "jvp": jax.jvp(reference, (weight, x), tangents),
+            "many": jnp.stack([reference(weight, x) for x in BATCHED]),
+            "grad": jax.grad(functools.partial(squares, reference))(weight, x),
+            "hessian": jax.hessian(functools.partial(squares, reference))(weight, x),
+        }
 
-    def loss(fun, weight, x):
-        return (fun(weight, x) ** 2).sum()
+    return run(WEIGHT, X, TANGENTS)
 
+
+@every_strategy
+def test_under_every_transformation(strategy):
+    fun = tdjax.time_distributed(matmul, in_axes=(None, 1), strategy=strategy)
+    expected = transformed_loop()
+    assert_same(jax.jit(fun)(WEIGHT, X), expected["values"])
+    assert_same(jax.checkpoint(fun)(WEIGHT, X), expected["values"])
+    shape = jax.eval_shape(fun, WEIGHT, X)
+    assert (shape.shape, shape.dtype) == (expected["values"].shape, expected["values"].dtype)
+    assert_same(jax.jvp(fun, (WEIGHT, X), TANGENTS), expected["jvp"], 5)
+    assert_same(jax.vmap(fun, (None, 0))(WEIGHT, BATCHED), expected["many"])
+    _, scanned = jax.lax.scan(lambda c, x: (c, fun(WEIGHT, x)), None, BATCHED)
+    assert_same(scanned, expected["many"])
     for transform in (jax.grad, jax.hessian):
-        ours = jax.jit(transform(functools.partial(loss, fun)))(weight, X)
-        theirs = transform(functools.partial(loss, reference))(weight, X)
-        assert_same(ours, theirs, scale=20)
+        ours = jax.jit(transform(functools.partial(squares, fun)))(WEIGHT, X)
+        assert_same(ours, expected[transform.__name__], scale=20)
 
 
 @every_strategy

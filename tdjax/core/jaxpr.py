@@ -75,8 +75,9 @@ def bind(eqn: Any, inputs: Sequence[Any]) -> list[Any]:
 def visible_params(eqn: Any) -> dict[str, Any]:
     """Return the parameters that say what an equation computes.
 
-    Left out are custom derivative rules, opaque objects that every trace makes anew, and what
-    `jax.checkpoint` is to keep in memory. Of a callback it is said whether it is under `jax.vmap`.
+    Left out are custom derivative rules, opaque objects that every trace makes anew, what
+    `jax.checkpoint` is to keep in memory, and the function of a reduction, which is there as a
+    program as well. Of a callback it is said whether `jax.vmap` has made its leading axis.
     """
     if eqn.primitive.name in _CUSTOM_RULES:
         return {
@@ -84,7 +85,8 @@ def visible_params(eqn: Any) -> dict[str, Any]:
             for name, value in eqn.params.items()
             if hasattr(value, "eqns") or isinstance(value, (bool, int, str))
         }
-    params = {name: value for name, value in eqn.params.items() if name != "policy"}
+    hidden = ("policy", "computation") if "jaxpr" in eqn.params else ("policy",)
+    params = {name: value for name, value in eqn.params.items() if name not in hidden}
     if eqn.primitive.name == "pure_callback":
         params["vmapped"] = "vmap(" in str(eqn.source_info.name_stack)
     return params
@@ -145,7 +147,7 @@ def _evaluate_varying(jaxpr: Any, consts: Sequence[Any], inputs: Sequence[Any]) 
 
 
 def open_program(closed: Any) -> Opened:
-    """Return a trace without its constants and without dead code, which can mix rows in vain."""
+    """Return a trace without its constants, and without dead code, which may mix rows freely."""
     jaxpr = closed.jaxpr
     needed = {atom for atom in jaxpr.outvars if not is_literal(atom)}
     live = []
@@ -186,10 +188,15 @@ def all_equations(program: Any) -> Iterator[Any]:
     """Yield the equations of a program and of the programs inside it."""
     for eqn in getattr(program, "jaxpr", program).eqns:
         yield eqn
-        for value in eqn.params.values():
-            for inner in value if isinstance(value, (tuple, list)) else (value,):
-                if hasattr(inner, "eqns"):
-                    yield from all_equations(inner)
+        yield from equations_inside(eqn)
+
+
+def equations_inside(eqn: Any) -> Iterator[Any]:
+    """Yield the equations of the programs that an equation holds."""
+    for value in eqn.params.values():
+        for inner in value if isinstance(value, (tuple, list)) else (value,):
+            if hasattr(inner, "eqns"):
+                yield from all_equations(inner)
 
 
 def count_equations(program: Any) -> int:

@@ -66,16 +66,18 @@ class Analysis:
     Attributes:
         sums: whether sums over all rows may appear, as in the gradient of a shared array.
         depth: how many derivative rules, each inside the other, are being followed.
+        checked: the calls of custom rules, as `rules.derivatives` knows them, that hold already.
         called: whether the program is a part of another, which is told what is known.
     """
 
     sums: bool = False
     depth: int = 0
     called: bool = False
+    checked: set[Any] = dataclasses.field(default_factory=set)
 
     def inside(self, sums: bool = False) -> Analysis:
         """Return the same for a derivative rule, in which sums over rows may appear."""
-        return Analysis(sums or self.sums, self.depth + 1)
+        return Analysis(sums or self.sums, self.depth + 1, checked=self.checked)
 
     def prove(self, program: Merged, inputs: Sequence[Kind]) -> tuple[list[Kind], tuple[Step, ...]]:
         """Return the kinds of the outputs of a step, and of everything on the way.
@@ -237,6 +239,7 @@ class Analysis:
         """Hold every parameter to what is said of it: the number of rows stands nowhere else.
 
         `x ** x.shape[0]`, or padding as wide as the batch, is another operation for another batch.
+        So is a reduction whose program reads it; programs that rules follow speak for themselves.
         """
         for name, value in eqn.params.items():
             if traits.nested is None and isinstance(value, Merged) and goes_with_rows(value):

@@ -1,11 +1,11 @@
 """Whether the gradients of shared arrays add up when many steps are run at once.
 
 The loop adds up one gradient a step for every array that the steps share. `jax.vmap` of a step adds
-up what differs between steps; what a derivative rule of somebody's own gives for a shared array
-without looking at the step, it counts once, and a rule on shared arrays alone it calls once, with
+up what differs between steps; what a custom derivative rule gives for a shared array without
+looking at the step, it counts once, and a rule on shared arrays alone it calls once, with
 the sum of all cotangents. Steps that only fill up a last chunk have cotangents of zero, and add
-what a rule gives for zero. If every step has copies of its own of what is shared, all three are
-what the loop does.
+what a rule gives for zero, and so do masked steps. If every step has copies of its own of what is
+shared, all of them are what the loop does.
 """
 
 from __future__ import annotations
@@ -13,15 +13,32 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import jax.numpy as jnp
-
+from tdjax.core.call import Call
 from tdjax.core.jaxpr import all_equations, inner_program, is_literal, scan_counts
 from tdjax.independence.analysis import Analysis
 from tdjax.independence.kinds import CONST, SUM, NotProvenError
-from tdjax.independence.rules.derivatives import is_jaxs_own, pullback
+from tdjax.independence.rules.derivatives import (
+    adds_by_itself,
+    asks_what_is_wanted,
+    differentiated,
+    is_jaxs_own,
+    pullback,
+)
 from tdjax.independence.rules.rule import Form, traits_of
 from tdjax.independence.rules.zeros import known_zeros
 from tdjax.independence.two_traces import Merged
+
+OVERWRITTEN = "_overwrite_with_gradient"
+"""What Flax calls variables whose gradients are their new values: the scales of its fp8 layers."""
+
+
+def gives_new_values(call: Call) -> bool:
+    """Say whether the gradients of some shared arguments are to be their new values.
+
+    They come from rules written by hand, which do not look at the cotangent.
+    """
+    shared = [i for i, axis in enumerate(call.axes) if axis is None]
+    return any(OVERWRITTEN in call.names[i] or adds_by_itself(call.leaves[i]) for i in shared)
 
 
 def needs_own_copies(program: Any, mapped: Sequence[bool], fills: bool) -> bool:
@@ -30,7 +47,7 @@ def needs_own_copies(program: Any, mapped: Sequence[bool], fills: bool) -> bool:
     Args:
         program: a trace of one step, an `Opened`.
         mapped: for each input, whether steps have their own; its constants are shared.
-        fills: whether there are steps that only fill up a chunk.
+        fills: whether there are steps that only fill up a chunk, or masked ones.
     """
     if not any(map(_is_written_by_hand, all_equations(program))):
         return False
@@ -51,19 +68,19 @@ def _is_written_by_hand(eqn: Any) -> bool:
 
 def _adds_up(eqn: Any, stepped: list[bool], fills: bool) -> bool:
     """Say whether a rule gives the loop's gradients to what the steps of its call share."""
-    variables = [i for i, atom in enumerate(eqn.invars) if not is_literal(atom)]
-    active = [i for i in variables if _inexact(eqn.invars[i])]
-    smooth = [k for k, atom in enumerate(eqn.outvars) if _inexact(atom)]
+    variables, active, smooth = differentiated(eqn)
     shared = [place for place, i in enumerate(active) if not stepped[i]]
     if not smooth or not (shared or (fills and active)):
         return True
+    if asks_what_is_wanted(eqn):
+        return False
     try:
         derived = pullback(eqn, variables, active, smooth)
     except NotProvenError:
         return False
     jaxpr, cotangents = derived.jaxpr, len(smooth)
     of_zero = known_zeros(jaxpr, [False] * len(variables) + [True] * cotangents)
-    if fills and not all(of_zero):
+    if (fills or not any(stepped)) and not all(of_zero):
         return False
     nothing = known_zeros(jaxpr, [False] * len(jaxpr.invars))
     if any(stepped):
@@ -136,7 +153,3 @@ def _loop(
         if after == carry:
             return [*carry, *outputs[len(carry) :]]
         carry = after
-
-
-def _inexact(atom: Any) -> bool:
-    return bool(jnp.issubdtype(atom.aval.dtype, jnp.inexact))

@@ -117,7 +117,10 @@ class Merged:
         self.small, self.large = getattr(small, "jaxpr", small), getattr(large, "jaxpr", large)
         self._small_of: dict[Any, Any] = {}
         if len(consts[0]) != len(consts[1]) or not all(map(same_array, *consts)):
-            raise NotProvenError("closes over arrays that depend on the size of the batch")
+            raise NotProvenError(
+                "closes over arrays that depend on the size of the batch (`np.arange(batch)` is "
+                "one; `jnp.arange(batch)` is a part of the program)"
+            )
         self.constvars = self._bind(self.small.constvars, self.large.constvars)
         self.invars = self._bind(self.small.invars, self.large.invars)
 

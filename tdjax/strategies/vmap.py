@@ -12,9 +12,10 @@ import jax.numpy as jnp
 from tdjax.core.arrays import is_symbolic
 from tdjax.core.axes import broadcast_axes, normalize_out_axis
 from tdjax.core.call import Call, Program, trace
-from tdjax.core.errors import StrategyError
+from tdjax.core.errors import StrategyError, describe
 from tdjax.independence import Proof, Proven, Rows, prove
-from tdjax.independence.shared_gradients import needs_own_copies
+from tdjax.independence.rules.derivatives import NOT_ZERO, adds_by_itself
+from tdjax.independence.shared_gradients import gives_new_values, needs_own_copies
 from tdjax.strategies.base import InOrder, Strategy
 from tdjax.strategies.chunked import Chunked
 from tdjax.strategies.convolution import convolving_fast
@@ -32,6 +33,10 @@ class Vmap(Chunked):
     of steps are computed one after the other, which bounds memory: `chunk_size=1` scans over steps
     as `jax.lax.map` does (the name "map"), and `chunk_size=1, unroll=True` is a Python loop and a
     stack (the name "unroll"). It takes any function, which always sees whole steps.
+
+    What a backward rule returns for a shared argument without looking at the step, `jax.vmap`
+    counts once, and the loop once a step; so does plain `Vmap()`. In chunks, with a mask, or chosen
+    by `tdjax.Auto`, every step gets a copy of what is shared, and gradients are those of the loop.
 
     Args:
         chunk_size: steps at once; None for all. It need not divide the number of steps. In chunks,
@@ -63,13 +68,14 @@ class Vmap(Chunked):
 
     def run(self, call: Call, proven: Proven | None = None) -> Any:
         """Map the step over time."""
-        whole = self.takes_all(call.batch, call.time)
+        whole = self.takes_all(call.batch, call.time) and self.chunk_size != 1
+        self._check_types(call)
         zeroed = call.mask is not None and call.masked_output == "zero"
         if whole and not call.pooled:
             named = call.axis_name is not None
             if not zeroed and proven is None and (named or self.chunk_size is None):
-                seen = None if named else call.traced_on(call.batch)
-                if seen is None or not self._needs_copies(call, seen):
+                seen = None if named else _seen(call)
+                if seen is None or not self._needs_copies(call, seen, zeroed):
                     return self._plain(call)
             if named:
                 return _zeroed_by_shape(call, self._plain(call))
@@ -86,11 +92,21 @@ class Vmap(Chunked):
             call = dataclasses.replace(call, roles=proven.proof.roles).with_rows_mapped()
         return self._traced(call, program, proven.proof if proven else None, zeroed, whole)
 
-    def _needs_copies(self, call: Call, program: Program) -> bool:
+    def _check_types(self, call: Call) -> None:
+        """Raise StrategyError where jax.vmap would fail in the addition of gradients."""
+        for name, leaf in zip(call.names, call.leaves, strict=True):
+            if adds_by_itself(leaf) and self.chunk_size != 1:
+                raise StrategyError(
+                    f"{name} is {describe(leaf)}, a type with an addition of its own, which "
+                    f"jax.vmap cannot do, and {self} runs several steps at once. Use "
+                    f'strategy="map" (or "auto"), or convert it to a floating point type.'
+                )
+
+    def _needs_copies(self, call: Call, program: Program, zeroed: bool) -> bool:
         """Say whether steps need copies of what they share, so that gradients are the loop's."""
         fills = not is_symbolic(call.time) and bool(call.time % (self.chunk_size or call.time))
         mapped = [axis is not None for axis in call.axes]
-        return any(mapped) and needs_own_copies(program.jaxpr, mapped, fills)
+        return needs_own_copies(program.jaxpr, mapped, fills or zeroed)
 
     def _plain(self, call: Call) -> Any:
         def step(*leaves: Any) -> Any:
@@ -114,7 +130,8 @@ class Vmap(Chunked):
         _check_shared_outputs(call, program, out_axes)
         operands = list(program.consts), list(call.leaves), call.mask
         filled = zeroed and proof is not None and proof.independent
-        copies = self._needs_copies(call, program)
+        copies = self._needs_copies(call, program, zeroed)
+        unwanted = _unwanted(call, proof) if zeroed else ""
         layout, opened = call.layout(), program
         call, program = call.described(), dataclasses.replace(program, consts=())
 
@@ -125,7 +142,10 @@ class Vmap(Chunked):
             real = real_steps(mask) if zeroed else None
             if filled:
                 consts, leaves = fill(call, real, consts, leaves)
-            outputs = self._over_time(call, program, consts, leaves, out_axes, whole, copies)
+            if unwanted:
+                consts, leaves = _without_gradients(unwanted, consts, leaves)
+            kept = real.any(axis=0) if copies and real is not None else None
+            outputs = self._over_time(call, program, consts, leaves, out_axes, whole, copies, kept)
             if not zeroed:
                 return outputs
             rows = _output_rows(call, program, proof)
@@ -145,11 +165,14 @@ class Vmap(Chunked):
         out_axes: list[int | None],
         whole: bool,
         copies: bool,
+        kept: Any,
     ) -> list[Any]:
         axes: list[int | None] = [*call.axes, *[None] * len(consts)]
         values, count = [*leaves, *consts], len(leaves)
         if copies:
             values, axes = _with_copies(values, axes, call.time)
+        if kept is not None:
+            values = _with_gradients_of(kept, values, axes)
         mapped = {i: axis for i, axis in enumerate(axes) if axis is not None}
         if not mapped:
             outputs = program(consts, leaves)
@@ -168,8 +191,14 @@ class Vmap(Chunked):
             in_axes = tuple(mapped.values())
             body = jax.checkpoint(one) if self.remat else one
             with jax.named_scope("tdjax.vmap"):
-                mapping = jax.vmap(body, in_axes=in_axes, out_axes=out_axes)
-                return mapping(*(values[i] for i in mapped))
+                # With copies, an output that is the same for all steps is computed by each of them.
+                stacked = [0 if copies and axis is None else axis for axis in out_axes]
+                mapping = jax.vmap(body, in_axes=in_axes, out_axes=stacked)
+                outputs = mapping(*(values[i] for i in mapped))
+            return [
+                output[0] if copies and axis is None else output
+                for output, axis in zip(outputs, out_axes, strict=True)
+            ]
 
         def body_of_chunk(steps: list[Any]) -> list[Any]:
             if block == 1:
@@ -198,6 +227,55 @@ def _with_copies(
         for value, alike in zip(values, shared, strict=True)
     ]
     return copied, [0 if alike else axis for axis, alike in zip(axes, shared, strict=True)]
+
+
+def _with_gradients_of(kept: Any, values: Sequence[Any], axes: Sequence[int | None]) -> list[Any]:
+    """Return values of which some steps have no gradient, whatever a rule gives for a cotangent."""
+
+    def cut(value: Any, axis: int | None) -> Any:
+        if axis is None or not jnp.issubdtype(jnp.result_type(value), jnp.inexact):
+            return value
+        steps = kept.reshape([-1 if i == axis else 1 for i in range(jnp.ndim(value))])
+        return jnp.where(steps, value, jax.lax.stop_gradient(value))
+
+    return [cut(value, axis) for value, axis in zip(values, axes, strict=True)]
+
+
+def _seen(call: Call) -> Program | None:
+    """Return a trace of the step: one that there is, or one made where gradients are new values."""
+    return trace(call, call.batch) if gives_new_values(call) else call.traced_on(call.batch)
+
+
+def _unwanted(call: Call, proof: Proof | None) -> str:
+    """Return why there are no gradients with a mask, if that is so: masked steps would add to them.
+
+    A rule that keeps rows apart gives masked rows something, too, in a step that has real ones.
+    """
+    reason = proof.reason if proof is not None and NOT_ZERO in proof.reason else ""
+    for name, leaf in zip(call.names, call.leaves, strict=True):
+        if adds_by_itself(leaf):
+            reason = f"{name} is {describe(leaf)}, a type with an addition of its own"
+    if not reason:
+        return ""
+    return (
+        f"{call.title} has no gradients with a mask, because {reason}, and so would masked steps. "
+        f"Let the rule give zero for a zero cotangent, call the function without a mask, or use "
+        f'masked_output="keep", which keeps what masked steps give.'
+    )
+
+
+def _without_gradients(message: str, *trees: Any) -> Any:
+    """Return arrays as they are, and raise StrategyError where something asks for gradients."""
+
+    @jax.custom_vjp
+    def refuse(leaves: Any) -> Any:
+        return leaves
+
+    def backward(_: None, cotangents: Any) -> Any:
+        raise StrategyError(message)
+
+    refuse.defvjp(lambda leaves: (leaves, None), backward)
+    return refuse(trees)
 
 
 def _step(call: Call, leaves: list[Any]) -> Any:

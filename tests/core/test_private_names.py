@@ -170,7 +170,8 @@ def programs_with_rows():
 PARAMETERS = programs_with_rows()
 # Read where a JAX has them: other versions, other spellings of a primitive, or under a mesh.
 SOMETIMES = {
-    "axis_name", "fun_jaxpr", "ft_in", "num_carry", "num_consts", "reps",
+    "axis_name", "branches_platforms", "fun_jaxpr", "ft_in", "indices_are_sorted", "left_side",
+    "num_carry", "num_consts", "reps", "symbolic_zeros",
 }  # fmt: skip
 
 

@@ -1,5 +1,6 @@
 """The examples run as a reader would run them, and leave what they promise."""
 
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -29,7 +30,7 @@ def test_ragged_documents_says_what_was_saved():
 
 def test_faster_rcnn_head_saves_its_picture(tmp_path):
     out = tmp_path / "new" / "folder"
-    done = run("faster_rcnn_head.py", "--out", out, "--num-rois", 12)
+    done = run("faster_rcnn_head.py", "--out", out, "--num-rois", 12, "--copies", 1)
     assert done.returncode == 0, done.stderr
     assert (out / "rois.png").read_bytes().startswith(b"\x89PNG")
     assert [path.name for path in out.iterdir()] == ["rois.png"]
@@ -44,11 +45,17 @@ def test_faster_rcnn_head_saves_its_picture(tmp_path):
         (("--out", "{file}"), "file"),
         (("--out", "{folder}", "--num-rois", "0"), "at least 1"),
         (("--out", "{folder}", "--num-rois", "many"), "invalid int"),
+        (("--out", "{folder}", "--copies", "-1"), "needed 0 or more"),
     ],
 )
-def test_faster_rcnn_head_refuses_wrong_usage(tmp_path, arguments, words):
+def test_faster_rcnn_head_refuses_wrong_usage(tmp_path, monkeypatch, capsys, arguments, words):
     (tmp_path / "file").write_text("")
     places = {"file": tmp_path / "file", "folder": tmp_path / "folder"}
-    done = run("faster_rcnn_head.py", *(argument.format(**places) for argument in arguments))
-    assert done.returncode == 2
-    assert words in done.stderr and "Traceback" not in done.stderr
+    script = str(EXAMPLES / "faster_rcnn_head.py")
+    monkeypatch.syspath_prepend(EXAMPLES)
+    monkeypatch.setattr(sys, "argv", [script, *(word.format(**places) for word in arguments)])
+    with pytest.raises(SystemExit) as stop:
+        runpy.run_path(script, run_name="__main__")
+    assert stop.value.code == 2
+    error = capsys.readouterr().err
+    assert words in error and "Traceback" not in error

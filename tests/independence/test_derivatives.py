@@ -8,6 +8,8 @@ from oracle import assert_same, loop
 from probing import refusal
 
 import tdjax
+from tdjax.independence.rules import derivatives
+from tdjax.testing import assert_same_as_loop
 
 X = array(4, 5, 3)
 STRATEGIES = ["fold", tdjax.Fold(chunk_size=3), "auto", "map"]
@@ -86,8 +88,7 @@ def test_rules_that_mix_rows_keep_their_gradient_or_are_refused(name, strategy):
 def test_rules_that_keep_rows_apart_are_proven(name):
     fun = SEPARATE[name]
     assert refusal(fun, X) is None
-    ours = gradient(tdjax.time_distributed(fun, strategy="fold"), X)
-    assert_same(ours, gradient(lambda x: loop(fun, (x,)), X), scale=20)
+    assert_same_as_loop(fun, X, strategies=["fold"])
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES, ids=str)
@@ -135,3 +136,135 @@ def test_a_rule_that_averages_a_weights_gradient_is_kept_or_refused(strategy):
         return
     theirs = jax.grad(lambda w: loss(lambda *args: loop(linear, args, (1, None)), w))(weight)
     assert_same(ours, theirs, scale=20)
+
+
+def _is_zero(value):
+    return isinstance(value, jax.custom_derivatives.SymbolicZero)
+
+
+def _told_by_tangents():
+    """Mixes rows where the scale has no tangent."""
+
+    @jax.custom_jvp
+    def scaled(x, scale):
+        return x * scale
+
+    def rule(primals, tangents):
+        (x, scale), (dx, dscale) = primals, tangents
+        dx = jnp.zeros_like(x) if _is_zero(dx) else dx
+        if _is_zero(dscale):
+            return x * scale, dx * scale - dx.mean(0, keepdims=True)
+        return x * scale, dx * scale + dscale * x
+
+    scaled.defjvp(rule, symbolic_zeros=True)
+    return lambda x: scaled(x, 1.5)
+
+
+def _told_by_primals():
+    """Mixes rows where the gradient of the scale is not wanted."""
+
+    @jax.custom_vjp
+    def scaled(x, scale):
+        return x * scale
+
+    def forward(x, scale):
+        return x.value * scale.value, (x.value if scale.perturbed else None, scale.value)
+
+    def backward(kept, g):
+        x, scale = kept
+        if x is None:
+            return g * scale - g.mean(0, keepdims=True), jnp.zeros_like(scale)
+        return g * scale, (g * x).sum()
+
+    scaled.defvjp(forward, backward, symbolic_zeros=True)
+    return lambda x: scaled(x, jnp.float32(1.5))
+
+
+def _told_by_cotangents():
+    """Mixes rows where the second output is not used."""
+
+    @jax.custom_vjp
+    def two(x):
+        return x * 2, x * 3
+
+    def backward(_, cotangents):
+        first, second = cotangents
+        if _is_zero(second):
+            return (first * 2 - first.mean(0, keepdims=True),)
+        return (first * 2 + second * 3,)
+
+    two.defvjp(lambda x: ((x.value * 2, x.value * 3), None), backward, symbolic_zeros=True)
+    return lambda x: two(x)[0]
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES, ids=str)
+@pytest.mark.parametrize("make", [_told_by_tangents, _told_by_primals, _told_by_cotangents])
+def test_a_rule_that_is_told_what_is_wanted_is_not_folded(make, strategy):
+    fun = make()
+    wrapped = tdjax.time_distributed(fun, strategy=strategy)
+    if strategy not in ("auto", "map"):
+        with pytest.raises(tdjax.StrategyError, match="symbolic_zeros"):
+            wrapped(X)
+        return
+    assert_same_as_loop(fun, X, strategies=[strategy])
+
+
+def binarized(elsewhere):
+    """Return the sign of an array; its gradient is passed on only where the array is small."""
+
+    @jax.custom_vjp
+    def sign(x):
+        return jnp.sign(x)
+
+    def backward(x, g):
+        return (jnp.where(jnp.abs(x) < 1, g, jnp.full_like(g, elsewhere)),)
+
+    sign.defvjp(lambda x: (jnp.sign(x), x), backward)
+    return sign
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES, ids=str)
+@pytest.mark.parametrize("elsewhere", [0.0, 0.5])
+def test_a_gradient_of_shared_weights_that_is_a_choice(strategy, elsewhere):
+    def step(x, weight):
+        return x @ binarized(elsewhere)(weight)
+
+    def loss(fun, weight):
+        return jnp.sin(fun(X, weight)).sum()
+
+    weight = array(3, 2)
+    wrapped = tdjax.time_distributed(step, in_axes=(1, None), strategy=strategy)
+    try:
+        ours = jax.jit(jax.grad(lambda w: loss(wrapped, w)))(weight)
+    except tdjax.StrategyError:
+        assert elsewhere and strategy not in ("auto", "map")
+        return
+    theirs = jax.grad(lambda w: loss(lambda *args: loop(step, args, (1, None)), w))(weight)
+    assert_same(ours, theirs, scale=20)
+
+
+def test_a_rule_is_followed_once_however_often_it_is_called(monkeypatch):
+    """What JAX keeps of a rule is known by its form: another form is followed at every call."""
+    seen = []
+    follow = derivatives.derivative_program
+    monkeypatch.setattr(
+        derivatives,
+        "derivative_program",
+        lambda *args: seen.append(args[0].primitive.name) or follow(*args),
+    )
+    counts = []
+    for calls in (1, 4):
+        seen.clear()
+
+        def step(x, calls=calls):
+            for _ in range(calls):
+                x = jax.nn.relu(x * 1.5) + binarized_once(x)
+            return x
+
+        assert refusal(step, X) is None
+        counts.append((seen.count("custom_jvp_call"), seen.count("custom_vjp_call")))
+    assert counts[0] == counts[1] and min(counts[0]) > 0
+
+
+binarized_once = jax.custom_vjp(jnp.tanh)
+binarized_once.defvjp(lambda x: (jnp.tanh(x), x), lambda x, g: (g * (1 - jnp.tanh(x) ** 2),))

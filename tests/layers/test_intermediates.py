@@ -186,8 +186,8 @@ def test_a_value_of_all_rows_beside_pooled_statistics_is_for_vmap():
     with pytest.raises(tdjax.StrategyError, match=r'intermediates/largest.*strategy="vmap"'):
         TimeDistributed(NormAndMean(), strategy="fold").apply(variables, data(), **kwargs)
     for strategy in ("vmap", "auto"):
-        wrapper = TimeDistributed(NormAndMean(), strategy=strategy)
-        output, found = wrapper.apply(variables, data(), **kwargs)
+        apply = functools.partial(TimeDistributed(NormAndMean(), strategy=strategy).apply, **kwargs)
+        output, found = jax.jit(apply)(variables, data())
         (largest,) = found["intermediates"]["layer"]["largest"]
         assert_close(largest, (output**2).max((0, 2)))
 
@@ -196,9 +196,9 @@ def test_a_value_of_all_rows_beside_pooled_statistics_is_for_vmap():
 def test_in_nested_wrappers_a_row_has_both_times(outer, inner):
     layer, x = Net(sows=True), data(*NESTED)
     wrapper = TimeDistributed(TimeDistributed(layer, strategy=inner), strategy=outer)
-    variables = wrapper.init(KEY, x)
+    variables = jax.jit(wrapper.init)(KEY, x)
     kwargs = {"capture_intermediates": True, "mutable": ["intermediates"]}
-    _, found = wrapper.apply(variables, x, **kwargs)
+    _, found = jax.jit(functools.partial(wrapper.apply, **kwargs))(variables, x)
     alone = Holder(Holder(layer))
     _, flat = alone.apply(variables, x.reshape(-1, FEATURES), **kwargs)
     assert_close(found, jax.tree.map(lambda leaf: leaf.reshape(*NESTED[:3], 3), flat))
@@ -342,22 +342,25 @@ def test_gradients_of_perturbations_are_those_of_the_loop(strategy):
 
 def test_perturbations_under_a_mask_and_in_nested_wrappers():
     wrapper = TimeDistributed(Perturbed(), strategy="fold")
-    variables = wrapper.init(KEY, data())
-    masked = functools.partial(wrapper.apply, seq_lengths=LENGTHS)
-    gradient = jax.grad(lambda variables: masked(variables, data()).sum())(variables)
+
+    def gradients(module, variables, x, **kwargs):
+        return jax.jit(jax.grad(lambda v: module.apply(v, x, **kwargs).sum()))(variables)
+
+    variables = jax.jit(wrapper.init)(KEY, data())
+    gradient = gradients(wrapper, variables, data(), seq_lengths=LENGTHS)
     hidden = gradient["perturbations"]["layer"]["hidden"]
     np.testing.assert_array_equal((hidden != 0).any(-1), REAL)
 
     nested = TimeDistributed(wrapper, strategy="vmap")
-    variables = nested.init(KEY, data(*NESTED))
-    gradient = jax.grad(lambda v: nested.apply(v, data(*NESTED)).sum())(variables)
-    flat = wrapper.init(KEY, data(2, 12, FEATURES))["perturbations"]
+    variables = jax.jit(nested.init)(KEY, data(*NESTED))
+    gradient = gradients(nested, variables, data(*NESTED))
+    flat = jax.jit(wrapper.init)(KEY, data(2, 12, FEATURES))["perturbations"]
     flat = {
         "params": {"layer": variables["params"]["layer"]["layer"]},
         "perturbations": flat,
     }
     x = data(*NESTED).reshape(2, 12, FEATURES)
-    expected = jax.grad(lambda v: wrapper.apply(v, x).sum())(flat)["perturbations"]
+    expected = gradients(wrapper, flat, x)["perturbations"]
     ours = gradient["perturbations"]["layer"]
     assert_close(jax.tree.map(lambda leaf: leaf.reshape(2, 12, *leaf.shape[3:]), ours), expected)
 

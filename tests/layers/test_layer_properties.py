@@ -9,6 +9,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 from hypothesis import Phase, given, note, settings
 from hypothesis import strategies as st
@@ -41,7 +42,7 @@ class Drawn:
     def mask(self) -> Any:
         if self.real is None:
             return None
-        return jnp.asarray(self.real[0], bool).reshape(self.batch, self.time)
+        return jax.device_put(np.array(self.real[0], bool).reshape(self.batch, self.time))
 
     def real_steps(self) -> dict[str, Any]:
         """Return the mask as the wrapper takes it."""
@@ -98,11 +99,12 @@ def arguments(drawn: Drawn) -> tuple:
 
     def place(axis: int | None, subtree: Any) -> Any:
         if axis is None:
-            return jax.tree.map(lambda leaf: leaf[:, 0], subtree)
-        return jnp.moveaxis(subtree[:, : drawn.time], 1, axis)
+            return jax.tree.map(lambda leaf: np.asarray(leaf)[:, 0], subtree)
+        return np.moveaxis(np.asarray(subtree)[:, : drawn.time], 1, axis)
 
     args = drawn.case.arguments(drawn.batch, max(drawn.time, 1))
-    return jax.tree.map(place, drawn.in_axes, args, is_leaf=lambda axis: axis is None)
+    placed = jax.tree.map(place, drawn.in_axes, args, is_leaf=lambda axis: axis is None)
+    return jax.device_put(placed)
 
 
 def padded(args: tuple, in_axes: tuple, mask: Any) -> tuple:
@@ -111,9 +113,9 @@ def padded(args: tuple, in_axes: tuple, mask: Any) -> tuple:
     def pad(axis: int | None, subtree: Any) -> Any:
         if axis is None or not jnp.issubdtype(subtree.dtype, jnp.inexact):
             return subtree
-        moved = jnp.moveaxis(subtree, axis, 1)
-        real = mask.reshape(mask.shape + (1,) * (moved.ndim - 2))
-        return jnp.moveaxis(jnp.where(real, moved, jnp.nan), 1, axis)
+        moved = np.moveaxis(np.array(subtree), axis, 1)  # a copy, and a view of it
+        moved[~np.asarray(mask)] = np.nan
+        return jax.device_put(np.moveaxis(moved, 1, axis))
 
     return jax.tree.map(pad, in_axes, args, is_leaf=lambda axis: axis is None)
 
@@ -191,9 +193,13 @@ def check(drawn: Drawn) -> None:
 def check_without_steps(drawn: Drawn, variables: Any, args: tuple) -> None:
     """Outputs are empty, where one step's would stack, and no gradient comes from them."""
     one = dataclasses.replace(drawn, time=1, real=None)
-    stacked = jax.eval_shape(in_loop(one), variables, arguments(one))
+    stacked = jax.eval_shape(lambda *operands: in_loop(one)(*operands), variables, arguments(one))
     axis = drawn.settings["out_axes"]
-    empty = jax.tree.map(lambda y: jnp.zeros(y.shape, y.dtype).take(jnp.arange(0), axis), stacked)
-    output, gradients = value_and_vjp(wrapped(drawn), (variables, args))
+    empty = jax.tree.map(
+        lambda y: jax.device_put(np.zeros(y.shape, y.dtype).take([], axis)), stacked
+    )
+    output, gradients = jax.jit(lambda *operands: value_and_vjp(wrapped(drawn), operands))(
+        variables, args
+    )
     assert_same(output, empty)
     assert not any(gradient.any() for gradient in gradients)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -37,10 +39,11 @@ class Nested(nn.Module):
         return nn.remat(Net, static_argnums=(2,))(norm=True)(x, train)
 
 
+@functools.cache
 def start(layer=None):
     variables = Holder(layer or Net(norm=True)).init(KEY, data()[:, 0])
     fresh = jax.tree.map(lambda a: a + 0.1, variables["batch_stats"])
-    return {**variables, "batch_stats": fresh}
+    return {"params": {}, **variables, "batch_stats": fresh}
 
 
 def train(module, variables, x, *, rngs=None, **kwargs):
@@ -58,37 +61,44 @@ def train(module, variables, x, *, rngs=None, **kwargs):
         weights = jnp.cos(jnp.arange(output.size, dtype=output.dtype)).reshape(output.shape)
         return (output * weights).sum(), (output, after)
 
-    (_, (output, after)), gradients = jax.value_and_grad(loss, (0, 1), has_aux=True)(
-        variables["params"], x
-    )
+    run = jax.jit(jax.value_and_grad(loss, (0, 1), has_aux=True))
+    (_, (output, after)), gradients = run(variables["params"], x)
     assert_no_tracers((output, after, gradients))
     return output, after["batch_stats"], gradients
 
 
-def pooled(layer, variables, x):
+@functools.cache
+def pooled(layer):
     """Return what the layer gives on the folded batch."""
-    output, after, (params, inputs) = train(
-        Holder(layer), variables, x.reshape(BATCH * TIME, FEATURES)
-    )
-    return output.reshape(BATCH, TIME, -1), after, (params, inputs.reshape(x.shape))
+    rows = data().reshape(BATCH * TIME, FEATURES)
+    output, after, (params, inputs) = train(Holder(layer), start(layer), rows)
+    return output.reshape(BATCH, TIME, -1), after, (params, inputs.reshape(data().shape))
+
+
+@functools.cache
+def steps_alone(layer):
+    """Return what the layer gives on each step."""
+    return [train(Holder(layer), start(layer), data()[:, t]) for t in range(TIME)]
 
 
 @pytest.mark.parametrize("strategy", WHOLE, ids=str)
 @pytest.mark.parametrize("layer", [Net(norm=True), Nested()], ids=["plain", "nested"])
 def test_statistics_pool_over_batch_and_time(layer, strategy):
-    variables = start(layer)
-    expected = pooled(layer, variables, data())
-    actual = train(TimeDistributed(layer, strategy=strategy), variables, data())
-    assert_close(actual, expected, atol=3e-6)
+    actual = train(TimeDistributed(layer, strategy=strategy), start(layer), data())
+    assert_close(actual, pooled(layer), atol=3e-6)
 
 
 def test_nobody_is_asked_for_an_axis_name_and_none_is_left_behind():
     layer = nn.BatchNorm(use_running_average=False)
     wrapper = TimeDistributed(layer, strategy="vmap")
-    variables = wrapper.init(KEY, data())
-    wrapper.apply(variables, data(), mutable=["batch_stats"])
+
+    @functools.partial(jax.jit, static_argnums=0)
+    def run(module, x):
+        module.apply(module.init(KEY, x), x, mutable=["batch_stats"])
+
+    run(wrapper, data())
     assert layer.axis_name is None
-    layer.apply(layer.init(KEY, data()[:, 0]), data()[:, 0], mutable=["batch_stats"])
+    run(layer, data()[:, 0])
 
 
 @pytest.mark.parametrize("strategy", BLOCKED, ids=str)
@@ -139,11 +149,13 @@ def test_noise_that_a_folded_batch_cannot_have_is_refused_and_auto_finds_another
 @pytest.mark.parametrize("strategy", ["fold", "auto"], ids=str)
 def test_with_a_mask_real_steps_count_alone_whatever_the_padding_holds(strategy):
     variables = start()
-    x = jnp.where(REAL[..., None], data(), jnp.nan)
+    x = jax.device_put(np.where(REAL[..., None], data(), np.float32("nan")))
     wrapper = TimeDistributed(Net(norm=True), strategy=strategy)
     output, after, (params, inputs) = train(wrapper, variables, x, seq_lengths=LENGTHS)
+    output, inputs = np.asarray(output), np.asarray(inputs)
 
-    weights = jnp.cos(jnp.arange(BATCH * TIME * 3.0)).reshape(BATCH, TIME, 3)[REAL]
+    real = np.asarray(REAL)
+    weights = np.cos(np.arange(BATCH * TIME * 3.0, dtype="f")).reshape(BATCH, TIME, 3)[real]
 
     def loss(trained, rows):
         y, new = Holder(Net(norm=True)).apply(
@@ -151,13 +163,12 @@ def test_with_a_mask_real_steps_count_alone_whatever_the_padding_holds(strategy)
         )
         return (y * weights).sum(), (y, new)
 
-    (_, (rows, new)), (params2, inputs2) = jax.value_and_grad(loss, (0, 1), has_aux=True)(
-        variables["params"], data()[REAL]
-    )
-    assert_close(output[REAL], rows)
-    assert (output[~REAL] == 0).all() and (inputs[~REAL] == 0).all()
+    run = jax.jit(jax.value_and_grad(loss, (0, 1), has_aux=True))
+    (_, (rows, new)), (params2, inputs2) = run(variables["params"], np.asarray(data())[real])
+    assert_close(output[real], rows)
+    assert (output[~real] == 0).all() and (inputs[~real] == 0).all()
     assert_close(after, new["batch_stats"])
-    assert_close((params, inputs[REAL]), (params2, inputs2), atol=3e-6)
+    assert_close((params, inputs[real]), (params2, inputs2), atol=3e-6)
 
 
 def test_with_a_mask_the_other_ways_say_fold():
@@ -181,10 +192,10 @@ def test_with_nothing_real_statistics_stay_and_gradients_are_zero(pooled):
     "strategy", ["vmap", "map", "unroll", tdjax.Vmap(chunk_size=2), "auto"], ids=str
 )
 def test_statistics_of_each_step_move_the_running_ones_by_their_mean(strategy):
-    layer, variables = Net(norm=True), start()
-    steps = [train(Holder(layer), variables, data()[:, t]) for t in range(TIME)]
+    layer = Net(norm=True)
+    steps = steps_alone(layer)
     wrapper = TimeDistributed(layer, strategy=strategy, pooled=False)
-    output, after, _ = train(wrapper, variables, data())
+    output, after, _ = train(wrapper, start(layer), data())
     assert_close(output, jnp.stack([step[0] for step in steps], 1))
     mean = jax.tree.map(lambda *values: sum(values) / TIME, *[step[1] for step in steps])
     assert_close(after, mean)
@@ -221,12 +232,10 @@ class OwnNorm(nn.Module):
 
 
 def test_a_layer_of_ones_own_that_keeps_batch_stats():
-    variables = Holder(OwnNorm()).init(KEY, data()[:, 0])
-    variables["params"] = {}
-    expected = pooled(OwnNorm(), variables, data())
+    variables = start(OwnNorm())
     for strategy in ("fold", "auto"):
         wrapper = TimeDistributed(OwnNorm(), strategy=strategy)
-        assert_close(train(wrapper, variables, data()), expected)
+        assert_close(train(wrapper, variables, data()), pooled(OwnNorm()))
     with pytest.raises(tdjax.StrategyError, match=r"batch_stats/mean.*fold"):
         train(TimeDistributed(OwnNorm(), strategy="vmap"), variables, data())
 

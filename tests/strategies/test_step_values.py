@@ -241,3 +241,22 @@ def test_a_call_that_gives_values_of_one_step_and_shared_ones():
         return x * scale + weight
 
     assert_is_the_loop(step, X, WEIGHTS, SCALES, in_axes=AXES, order=1)
+
+
+def counts_beside_rows(x, weights, key):
+    count, y = jax.lax.fori_loop(0, 3, lambda _, c: (c[0] + 1.0, c[1] * 2.0), (0.0, x))
+    return y + jax.random.normal(key, (), x.dtype) * count + weights.sum()
+
+
+def halves_beside_rows(x, weights, scale):
+    (factor, y), factors = jax.lax.scan(
+        lambda c, _: ((c[0] / 2, c[1] + c[0]), c[0]), (1.0, x), None, length=3
+    )
+    return y * scale + factors.sum() + factor * weights.sum()
+
+
+@pytest.mark.parametrize(
+    "step, given", [(counts_beside_rows, KEYS), (halves_beside_rows, SCALES)], ids=["key", "scale"]
+)
+def test_what_a_loop_over_rows_counts_may_meet_values_of_a_step(step, given):
+    assert_is_the_loop(step, X, WEIGHTS, given, in_axes=AXES, order=1)

@@ -3,7 +3,10 @@
 import collections
 import dataclasses
 import json
-import multiprocessing
+import shutil
+import subprocess
+import sys
+from pathlib import Path
 
 import flax.linen as nn
 import jax
@@ -33,7 +36,24 @@ def step(x):
 @pytest.fixture(autouse=True)
 def cache(tmp_path, monkeypatch):
     monkeypatch.setenv("TDJAX_CACHE_DIR", str(tmp_path))
+    monkeypatch.setattr("tdjax.tuning.tune._BUDGET_S", 0.5)  # no test needs a sure winner
     return tmp_path / "tuning"
+
+
+@pytest.fixture(scope="module")
+def measured(tmp_path_factory):
+    """Measure the few candidates once, for all tests that only need a result."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TDJAX_CACHE_DIR", str(tmp_path_factory.mktemp("measured")))
+        return tune(step, CLIPS, strategies=FEW)
+
+
+@pytest.fixture
+def kept(measured, cache):
+    """Return the file that keeps this result in the test's own cache."""
+    cache.mkdir()
+    (path,) = measured.paths
+    return Path(shutil.copy(path, cache))
 
 
 def pretend(path, **times):
@@ -45,14 +65,13 @@ def pretend(path, **times):
     tuned._known.clear()  # Within the clock's resolution the file looks unchanged.
 
 
-def test_candidates_are_measured_and_the_fastest_is_named():
-    tuning = tune(step, CLIPS, strategies=FEW)
-    assert [entry.status for entry in tuning.entries] == ["ok"] * 3
-    assert tuning.best in (Vmap(), Fold(), Fold(chunk_size=6))
-    assert str(tuning).startswith(f"{tuning.best} is fastest.")
+def test_candidates_are_measured_and_the_fastest_is_named(measured):
+    assert [entry.status for entry in measured.entries] == ["ok"] * 3
+    assert measured.best in (Vmap(), Fold(), Fold(chunk_size=6))
+    assert str(measured).startswith(f"{measured.best} is fastest.")
 
 
-def test_auto_takes_what_was_measured(cache):
+def test_auto_takes_what_was_measured():
     auto = explain(step, CLIPS).strategy
     assert auto == Fold()
     (path,) = tune(step, CLIPS, strategies=FEW).paths
@@ -77,9 +96,8 @@ def test_what_was_measured_cannot_make_auto_fold_what_mixes_rows():
     assert explain(center, CLIPS).strategy == Vmap()
 
 
-def test_a_tuned_fold_that_fits_no_longer_is_explained(monkeypatch):
-    tuning = tune(step, CLIPS, strategies=FEW)
-    pretend(tuning.paths[0], **{"vmap": 2.0, "fold": 3.0, "Fold(chunk_size=6)": 1.0})
+def test_a_tuned_fold_that_fits_no_longer_is_explained(kept, monkeypatch):
+    pretend(kept, **{"vmap": 2.0, "fold": 3.0, "Fold(chunk_size=6)": 1.0})
     # On one step it is the same program, on other rows it is not; and the earlier proof is gone.
     monkeypatch.setattr(proof, "_known", collections.OrderedDict())
 
@@ -150,33 +168,32 @@ def test_under_a_budget_all_rows_at_once_are_tried_however_much_they_may_take():
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"format": "tdjax-tuning", "version": 1}'])
-def test_a_damaged_file_is_left_out_with_a_warning(text):
-    (path,) = tune(step, CLIPS, strategies=FEW).paths
-    path.write_text(text)
+def test_a_damaged_file_is_left_out_with_a_warning(kept, text):
+    kept.write_text(text)
     tuned._known.clear()
     with pytest.warns(UserWarning, match="no result of tuning that can be read"):
         assert explain(step, CLIPS).strategy == Fold()
     assert explain(step, CLIPS).strategy == Fold()  # it warns once
 
 
-def test_a_file_of_another_version_is_left_alone_with_a_warning():
-    (path,) = tune(step, CLIPS, strategies=FEW).paths
-    path.write_text('{"format": "tdjax-tuning", "version": 99, "more": 1}')
+def test_a_file_of_another_version_is_left_alone_with_a_warning(kept):
+    kept.write_text('{"format": "tdjax-tuning", "version": 99, "more": 1}')
     tuned._known.clear()
     with pytest.warns(
         UserWarning, match=f"it is of tdjax-tuning 99, needed tdjax-tuning {tuned.VERSION}"
     ):
         assert explain(step, CLIPS).strategy == Fold()
-    assert path.exists()
+    assert kept.exists()
 
 
 def test_a_folder_that_cannot_be_written_is_said_once(tmp_path, monkeypatch):
     (tmp_path / "file").touch()
     monkeypatch.setenv("TDJAX_CACHE_DIR", str(tmp_path / "file"))
     with pytest.warns(UserWarning, match="results of tuning cannot be kept in .*file/tuning"):
-        tuning = tune(step, CLIPS, strategies=FEW)
-    assert tuning.best in (Vmap(), Fold(), Fold(chunk_size=6)) and not tuning.paths
-    assert tune(step, CLIPS, strategies=FEW).results[0].program == tuning.results[0].program
+        tuning = tune(step, CLIPS, strategies=("vmap", "fold"))
+    assert tuning.best in (Vmap(), Fold()) and not tuning.paths
+    again = tune(step, CLIPS, strategies=("vmap", "fold"))
+    assert again.results[0].program == tuning.results[0].program
     assert explain(step, CLIPS).strategy == Fold()
 
 
@@ -188,9 +205,9 @@ def ship(tuning, **times):
     return json.loads(json.dumps(dataclasses.asdict(changed)))
 
 
-def test_what_is_shipped_for_the_device_counts_where_nothing_was_tuned_here(monkeypatch):
-    tuning = tune(step, CLIPS, strategies=FEW)
-    result = ship(tuning, **{"vmap": 2.0, "fold": 3.0, "Fold(chunk_size=6)": 1.0})
+@pytest.mark.usefixtures("kept")
+def test_what_is_shipped_for_the_device_counts_where_nothing_was_tuned_here(measured, monkeypatch):
+    result = ship(measured, **{"vmap": 2.0, "fold": 3.0, "Fold(chunk_size=6)": 1.0})
     known = {device_kind(): (result,)}
     monkeypatch.setattr(shipped, "results", lambda kind: known.get(kind, ()))
     forward = time_distributed(step, strategy=Auto(mode="forward"))
@@ -217,36 +234,28 @@ def test_packed_steps_are_taken_where_they_were_measured_to_be_fastest():
     assert explain(forward, CLIPS, mask=few).strategy == Vmap()
 
 
-def test_a_strategy_of_a_later_version_is_left_out():
-    (path,) = tune(step, CLIPS, strategies=FEW).paths
-    content = json.loads(path.read_text())
+def test_a_strategy_of_a_later_version_is_left_out(kept):
+    content = json.loads(kept.read_text())
     content["candidates"][0] |= {"kind": "Warp", "options": {"factor": 9}, "median_s": 1e-9}
-    path.write_text(json.dumps(content))
+    kept.write_text(json.dumps(content))
     tuned._known.clear()
     assert explain(step, CLIPS).strategy in (Fold(), Fold(chunk_size=6))
 
 
-def write_many(folder, name):
-    import os
+WRITE_MANY = """
+import sys
+from tdjax.strategies.choosing import tuned
 
-    os.environ["TDJAX_CACHE_DIR"] = folder
-    for _ in range(30):
-        tuned.keep(
-            tuned.Tuned("key", "forward", name, (4, 6), "cpu", {}, "2026-01-01", [
-                {"strategy": "fold", "status": "ok", "median_s": 1.0}
-            ])
-        )  # fmt: skip
+fold = {"strategy": "fold", "status": "ok", "median_s": 1.0}
+for _ in range(30):
+    tuned.keep(tuned.Tuned("key", "forward", sys.argv[1], (4, 6), "cpu", {}, "2026-01-01", [fold]))
+"""
 
 
 def test_several_processes_can_write_at_once(cache):
-    context = multiprocessing.get_context("spawn")
     names = ("a", "b")
-    writers = [context.Process(target=write_many, args=(str(cache.parent), n)) for n in names]
-    for writer in writers:
-        writer.start()
-    for writer in writers:
-        writer.join()
-    assert [writer.exitcode for writer in writers] == [0, 0]
+    writers = [subprocess.Popen([sys.executable, "-c", WRITE_MANY, name]) for name in names]
+    assert [writer.wait() for writer in writers] == [0, 0]
     (found,) = tuned.find("key")
     assert found.title in names and len(list(cache.iterdir())) == 1
 

@@ -24,11 +24,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from tdjax.core.jaxpr import bind, is_literal
+from tdjax.core.fingerprint import program_key
+from tdjax.core.jaxpr import bind, inner_program, is_literal
 from tdjax.independence.kinds import CONST, STEP, SUM, Kind, NotProvenError, Rows
 from tdjax.independence.rules.rule import Follows
 from tdjax.independence.rules.zeros import known_zeros
 from tdjax.independence.two_traces import Merged
+
+NOT_ZERO = "a derivative rule of its own that is not zero where the cotangent is zero"
+"""In the reason why a proof fails, it says that a rule keeps rows apart, but for this."""
 
 _JAX = os.path.dirname(jax.__file__) + os.sep
 _ANYBODYS_RULES = "custom_derivatives.py"
@@ -44,10 +48,22 @@ def check_rules(analysis: Follows, eqn: Any, kinds: list[Kind], outputs: list[Ki
     """
     if eqn.small is None or is_jaxs_own(eqn.large) or analysis.depth >= _DEEPEST:
         return
-    variables = [i for i, atom in enumerate(eqn.invars) if not is_literal(atom)]
-    active = [i for i in variables if _inexact(eqn.invars[i])]
-    smooth = [k for k, atom in enumerate(eqn.outvars) if _inexact(atom)]
+    variables, active, smooth = differentiated(eqn)
+    if asks_what_is_wanted(eqn.large):
+        raise NotProvenError(
+            "has a derivative rule of its own that does something else where a derivative is not "
+            "wanted or a cotangent is known to be zero (symbolic_zeros=True)"
+        )
+    own = next((atom.aval for atom in eqn.invars if adds_by_itself(atom.aval)), None)
+    if own is not None:
+        raise NotProvenError(
+            f"has a derivative rule of its own for {own.dtype}, a type whose gradients the steps "
+            f"of the loop add up in their own way"
+        )
     if not active or not smooth:
+        return
+    same = _known_as(eqn, analysis.depth, (*kinds, *outputs))
+    if same is not None and same in analysis.checked:
         return
     forward = eqn.primitive.name == "custom_jvp_call"
     derived = derivative_program(eqn, variables, active, smooth, forward)
@@ -55,14 +71,72 @@ def check_rules(analysis: Follows, eqn: Any, kinds: list[Kind], outputs: list[Ki
     moved = [outputs[k] for k in smooth]
     if forward:
         _follow_forward(analysis.inside(), derived, primals + moving, moved)
+        analysis.checked.add(same)
         return
     cotangents = [SUM if kind is CONST else kind for kind in moved]
+    _follow_backward(analysis.inside(sums=True), derived, primals + cotangents, moving)
+    # Last, so that the reason says that a rule keeps rows apart but for this.
     if not all(known_zeros(derived.large, [False] * len(primals) + [True] * len(cotangents))):
         raise NotProvenError(
-            "has a derivative rule of its own that is not zero where the cotangent is zero: rows "
-            "that only fill a block would add to the gradient"
+            f"has {NOT_ZERO}: rows that only fill a block would add to the gradient"
         )
-    _follow_backward(analysis.inside(sums=True), derived, primals + cotangents, moving)
+    analysis.checked.add(same)
+
+
+def _known_as(eqn: Any, depth: int, kinds: Sequence[Kind]) -> Any:
+    """Return what two calls share only if the same rule does the same for both; None if unknown.
+
+    A net calls `relu` in every layer. Neither the program that is called tells a rule (two rules
+    may stand on one function), nor the object that holds it, which every call makes anew: the
+    functions that somebody wrote do, with what JAX wraps around them.
+    """
+    params = eqn.large.params
+    names = ("jvp_jaxpr_fun", "fwd_jaxpr_thunk", "bwd")
+    rules = tuple(_written(params[name]) for name in names if name in params)
+    program = program_key(inner_program(eqn.large))
+    types = tuple((atom.dtype, atom.shape) for atom in (*eqn.invars, *eqn.outvars))
+    key = depth, rules, program, types, tuple(kinds)
+    try:
+        hash(key)
+    except TypeError:
+        return None
+    return key if rules and program is not None and None not in rules else None
+
+
+def _written(value: Any, most: int = 5) -> Any:
+    """Return the innermost wrapped function that an object reaches, with its wrappers."""
+    inside = getattr(value, "f", None)
+    reached = [inside] if inside is not None else []
+    reached += [cell.cell_contents for cell in getattr(value, "__closure__", None) or ()]
+    found = (_written(each, most - 1) for each in reached if most and _holds(each))
+    deeper = next((each for each in found if each is not None), None)
+    if deeper is not None or inside is None or not hasattr(value, "transforms"):
+        return deeper
+    # What stores the structure of an output is new at every call, and says nothing of the rule.
+    wrappers = tuple(
+        (wrapper, *(each for each in given if "transformation_with_aux" not in _name(each)))
+        for wrapper, given in value.transforms
+    )
+    return inside, wrappers
+
+
+def _name(value: Any) -> str:
+    return getattr(value, "__qualname__", "")
+
+
+def _holds(value: Any) -> bool:
+    return hasattr(value, "transforms") or hasattr(value, "__closure__")
+
+
+def differentiated(eqn: Any) -> tuple[list[int], list[int], list[int]]:
+    """Return which inputs of a custom call are no literals, which of them move, and which outputs.
+
+    Whole numbers do not, nor what the function closes over: JAX refuses to differentiate that.
+    """
+    variables = [i for i, atom in enumerate(eqn.invars) if not is_literal(atom)]
+    closed_over = eqn.params.get("num_consts", 0)
+    active = [i for i in variables if i >= closed_over and _inexact(eqn.invars[i])]
+    return variables, active, [k for k, atom in enumerate(eqn.outvars) if _inexact(atom)]
 
 
 def derivative_program(
@@ -72,7 +146,7 @@ def derivative_program(
 
     Args:
         eqn: the call.
-        variables: which of its inputs are no literals.
+        variables: which of its inputs are variables.
         active: which of those are differentiated.
         smooth: which of its outputs are: whole numbers have no derivative.
         forward: whether it maps tangents forward, else cotangents backward.
@@ -106,6 +180,17 @@ def is_jaxs_own(eqn: Any) -> bool:
         if f" at {_JAX}" in where and _ANYBODYS_RULES not in where:
             return True
     return False
+
+
+def asks_what_is_wanted(eqn: Any) -> bool:
+    """Say whether a rule is told what is differentiated: one trace does not show all it can do."""
+    return bool(eqn.params.get("symbolic_zeros"))
+
+
+def adds_by_itself(leaf: Any) -> bool:
+    """Say whether an array is of a type with an addition of its own: a maximum, in Flax's fm32."""
+    extended = jnp.issubdtype(leaf.dtype, jax.dtypes.extended)
+    return bool(extended and not jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key))
 
 
 def _inexact(atom: Any) -> bool:

@@ -54,8 +54,8 @@ def _own_rows(
         if all(fits):
             return rows
     raise NotProvenError(
-        "takes the numbers of the rows for places in other rows (`jnp.arange(batch)` may take every "
-        "row to itself)"
+        "takes the numbers of the rows for places in other rows (`jnp.arange(batch)` may only lead "
+        "a row to itself)"
     )
 
 

@@ -12,14 +12,29 @@ from typing import Any
 
 import jax
 
+from tdjax.core.jaxpr import equations_inside
 from tdjax.independence.kinds import CONST, Kind, NotProvenError
-from tdjax.independence.rules.rule import every_output, same_rows, shape_of
+from tdjax.independence.rules.rule import every_output, same_rows, shape_of, traits_of
+
+# Which generators make new keys of each key of a batch as they make them of it alone.
+_MAKE_KEYS = {"random_split": ("fry", "rbg"), "random_fold_in": ("fry", "rbg")}
 
 
 def each_key_alone(eqn: Any) -> bool:
-    """Say whether an operation on a batch of keys gives each of them what it gives it alone."""
-    draws = eqn.primitive.name != "random_split"
-    alone = ("fry",) if draws else ("fry", "rbg")
+    """Say whether an operation on a batch of keys gives each of them what it gives it alone.
+
+    An operation that holds programs does if everything in them does.
+    """
+    return all(map(_draws_alone, (eqn, *equations_inside(eqn))))
+
+
+def _draws_alone(eqn: Any) -> bool:
+    name = eqn.primitive.name
+    if name == "rng_bit_generator":
+        return False
+    if name not in _MAKE_KEYS and not traits_of(eqn.primitive).draws:
+        return True
+    alone = _MAKE_KEYS.get(name, ("fry",))
     return all(
         _generator(atom) in alone
         for atom in eqn.invars
@@ -56,6 +71,7 @@ def bits(eqn: Any, kinds: list[Kind]) -> list[Kind]:
 
 def fold_in(eqn: Any, kinds: list[Kind]) -> list[Kind]:
     """Every number gives a key of its own, of a key that all share or of a row's."""
+    _check_generator(eqn)
     rows = every_key(eqn, kinds)
     if any(kind is not CONST and kind != rows[0] for kind in kinds):
         raise NotProvenError("mixes numbers of many steps into the key of one step")

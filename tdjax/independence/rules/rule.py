@@ -44,6 +44,10 @@ class Follows(Protocol):
     def depth(self) -> int:
         """How many derivative rules, each inside the other, are being followed."""
 
+    @property
+    def checked(self) -> set[Any]:
+        """The calls of custom rules that have been followed already, and hold."""
+
     def run(self, program: Any, inputs: Sequence[Kind]) -> tuple[list[Kind], tuple[Step, ...]]:
         """Return the kinds of a program's outputs, and of everything on the way."""
 
@@ -106,7 +110,7 @@ class Traits:
             follows the batch makes the operation another one for another batch.
         makes_rows: whether it may make rows from their number alone.
         sums: how it treats a sum over rows: "linear" in its only input, "additive" in all of them,
-            "bilinear" in two, or a "quotient"; None: not alike for every part.
+            "bilinear" in two, a "quotient", or a "choice"; None: not alike for every part.
         zeros: the inputs that make its outputs zero by being zero, whatever the others are; None:
             those that its treatment of sums tells.
         numbers: the inputs at which its rule knows what to do with `Numbers`, the numbers of rows;

@@ -30,16 +30,20 @@ def makes_sum(eqn: Any, kinds: list[Kind]) -> bool:
 def of_sums(eqn: Any, kinds: list[Kind], traits: Traits) -> list[Kind]:
     """Return the kinds of what is made from sums over rows, if it is linear in them.
 
-    Whole numbers are not: `round(a) + round(b)` is not `round(a + b)`.
+    Whole numbers are not: `round(a) + round(b)` is not `round(a + b)`. A choice between a sum and a
+    constant, `where(s > 0, g, 0)`, is linear if the constant is zero: whoever wants a sum asks as
+    well whether it is zero where what is summed is zero.
     """
     rest = [kind for kind in kinds if kind is not SUM]
-    numbers = [atom.aval.dtype for atom in (*eqn.invars, *eqn.outvars)]
+    summed = [atom for atom, kind in zip(eqn.invars, kinds, strict=True) if kind is SUM]
+    numbers = [atom.aval.dtype for atom in (*summed, *eqn.outvars)]
     fits = {
         None: False,
         "linear": len(kinds) == 1,
         "additive": not rest,
         "bilinear": rest == [CONST],
         "quotient": kinds == [SUM, CONST],
+        "choice": kinds[0] is CONST and all(kind is CONST for kind in rest),
     }[traits.sums]
     if fits and all(jnp.issubdtype(dtype, jnp.inexact) for dtype in numbers):
         return every_output(eqn, SUM)

@@ -55,7 +55,7 @@ register("convert_element_type", "copy", "copy_p", rows=elementwise.elementwise,
 register("mesh_cast", "pvary", "reshard", "sharding_constraint", rows=elementwise.elementwise,
          sums="linear", form=Form.LAYOUT)
 
-register("select_n", rows=elementwise.elementwise, zeros=_ALL_BUT_FIRST)
+register("select_n", rows=elementwise.elementwise, zeros=_ALL_BUT_FIRST, sums="choice")
 
 # moving values without looking at them
 register("broadcast_in_dim", rows=shapes.broadcast_in_dim, follows={"shape": End.OUTPUT},

@@ -16,6 +16,7 @@ from tdjax.core.call import Call, Program, trace
 from tdjax.costs.machine import current_machine
 from tdjax.costs.work import Work, work_of
 from tdjax.independence import CONST, Proven, prove_for_blocks
+from tdjax.independence.rules.derivatives import adds_by_itself
 from tdjax.strategies.base import Strategy
 from tdjax.strategies.choosing import tuned
 from tdjax.strategies.choosing.decision import Decision
@@ -80,9 +81,15 @@ def _decide_unpacked(call: Call, mode: str, memory_budget: int | None) -> Decisi
         return Decision(
             call, Fold(), "All steps are one batch (pooled=True), which is a whole fold."
         )
-    if call.batch is None:
+    if any(map(adds_by_itself, call.leaves)):
         return Decision(
             call,
+            Vmap(chunk_size=1),
+            "An argument is of a type with an addition of its own, which jax.vmap cannot do.",
+        )
+    if call.batch is None:
+        return Decision(
+            dataclasses.replace(call, traced=trace(call, call.batch)),
             Vmap(),
             "No argument has both time and batch, so that there are no rows to fold.",
         )

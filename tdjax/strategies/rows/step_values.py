@@ -8,7 +8,7 @@ blocks. So step t's noise depends on its key alone, whichever strategy runs.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence, Set
 from typing import Any
 
 import jax
@@ -40,6 +40,28 @@ def _is_divided(step: Step) -> bool:
     return _meets_rows(step) or (calls and STEP in step.inputs and CONST in step.outputs)
 
 
+def _used(program: Any) -> Set[Any]:
+    """Return the variables that a program reads."""
+    atoms = (*program.outvars, *(atom for eqn in program.eqns for atom in eqn.invars))
+    return {atom for atom in atoms if not is_literal(atom)}
+
+
+def _beside_rows(eqn: Any, step: Step, values: list[Any], used: Set[Any]) -> list[Any]:
+    """Return the outputs without rows of an equation on rows, as the number of turns of a loop.
+
+    They do not depend on what the rows hold, so that zeros stand in for those.
+    """
+    outputs = list(zip(eqn.outvars, step.outputs, strict=True))
+    wanted = [not isinstance(kind, Rows) and atom in used for atom, kind in outputs]
+    given = [
+        jnp.zeros(atom.aval.shape, atom.aval.dtype) if isinstance(kind, Rows) else value
+        for atom, value, kind in zip(eqn.invars, values, step.inputs, strict=True)
+    ]
+    if not any(wanted) or any(value is None for value in given):
+        return [None] * len(outputs)
+    return [value if keep else None for value, keep in zip(bind(eqn, given), wanted, strict=True)]
+
+
 def _reader(env: dict[Any, Any]) -> Callable[[Any], Any]:
     return lambda atom: atom.val if is_literal(atom) else env.get(atom)
 
@@ -58,10 +80,14 @@ class Hoist:
         """
         env = dict(zip(program.constvars, consts, strict=True))
         env.update(zip(program.invars, inputs, strict=True))
-        read = _reader(env)
+        read, used = _reader(env), _used(program)
         for eqn, step in zip(program.eqns, steps, strict=True):
             values = [read(atom) for atom in eqn.invars]
-            env.update(zip(eqn.outvars, self._equation(eqn, step, values), strict=True))
+            if _has_rows(step.inputs) and STEP not in step.inputs:
+                outputs = _beside_rows(eqn, step, values, used)
+            else:
+                outputs = self._equation(eqn, step, values)
+            env.update(zip(eqn.outvars, outputs, strict=True))
         return [read(atom) for atom in program.outvars]
 
     def _inside(
