@@ -13,6 +13,8 @@ import jax
 from tdjax.core.arrays import varying
 
 _VARY = "pvary"
+_VMAP_OF_CALLBACKS = str(Path(jax.__file__).parent / "_src" / "ffi.py"), "ffi_batching_rule"
+"""Where JAX has its rule for host functions under `jax.vmap`."""
 _CUSTOM_RULES = ("custom_jvp_call", "custom_vjp_call", "custom_vjp_call_jaxpr")
 
 
@@ -88,8 +90,18 @@ def visible_params(eqn: Any) -> dict[str, Any]:
     hidden = ("policy", "computation") if "jaxpr" in eqn.params else ("policy",)
     params = {name: value for name, value in eqn.params.items() if name not in hidden}
     if eqn.primitive.name == "pure_callback":
-        params["vmapped"] = "vmap(" in str(eqn.source_info.name_stack)
+        params["vmapped"] = _made_by_vmap(eqn)
     return params
+
+
+def _made_by_vmap(eqn: Any) -> bool:
+    """Say whether the rule by which `jax.vmap` treats host functions has made an equation.
+
+    The names of transformations around it would not tell: `jax.vmap` leaves alone what does not
+    depend on what it maps.
+    """
+    frames = getattr(eqn.source_info.traceback, "frames", ())
+    return any((frame.file_name, frame.function_name) == _VMAP_OF_CALLBACKS for frame in frames)
 
 
 def rebuilt(sequence: Any, values: Iterable[Any]) -> Any:
