@@ -101,6 +101,7 @@ def test_a_map_over_features_in_batches_is_the_loop():
 
 def on_host(method, function=np.sin):
     def row(x):
+        x = x.astype(jnp.float32)  # the threads that call a host function have no other floats
         return jax.pure_callback(
             lambda x: function(np.asarray(x)), jax.typeof(x), x, vmap_method=method
         )
@@ -132,3 +133,12 @@ def test_the_proof_of_a_callback_under_vmap_is_not_taken_for_one_without():
     assert refusal(jax.vmap(call), x) is None
     assert refusal(call, x[..., 0]) is not None
     assert refusal(call, x) is not None
+
+
+def test_a_callback_that_a_vmap_around_it_leaves_alone_is_refused():
+    call = on_host("expand_dims", lambda x: x - x.mean(0))
+
+    def step(x):
+        return jax.vmap(lambda scale: scale * call(x), out_axes=1)(jnp.arange(2, dtype=x.dtype))
+
+    assert refusal(step, jnp.asarray(SIGNALS, jnp.float32)) is not None

@@ -64,6 +64,13 @@ def custom_derivative(analysis: Follows, eqn: Any, kinds: list[Kind]) -> _Result
     return _result(kinds, outputs, ())
 
 
+def high_level(analysis: Follows, eqn: Any, kinds: list[Kind]) -> _Result:
+    """What an operation becomes when it is compiled has to keep rows apart, and its derivatives."""
+    if eqn.large.effects:
+        raise NotProvenError("has effects")
+    return custom_derivative(analysis, eqn, kinds)
+
+
 def linear_solve(analysis: Follows, eqn: Any, kinds: list[Kind]) -> _Result:
     """The solver counts, and the products and transposed solver that differentiate it."""
     _refuse_step_values(kinds, " (broadcast it to the rows before the call)")

@@ -128,10 +128,11 @@ register("random_wrap", rows=random.wrap)
 register("rng_bit_generator", "threefry2x32", draws=True, cost=Cost.KEPT)
 
 # programs in programs
-register("closed_call", "core_call", "jit", "pjit", nested=control.call, form=Form.CALL)
+register("closed_call", "core_call", "eval_jaxpr", "jit", "pjit", nested=control.call, form=Form.CALL)
 register("checkpoint", "remat", "remat2", nested=control.call, form=Form.REMAT)
 register("custom_jvp_call", "custom_vjp_call", "custom_vjp_call_jaxpr",
          nested=control.custom_derivative, form=Form.CUSTOM, numbers=_ALL)
+register("call_hi_primitive", nested=control.high_level, numbers=_ALL, cost=Cost.KEPT)
 register("custom_linear_solve", nested=control.linear_solve, zeros=slice(-1, None))
 register("cond", nested=control.cond, form=Form.BRANCH, numbers=_ALL_BUT_FIRST, cost=Cost.KEPT)
 register("scan", nested=control.scan, follows={"length": End.INPUT}, form=Form.LOOP,
