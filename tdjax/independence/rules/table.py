@@ -48,8 +48,7 @@ register("add", "add_any", "sub", rows=elementwise.elementwise, sums="additive")
 register("mul", rows=elementwise.elementwise, sums="bilinear")
 register("div", rows=elementwise.elementwise, sums="quotient")
 register("neg", "real", "imag", "conj", rows=elementwise.elementwise, sums="linear")
-register("bitcast_convert_type", "name", "stop_gradient", rows=elementwise.elementwise,
-         cost=Cost.FREE)
+register("name", "stop_gradient", rows=elementwise.elementwise, cost=Cost.FREE)
 register("convert_element_type", "copy", "copy_p", rows=elementwise.elementwise,
          sums="linear", cost=Cost.FREE)
 register("mesh_cast", "pvary", "reshard", "sharding_constraint", rows=elementwise.elementwise,
@@ -62,6 +61,7 @@ register("broadcast_in_dim", rows=shapes.broadcast_in_dim, follows={"shape": End
          makes_rows=True, sums="linear", cost=Cost.FREE)
 register("reshape", rows=shapes.reshape, follows={"new_sizes": End.OUTPUT}, sums="linear",
          cost=Cost.FREE)
+register("bitcast_convert_type", rows=shapes.bitcast_convert_type, cost=Cost.FREE)
 register("expand_dims", rows=shapes.expand_dims, sums="linear", cost=Cost.FREE)
 register("squeeze", rows=shapes.squeeze, sums="linear", cost=Cost.FREE)
 register("transpose", rows=shapes.transpose, sums="linear", cost=Cost.STORED)
