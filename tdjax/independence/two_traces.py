@@ -257,8 +257,13 @@ class Differs(NotProvenError):
         self.eqn = eqn
         instead = f" (there, `{other.primitive.name}`)" if other is not None else ""
         same = other is not None and other.primitive is eqn.primitive
+        blocks = eqn.primitive.name in ("reshape", "slice")
+        advice = (
+            " (whoever wants rows in blocks writes `jax.vmap` in the step, and takes "
+            "`Fold(chunk_size=...)`)"
+        )
         super().__init__(
-            "depends on the number of rows, which a fold changes"
+            "depends on the number of rows, which a fold changes" + advice * blocks
             if same
             else f"does not occur in this place for a batch of another size{instead}"
         )
@@ -328,6 +333,8 @@ def follows_rows(value: Any) -> bool:
 def _stands_in(value: Any, inside: Callable[[Any], bool]) -> bool:
     if isinstance(value, dict):
         return any(map(inside, value.values()))
+    if isinstance(value, Atom):
+        return inside(value.shape)
     if isinstance(value, (tuple, list)):
         return any(map(inside, value))
     return isinstance(value, Size)

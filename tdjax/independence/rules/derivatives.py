@@ -52,11 +52,6 @@ def check_rules(analysis: Follows, eqn: Any, kinds: list[Kind], outputs: list[Ki
     if eqn.small is None or is_jaxs_own(eqn.large) or analysis.depth >= _DEEPEST:
         return
     variables, active, smooth = differentiated(eqn)
-    if asks_what_is_wanted(eqn.large):
-        raise NotProvenError(
-            "has a derivative rule of its own that is told, and may do something else, where a "
-            "derivative is not wanted or known to be zero (`symbolic_zeros=True`, or a `HiPrim`)"
-        )
     own = next((atom.aval for atom in eqn.invars if adds_by_itself(atom.aval)), None)
     if own is not None:
         raise NotProvenError(
@@ -65,6 +60,11 @@ def check_rules(analysis: Follows, eqn: Any, kinds: list[Kind], outputs: list[Ki
         )
     if not active or not smooth:
         return
+    if asks_what_is_wanted(eqn.large):
+        raise NotProvenError(
+            "has a derivative rule of its own that is told, and may do something else, where a "
+            "derivative is not wanted or known to be zero (`symbolic_zeros=True`, or a `HiPrim`)"
+        )
     same = _known_as(eqn, analysis.depth, (*kinds, *outputs))
     if same is not None and same in analysis.checked:
         return

@@ -31,9 +31,9 @@ _FIRST_TWO, _ALL_BUT_FIRST = slice(2), slice(1, None)
 register(
     "abs", "and", "bessel_i0e", "bessel_i1e", "ceil", "clamp", "clz", "complex", "device_put", "eq",
     "eq_to", "floor", "ge", "gt", "igamma", "igamma_grad_a", "igammac", "integer_pow", "is_finite",
-    "le", "le_to", "lt", "lt_to", "max", "min", "ne", "nextafter", "not", "one_minus_square",
-    "optimization_barrier", "or", "polygamma", "polynomial", "population_count",
-    "reduce_precision", "regularized_incomplete_beta", "rem", "round", "rsqrt",
+    "le", "le_to", "lt", "lt_to", "max", "min", "mulhi", "ne", "nextafter", "not",
+    "one_minus_square", "optimization_barrier", "or", "polygamma", "polynomial",
+    "population_count", "reduce_precision", "regularized_incomplete_beta", "rem", "round", "rsqrt",
     "shift_left", "shift_right_arithmetic", "shift_right_logical", "sign", "sqrt", "square", "xor",
     "zeta",
     rows=elementwise.elementwise,
@@ -128,10 +128,12 @@ register("random_wrap", rows=random.wrap)
 register("rng_bit_generator", "threefry2x32", draws=True, cost=Cost.KEPT)
 
 # programs in programs
-register("closed_call", "core_call", "eval_jaxpr", "jit", "pjit", nested=control.call, form=Form.CALL)
+register("closed_call", "core_call", "eval_jaxpr", "jit", "pjit",
+         nested=control.call, form=Form.CALL)
 register("checkpoint", "remat", "remat2", nested=control.call, form=Form.REMAT)
 register("custom_jvp_call", "custom_vjp_call", "custom_vjp_call_jaxpr",
          nested=control.custom_derivative, form=Form.CUSTOM, numbers=_ALL)
+register("composite", nested=control.composite, numbers=_ALL, cost=Cost.KEPT)
 register("call_hi_primitive", nested=control.high_level, numbers=_ALL, cost=Cost.KEPT)
 register("custom_linear_solve", nested=control.linear_solve, zeros=slice(-1, None))
 register("cond", nested=control.cond, form=Form.BRANCH, numbers=_ALL_BUT_FIRST, cost=Cost.KEPT)
@@ -139,7 +141,8 @@ register("scan", nested=control.scan, follows={"length": End.INPUT}, form=Form.L
          cost=Cost.KEPT)
 register("while", nested=control.while_loop, form=Form.LOOP, numbers=_ALL, cost=Cost.KEPT)
 register("tdjax_row_loop", cost=Cost.KEPT)
-register("pure_callback", rows=control.callback, cost=Cost.KEPT)
+register("pure_callback", rows=control.callback, follows={"result_avals": End.NEITHER},
+         cost=Cost.KEPT)
 
 # what devices, or the steps under a name, say to each other: no row may enter
 register("all_gather", "pmax", "pmin", "psum", "psum2", "psum_invariant",
