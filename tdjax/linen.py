@@ -33,7 +33,10 @@ class TimeDistributed(nn.Module):
     The meaning is a loop over steps, whichever strategy computes it. The layer keeps its own
     variable tree, unchanged: under the name `layer` where this wrapper owns it (top level,
     `setup`), at the parent's path where it is made inside a parent's `@nn.compact`, as with
-    `nn.remat`. A checkpoint depends neither on the strategy nor on the number of steps.
+    `nn.remat`. A checkpoint depends neither on the strategy nor on the number of steps. Initial
+    values are those of the layer as a submodule at that path, which in a compact method are those
+    without a wrapper. `wrapper_variables` makes a wrapper's variables of those of a layer by
+    itself, and `layer_variables` gives them back.
 
     Batch normalization in training pools its statistics over batch and time, with one update a
     call; in evaluation its rows are independent, and every strategy works. What the layer `sow`s,

@@ -10,7 +10,7 @@ import pytest
 import tdjax
 
 PACKAGE = Path(tdjax.__file__).parent
-HEAVY = ("flax", "matplotlib", "rich", "hypothesis", "PIL", "pandas", "jinja2")
+HEAVY = ("flax", "matplotlib", "rich", "hypothesis", "PIL", "pandas", "jinja2", "haiku", "keras")
 
 # From the bottom up. A module imports from lines before its own and from its own file or folder,
 # wherever the import stands: inside a function and for types alone as well.
