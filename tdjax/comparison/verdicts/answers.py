@@ -232,7 +232,10 @@ class _Group:
         own = {name: e.samples_s for name, e in self._ran.items() if self._first(e) is e}
         if len(self._ran) == 1:
             own = {name: entry.samples_s for name, entry in self._runs.items()}
-        return front(own)
+        found = front(own)
+        # The reference comes before its control.
+        members = sorted(found.members, key=lambda name: name not in self._ran)
+        return found._replace(members=tuple(members))
 
     def _first(self, entry: Entry) -> Entry:
         """Return the entry whose samples this one shares, or itself."""

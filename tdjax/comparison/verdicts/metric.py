@@ -46,6 +46,8 @@ def advantage(entry: Entry, against: Entry | None, metric: str) -> Interval | No
     """
     if metric == TIME and entry.ratio is not None:
         return Interval(entry.ratio, entry.ratio_low, entry.ratio_high)
+    if entry.status != "ok" and metric != TIME:
+        return None
     own, base = figure(entry, metric), None if against is None else figure(against, metric)
     return Interval(base / own, None, None) if own and base else None
 

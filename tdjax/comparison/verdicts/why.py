@@ -63,11 +63,10 @@ def why(
     for each in told:
         sentences.append(f"{each.sentence(*names)}{_in_time(each, first, second, ceilings)}.")
     if not differences:
-        how = "moves no data that" if slower else "moves data by the same operations as"
-        sentences.append(
-            f"{names[0]} {how} {names[1]}{' does not' if slower else ''}; the difference is in "
-            "what is computed, and in how it is fused."
-        )
+        alike = f"{names[0]} and {names[1]} move data by the same operations"
+        alike = f"{names[0]} moves no data that {names[1]} does not" if slower else alike
+        how = "the difference is in what is computed, and in how it is fused"
+        sentences.append(f"{alike}; {how}.")
     elif not told:
         sentences.append(
             f"No operation explains it: what moves data in {names[0]} and {names[1]} differs by "

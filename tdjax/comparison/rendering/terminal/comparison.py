@@ -95,11 +95,11 @@ def _columns(entries: Sequence[Entry], reference: str) -> Iterator[Column]:
     ]
     yield Column("strategy", [naming.named(entry) for entry in entries], names=True)
     yield Column(f"median {unit}", medians)
-    yield Column("95% interval", ends, spare=5)
+    yield Column("95% interval", ends, spare=4)
     yield Column(f"speed / {reference}", [numbers.hundredths(entry.ratio) for entry in entries])
     yield Column("95% interval", apart, spare=1)
-    yield Column("compile s", [numbers.hundredths(entry.compile_s) for entry in entries], spare=3)
-    yield Column("temp", [numbers.memory(entry.temp_bytes) for entry in entries], spare=4)
+    yield Column("compile s", [numbers.hundredths(entry.compile_s) for entry in entries], spare=5)
+    yield Column("temp", [numbers.memory(entry.temp_bytes) for entry in entries], spare=3)
     yield Column("error", [naming.agreement(entry) for entry in entries], spare=2)
     yield Column(f"speed / {reference}", [_bar(entry, entries) for entry in entries], spare=6)
 
