@@ -31,7 +31,7 @@ def of_sums(eqn: Any, kinds: list[Kind], traits: Traits) -> list[Kind]:
     """Return the kinds of what is made from sums over rows, if it is linear in them.
 
     Whole numbers are not: `round(a) + round(b)` is not `round(a + b)`. A choice between a sum and a
-    constant, `where(s > 0, g, 0)`, is linear if the constant is zero: whoever wants a sum asks as
+    constant, `where(s > 0, g, 0)`, is linear if the constant is zero: to ask for a sum means to ask as
     well whether it is zero where what is summed is zero.
     """
     rest = [kind for kind in kinds if kind is not SUM]
