@@ -21,9 +21,9 @@ from tdjax.comparison.subjects.strategy_list import parse_strategies
 from tdjax.comparison.subjects.subject import Subject, subject
 from tdjax.comparison.system.progress import Progress, told
 from tdjax.comparison.verdicts.entry import Entry, Group
-from tdjax.comparison.verdicts.intervals import paired_medians, paired_ratio
+from tdjax.comparison.verdicts.intervals import paired_medians
 from tdjax.comparison.verdicts.naming import short
-from tdjax.comparison.verdicts.standing import BEHIND, standing
+from tdjax.comparison.verdicts.standing import speed
 from tdjax.devices.attached import device_kind
 from tdjax.devices.tuned_result import Tuned, TunedCandidate
 from tdjax.strategies import (
@@ -318,10 +318,9 @@ def timed(entry: Entry, fastest: Sequence[float], least: float) -> dict[str, Any
     """
     if entry.status != "ok":
         return {"median_s": entry.median_s}
-    ratio = paired_ratio(entry.samples_s, fastest)
-    low, high = (ratio.value if end is None else end for end in ratio[1:])
-    if standing(entry.samples_s, fastest) != BEHIND:
-        low, high = min(low, 1.0), max(high, 1.0)
-    return {
-        "median_s": ratio.value * least, "low": low / ratio.value, "high": high / ratio.value,
-    }  # fmt: skip
+    pair = speed(entry.samples_s, fastest)
+    value, low, high = pair.ratio
+    slow, fast = low or value, high or value
+    if not pair.behind:
+        slow, fast = min(slow, 1.0), max(fast, 1.0)
+    return {"median_s": least / value, "low": value / fast, "high": value / slow}

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self
 
 from tdjax.comparison.targets.ceilings import Ceilings
+from tdjax.comparison.verdicts.answers import Answer, answers, summary
 from tdjax.comparison.verdicts.density import Density
-from tdjax.comparison.verdicts.entry import Entry, Group, grouped
+from tdjax.comparison.verdicts.entry import EXPLAINED, Entry, Group, grouped
+from tdjax.comparison.verdicts.intervals import figures
 from tdjax.comparison.verdicts.verdict import Verdict
 from tdjax.core import typed, whole_file
 
 FORMAT = "tdjax-comparison"
 # Every change of what a file holds makes a new version, with a row in the table below.
-VERSION = 4
+VERSION = 5
 # The fields that each version added, and what they are in files of earlier versions. Some files of
 # version 2 have the verdicts' fields of version 3, and some of version 3 have those of version 4.
 _ADDED: Mapping[int, Mapping[str, Mapping[str, Any]]] = {
@@ -28,7 +31,14 @@ _ADDED: Mapping[int, Mapping[str, Mapping[str, Any]]] = {
         "entries": {"control": False},
     },
     4: {"comparison": {"densities": {}}, "entries": {"chose": None}},
+    # Ratios became ratios of speeds, and medians: they are computed anew, as all answers are.
+    5: {},
 }
+_SPEEDS = 5
+_OLDER = {"tie": "level", "unstable": "unclear"}
+# What is written for others to read: it follows from the rest.
+_DERIVED = ("format", "version", "summary", "answers")
+_UNSAID = "off by more than 1e-3, as rounding explains; its file is too old to say where"
 
 
 @dataclass(frozen=True)
@@ -57,6 +67,16 @@ class Record:
     ceilings: Mapping[str, Ceilings] = field(default_factory=dict)
     densities: Mapping[str, Density] = field(default_factory=dict)
 
+    @functools.cached_property
+    def answers(self) -> tuple[Answer, ...]:
+        """What the samples say of each group: vmap or fold, auto or not, and the fastest."""
+        return answers(self.entries, self.reference)
+
+    @property
+    def summary(self) -> str:
+        """One sentence on all of it."""
+        return summary(self.answers, self.reference)
+
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Write it as JSON, whole or not at all.
 
@@ -73,9 +93,16 @@ class Record:
 
     def to_json(self) -> str:
         """Return the text that `save` writes."""
-        names = ("reference", "interrupted", "environment", "workloads", "ceilings", "densities")
-        content = {name: getattr(self, name) for name in (*names, "verdicts", "entries")}
-        content = {"format": FORMAT, "version": VERSION, **content}
+        names = ("environment", "workloads", "ceilings", "densities", "verdicts", "entries")
+        content = {
+            "format": FORMAT,
+            "version": VERSION,
+            "reference": self.reference,
+            "interrupted": self.interrupted,
+            "summary": self.summary,
+            "answers": [answer.to_json() for answer in self.answers],
+            **{name: getattr(self, name) for name in names},
+        }
         return json.dumps(content, indent=1, allow_nan=False, default=vars) + "\n"
 
     @classmethod
@@ -102,9 +129,12 @@ class Record:
                 f"{VERSION}). Upgrade: pip install --upgrade tdjax"
             )
         try:
-            return typed.read(cls, _migrated(content, version))
+            found = typed.read(cls, _migrated(content, version))
         except ValueError as error:
             raise ValueError(f"{path}: a damaged comparison: {error}") from None
+        if version >= _SPEEDS:
+            return found
+        return replace(found, entries=_rated(found.entries, found.reference))
 
     def why(
         self,
@@ -159,8 +189,8 @@ class Record:
 
 
 def _migrated(content: Mapping[str, Any], version: int) -> dict[str, Any]:
-    """Return a file's fields with those that versions after its own added, checked later."""
-    content = {n: value for n, value in content.items() if n not in ("format", "version")}
+    """Return a file's fields as this version has them; what does not fit is left as it is."""
+    content = {name: value for name, value in content.items() if name not in _DERIVED}
     for later in range(version + 1, VERSION + 1):
         added = _ADDED[later]
         content = {**added.get("comparison", {}), **content}
@@ -168,7 +198,24 @@ def _migrated(content: Mapping[str, Any], version: int) -> dict[str, Any]:
             if isinstance(rows := content.get(part), list):
                 more = added.get(part, {})
                 content[part] = [{**more, **r} if isinstance(r, dict) else r for r in rows]
+    if version < _SPEEDS and isinstance(rows := content.get("verdicts"), list):
+        for row in rows:
+            if isinstance(row, dict) and isinstance(kind := row.get("kind"), str):
+                row["kind"] = _OLDER.get(kind, kind)
     return content
+
+
+def _rated(entries: Iterable[Entry], reference: str) -> tuple[Entry, ...]:
+    """Return entries of an older version with medians and ratios of speeds from their samples."""
+    base = {entry.group: entry.samples_s for entry in entries if entry.strategy == reference}
+    found = []
+    for entry in entries:
+        known: dict[str, Any] = dict.fromkeys(("ratio", "ratio_low", "ratio_high"))
+        known |= figures(entry.samples_s, base.get(entry.group, ()))
+        if entry.error is None and (entry.max_rel_error or 0.0) > EXPLAINED:
+            known["error"] = _UNSAID
+        found.append(replace(entry, **known))
+    return tuple(found)
 
 
 def _full_name(strategy: Any) -> str:
