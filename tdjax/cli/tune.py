@@ -65,14 +65,12 @@ def add(commands: Any) -> None:
 
 
 def _tune(chosen: argparse.Namespace) -> int:
-    from tdjax.comparison.system.extras import need
     from tdjax.comparison.system.interrupts import heeding
     from tdjax.comparison.system.progress import shown
 
     if chosen.list or chosen.clear is not None or chosen.export or chosen.taken_in:
         return _manage(chosen)
     try:
-        need("rich", "progress")
         all_series = series_of(chosen)
     except (ValueError, TypeError, ImportError) as error:
         raise Wrong(error) from None
