@@ -5,8 +5,24 @@ from __future__ import annotations
 import base64
 from collections.abc import Mapping, Sequence
 from html import escape
+from importlib.util import find_spec
+
+from tdjax.comparison.rendering.pictures import plot
+from tdjax.comparison.verdicts.answers import FASTEST, QUESTIONS
+from tdjax.comparison.verdicts.records import Record
 
 _CELL = "padding:2px 10px;text-align:left"
+
+
+def of_comparison(comparison: Record) -> str:
+    """Return the answers of a comparison; with matplotlib, its chart as well."""
+    rows = [("workload", "mode", "target", *QUESTIONS.values())]
+    for answer in comparison.answers:
+        said = answer.said or {FASTEST: answer.text}
+        where = answer.workload, answer.mode, answer.target
+        rows.append((*where, *(said.get(question, "") for question in QUESTIONS)))
+    drawn = len(rows) > 1 and find_spec("matplotlib") is not None
+    return page(comparison.summary, {"": rows}, plot.svg(comparison) if drawn else None)
 
 
 def page(said: str, tables: Mapping[str, Sequence[Sequence[str]]], svg: str | None = None) -> str:

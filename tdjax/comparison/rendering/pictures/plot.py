@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import os
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any
+from typing import Any, ParamSpec
 
 from tdjax.comparison.rendering.pictures import style
 from tdjax.comparison.rendering.pictures.kinds import KINDS, ChartKind
@@ -20,6 +20,7 @@ from tdjax.comparison.verdicts.records import Record
 from tdjax.core import whole_file
 
 _WIDTH = 6.4
+_Given = ParamSpec("_Given")
 
 
 def plot(comparison: Record, path: str | os.PathLike[str], kind: str = "time") -> Path:
@@ -27,24 +28,42 @@ def plot(comparison: Record, path: str | os.PathLike[str], kind: str = "time") -
     if kind not in KINDS:
         raise ValueError(f"plot: got kind={kind!r}, needed one of {', '.join(KINDS)}.")
     need("matplotlib", "plots")
-    with _names_as_they_are():
-        figure = _figure(comparison, KINDS[kind])
     suffix = Path(path).suffix.lstrip(".") or "png"
     if suffix == "svg":
-        return whole_file.write(path, to_svg(figure, kind, style.PAGE))
+        return whole_file.write(path, svg(comparison, kind))
     picture = io.BytesIO()
+    figure = _figure(comparison, KINDS[kind])
     figure.savefig(picture, format=suffix, dpi=150, facecolor=style.PAGE)
     return whole_file.write(path, picture.getvalue())
 
 
+def svg(comparison: Record, kind: str = "time") -> str:
+    """Return the picture of all charts of a kind as an SVG element."""
+    return to_svg(_figure(comparison, KINDS[kind]), kind, style.PAGE)
+
+
+def _literally(make: Callable[_Given, Any]) -> Callable[_Given, Any]:
+    """Decorate what makes a figure: "$" in it is a character, for a user's name is no formula."""
+
+    @functools.wraps(make)
+    def made(*args: _Given.args, **kwargs: _Given.kwargs) -> Any:
+        from matplotlib import rc_context
+
+        with rc_context({"text.parse_math": False}):
+            return make(*args, **kwargs)
+
+    return made
+
+
+@_literally
 def draw(kind: ChartKind, chart: Any, width: float, height: float) -> Any:
     """Return a figure of one chart, its sides in inches."""
-    with _names_as_they_are():
-        figure = _empty(width, height, pad=0.02)
-        _complete(figure, [kind.draw(figure.subplots(), chart)])
+    figure = _empty(width, height, pad=0.02)
+    _complete(figure, [kind.draw(figure.subplots(), chart)])
     return figure
 
 
+@_literally
 def _figure(comparison: Record, kind: ChartKind) -> Any:
     """Return a figure of all charts of a kind.
 
@@ -77,13 +96,6 @@ def _figure(comparison: Record, kind: ChartKind) -> Any:
                 axes.set_axis_off()
     _complete(figure, finishers)
     return figure
-
-
-def _names_as_they_are() -> AbstractContextManager[None]:
-    """Return where a figure is made in which "$" is a character: a user's name is no formula."""
-    from matplotlib import rc_context
-
-    return rc_context({"text.parse_math": False})
 
 
 def _empty(width: float, height: float, pad: float = 0.11) -> Any:
