@@ -259,7 +259,7 @@ class Differs(NotProvenError):
         same = other is not None and other.primitive is eqn.primitive
         blocks = eqn.primitive.name in ("reshape", "slice")
         advice = (
-            " (whoever wants rows in blocks writes `jax.vmap` in the step, and takes "
+            " (to compute rows in blocks, write the step for one row under `jax.vmap`, and take "
             "`Fold(chunk_size=...)`)"
         )
         super().__init__(
