@@ -1,4 +1,4 @@
-"""Lines that call what opens later or not at all: high-level operations, the host, kernels of rows."""
+"""Lines that call what opens later or never: high-level operations, the host, kernels of rows."""
 
 from __future__ import annotations
 
