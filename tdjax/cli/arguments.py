@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import functools
 import shutil
-import sys
 import textwrap
 from collections.abc import Callable
 from typing import Any
@@ -21,9 +20,7 @@ class Wrong(Exception):
 
 
 def wrapped(line: str) -> str:
-    """Return a line wrapped at words, as wide as the terminal; whole where there is none."""
-    if not sys.stdout.isatty():
-        return line
+    """Return a line wrapped at words, as wide as the terminal."""
     width = shutil.get_terminal_size((100, 24)).columns
     return textwrap.fill(
         line, width, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False

@@ -252,7 +252,7 @@ class Session:
         return answers(entries, str(self._reference))[0]
 
     def _log(self, mark: str, group: Group, answer: Answer, more: str = "") -> None:
-        said = "; ".join((answer.said or {}).values()) or answer.text
+        said = "; ".join(answer.said.values()) or answer.text
         where = f"{group.workload} {group.mode} on {group.target}{more}"
         self._progress.log(f"[{mark}] {where}: {naming.short(said)}")
 

@@ -70,7 +70,7 @@ def _said(answer: Answer, reasons: Sequence[str]) -> Iterator[tuple[str, Any]]:
     from rich.text import Text
 
     for question, asked in QUESTIONS.items():
-        said = answer.text if question == FASTEST else (answer.said or {}).get(question)
+        said = answer.text if question == FASTEST else answer.said.get(question)
         if said is not None:
             text = Text(said)
             if question == FASTEST:
