@@ -16,6 +16,7 @@ from tdjax.layers.layer_call import EACH, EQUAL, ROWS, SCALARS, LayerCall, Way
 from tdjax.strategies import Vmap
 from tdjax.strategies.base import InOrder
 from tdjax.strategies.rows.padding import real_steps, zero
+from tdjax.strategies.rows.recomputing import recomputing
 
 
 def run_in_order(call: LayerCall, effects: Effects) -> tuple[Any, dict[str, Any]]:
@@ -52,7 +53,7 @@ def run_in_order(call: LayerCall, effects: Effects) -> tuple[Any, dict[str, Any]
         return after, (output, {**groups, EQUAL: rest})
 
     if loop.remat:
-        body = jax.checkpoint(body, prevent_cse=False)
+        body = recomputing(body, prevent_cse=False)
     first = {name: _initial_state(call, effects, name) for name in where}
     with jax.named_scope("tdjax.carry"):
         last, (outputs, groups) = jax.lax.scan(body, first, xs, unroll=loop.unroll)

@@ -23,10 +23,11 @@ from tdjax.strategies.base import InOrder, Strategy
 from tdjax.strategies.chunked import Chunked
 from tdjax.strategies.convolution import convolving_fast
 from tdjax.strategies.rows.blocks import in_blocks
-from tdjax.strategies.rows.checks import has_checks, run_with_checks
+from tdjax.strategies.rows.checks import run_with_checks
 from tdjax.strategies.rows.compiled_once import execute
 from tdjax.strategies.rows.layout import repeat
 from tdjax.strategies.rows.padding import fill, real_steps, zero
+from tdjax.strategies.rows.recomputing import recomputing
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,8 +105,7 @@ class Vmap(Chunked):
 
     def _must_be_traced(self, call: Call, program: Program) -> bool:
         """Say whether a call without a mask is more than `jax.vmap` of its step."""
-        checks = self.remat and has_checks(program)
-        return checks or makes_refs(program) or self._needs_copies(call, program, False)
+        return self.remat or makes_refs(program) or self._needs_copies(call, program, False)
 
     def _check_types(self, call: Call) -> None:
         """Raise StrategyError where jax.vmap would fail in the addition of gradients."""
@@ -234,7 +234,7 @@ class Vmap(Chunked):
             if makes_refs(program):
                 given = [jnp.moveaxis(*each, 0) for each in zip(given, in_axes, strict=True)]
                 in_axes = [0] * len(given)
-            body = jax.checkpoint(one) if self.remat else one
+            body = recomputing(one) if self.remat else one
             with jax.named_scope("tdjax.vmap"):
                 # With copies, an output that is the same for all steps is computed by each of them.
                 stacked = [0 if copies and axis is None else axis for axis in out_axes]
