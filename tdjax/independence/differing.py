@@ -11,9 +11,7 @@ from tdjax.independence.rules.rule import Form, traits_of
 Look = Callable[[Any, list[bool]], None]
 
 
-def follow_steps(
-    program: Any, stepped: Sequence[bool], look: Look = lambda *_: None
-) -> list[bool]:
+def follow_steps(program: Any, stepped: Sequence[bool], look: Look = lambda *_: None) -> list[bool]:
     """Return which outputs of a program differ between steps.
 
     Args:

@@ -23,7 +23,7 @@ from tdjax.strategies.base import InOrder, Strategy
 from tdjax.strategies.chunked import Chunked
 from tdjax.strategies.convolution import convolving_fast
 from tdjax.strategies.rows.blocks import in_blocks
-from tdjax.strategies.rows.checks import run_with_checks
+from tdjax.strategies.rows.checks import reporting_checks
 from tdjax.strategies.rows.compiled_once import execute
 from tdjax.strategies.rows.layout import repeat
 from tdjax.strategies.rows.padding import fill, real_steps, zero
@@ -194,8 +194,8 @@ class Vmap(Chunked):
                 for output, axis, where in zip(outputs, out_axes, rows, strict=True)
             ]
 
-        outputs = run_with_checks(program, functools.partial(execute, key), compute, *operands)
-        return jax.tree.unflatten(program.out_tree, outputs)
+        run = reporting_checks(program, compute, functools.partial(execute, key))
+        return jax.tree.unflatten(program.out_tree, run(*operands))
 
     def _over_time(
         self,

@@ -21,15 +21,15 @@ from typing import Any
 
 import jax
 from jax import lax
+from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
-from tdjax.core.checkable import Checkable, unseen
 from tdjax.core.jaxpr import rebuilt
 from tdjax.strategies.convolution.forms import convolution, has_few_taps, kernel_gradient
 
 _PLAIN = lax.conv_general_dilated_p
 
-conv_p = Checkable("tdjax_conv_general_dilated", _PLAIN.bind)
+conv_p = Primitive("tdjax_conv_general_dilated")
 """A convolution with the parameters of `jax.lax.conv_general_dilated_p`."""
 
 
@@ -90,10 +90,9 @@ def _batch(args: Sequence[Any], axes: Sequence[Any], **params: Any) -> tuple[Any
     return _run_replaced(mapped, *args), 0
 
 
-conv_p.def_impl(unseen(_plain))
-conv_p.def_effectful_abstract_eval(unseen(_PLAIN.abstract_eval))
-ad.defbilinear(conv_p, unseen(_transpose_lhs), unseen(_transpose_rhs))
-batching.primitive_batchers[conv_p] = unseen(_batch)
-for platform, compute in ((None, _plain), ("cpu", convolution)):
-    lowering = mlir.lower_fun(unseen(compute), multiple_results=False)
-    mlir.register_lowering(conv_p, lowering, platform=platform)
+conv_p.def_impl(_plain)
+conv_p.def_effectful_abstract_eval(_PLAIN.abstract_eval)
+ad.defbilinear(conv_p, _transpose_lhs, _transpose_rhs)
+batching.primitive_batchers[conv_p] = _batch
+mlir.register_lowering(conv_p, mlir.lower_fun(_plain, multiple_results=False))
+mlir.register_lowering(conv_p, mlir.lower_fun(convolution, multiple_results=False), platform="cpu")

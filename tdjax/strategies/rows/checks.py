@@ -7,6 +7,7 @@ a strategy, and is checked once more outside of it.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -19,14 +20,25 @@ def has_checks(program: Program) -> bool:
     return any(eqn.primitive.name == "check" for eqn in all_equations(program.jaxpr.bare))
 
 
-def run_with_checks(
-    program: Program, run: Callable[..., Any], compute: Callable[..., Any], *operands: Any
-) -> Any:
-    """Return `run(compute, *operands)`, and report what the checks of a step have found in it."""
+def reporting_checks(
+    program: Program, compute: Callable[..., Any], run: Callable[..., Any] | None = None
+) -> Callable[..., Any]:
+    """Return a function that computes the same, and reports outside what checks find inside.
+
+    Args:
+        program: a trace of the step, which may check something.
+        compute: runs the step in loops.
+        run: calls it with its arguments, in a way of its own.
+    """
     if not has_checks(program):
-        return run(compute, *operands)
+        return compute if run is None else functools.partial(run, compute)
     from jax.experimental import checkify
 
-    error, outputs = run(checkify.checkify(compute, errors=checkify.user_checks), *operands)
-    checkify.check_error(error)
-    return outputs
+    checked = checkify.checkify(compute, errors=checkify.user_checks)
+
+    def reported(*operands: Any) -> Any:
+        error, outputs = checked(*operands) if run is None else run(checked, *operands)
+        checkify.check_error(error)
+        return outputs
+
+    return reported
