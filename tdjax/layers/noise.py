@@ -61,7 +61,7 @@ def step_keys(key: Any, rng: Literal["split", "shared"], time: Any, first: Any =
 
 
 def fold_keys(keys: Any, batch: int) -> Any:
-    """Return one key for `batch` rows of each of the steps that `keys`, `(time, ...)`, belong to."""
+    """Return keys for `batch` rows of each of the steps that `keys`, `(time, ...)`, belong to."""
     words = jax.random.key_data(keys)
     impl, tag = jax.random.key_impl(keys), derived_tag("folded", keys)
     spec = _folded_spec(impl, tag, (keys.shape[0], *words.shape[keys.ndim :]), batch)

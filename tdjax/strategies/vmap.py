@@ -42,6 +42,9 @@ class Vmap(Chunked):
     What a backward rule returns for a shared argument without looking at the step, `jax.vmap`
     counts once, and the loop once a step; so does plain `Vmap()`. In chunks, with a mask, or chosen
     by `tdjax.Auto`, every step gets a copy of what is shared, and gradients are those of the loop.
+    In the same way `jax.vmap`, and plain `Vmap()`, call the host once for all steps where
+    `jax.experimental.io_callback` is given nothing that differs between them. What `jax.vmap` has
+    no rule for is taken one step after the other, by `chunk_size=1` or `tdjax.Auto`.
 
     Args:
         chunk_size: steps at once; None for all. It need not divide the number of steps. In chunks,
@@ -256,6 +259,12 @@ class Vmap(Chunked):
             output[0] if axis is None else jnp.moveaxis(output, 0, axis)
             for output, axis in zip(outputs, out_axes, strict=True)
         ]
+
+
+def way_for_any(call: Call) -> str:
+    """Return how an error names the strategy that takes the step of a call, whatever it does."""
+    alone = why_one_by_one(call, trace(call, call.batch))
+    return f'strategy="{"map" if alone else "vmap"}" (or "auto")'
 
 
 def _with_copies(

@@ -1,4 +1,4 @@
-"""Layers stacked by `nnx.vmap`, `nnx.scan`, `nn.scan` and `nn.vmap`: their streams are many keys."""
+"""Layers stacked by `nnx.vmap`, `nnx.scan`, `nn.scan` and `nn.vmap`: a stream is many keys."""
 
 import flax.linen as nn
 import jax

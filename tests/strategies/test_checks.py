@@ -131,7 +131,7 @@ def test_jit_inside_of_checkify_and_tangents(strategy):
 def test_a_check_that_fails_outside_of_checkify_raises():
     run = tdjax.time_distributed(all_positive, strategy="map")
     run(GOOD)
-    with pytest.raises(checkify.JaxRuntimeError, match="the least is -1.0"):
+    with pytest.raises(checkify.JaxRuntimeError, match=r"the least is -1\.0"):
         run(with_bad(-1.0))
 
 
