@@ -20,6 +20,7 @@ from tdjax.cli.arguments import (
     read_seconds,
     read_words,
     series_of,
+    wrapped,
 )
 from tdjax.cli.show import load
 
@@ -264,7 +265,8 @@ def _present(comparison: Any, kept: _Kept, as_json: bool, quick: bool) -> None:
     if failed is not None:
         names = f"; saved: {', '.join(map(str, saved))}" if saved else kept.so_far()
         raise Wrong(f"{folder}: cannot be written: {failed.strerror}{names}")
-    sys.stderr.write(f"\nsaved: {', '.join(map(str, saved))}\n")
+    names = ", ".join(path.name for path in saved)
+    sys.stderr.write(f"\n{wrapped(f'saved in {folder}: {names}')}\n")
 
 
 def _drawings(comparison: Any, folder: Path, quick: bool) -> Iterator[Callable[[], Path]]:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from tdjax.cli.arguments import INTERRUPTED, Wrong, add_what, read_bytes, series_of
+from tdjax.cli.arguments import INTERRUPTED, Wrong, add_what, read_bytes, series_of, wrapped
 from tdjax.cli.show import load
 
 
@@ -119,16 +119,15 @@ def _manage(chosen: argparse.Namespace) -> int:
     said, names = [], chosen.what
     try:
         if chosen.taken_in:
-            count = len(tuned.take_in(chosen.taken_in))
-            said.append(f"took in {count} results, to {tuned.folder()}")
+            said.append(f"took in {_take_in(chosen.taken_in)} results, to {tuned.folder()}")
         if chosen.list:
             found = tuned.everything(names).values()
             for each in found:
-                fastest = level(each.bounds_s)
+                fastest = level(each.bounds_s) or ("nothing",)
                 what = join(fastest) + (" are level" if len(fastest) > 1 else " is fastest")
                 sizes = " x ".join(map(str, each.sizes))
                 about = f"{each.title} {each.mode}, {sizes} rows, {each.device}, {each.date}"
-                said.append(f"{about}: {what if fastest else 'nothing ran'}")
+                said.append(f"{about}: {what}")
             said.append(f"{len(found)} results in {tuned.folder()}")
         if chosen.export:
             said.append(f"wrote {tuned.export(chosen.export, names)} results to {chosen.export}")
@@ -138,9 +137,18 @@ def _manage(chosen: argparse.Namespace) -> int:
     except OSError as error:
         raise Wrong(f"{error.filename}: {error.strerror}") from None
     except ValueError as error:
-        raise Wrong(f"{chosen.taken_in}: {error}" if chosen.taken_in else error) from None
-    sys.stdout.write("".join(f"{line}\n" for line in said))
+        raise Wrong(error) from None
+    sys.stdout.writelines(f"{wrapped(line)}\n" for line in said)
     return 0
+
+
+def _take_in(path: Path) -> int:
+    from tdjax.strategies.choosing import tuned
+
+    try:
+        return len(tuned.take_in(path))
+    except ValueError as error:
+        raise Wrong(f"{path}: {error}") from None
 
 
 def _fit(chosen: argparse.Namespace) -> int:

@@ -150,5 +150,5 @@ def test_without_the_extra_the_table_is_printed_and_pip_is_named(missing, monkey
     out, err = capsys.readouterr()
     assert "dense, forward, measured on cpu" in out
     assert 'no pictures and no report; for these: pip install "tdjax[compare]"' in err
-    assert err.splitlines()[-1] == "saved: here/comparison.json"
+    assert err.splitlines()[-1] == "saved in here: comparison.json"
     assert [path.name for path in Path("here").iterdir()] == ["comparison.json"]

@@ -13,6 +13,7 @@ Evidence = Annotated[str, one_of("measured", "compiled")]
 Mode = Annotated[str, one_of("forward", "grad")]
 EXPLAINED = 1e-3
 """An answer that is off by more has a reason in its entry's `error`."""
+NARROW = "float32 products are rounded to fewer digits on this device"
 
 
 class Group(NamedTuple):
