@@ -32,6 +32,7 @@ from tdjax.strategies import parse
 # compiling, and for returning to groups whose verdict is not clear.
 _FIRST_SHARE = 0.35
 _TURN_S = 3.0
+_TURN_ROUNDS = 6  # A turn begins with a round that warms up.
 # On a slow machine measuring takes longer than planned; compilers still get this part of all.
 _LEAST_TO_COMPILE = 0.25
 
@@ -198,7 +199,8 @@ class Session:
             if not undecided:
                 return
             for group in undecided:
-                turn = min(_TURN_S, left / len(undecided))
+                turn = max(_TURN_S, _TURN_ROUNDS * group.round_s)
+                turn = min(turn, left / len(undecided))
                 self.current = group.group.workload
                 before = self._answer(group.entries)
                 group.go_on(turn, self._tell(group.group))
@@ -252,7 +254,7 @@ class Session:
         return answers(entries, str(self._reference))[0]
 
     def _log(self, mark: str, group: Group, answer: Answer, more: str = "") -> None:
-        said = "; ".join((answer.said or {}).values()) or answer.text
+        said = "; ".join(answer.said.values()) or answer.text
         where = f"{group.workload} {group.mode} on {group.target}{more}"
         self._progress.log(f"[{mark}] {where}: {naming.short(said)}")
 

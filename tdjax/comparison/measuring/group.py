@@ -81,6 +81,11 @@ class Measurement:
         return self._rounds is not None and self._rounds.undecided
 
     @property
+    def round_s(self) -> float:
+        """The seconds that a round of all that are still measured takes, about."""
+        return 0.0 if self._rounds is None else self._rounds.round_s
+
+    @property
     def entries(self) -> list[Entry]:
         """What is known so far, one entry a candidate."""
         return [to_entry(c, self.group, self.reference) for c in self.candidates]

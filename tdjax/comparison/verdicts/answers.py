@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from statistics import fmean, quantiles
 from typing import Any
 
@@ -62,7 +62,7 @@ class Answer:
     auto_behind_best: Interval | None = None
     speedup: Interval | None = None
     open: tuple[str, ...] = ()
-    said: dict[str, str] | None = None
+    said: dict[str, str] = field(default_factory=dict)
     advice: str | None = None
     metric: str = "time"
     saving: float | None = None
@@ -89,7 +89,7 @@ class Answer:
     @property
     def text(self) -> str:
         """The sentence on the fastest."""
-        return (self.said or {}).get(FASTEST, "nothing ran to the end")
+        return self.said.get(FASTEST, "nothing ran to the end")
 
     def names(self, most: int = 3) -> str:
         """Return the fastest in words, the names of so many at most."""
@@ -119,8 +119,8 @@ def summary(found: Sequence[Answer], reference: str = "vmap") -> str:
     """Return one sentence on a whole run: how `auto` did, or `fold` where `auto` did not run."""
     measured = [each for each in found if each.evidence == "measured"]
     said = []
-    for name, field in ((AUTO, "auto_over_vmap"), (FOLD, "fold_over_vmap")):
-        ratios = [getattr(each, field) for each in measured if getattr(each, field) is not None]
+    for name, key in ((AUTO, "auto_over_vmap"), (FOLD, "fold_over_vmap")):
+        ratios = [getattr(each, key) for each in measured if getattr(each, key) is not None]
         if ratios:
             said.append(f"{name}: {_overall(ratios, reference)}{_behind(measured, name)}")
             break
