@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import jax
@@ -15,7 +16,9 @@ from tdjax.layers.effects import Effects
 from tdjax.layers.layer_call import EACH, EQUAL, ROWS, SCALARS, LayerCall, Way
 from tdjax.strategies import Decision, Vmap, tell_of
 from tdjax.strategies.base import InOrder
+from tdjax.strategies.rows.checks import reporting_checks
 from tdjax.strategies.rows.padding import real_steps, zero
+from tdjax.strategies.rows.recomputing import recomputing
 
 
 def run_in_order(call: LayerCall, effects: Effects) -> tuple[Any, dict[str, Any]]:
@@ -54,10 +57,11 @@ def run_in_order(call: LayerCall, effects: Effects) -> tuple[Any, dict[str, Any]
         return after, (output, {**groups, EQUAL: rest})
 
     if loop.remat:
-        body = jax.checkpoint(body, prevent_cse=False)
+        body = recomputing(body, prevent_cse=False)
     first = {name: _initial_state(call, effects, name) for name in where}
+    scan = functools.partial(jax.lax.scan, body, unroll=loop.unroll)
     with jax.named_scope("tdjax.carry"):
-        last, (outputs, groups) = jax.lax.scan(body, first, xs, unroll=loop.unroll)
+        last, (outputs, groups) = reporting_checks(effects.program, scan)(first, xs)
     output = _stack_outputs(call, outputs)
     moved = {
         group: {name: jnp.moveaxis(v, 0, axis) for name, v in groups[group].items()}
