@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -13,8 +12,10 @@ from tdjax.comparison.numbers import amount, seconds, trimmed
 from tdjax.comparison.subjects.flax_modules import is_module
 from tdjax.comparison.subjects.subject import subject
 from tdjax.core.arrays import is_symbolic
+from tdjax.core.mask import MaskLike
 from tdjax.costs.machine import current_machine
 from tdjax.costs.work import Work
+from tdjax.flax_guard import StepLike
 from tdjax.independence import prove
 from tdjax.partition.device_block import describe_block
 from tdjax.strategies import Auto, Candidate, Decision, Strategy, recorded
@@ -57,10 +58,10 @@ class Explanation:
 
 
 def explain(
-    fun: Callable[..., Any],
+    fun: StepLike,
     *args: Any,
-    mask: Any = None,
-    seq_lengths: Any = None,
+    mask: MaskLike | jax.ShapeDtypeStruct = None,
+    seq_lengths: MaskLike | jax.ShapeDtypeStruct = None,
     **kwargs: Any,
 ) -> Explanation:
     """Say which strategy will run for a call, and why.

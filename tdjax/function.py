@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
@@ -62,6 +61,10 @@ class TimeOptions:
             raise ValueError(f"axis_size is {size!r}; it must be an int, the number of steps.")
 
 
+class OwnKeyword(inspect.Parameter):
+    """A keyword of the wrapper around a step function, in the signature that it shows."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Signature:
     """What errors call a step and its positional parameters, and whether one is called `mask`."""
@@ -80,39 +83,27 @@ class Signature:
             return cls(title)
         kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
         names = tuple(parameter.name for parameter in parameters if parameter.kind in kinds)
-        return cls(title, names, any(parameter.name == "mask" for parameter in parameters))
+        has_mask = any(
+            parameter.name == "mask" and not isinstance(parameter, OwnKeyword)
+            for parameter in parameters
+        )
+        return cls(title, names, has_mask)
 
 
-class StepOverTime:
-    """A step function applied over time; modules are not wrapped here."""
-
-    def __init__(self, fun: Callable[..., Any], options: TimeOptions) -> None:
-        functools.update_wrapper(self, fun)
-        self.__wrapped__ = fun
-        self.options = options
-
-    def __get__(self, instance: Any, owner: type | None = None) -> Any:
-        """Bind to an instance, so that methods can be decorated."""
-        if instance is None:
-            return self
-        bound = self.__wrapped__.__get__(instance, owner)
-        return type(self)(bound, self.options)
-
-    def __repr__(self) -> str:
-        name = getattr(self.__wrapped__, "__qualname__", repr(self.__wrapped__))
-        return f"time_distributed({name}, strategy={str(self.options.strategy)!r})"
-
-    def __call__(self, *args: Any, mask: Any = None, seq_lengths: Any = None, **kwargs: Any) -> Any:
-        """Run every step; see `tdjax.time_distributed`."""
-        call = self.bind(args, kwargs, mask, seq_lengths)
-        with no_module_in_use(self.__wrapped__):
-            if not is_symbolic(call.time) and call.time == 0:
-                return no_steps(call)
-            return run_in_blocks(call, self.options.strategy, self.options.partition)
-
-    def bind(self, args: tuple, kwargs: dict[str, Any], mask: Any, seq_lengths: Any) -> Call:
-        """Check the arguments of a call and find their time axes, rows and sizes."""
-        return bind(self.__wrapped__, self.options, args, kwargs, mask, seq_lengths)
+def run_over_time(
+    fun: Callable[..., Any],
+    options: TimeOptions,
+    args: tuple,
+    kwargs: Mapping[str, Any],
+    mask: Any = None,
+    seq_lengths: Any = None,
+) -> Any:
+    """Run every step of a call; see `tdjax.time_distributed`."""
+    call = bind(fun, options, args, kwargs, mask, seq_lengths)
+    with no_module_in_use(fun):
+        if not is_symbolic(call.time) and call.time == 0:
+            return no_steps(call)
+        return run_in_blocks(call, options.strategy, options.partition)
 
 
 def bind(

@@ -8,13 +8,20 @@ from __future__ import annotations
 
 import ast
 import re
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 from tdjax.strategies.auto import Auto
 from tdjax.strategies.base import KINDS, SHORTHANDS, Strategy
 from tdjax.strategies.fold import Fold
 from tdjax.strategies.packed import Packed
 from tdjax.strategies.vmap import Vmap
+
+StrategyName: TypeAlias = Literal["vmap", "map", "unroll", "fold", "packed", "auto"]
+"""The shorthands, for type checkers."""
+
+StrategyLike: TypeAlias = StrategyName | Strategy
+"""What type checkers take for a strategy: a misspelled text is no shorthand. `parse` gives the
+object of any text that is read."""
 
 NAMES: dict[str, Strategy] = {}
 """Every shorthand with the strategy it stands for."""
