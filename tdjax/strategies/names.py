@@ -78,7 +78,8 @@ def parse(strategy: Any) -> Strategy:
     if isinstance(strategy, Strategy):
         return strategy
     if isinstance(strategy, str):
-        return NAMES[strategy] if strategy in NAMES else _parse_text(strategy)
+        text = strategy.strip().removeprefix("auto: ")  # as tables show what auto took
+        return NAMES[text] if text in NAMES else _parse_text(text)
     is_class = isinstance(strategy, type) and issubclass(strategy, Strategy)
     hint = f" Write tdjax.{strategy.__name__}()." if is_class else ""
     raise TypeError(
@@ -90,7 +91,7 @@ def parse(strategy: Any) -> Strategy:
 def _parse_text(text: str) -> Strategy:
     """Return the strategy that a text such as "Fold(64, unroll)" describes."""
     try:
-        node = ast.parse(_spelled_out(text.strip()), mode="eval").body
+        node = ast.parse(_spelled_out(text), mode="eval").body
     except (SyntaxError, ValueError):  # ValueError: there is a null character in it
         node = None
     if not isinstance(node, ast.Call):
