@@ -22,7 +22,7 @@ from tdjax.core.axes import (
     time_size,
 )
 from tdjax.core.call import Call, Role, trace
-from tdjax.core.jaxpr import hide_own_frames
+from tdjax.core.jaxpr import hide_own_frames, stand_in
 from tdjax.core.mask import resolve_mask
 from tdjax.flax_guard import no_module_in_use
 from tdjax.partition.device_block import run_in_blocks
@@ -163,7 +163,7 @@ def bind(
 
     return Call(
         title=signature.title,
-        step=step,
+        step=stand_in(step, fun),
         names=tuple(names),
         leaves=tuple(leaves),
         axes=tuple(axes),

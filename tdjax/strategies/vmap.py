@@ -13,6 +13,7 @@ from tdjax.core.arrays import is_symbolic
 from tdjax.core.axes import broadcast_axes, normalize_out_axis
 from tdjax.core.call import Call, Program, trace
 from tdjax.core.errors import StrategyError, describe
+from tdjax.core.jaxpr import stand_in
 from tdjax.independence import Proof, Proven, Rows, prove
 from tdjax.independence.rules.derivatives import NOT_ZERO, adds_by_itself
 from tdjax.independence.shared_gradients import gives_new_values, needs_own_copies
@@ -116,7 +117,7 @@ class Vmap(Chunked):
 
         with jax.named_scope("tdjax.vmap"):
             return jax.vmap(
-                jax.checkpoint(step) if self.remat else step,
+                jax.checkpoint(stand_in(step, call.step, call.names)) if self.remat else step,
                 in_axes=call.axes,
                 out_axes=call.out_axes,
                 axis_name=call.axis_name,
