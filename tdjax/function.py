@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import types
+import weakref
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Literal
@@ -76,6 +78,16 @@ class Signature:
     @classmethod
     def of(cls, fun: Callable[..., Any], is_method: bool = False) -> Signature:
         """Return that of a function; of a method, as seen by a caller who does not give `self`."""
+        function = getattr(fun, "__func__", fun)
+        if not isinstance(function, types.FunctionType):
+            return cls._read(fun, is_method)
+        known, place = _signatures.setdefault(function, {}), (function is fun, is_method)
+        if place not in known:
+            known[place] = cls._read(fun, is_method)
+        return known[place]
+
+    @classmethod
+    def _read(cls, fun: Callable[..., Any], is_method: bool) -> Signature:
         title = getattr(fun, "__qualname__", type(fun).__name__)
         try:
             parameters = list(inspect.signature(fun).parameters.values())[is_method:]
@@ -88,6 +100,9 @@ class Signature:
             for parameter in parameters
         )
         return cls(title, names, has_mask)
+
+
+_signatures: weakref.WeakKeyDictionary[Any, dict[Any, Signature]] = weakref.WeakKeyDictionary()
 
 
 def run_over_time(

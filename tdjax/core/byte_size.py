@@ -25,7 +25,7 @@ def byte_size(text: str) -> int:
     return size
 
 
-def check_budget(budget: int | str | None) -> int | None:
+def read_budget(budget: int | str | None) -> int | None:
     """Return a budget of memory in bytes, None for no limit.
 
     Raises:
@@ -38,6 +38,6 @@ def check_budget(budget: int | str | None) -> int | None:
     except (TypeError, ValueError):
         pass
     raise ValueError(
-        f"memory_budget: got {budget!r}, needed bytes above 0, as a number or as 500kB, 64MB, "
-        f"1GiB, ...; or None for no limit."
+        f"memory_budget: got {budget!r}, needed bytes above 0, a number or a text such as 64MB "
+        f"or 1GiB; or None for no limit."
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import functools
 import inspect
@@ -71,7 +70,7 @@ class _AnyName(str):
         return True
 
 
-def stand_in(function: _F, fun: Callable[..., Any], names: Iterable[str] = ("leaves",)) -> _F:
+def stand_in(function: _F, fun: Callable[..., Any], names: tuple[str, ...] = ("leaves",)) -> _F:
     """Return a function of ours, told so that errors of JAX name the user's while it is traced.
 
     Args:
@@ -81,11 +80,16 @@ def stand_in(function: _F, fun: Callable[..., Any], names: Iterable[str] = ("lea
     """
     shown: Any = function
     shown.__wrapped__ = _innermost(fun)
-    with contextlib.suppress(ValueError):  # two of the names are the same
-        shown.__signature__ = inspect.Signature(
-            [inspect.Parameter(_AnyName(name), inspect.Parameter.POSITIONAL_ONLY) for name in names]
-        )
+    shown.__signature__ = _signature_of(names)
     return function
+
+
+@functools.lru_cache(256)
+def _signature_of(names: tuple[str, ...]) -> inspect.Signature:
+    place = inspect.Parameter.POSITIONAL_ONLY
+    return inspect.Signature(
+        [inspect.Parameter(_AnyName(name), place) for name in dict.fromkeys(names)]
+    )
 
 
 def _innermost(fun: Any) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import os
 import platform
+from collections.abc import Callable
 from pathlib import Path
 
 import jax
@@ -32,7 +33,12 @@ def device_kind() -> str:
     device = jax.devices()[0]
     if device.platform != "cpu":
         return str(device.device_kind)
-    return f"cpu, {processor()}, {os.cpu_count()} cores"
+    return _processor_kind(os.cpu_count)
+
+
+@functools.cache
+def _processor_kind(count: Callable[[], int | None]) -> str:
+    return f"cpu, {processor()}, {count()} cores"
 
 
 def cpu_caches() -> tuple[float, float]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any, Literal, cast
 
-from tdjax.core.byte_size import check_budget
+from tdjax.core.byte_size import read_budget
 from tdjax.core.call import Call
 from tdjax.independence import Proven
 from tdjax.strategies.base import InOrder, Strategy
@@ -49,7 +49,10 @@ class Auto(Strategy):
     valid_fraction: float | None = None
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "memory_budget", check_budget(self.memory_budget))
+        try:
+            object.__setattr__(self, "memory_budget", read_budget(self.memory_budget))
+        except ValueError as error:
+            raise ValueError(f"Auto: memory_budget must be bytes above 0 ({error})") from None
         if self.mode not in ("both", "forward"):
             raise ValueError(f'Auto(mode={self.mode!r}): mode must be "both" or "forward".')
         fraction = self.valid_fraction

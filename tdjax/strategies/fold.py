@@ -93,16 +93,14 @@ class Fold(Chunked):
         assert program is not None
         call = dataclasses.replace(call, roles=proof.roles).with_rows_mapped()
         rows = call.batch * call.time
-        bare = dataclasses.replace(program, consts=())
-        folding = Folding(
-            call.described(),
-            bare if self.chunk_size is None else convolving_fast(bare),
-            proof,
-            rows,
-            program.rows,
-            self.unroll,
-            self.remat,
-        )
+
+        def folding() -> Folding:
+            bare = dataclasses.replace(program, consts=())
+            if self.chunk_size is not None:
+                bare = convolving_fast(bare)
+            shapes = rows, program.rows
+            return Folding(call.described(), bare, proof, *shapes, self.unroll, self.remat)
+
         operands = list(program.consts), list(call.leaves), call.mask
 
         def key() -> Any:

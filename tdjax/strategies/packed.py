@@ -92,8 +92,11 @@ class Packed(Strategy):
             chunk, _work(call), call.batch, current_machine()
         ):
             programs.append(proven.step)
-        bare = tuple(convolving_fast(dataclasses.replace(each, consts=())) for each in programs)
-        packing = Packing(call.described(), bare, proof)
+
+        def packing() -> Packing:
+            bare = (convolving_fast(dataclasses.replace(each, consts=())) for each in programs)
+            return Packing(call.described(), tuple(bare), proof)
+
         operands = list(program.consts), list(call.leaves), call.mask
 
         def key() -> Any:

@@ -155,7 +155,7 @@ class Vmap(Chunked):
                 for output, axis, where in zip(outputs, out_axes, rows, strict=True)
             ]
 
-        return jax.tree.unflatten(program.out_tree, execute(key, compute, *operands))
+        return jax.tree.unflatten(program.out_tree, execute(key, lambda: compute, *operands))
 
     def _over_time(
         self,

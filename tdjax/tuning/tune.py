@@ -23,7 +23,7 @@ from tdjax.comparison.verdicts.entry import Entry, Group, grouped
 from tdjax.comparison.verdicts.intervals import paired_medians
 from tdjax.comparison.verdicts.naming import short
 from tdjax.core.axes import Axes
-from tdjax.core.byte_size import check_budget
+from tdjax.core.byte_size import read_budget
 from tdjax.core.mask import MaskLike
 from tdjax.devices.attached import device_kind
 from tdjax.flax_guard import StepLike
@@ -124,7 +124,7 @@ def tune(
     ['ok', 'ok']
     """
     given = None if strategies is None else parse_strategies(strategies)
-    budget = check_budget(memory_budget)
+    budget = read_budget(memory_budget)
     made = subject(
         fun,
         args,

@@ -13,11 +13,12 @@ from collections.abc import Sequence
 
 from tdjax.core.arrays import is_symbolic
 from tdjax.core.call import Call, Program, trace
-from tdjax.costs.machine import current_machine
+from tdjax.core.recent import Recent
+from tdjax.costs.machine import Machine, current_machine
 from tdjax.costs.work import Work, work_of
 from tdjax.independence import CONST, Proven, prove_for_blocks
 from tdjax.independence.rules.derivatives import adds_by_itself
-from tdjax.strategies.base import Strategy
+from tdjax.strategies.base import KINDS, Strategy
 from tdjax.strategies.choosing import tuned
 from tdjax.strategies.choosing.decision import Decision
 from tdjax.strategies.choosing.measured import Measured
@@ -115,18 +116,28 @@ def _decide_unpacked(call: Call, mode: str, memory_budget: int | None) -> Decisi
     return Decision(call, best, reason, proven, work, fitting, measured=measured)
 
 
-def _plan(call: Call, step: Program, mode: str) -> tuple[Work | None, list[Candidate]]:
+def _plan(call: Call, step: Program, mode: str) -> tuple[Work | None, Sequence[Candidate]]:
     """Return what a row costs, and what every strategy is predicted to take, the best first.
 
     Nothing is known where a size is a symbol.
     """
     if is_symbolic(call.batch) or is_symbolic(call.time) or call.batch * call.time == 0:
-        return None, []
+        return None, ()
+    machine, kinds = current_machine(), tuple(KINDS.values())
+    key = step.key and (step.key, call.batch, call.time, call.roles, mode)
+    known = _plans.get(key)
+    if known is not None and known[2] is machine and known[3] == kinds:
+        return known[:2]
     work = work_of(step.jaxpr, call.batch, call.has_rows())
-    machine = current_machine()
     convolves = work.convolves and machine.platform == "cpu"
     among = candidates(call.batch, call.time, True, work.operations, convolves)
-    return work, ranked(among, work, call.batch, call.time, machine, mode)
+    plan = work, tuple(ranked(among, work, call.batch, call.time, machine, mode))
+    if key:
+        _plans.keep(key, (*plan, machine, kinds))
+    return plan
+
+
+_plans: Recent[tuple[Work, Sequence[Candidate], Machine, tuple[type[Strategy], ...]]] = Recent()
 
 
 def _find_measured(call: Call, step: Program, mode: str) -> Measured | None:
