@@ -19,6 +19,7 @@ from tdjax.flax_guard import StepLike
 from tdjax.independence import prove
 from tdjax.partition.device_block import describe_block
 from tdjax.strategies import Auto, Candidate, Decision, Strategy, recorded
+from tdjax.strategies.rows.prints import lift_prints
 from tdjax.transform import TimeDistributed, time_distributed
 
 _SHOWN = 6
@@ -168,6 +169,7 @@ def _proof(call: Any) -> tuple[bool, str]:
     rows = call.batch * call.time
     if not is_symbolic(rows) and rows == 0:
         return False, "there are none"
+    call = lift_prints(call) or call
     proof = prove(call, rows).proof
     return proof.independent, proof.reason
 

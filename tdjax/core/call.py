@@ -55,6 +55,12 @@ class Call:
     proven: Any = None
     """What has been proven of the step on some number of rows, by the code that made this
     per-device call."""
+    prints: Any = None
+    """What the step would print, if it returns that beside its output; see `rows.prints`."""
+
+    def finish(self, outputs: Any) -> Any:
+        """Return the output of a call from those of its step."""
+        return outputs if self.prints is None else self.prints.tell(outputs, self.time)
 
     def time_axis(self, index: int) -> int:
         """Return where time is in a mapped leaf."""
@@ -116,6 +122,7 @@ class Call:
             given_mask=(None, None),
             traced=None,
             proven=None,
+            prints=None,
         )
 
     def layout(self) -> tuple:

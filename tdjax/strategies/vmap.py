@@ -24,6 +24,7 @@ from tdjax.strategies.rows.blocks import in_blocks
 from tdjax.strategies.rows.compiled_once import execute
 from tdjax.strategies.rows.layout import repeat
 from tdjax.strategies.rows.padding import fill, real_steps, zero
+from tdjax.strategies.rows.prints import lift_prints
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,6 +90,10 @@ class Vmap(Chunked):
                 f'another answer. Use strategy="fold".'
             )
         program = trace(call, call.batch) if proven is None else proven.step
+        if self._fills_up(call) and proven is None:
+            call = dataclasses.replace(call, traced=program)
+            if (lifted := lift_prints(call)) is not None:  # copies of steps would print again
+                return lifted.finish(self.run(lifted))
         if zeroed and proven is not None and proven.proof.independent:
             call = dataclasses.replace(call, roles=proven.proof.roles).with_rows_mapped()
         return self._traced(call, program, proven.proof if proven else None, zeroed, whole)
@@ -103,9 +108,13 @@ class Vmap(Chunked):
                     f'strategy="map" (or "auto"), or convert it to a floating point type.'
                 )
 
+    def _fills_up(self, call: Call) -> bool:
+        """Say whether copies of steps fill the last chunk."""
+        return not is_symbolic(call.time) and bool(call.time % (self.chunk_size or call.time))
+
     def _needs_copies(self, call: Call, program: Program, zeroed: bool) -> bool:
         """Say whether steps need copies of what they share, so that gradients are the loop's."""
-        fills = not is_symbolic(call.time) and bool(call.time % (self.chunk_size or call.time))
+        fills = self._fills_up(call)
         mapped = [axis is not None for axis in call.axes]
         return needs_own_copies(program.jaxpr, mapped, fills or zeroed)
 

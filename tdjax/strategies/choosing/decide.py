@@ -25,6 +25,7 @@ from tdjax.strategies.choosing.measured import Measured
 from tdjax.strategies.choosing.packing import packing_choice
 from tdjax.strategies.choosing.ranking import Candidate, candidates, ranked
 from tdjax.strategies.fold import Fold
+from tdjax.strategies.rows.prints import lift_prints
 from tdjax.strategies.vmap import Vmap
 
 _COUNTED = {"forward": ("forward",), "both": ("forward", "grad")}
@@ -49,7 +50,7 @@ def decide(
         return decision
     rows = candidate.strategy.rows_at_once(decision.call)
     proven = prove_for_blocks(decision.call, rows, settled=True)
-    if not proven.proof.independent or _shares_rows(call, proven):
+    if not proven.proof.independent or _shares_rows(decision.call, proven):
         return dataclasses.replace(decision, packing=None)
     return dataclasses.replace(
         decision,
@@ -96,6 +97,8 @@ def _decide_unpacked(call: Call, mode: str, memory_budget: int | None) -> Decisi
         )
     if not is_symbolic(call.time) and call.time == 1:
         return Decision(call, Vmap(), "There is one step only.")
+    call = dataclasses.replace(call, traced=trace(call, call.batch))
+    call = lift_prints(call) or call
     step = trace(call, call.batch)
     call = dataclasses.replace(call, traced=step)
     work, planned = _plan(call, step, mode)
