@@ -94,6 +94,10 @@ def time_distributed(
     `@time_distributed(...)` or as `time_distributed(fun, ...)`, on functions and methods. A Flax
     module is wrapped by `tdjax.linen.TimeDistributed` or `tdjax.nnx.TimeDistributed`.
 
+    Call it under `jax.jit`, as everything in JAX: outside, `fun` is traced at every call, which
+    takes about as long as an eager call of `jax.vmap`. What `fun` prints by `jax.debug.print` is
+    printed for each step, in folds once all steps are computed; there masked rows print as zeros.
+
     Args:
         fun: the step function; it must be pure. A parameter called `mask` gets its step's mask.
         in_axes: where time is in each positional argument: an int, None (shared by all steps), or a

@@ -134,7 +134,7 @@ def test_layers_print_as_well(strategy, capfd):
 def test_prints_in_loops_are_refused_by_name_and_taken_by_auto(capfd):
     def step(x):
         def turn(carry, _):
-            jax.debug.print("turn {}", carry[0, 0].astype(int))
+            jax.debug.print("turn {}", carry[:, 0].astype(int))
             return carry + 1, None
 
         return jax.lax.scan(turn, x, None, length=1)[0]
@@ -142,7 +142,7 @@ def test_prints_in_loops_are_refused_by_name_and_taken_by_auto(capfd):
     with pytest.raises(StrategyError, match="`debug_print` at"):
         run(step, "fold", X)
     assert np.array_equal(run(step, "auto", X), X + 1)
-    assert sorted(capfd.readouterr().out.splitlines()) == ["turn 0", "turn 4", "turn 8"]
+    assert sorted(capfd.readouterr().out.splitlines()) == ["turn [ 0 12]", "turn [ 4 16]", "turn [ 8 20]"]
 
 
 def test_explain_says_what_runs_with_prints():
