@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import inspect
 import types
 import weakref
@@ -26,10 +27,13 @@ from tdjax.core.axes import (
 from tdjax.core.call import Call, Role, trace
 from tdjax.core.jaxpr import hide_own_frames, stand_in
 from tdjax.core.mask import resolve_mask
+from tdjax.core.sites import site
 from tdjax.flax_guard import no_module_in_use
+from tdjax.haiku_guard import run_apart
+from tdjax.keras_guard import no_variable_changed
 from tdjax.partition.device_block import run_in_blocks
 from tdjax.partition.placement import check_partition
-from tdjax.strategies import NAMES, Strategy
+from tdjax.strategies import NAMES, Decision, Strategy, Vmap, tell_of
 
 _AUTO = NAMES["auto"]
 
@@ -105,6 +109,17 @@ class Signature:
 _signatures: weakref.WeakKeyDictionary[Any, dict[Any, Signature]] = weakref.WeakKeyDictionary()
 
 
+def place_of(fun: Callable[..., Any], path: str = "") -> str:
+    """Return the name and the line of a function, after the path of what it belongs to."""
+    inner = inspect.unwrap(fun)
+    while isinstance(inner, functools.partial):
+        inner = inspect.unwrap(inner.func)
+    name = getattr(inner, "__qualname__", None) or type(inner).__name__
+    code = getattr(inner, "__code__", None)
+    name = f"{path}: {name}" if path else name
+    return name if code is None else f"{name} at {code.co_filename}:{code.co_firstlineno}"
+
+
 def run_over_time(
     fun: Callable[..., Any],
     options: TimeOptions,
@@ -112,13 +127,28 @@ def run_over_time(
     kwargs: Mapping[str, Any],
     mask: Any = None,
     seq_lengths: Any = None,
+    path: str = "",
 ) -> Any:
-    """Run every step of a call; see `tdjax.time_distributed`."""
+    """Run every step of a call; see `tdjax.time_distributed`.
+
+    Args:
+        fun, options: the step function, and how it runs.
+        args, kwargs, mask, seq_lengths: what it is called with.
+        path: where the wrapper that it belongs to is in a model, if it belongs to one.
+    """
     call = bind(fun, options, args, kwargs, mask, seq_lengths)
-    with no_module_in_use(fun):
+
+    def run() -> Any:
         if not is_symbolic(call.time) and call.time == 0:
             return no_steps(call)
         return run_in_blocks(call, options.strategy, options.partition)
+
+    with (
+        site(lambda: place_of(fun, path)),
+        no_module_in_use(fun),
+        no_variable_changed(fun),
+    ):
+        return run_apart(fun, run)
 
 
 def bind(
@@ -245,6 +275,7 @@ def _role(leaf: Any, axis: int | None, batch: Any) -> Role:
 
 def no_steps(call: Call) -> Any:
     """Return empty outputs, of the shapes that steps would have."""
+    tell_of(Decision(call, Vmap(), "There are no steps, so that nothing runs."))
     program = trace(call, call.batch)
     outputs = [
         jnp.zeros(aval.shape, aval.dtype)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import functools
+import shutil
+import textwrap
 from collections.abc import Callable
 from typing import Any
 
@@ -16,6 +18,14 @@ _Read = Callable[[str], Any]
 
 class Wrong(Exception):
     """Wrong usage; its text is the one line that the user sees."""
+
+
+def wrapped(line: str) -> str:
+    """Return a line wrapped at words, as wide as the terminal."""
+    width = shutil.get_terminal_size((100, 24)).columns
+    return textwrap.fill(
+        line, width, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False
+    )
 
 
 def add_what(command: Any) -> None:

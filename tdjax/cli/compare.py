@@ -17,6 +17,7 @@ from tdjax.cli.arguments import (
     read_seconds,
     read_words,
     series_of,
+    wrapped,
 )
 
 _DEFAULT = object()
@@ -186,7 +187,8 @@ def _present(comparison: Any, folder: Path, as_json: bool, quick: bool) -> None:
         comparison.report(folder / "comparison.html"),
         *_pictures(comparison, folder, quick),
     ]
-    sys.stderr.write(f"\nsaved: {', '.join(str(path) for path in paths)}\n")
+    names = ", ".join(path.name for path in paths)
+    sys.stderr.write(f"\n{wrapped(f'saved in {folder}: {names}')}\n")
 
 
 def _pictures(comparison: Any, folder: Path, quick: bool) -> list[Path]:

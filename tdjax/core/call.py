@@ -16,6 +16,7 @@ from tdjax.core.axes import Axes, broadcast_axes, normalize_out_axis
 from tdjax.core.errors import StrategyError
 from tdjax.core.fingerprint import fingerprint
 from tdjax.core.jaxpr import Opened, open_program, stand_in, uses_axis
+from tdjax.core.sites import traced_on
 
 Role = Literal["rows", "step", "shared", "spread"]
 """What a leaf means to a step.
@@ -211,7 +212,8 @@ def trace_along(call: Call, rows: Any, axis_name: Any) -> tuple[Program, Any]:
 
     bound = None if axis_name is None else [(axis_name, call.time)]
     shown = stand_in(one_step, call.step, call.names)
-    closed, outputs = jax.make_jaxpr(shown, axis_env=bound, return_shape=True)(*specs)
+    with traced_on(rows):
+        closed, outputs = jax.make_jaxpr(shown, axis_env=bound, return_shape=True)(*specs)
     avals, out_tree = jax.tree.flatten(outputs)
     program = Program(
         rows=rows,

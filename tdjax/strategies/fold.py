@@ -17,7 +17,7 @@ from tdjax.strategies.convolution import convolving_fast
 from tdjax.strategies.rows.compiled_once import execute
 from tdjax.strategies.rows.folding import Folding
 from tdjax.strategies.rows.prints import lift_prints
-from tdjax.strategies.vmap import Vmap
+from tdjax.strategies.vmap import Vmap, way_for_any
 
 
 @dataclasses.dataclass(frozen=True)
@@ -124,7 +124,7 @@ class Fold(Chunked):
             )
         raise StrategyError(
             f"{call.title} cannot be folded: its rows are not proven to be independent, because "
-            f'{reason}. Use strategy="vmap" (or "auto"), which takes any function; pooled=True if '
+            f"{reason}. Use {way_for_any(call)}, which takes any function; pooled=True if "
             f"the function is meant to see all steps as one batch; or "
             f"tdjax.Fold(assume_independent=True) if you know better."
         )

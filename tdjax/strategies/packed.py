@@ -20,6 +20,7 @@ from tdjax.strategies.convolution import convolving_fast
 from tdjax.strategies.fold import Fold
 from tdjax.strategies.rows.compiled_once import execute
 from tdjax.strategies.rows.prints import lift_prints
+from tdjax.strategies.vmap import way_for_any
 
 # Rows of a block where sizes are symbols.
 _SYMBOLIC = 128
@@ -130,7 +131,7 @@ def _check(call: Call) -> None:
 
 
 def _refuse(call: Call, reason: str) -> NoReturn:
-    way = 'strategy="fold"' if call.pooled else 'strategy="vmap" (or "auto")'
+    way = 'strategy="fold"' if call.pooled else way_for_any(call)
     raise StrategyError(
         f"{call.title} cannot be packed: its rows are not proven to be independent, because "
         f"{reason}. Use {way}, which takes any function."

@@ -142,7 +142,8 @@ def test_prints_in_loops_are_refused_by_name_and_taken_by_auto(capfd):
     with pytest.raises(StrategyError, match="`debug_print` at"):
         run(step, "fold", X)
     assert np.array_equal(run(step, "auto", X), X + 1)
-    assert sorted(capfd.readouterr().out.splitlines()) == ["turn [ 0 12]", "turn [ 4 16]", "turn [ 8 20]"]
+    printed = sorted(capfd.readouterr().out.splitlines())
+    assert printed == ["turn [ 0 12]", "turn [ 4 16]", "turn [ 8 20]"]
 
 
 def test_explain_says_what_runs_with_prints():

@@ -17,6 +17,7 @@ from tdjax.core.recent import Recent
 from tdjax.costs.machine import Machine, current_machine
 from tdjax.costs.work import Work, work_of
 from tdjax.independence import CONST, Proven, prove_for_blocks
+from tdjax.independence.one_by_one import why_one_by_one
 from tdjax.independence.rules.derivatives import adds_by_itself
 from tdjax.strategies.base import KINDS, Strategy
 from tdjax.strategies.choosing import tuned
@@ -89,15 +90,19 @@ def _decide_unpacked(call: Call, mode: str, memory_budget: int | None) -> Decisi
             Vmap(chunk_size=1),
             "An argument is of a type with an addition of its own, which jax.vmap cannot do.",
         )
+    step = trace(call, call.batch)
+    call = dataclasses.replace(call, traced=step)
+    alone = why_one_by_one(call, step)
+    if alone:
+        return Decision(
+            call, Vmap(chunk_size=1), f"Its steps run one after the other, because {alone}."
+        )
     if call.batch is None:
         return Decision(
-            dataclasses.replace(call, traced=trace(call, call.batch)),
-            Vmap(),
-            "No argument has both time and batch, so that there are no rows to fold.",
+            call, Vmap(), "No argument has both time and batch, so that there are no rows to fold."
         )
     if not is_symbolic(call.time) and call.time == 1:
         return Decision(call, Vmap(), "There is one step only.")
-    call = dataclasses.replace(call, traced=trace(call, call.batch))
     call = lift_prints(call) or call
     step = trace(call, call.batch)
     call = dataclasses.replace(call, traced=step)
