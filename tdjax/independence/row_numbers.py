@@ -192,7 +192,7 @@ def finds_own_rows(values: tuple[np.ndarray, np.ndarray], rows: Rows, axis: Rows
     for array in values:
         positions = by_row(array, rows).astype(np.int64)
         count = len(positions)
-        if positions.size == 0 or positions.min() < 0:
+        if positions.size == 0 or (positions < 0).any():
             return False
         outer, rest = np.divmod(positions, count * axis.inner)
         row, inner = np.divmod(rest, axis.inner)

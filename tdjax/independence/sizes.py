@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterable
 from typing import Any
 
 from tdjax.independence.kinds import NotProvenError
@@ -54,3 +55,8 @@ def merge_sizes(small: Any, large: Any, batch: Any, rows: Any) -> Any:
     if rest != 0 or small != factor * batch:
         raise NotProvenError("depends on the number of rows, which a fold changes")
     return Size(factor)
+
+
+def sizes_of_one_row(sizes: Iterable[Any]) -> tuple[Any, ...]:
+    """Return the sizes of an array whose rows are one."""
+    return tuple(size.factor if isinstance(size, Size) else size for size in sizes)

@@ -226,6 +226,61 @@ def test_what_cannot_be_differentiated_is_proven():
     assert_same(folded(*args), loop(apply, args))
 
 
+STEP, STEPS = jnp.array([2, -1, 9], jnp.int32), jnp.array([[0, 1], [3, 2], [5, -1]], jnp.int32)
+FLAG = jnp.array([True, False, True])
+
+
+def turned(x, t):
+    """Write at a place that moves on, in a loop."""
+    rows = number(x)
+
+    def turn(x, k):
+        return x.at[rows, (t + k) % D].add(x[:, k]), x[:, t]
+
+    return jax.lax.scan(turn, x, jnp.arange(3))
+
+
+def branched(x, flag):
+    """Write in a branch, which not all steps take: a row of another step may not write there."""
+    rows = number(x)
+    first, second = lambda: x.at[rows, 1].add(x[rows, 2]), lambda: x.at[rows, 3].add(2.0)
+    return jax.lax.cond(flag, first, second)
+
+
+# Rows, what a step gives to all of its own, and a function of both.
+PLACES_OF_A_STEP = {
+    "read_by_number": (lambda x, t: x[number(x), t], X, STEP),
+    "read": (lambda x, t: (x[:, t], jnp.take(x, t, axis=1, mode="fill")), X, STEP),
+    "read_several": (lambda x, t: (x[:, t], jnp.take(x, t, axis=1, mode="wrap")), X, STEPS),
+    "slice": (lambda x, t: jax.lax.dynamic_slice_in_dim(x, t, 2, 1), X, STEP),
+    "update": (lambda x, t: jax.lax.dynamic_update_slice_in_dim(x, x[:, :2] * 2, t, 1), X, STEP),
+    "set": (lambda x, t: x.at[:, t].set(x[:, 0]), X, STEP),
+    "add": (lambda x, t: x.at[:, t].add(x[:, :2]), X, STEPS),
+    "set_deep": (lambda x, t: x.at[:, t, 1].set(x[:, 0, 0]), DEEP, STEP),
+    "rows_last": (lambda x, t: (x.T[t], x.T.at[t].set(0.0).T), X, STEP),
+    "merged_rows": (
+        lambda x, t: jnp.sin(x.reshape(-1, 5, 2)).swapaxes(0, 1)[:, :, t % 2].sum(0).reshape(-1, 3),
+        array(B, T, 5 * D),
+        STEP,
+    ),
+    "remat": (lambda x, t: jax.checkpoint(lambda x, t: jnp.sin(x[:, t]))(x, t), X, STEP),
+    "gradient": (lambda x, t: jax.grad(lambda x: (x[:, t] ** 3).sum())(x), X, STEP),
+    "vmapped": (lambda x, t: jax.vmap(lambda r: r.at[t].set(r[t - 1]))(x), X, STEP),
+    "scan": (lambda x, t: turned(x, t)[0], X, STEP),
+    "cond": (branched, X, FLAG),
+}
+
+
+@pytest.mark.parametrize("name", PLACES_OF_A_STEP)
+def test_a_place_that_a_step_says_is_given_to_its_rows(name):
+    fun, *args = PLACES_OF_A_STEP[name]
+    expected = jax.jit(lambda *args: value_and_vjp(lambda *a: loop(fun, a, (1, 0)), args))(*args)
+    for strategy in ("fold", tdjax.Fold(chunk_size=5)):
+        folded = tdjax.time_distributed(fun, in_axes=(1, 0), strategy=strategy)
+        got = jax.jit(lambda *args, folded=folded: value_and_vjp(folded, args))(*args)
+        assert_same(got, expected, scale=4)
+
+
 @pytest.mark.parametrize("name", ["read", "add", "scan", "custom_jvp_given_numbers"])
 def test_second_derivatives(name):
     fun, x, *rest = PROVEN[name]

@@ -43,6 +43,11 @@ def variables(operation="Fp8DirectDotGeneralOp"):
 
 def gradients(run, variables, maximum):
     """Return the gradients of all variables, with scales that add up by sums or as maxima."""
+    return all_gradients({"run": run}, variables, maximum)["run"]
+
+
+def all_gradients(runs, variables, maximum):
+    """Return the gradients of several functions, from one program."""
 
     def convert(tree, dtype):
         return jax.tree.map(lambda leaf: jax.lax.convert_element_type(leaf, dtype), tree)
@@ -52,6 +57,9 @@ def gradients(run, variables, maximum):
         if maximum:
             scales = convert(variables[COLLECTION], fp8_ops.fm32)
             variables = {**variables, COLLECTION: scales}
+        return {name: derive(run, variables) for name, run in runs.items()}
+
+    def derive(run, variables):
         output, pull = jax.vjp(run, variables)
         found = pull(random_like(output, 0))[0]
         return output, {**found, COLLECTION: convert(found[COLLECTION], jnp.float32)}
@@ -79,8 +87,7 @@ def assert_close(found, expected):
 
 @pytest.mark.parametrize("operation", OPERATIONS)
 def test_scales_add_up_over_steps(operation):
-    given = variables(operation)
-    expected = gradients(loop(operation), given, False)
+    runs = {"loop": loop(operation)}
     for strategy in (*ONE_BY_ONE, *TOGETHER):
         wrapped = TimeDistributed(layer(operation), strategy=strategy)
         for options in ({}, {"mutable": ["intermediates"]}):
@@ -89,7 +96,10 @@ def test_scales_add_up_over_steps(operation):
                 output = wrapped.apply(given, X, **options)
                 return output[0] if options else output
 
-            assert_close(gradients(run, given, False), expected)
+            runs[f"{strategy} {options}"] = run
+    found = all_gradients(runs, variables(operation), False)
+    for run in found:
+        assert_close(found[run], found["loop"])
 
 
 @pytest.mark.parametrize("operation", OPERATIONS)
@@ -102,9 +112,10 @@ def test_the_type_of_maxima_takes_the_maximum_over_steps(operation):
             "input_scale"
         ],
     )
-    for strategy in ONE_BY_ONE:
-        wrapped = TimeDistributed(layer(operation), strategy=strategy)
-        assert_close(gradients(lambda v, w=wrapped: w.apply(v, X), given, True), expected)
+    wrappers = [TimeDistributed(layer(operation), strategy=strategy) for strategy in ONE_BY_ONE]
+    runs = {str(w.strategy): lambda v, w=w: w.apply(v, X) for w in wrappers}
+    for found in all_gradients(runs, given, True).values():
+        assert_close(found, expected)
     for strategy in TOGETHER:
         wrapped = TimeDistributed(layer(operation), strategy=strategy)
         with pytest.raises(tdjax.StrategyError, match=r"fp8_meta32.* an addition of its own"):
@@ -125,9 +136,10 @@ def test_masked_steps_leave_scales_alone():
     _, expected = gradients(
         lambda v: loop("Fp8DirectDotGeneralOp", (0, 1))(v) * MASK[..., None], given, False
     )
-    for strategy in ("vmap", "map", tdjax.Vmap(chunk_size=2), "auto"):
-        wrapped = TimeDistributed(layer(), strategy=strategy)
-        _, found = gradients(lambda v, w=wrapped: w.apply(v, X, mask=MASK), given, False)
+    ways = "vmap", "map", tdjax.Vmap(chunk_size=2), "auto"
+    wrappers = [TimeDistributed(layer(), strategy=strategy) for strategy in ways]
+    runs = {str(w.strategy): lambda v, w=w: w.apply(v, X, mask=MASK) for w in wrappers}
+    for _, found in all_gradients(runs, given, False).values():
         assert_close(found, expected)
 
 

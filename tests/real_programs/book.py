@@ -7,7 +7,6 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 BATCH, TIME = 6, 4
@@ -93,7 +92,7 @@ def program(*args: Any, expected: Any = PROVEN) -> Callable[[Callable], Callable
 
     def register(fun: Callable) -> Callable:
         axes = tuple({Rows: 1, Steps: 0, Shared: None}[type(arg)] for arg in args)
-        values = tuple(arg.value for arg in args)
+        values = tuple(jax.device_put(arg.value) for arg in args)
         assert fun.__name__ not in PROGRAMS, fun.__name__
         PROGRAMS[fun.__name__] = Program(fun.__name__, fun, values, axes, expected)
         return fun
@@ -102,8 +101,9 @@ def program(*args: Any, expected: Any = PROVEN) -> Callable[[Callable], Callable
 
 
 def array(*shape: int, seed: int = 0) -> Any:
+    # By NumPy, here and below: JAX would compile programs for each shape.
     rng = np.random.default_rng([seed, *shape])
-    return jnp.asarray(rng.normal(size=shape), jnp.float32)
+    return rng.normal(size=shape).astype(np.float32)
 
 
 def rows(*features: int, seed: int = 0) -> Rows:
@@ -113,13 +113,13 @@ def rows(*features: int, seed: int = 0) -> Rows:
 
 def positive(*features: int, seed: int = 0) -> Rows:
     """Return random rows of positive numbers."""
-    return Rows(0.5 + jnp.abs(array(BATCH, TIME, *features, seed=seed)))
+    return Rows(np.float32(0.5) + np.abs(array(BATCH, TIME, *features, seed=seed)))
 
 
 def ids(*features: int, below: int, seed: int = 0, first: int = 0) -> Rows:
     """Return random rows of whole numbers from `first` on, and below a limit."""
     rng = np.random.default_rng([seed, below, *features])
-    return Rows(jnp.asarray(rng.integers(first, below, (BATCH, TIME, *features)), jnp.int32))
+    return Rows(rng.integers(first, below, (BATCH, TIME, *features)).astype(np.int32))
 
 
 def lengths(longest: int, seed: int = 0) -> Rows:
@@ -129,7 +129,7 @@ def lengths(longest: int, seed: int = 0) -> Rows:
 
 def weights(*shape: int, seed: int = 1) -> Shared:
     """Return a random array that all steps share."""
-    return Shared(array(*shape, seed=seed) / np.sqrt(shape[0]))
+    return Shared(array(*shape, seed=seed) / np.float32(np.sqrt(shape[0])))
 
 
 def keys(seed: int = 0) -> Steps:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 
 from real_programs.book import Shared, lengths, program, rows, weights
@@ -31,12 +32,14 @@ def long_short_term_memory(x, inner, recurrent):
 
 
 def _of_flax(module):
-    return module, module.init(jax.random.key(0), jnp.ones((1, 6, 4)))
+    return module, jax.jit(module.init)(jax.random.key(0), np.ones((1, 6, 4), np.float32))
 
 
 LSTM, LSTM_VARIABLES = _of_flax(nn.RNN(nn.LSTMCell(3), return_carry=True))
 BOTH, BOTH_VARIABLES = _of_flax(nn.Bidirectional(nn.RNN(nn.GRUCell(3)), nn.RNN(nn.GRUCell(3))))
-GRAPH, STATE = nnx.split(nnx.RNN(nnx.GRUCell(4, 3, rngs=nnx.Rngs(0)), return_carry=True))
+GRAPH, STATE = nnx.split(
+    nnx.jit(lambda: nnx.RNN(nnx.GRUCell(4, 3, rngs=nnx.Rngs(0)), return_carry=True))()
+)
 
 
 @program(Shared(LSTM_VARIABLES), LETTERS, lengths(6))

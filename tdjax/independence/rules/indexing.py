@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from tdjax.independence.kinds import CONST, Kind, NotProvenError, Rows
+from tdjax.independence.kinds import CONST, STEP, Kind, NotProvenError, Rows
 from tdjax.independence.row_numbers import (
     Coordinates,
     Numbers,
@@ -64,7 +64,7 @@ def _check_own(indices: Rows, rank: int, paired: Iterable[int]) -> None:
 
 
 def gather(eqn: Any, kinds: list[Kind]) -> list[Kind]:
-    """Rows read from themselves, all rows read the same places, or rows read a shared table."""
+    """Rows read from themselves, all rows of a step the same places, or rows a shared table."""
     operand, indices = kinds[0], plain_kind(kinds[1]) or kinds[1]
     numbers = eqn.params["dimension_numbers"]
     out_rank = len(shape_of(eqn.outvars[0]))
@@ -89,8 +89,8 @@ def gather(eqn: Any, kinds: list[Kind]) -> list[Kind]:
             raise NotProvenError("pairs the rows with an axis of a shared array")
         return [indices.at(batch_axes[indices.axis])]
     assert isinstance(operand, Rows)
-    if indices is not CONST:
-        raise NotProvenError("reads rows of many steps at places that one step says")
+    if indices not in (CONST, STEP):
+        raise NotProvenError("reads rows at places that are a sum over rows")
     window = _window_axis(operand.axis, numbers, eqn.params["slice_sizes"], shape_of(eqn.invars[0]))
     return [operand.at(sorted(numbers.offset_dims)[window])]
 
@@ -104,7 +104,7 @@ def _window_axis(axis: int, numbers: Any, sizes: Any, shape: tuple) -> int:
 
 
 def scatter(eqn: Any, kinds: list[Kind]) -> list[Kind]:
-    """Rows write into themselves, or all rows write at the same places."""
+    """Rows write into themselves, or all rows of a step write at the same places."""
     operand, indices, updates = kinds[0], plain_kind(kinds[1]) or kinds[1], kinds[2]
     numbers = eqn.params["dimension_numbers"]
     if not isinstance(operand, Rows) or not isinstance(updates, Rows):
@@ -129,7 +129,7 @@ def scatter(eqn: Any, kinds: list[Kind]) -> list[Kind]:
         ):
             raise NotProvenError("writes rows at places that other rows say")
         expected = batch_axes[indices.axis]
-    elif indices is CONST:
+    elif indices in (CONST, STEP):
         dropped = set(numbers.inserted_window_dims) | set(numbers.operand_batching_dims)
         shape = shape_of(eqn.invars[0])
         if operand.axis in dropped or operand.axis in numbers.scatter_dims_to_operand_dims:
@@ -137,7 +137,7 @@ def scatter(eqn: Any, kinds: list[Kind]) -> list[Kind]:
         windows = [axis for axis in range(len(shape)) if axis not in dropped]
         expected = sorted(numbers.update_window_dims)[windows.index(operand.axis)]
     else:
-        raise NotProvenError("writes rows of many steps at places that one step says")
+        raise NotProvenError("writes rows at places that are a sum over rows")
     if updates != operand.at(expected):
         raise NotProvenError("writes rows into other rows")
     return [operand]

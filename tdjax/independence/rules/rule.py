@@ -114,6 +114,9 @@ class Traits:
             those that its treatment of sums tells.
         numbers: the inputs at which its rule knows what to do with `Numbers`, the numbers of rows;
             to others they are given only if they are the same for all rows.
+        row_by_row: whether what a step gives to all its rows, beside them, is a place or the like,
+            which the rows of many steps cannot have as an array with rows: then each row is taken
+            by itself, with what its step gives.
         draws: whether it draws noise from a key.
         form: what it is to those that evaluate a program in a way of their own.
         cost: what it costs beside arithmetic.
@@ -126,6 +129,7 @@ class Traits:
     sums: str | None = None
     zeros: slice | None = None
     numbers: slice | None = None
+    row_by_row: bool = False
     draws: bool = False
     form: Form = Form.OPERATION
     cost: Cost = Cost.FUSED

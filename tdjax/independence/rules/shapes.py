@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from tdjax.independence.kinds import CONST, Kind, NotProvenError, Rows
+from tdjax.independence.kinds import CONST, STEP, Kind, NotProvenError, Rows
 from tdjax.independence.row_numbers import Coordinates, Numbers
 from tdjax.independence.rules.rule import (
     every_output,
@@ -171,9 +171,20 @@ def slice_(eqn: Any, kinds: list[Kind]) -> list[Kind]:
     return [rows]
 
 
+def _placed(arrays: Sequence[Kind], starts: Sequence[Kind], what: str) -> Rows:
+    """Return the rows of arrays that all have them in one place, of which a step says the place."""
+    first = arrays[0]
+    alike = all(kind == first for kind in arrays) and all(kind in (CONST, STEP) for kind in starts)
+    if not isinstance(first, Rows) or not alike:
+        raise NotProvenError(what)
+    return first
+
+
 def dynamic_slice(eqn: Any, kinds: list[Kind]) -> list[Kind]:
-    """All rows must be kept; the same piece of other axes may be cut from every row."""
-    rows = only_first_has_rows(kinds, "starts a slice at an index that is not shared by all rows")
+    """All rows must be kept; the same piece of other axes may be cut from every row of a step."""
+    rows = _placed(
+        kinds[:1], kinds[1:], "starts a slice at an index that is not shared by all rows"
+    )
     if eqn.params["slice_sizes"][rows.axis] != shape_of(eqn.invars[0])[rows.axis]:
         raise NotProvenError("takes some of the rows")
     return [rows]
@@ -182,9 +193,8 @@ def dynamic_slice(eqn: Any, kinds: list[Kind]) -> list[Kind]:
 def dynamic_update_slice(eqn: Any, kinds: list[Kind]) -> list[Kind]:
     """Every row may get its own piece of the update, at the same place."""
     operand, update, *starts = kinds
-    if operand != update or any(kind is not CONST for kind in starts):
-        raise NotProvenError("writes into rows something that does not have the same rows")
-    assert isinstance(operand, Rows)
+    what = "writes into rows something that does not have the same rows"
+    operand = _placed([operand, update], starts, what)
     axis = operand.axis
     if shape_of(eqn.invars[0])[axis] != shape_of(eqn.invars[1])[axis]:
         raise NotProvenError("writes into some of the rows")

@@ -68,8 +68,9 @@ register("transpose", rows=shapes.transpose, sums="linear", cost=Cost.STORED)
 register("rev", rows=shapes.rev, sums="linear")
 register("slice", rows=shapes.slice_, follows={"limit_indices": End.INPUT}, sums="linear")
 register("dynamic_slice", rows=shapes.dynamic_slice, follows={"slice_sizes": End.INPUT},
-         zeros=_FIRST)
-register("dynamic_update_slice", zeros=_FIRST_TWO, rows=shapes.dynamic_update_slice)
+         zeros=_FIRST, row_by_row=True)
+register("dynamic_update_slice", zeros=_FIRST_TWO, rows=shapes.dynamic_update_slice,
+         row_by_row=True)
 register("concatenate", zeros=_ALL, rows=shapes.concatenate, numbers=_ALL, cost=Cost.STORED)
 register("stack", zeros=_ALL, rows=shapes.stack, numbers=_ALL, cost=Cost.STORED)
 register("unstack", zeros=_ALL, rows=shapes.unstack)
@@ -108,9 +109,10 @@ register("triangular_solve", "tridiagonal_solve", rows=reductions.linear_system,
 
 # reading and writing at computed places
 register("gather", rows=indexing.gather, follows={"slice_sizes": End.INPUT}, zeros=_FIRST,
-         numbers=_SECOND, cost=Cost.KEPT)
+         numbers=_SECOND, row_by_row=True, cost=Cost.KEPT)
 register("scatter", "scatter-add", "scatter-max", "scatter-min", "scatter-mul", "scatter-sub",
-         rows=indexing.scatter, zeros=slice(0, None, 2), numbers=_SECOND, cost=Cost.STORED)
+         rows=indexing.scatter, zeros=slice(0, None, 2), numbers=_SECOND, row_by_row=True,
+         cost=Cost.STORED)
 
 # keys and noise
 register("random_bits", rows=random.bits, follows={"shape": End.OUTPUT}, makes_rows=True,

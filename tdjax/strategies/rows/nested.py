@@ -20,6 +20,7 @@ from tdjax.core.arrays import is_key, keys_of
 from tdjax.core.call import as_array
 from tdjax.core.jaxpr import scan_counts
 from tdjax.independence import STEP, Kind, Rows
+from tdjax.independence.row_numbers import Numbers
 from tdjax.independence.rules.rule import Step
 from tdjax.strategies.rows.layout import rows_back, rows_first
 
@@ -249,8 +250,8 @@ def _entering(values: Sequence[Any], kinds: Sequence[Kind], taken: Any) -> list[
     source, exists = jnp.argmax(taken), taken.any()
     entering = []
     for value, kind in zip(values, kinds, strict=True):
-        if value is None or is_key(value):
-            entering.append(value)
+        if value is None or is_key(value) or isinstance(kind, Numbers):
+            entering.append(value)  # another row's number would lead to that row
         elif isinstance(kind, Rows) or kind is STEP:
             rows = kind if isinstance(kind, Rows) else Rows(0)
             lying = rows_first(value, rows)
@@ -268,6 +269,9 @@ def _chosen(results: Sequence[list[Any]], kinds: Sequence[Kind], which: Any) -> 
     for outputs, kind in zip(zip(*results, strict=True), kinds, strict=True):
         if outputs[0] is None or not isinstance(kind, Rows):
             chosen.append(None)
+            continue
+        if isinstance(kind, Numbers):
+            chosen.append(outputs[0])
             continue
         lying = [rows_first(output, kind) for output in outputs]
         value = lying[0]

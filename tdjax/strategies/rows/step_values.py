@@ -19,6 +19,7 @@ from tdjax.core.jaxpr import all_equations, bind, inner_program, is_literal
 from tdjax.independence import CONST, STEP, Proof, Rows
 from tdjax.independence.rules.random import each_key_alone
 from tdjax.independence.rules.rule import Form, Step, traits_of
+from tdjax.independence.sizes import sizes_of_one_row
 from tdjax.strategies.rows import nested
 from tdjax.strategies.rows.layout import fold_leaf, rows_back, rows_first
 
@@ -109,9 +110,11 @@ class Hoist:
         if not _meets_rows(step):
             return nothing
         if _has_rows(step.inputs):
+            alone = traits_of(eqn.primitive).row_by_row
             for value, kind in zip(values, step.inputs, strict=True):
                 if kind is STEP:
-                    self._collect(_for_every_row(value, _rows_of(step), self.call.batch))
+                    value = value[:, None] if alone else _along_rows(value, _rows_of(step))
+                    self._collect(_for_every_row(value, self.call.batch))
             return nothing
         # The loop's own equation makes as many rows as one step has.
         small = step.eqn.small
@@ -128,7 +131,7 @@ class Hoist:
             return self._inside(inner_program(eqn), step.inner[0], values)
         if form is Form.BRANCH:
             if step.inputs[0] is STEP:
-                self._collect(_for_every_row(values[0], Rows(0), self.call.batch))
+                self._collect(_for_every_row(values[0][:, None], self.call.batch))
             return nested.collect_cond(self._inside, eqn, step, values, self.call.time)
         if len(step.inner) == 2:
             return nested.collect_while(self._inside, eqn, step, values)
@@ -201,6 +204,12 @@ def _on_rows(eqn: Any, step: Step, values: list[Any], found: Iterator[Any]) -> l
         needed = [next(found) for _ in range(_count(step))]
         return _nested_on_rows(eqn, step, values, needed)
     if _has_rows(step.inputs):
+        if traits_of(eqn.primitive).row_by_row:
+            given = [
+                next(found) if kind is STEP else value
+                for value, kind in zip(values, step.inputs, strict=True)
+            ]
+            return _row_by_row(eqn, step, given)
         rows = _rows_of(step)
         shape = next(
             value.shape for value, kind in zip(values, step.inputs, strict=True) if kind == rows
@@ -272,10 +281,57 @@ def _rows_of(step: Step) -> Rows:
     return next(kind for kind in step.inputs if isinstance(kind, Rows))
 
 
-def _for_every_row(value: Any, rows: Rows, batch: Any) -> Any:
-    """Return values `(time, ...)` of size 1 along the rows, or numbers, as `(time, batch, ...)`."""
-    value = value[:, None] if value.ndim == 1 else jnp.moveaxis(value, rows.axis + 1, 1)
+def _along_rows(value: Any, rows: Rows) -> Any:
+    """Return values `(time, ...)`, numbers or of size 1 along the rows, as `(time, 1, ...)`."""
+    return value[:, None] if value.ndim == 1 else jnp.moveaxis(value, rows.axis + 1, 1)
+
+
+def _for_every_row(value: Any, batch: Any) -> Any:
+    """Return values `(time, 1, ...)` as `(time, batch, ...)`."""
     return jnp.broadcast_to(value, (value.shape[0], batch, *value.shape[2:]))
+
+
+def _row_by_row(eqn: Any, step: Step, values: list[Any]) -> list[Any]:
+    """Return the outputs of an equation that takes every row by itself.
+
+    Args:
+        eqn: the equation.
+        step: it, with its kinds.
+        values: its inputs; what belongs to a step has been given to each of its rows.
+    """
+    sizes = {name: step.eqn.params[name] for name in traits_of(eqn.primitive).follows}
+    params = {**eqn.params, **{name: sizes_of_one_row(value) for name, value in sizes.items()}}
+    each = eqn.replace(params=params)
+    given = [
+        _each_alone(value, kind) if isinstance(kind, Rows) else value
+        for value, kind in zip(values, step.inputs, strict=True)
+    ]
+    axes = [None if kind is CONST else 0 for kind in step.inputs]
+    outputs = jax.vmap(lambda *row: bind(each, row), axes)(*given)
+    return [
+        _together(output, kind) if isinstance(kind, Rows) else output
+        for output, kind in zip(outputs, step.outputs, strict=True)
+    ]
+
+
+def _each_alone(value: Any, rows: Rows) -> Any:
+    """Return rows leading, each an array of one row, of the same rank as before."""
+    lying = rows_first(value, rows)
+    if rows == Rows(0):
+        return lying[:, None]
+    count, *shape = lying.shape
+    axis = rows.axis
+    return lying.reshape(count, *shape[:axis], rows.outer * rows.inner, *shape[axis + 2 :])
+
+
+def _together(value: Any, rows: Rows) -> Any:
+    """Undo `_each_alone`."""
+    if rows == Rows(0):
+        return value[:, 0]
+    count, *shape = value.shape
+    axis = rows.axis
+    split = (count, *shape[:axis], rows.outer, rows.inner, *shape[axis + 1 :])
+    return rows_back(value.reshape(split), rows)
 
 
 def _spread(value: Any, rows: Rows, shape: tuple) -> Any:
