@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 import tdjax
@@ -192,7 +193,32 @@ def _try(
     name, text, error = found
     if error <= 100 * _noise(loop, level, args, mask, expected):
         return None
+    if level.startswith("second") and _is_lost_in_scan(program, step, loop, level, args):
+        return None
     return Failure(f"wrong {name}", str(trial), text, level)
+
+
+def _is_lost_in_scan(
+    program: Program, step: Any, loop: Loop, level: str, args: Sequence[Any]
+) -> bool:
+    """Say whether the loop itself has other second derivatives as `jax.lax.scan`.
+
+    Up to 0.10, JAX forgets `custom_jvp` rules in a scan that it linearizes: those that stand in the
+    forward function of a `custom_vjp`, say. A rule that is no derivative shows it.
+    """
+    axes = program.in_axes()
+    where = [place for place, axis in enumerate(axes) if axis is not None]
+
+    def scanned(*args: Any) -> Any:
+        def turn(_: None, parts: Sequence[Any]) -> tuple[None, Any]:
+            given = dict(zip(where, parts, strict=True))
+            return None, step(*(given.get(place, arg) for place, arg in enumerate(args)))
+
+        moved = [jnp.moveaxis(args[place], axes[place], 0) for place in where]
+        return jax.lax.scan(turn, None, moved)[1]
+
+    actual = of_strategy(scanned, level, args, loop.directions, None)
+    return difference(loop(level, loop.args), actual) is not None
 
 
 def _vmap_fails(program: Program, step: Any, level: str, loop: Loop, args: Sequence[Any]) -> bool:

@@ -88,13 +88,17 @@ class Array:
 
 @dataclasses.dataclass(frozen=True)
 class Function:
-    """A function that a node defines: its parameters, its nodes and what it returns."""
+    """A function that a node defines: its parameters, its nodes and what it returns.
+
+    If it is `closed`, it reads nothing but its parameters and constants.
+    """
 
     name: str
     params: str
     nodes: tuple[Node, ...]
     result: str
     decorator: str = ""
+    closed: bool = False
 
     def code(self) -> str:
         """Return its definition."""

@@ -445,7 +445,7 @@ class Scope:
         result = body(inner, values)
         name = self.setting.name(letter)
         spelled = ", ".join(map(str, values))
-        self.pending.append(Function(name, spelled, tuple(inner.nodes), result, decorator))
+        self.pending.append(Function(name, spelled, tuple(inner.nodes), result, decorator, closed))
         return name
 
     def undone(self) -> _Undone:
