@@ -19,7 +19,7 @@ from .operations import (  # noqa: F401  (they register the builders)
     reductions,
     shapes,
 )
-from .operations.registry import BUILDERS, grow, weights
+from .operations.registry import grow, weights, write
 from .program import Program
 from .scope import Scope, Setting, Unfit, quiet
 
@@ -31,9 +31,29 @@ def generate(seed: Any) -> Program:
     def lines(scope: Scope) -> None:
         scope.setting.follow = rng.choice([0.0, 0.0, 0.0, 0.1, 0.25])
         scope.setting.mixing = rng.choice([0.0, 0.0, 0.0, 0.03, 0.1])
+        if rng.random() < 0.1:
+            _convolve_beside_programs(scope)
         grow(scope, rng.choice([1, 2, 2, 3, 3, 4, 5, 7]))
 
     return _until_fit(rng, seed, lines)
+
+
+_HOLDING = (
+    "jit", "checkpoint", "closed_call", "custom_jvp_call", "custom_vjp_call", "custom_linear_solve",
+    "triangular_solve", "cond", "scan", "while",
+)  # fmt: skip
+"""Primitives that hold programs, or stand for some that do."""
+
+
+def _convolve_beside_programs(scope: Scope) -> None:
+    """Write a convolution, which blocks run in a form of their own, and what holds a program."""
+    for primitive in ("conv_general_dilated", scope.rng.choice(_HOLDING)):
+        for _ in range(5):
+            try:
+                write(scope, primitive)
+                break
+            except Unfit:
+                continue
 
 
 def example(primitive: str, seed: Any, follow: float = 0.0) -> Program:
@@ -48,8 +68,7 @@ def example(primitive: str, seed: Any, follow: float = 0.0) -> Program:
 
     def lines(scope: Scope) -> None:
         scope.setting.follow, scope.setting.mixing = follow, 0.2
-        with scope.undone():
-            scope.line(rng.choice(BUILDERS[primitive])(scope), primitive)
+        write(scope, primitive)
 
     return _until_fit(rng, seed, lines)
 

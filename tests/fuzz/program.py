@@ -16,10 +16,13 @@ PREAMBLE = """\
 import functools
 
 import jax
+import jax.ad_checkpoint
+import jax.extend.core.primitives
 import jax.numpy as jnp
 import numpy as np
 
 import tdjax
+import tdjax.core.jaxpr
 
 jax.config.update("jax_enable_x64", True)
 """
@@ -50,6 +53,13 @@ def with_jvp(fun, derivative):
     rule = jax.custom_jvp(fun)
     rule.defjvp(derivative)
     return rule
+
+
+def closed_call(fun, x):
+    called = jax.make_jaxpr(fun)(x)
+    primitive = jax.extend.core.primitives.closed_call_p
+    eqn = called.eqns[0].replace(primitive=primitive, params={"call_jaxpr": called})
+    return tdjax.core.jaxpr.bind(eqn, [x])[0]
 """
 
 
@@ -233,9 +243,12 @@ def namespace() -> dict[str, Any]:
     import functools
 
     import jax
+    import jax.ad_checkpoint
+    import jax.extend.core.primitives
     import jax.numpy as jnp
 
     import tdjax
+    import tdjax.core.jaxpr
 
     space: dict[str, Any] = {
         "functools": functools, "jax": jax, "jnp": jnp, "np": np, "tdjax": tdjax,

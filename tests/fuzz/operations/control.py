@@ -68,12 +68,11 @@ def _called_again(scope: Scope) -> str:
     return f"{name}({', '.join(map(str, found))})"
 
 
-@builds("closed_call")
+@builds("closed_call", "call", "eval_jaxpr")
 def _closed_call(scope: Scope) -> str:
     a = scope.pick()
     f = unary(scope, a.type, closed=True)
-    bind = "jax.extend.core.primitives.closed_call_p.bind"
-    return f"{bind}({a}, call_jaxpr=jax.make_jaxpr({f})({a}))[0]"
+    return f"closed_call({f}, {a})"
 
 
 def predicate(scope: Scope, a: Value) -> str:
