@@ -19,7 +19,7 @@ from .operations import (  # noqa: F401  (they register the builders)
     reductions,
     shapes,
 )
-from .operations.registry import grow, weights, write
+from .operations.registry import BUILDERS, grow, weights, write
 from .program import Program
 from .scope import Scope, Setting, Unfit, quiet
 
@@ -29,13 +29,31 @@ def generate(seed: Any) -> Program:
     rng = random.Random(str(seed))
 
     def lines(scope: Scope) -> None:
-        scope.setting.follow = rng.choice([0.0, 0.0, 0.0, 0.1, 0.25])
+        if rng.random() < 0.15:
+            _follow_the_batch(scope)
+        scope.setting.follow = rng.choice([0.0, 0.0, 0.0, 0.05, 0.2])
         scope.setting.mixing = rng.choice([0.0, 0.0, 0.0, 0.03, 0.1])
         if rng.random() < 0.1:
             _convolve_beside_programs(scope)
         grow(scope, rng.choice([1, 2, 2, 3, 3, 4, 5, 7]))
 
     return _until_fit(rng, seed, lines)
+
+
+def _follow_the_batch(scope: Scope) -> None:
+    """Write a line in which a number follows the batch; all primitives have the same odds."""
+    setting = scope.setting
+    setting.follow = 0.7
+    for _ in range(40):
+        followed = setting.followed
+        try:
+            with scope.undone():
+                write(scope, scope.rng.choice(list(BUILDERS)))
+                if setting.followed == followed:
+                    raise Unfit
+            return
+        except Unfit:
+            continue
 
 
 _HOLDING = (

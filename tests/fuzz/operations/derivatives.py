@@ -194,7 +194,7 @@ def _with_reverse_rule(
         returned = []
         for i, primal in enumerate(primals):
             true = inner.line(f"jax.vjp({function}, {spelled})[1]({cotangent})[{i}]")
-            returned.append(_changed_gradient(inner, true, primal, 0.3 / len(primals)))
+            returned.append(_changed_gradient(inner, true, primal, 0.4 / len(primals)))
         return f"({', '.join(returned)},)"
 
     backward = scope.function([*types, output], body, closed=True)
