@@ -25,10 +25,13 @@ from tdjax.core.axes import (
 from tdjax.core.call import Call, Role, trace
 from tdjax.core.jaxpr import hide_own_frames
 from tdjax.core.mask import resolve_mask
+from tdjax.core.sites import site
 from tdjax.flax_guard import no_module_in_use
+from tdjax.haiku_guard import run_apart
+from tdjax.keras_guard import no_variable_changed
 from tdjax.partition.device_block import run_in_blocks
 from tdjax.partition.placement import check_partition
-from tdjax.strategies import NAMES, Strategy
+from tdjax.strategies import NAMES, Decision, Strategy, Vmap, tell_of
 
 _AUTO = NAMES["auto"]
 
@@ -83,13 +86,28 @@ class Signature:
         return cls(title, names, any(parameter.name == "mask" for parameter in parameters))
 
 
-class StepOverTime:
-    """A step function applied over time; modules are not wrapped here."""
+def place_of(fun: Callable[..., Any], path: str = "") -> str:
+    """Return the name and the line of a function, after the path of what it belongs to."""
+    inner = inspect.unwrap(fun)
+    while isinstance(inner, functools.partial):
+        inner = inspect.unwrap(inner.func)
+    name = getattr(inner, "__qualname__", None) or type(inner).__name__
+    code = getattr(inner, "__code__", None)
+    name = f"{path}: {name}" if path else name
+    return name if code is None else f"{name} at {code.co_filename}:{code.co_firstlineno}"
 
-    def __init__(self, fun: Callable[..., Any], options: TimeOptions) -> None:
+
+class StepOverTime:
+    """A step function applied over time; modules are not wrapped here.
+
+    Attributes:
+        path: where the wrapper that it belongs to is in a model, if it belongs to one.
+    """
+
+    def __init__(self, fun: Callable[..., Any], options: TimeOptions, path: str = "") -> None:
         functools.update_wrapper(self, fun)
         self.__wrapped__ = fun
-        self.options = options
+        self.options, self.path = options, path
 
     def __get__(self, instance: Any, owner: type | None = None) -> Any:
         """Bind to an instance, so that methods can be decorated."""
@@ -105,10 +123,19 @@ class StepOverTime:
     def __call__(self, *args: Any, mask: Any = None, seq_lengths: Any = None, **kwargs: Any) -> Any:
         """Run every step; see `tdjax.time_distributed`."""
         call = self.bind(args, kwargs, mask, seq_lengths)
-        with no_module_in_use(self.__wrapped__):
+        fun = self.__wrapped__
+
+        def run() -> Any:
             if not is_symbolic(call.time) and call.time == 0:
                 return no_steps(call)
             return run_in_blocks(call, self.options.strategy, self.options.partition)
+
+        with (
+            site(lambda: place_of(fun, self.path)),
+            no_module_in_use(fun),
+            no_variable_changed(fun),
+        ):
+            return run_apart(fun, run)
 
     def bind(self, args: tuple, kwargs: dict[str, Any], mask: Any, seq_lengths: Any) -> Call:
         """Check the arguments of a call and find their time axes, rows and sizes."""
@@ -239,6 +266,7 @@ def _role(leaf: Any, axis: int | None, batch: Any) -> Role:
 
 def no_steps(call: Call) -> Any:
     """Return empty outputs, of the shapes that steps would have."""
+    tell_of(Decision(call, Vmap(), "There are no steps, so that nothing runs."))
     program = trace(call, call.batch)
     outputs = [
         jnp.zeros(aval.shape, aval.dtype)

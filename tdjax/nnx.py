@@ -11,11 +11,14 @@ import jax
 from flax import nnx
 
 from tdjax.core.axes import Axes
+from tdjax.core.sites import site
 from tdjax.flax_guard import is_linen
-from tdjax.function import StepOverTime
+from tdjax.function import StepOverTime, place_of
 from tdjax.layers.nnx_layer import NnxLayer
 from tdjax.layers.options import Arguments, Options
 from tdjax.layers.run import run_layer, run_outputs
+
+_PATH = "_tdjax_path"
 
 
 class TimeDistributed(nnx.Module):
@@ -102,15 +105,19 @@ class TimeDistributed(nnx.Module):
         """
         check_arguments((x, *args))
         if not isinstance(self.layer, nnx.Module):
-            step = StepOverTime(self.layer, self.options.for_function())
+            step = StepOverTime(self.layer, self.options.for_function(), path_of(self))
             return step(x, *args, mask=mask, seq_lengths=seq_lengths, **kwargs)
         function = getattr(type(self.layer), self.method or "__call__")
         given = Arguments((x, *args), kwargs, mask, seq_lengths)
-        return distribute(self.layer, function, self.options, given)
+        return distribute(self.layer, function, self.options, given, path_of(self))
 
 
 def distribute(
-    module: nnx.Module, function: Callable[..., Any], options: Options, given: Arguments
+    module: nnx.Module,
+    function: Callable[..., Any],
+    options: Options,
+    given: Arguments,
+    path: str = "",
 ) -> Any:
     """Run `function(module, *step, **kwargs)` over time, and write its state back."""
     layer = NnxLayer(module, function, given.kwargs, options.sum_collections)
@@ -119,9 +126,32 @@ def distribute(
     if hasattr(module, "_nnx_tabulate_id"):
         # `nnx.tabulate` drops what layers write, and lists every shape that they are called with.
         return run_outputs(layer, options, given)
-    output, written = run_layer(layer, options, given)
+    with site(lambda: _place_of(module, function, path)):
+        output, written = run_layer(layer, options, given)
     layer.publish(written)
     return output
+
+
+def name_paths(model: nnx.Module) -> None:
+    """Note in every module of a model, a copy, where it is: for `explain`, which shows it.
+
+    The note is part of what Flax's transforms take apart and put together again.
+    """
+    for path, module in nnx.iter_modules(model):
+        if path:
+            setattr(module, _PATH, "/".join(map(str, path)))
+
+
+def path_of(module: Any) -> str:
+    """Return where a module is in its model, as `name_paths` has noted."""
+    return getattr(module, _PATH, "")
+
+
+def _place_of(module: nnx.Module, function: Callable[..., Any], path: str) -> str:
+    path = path or path_of(module)
+    if inspect.unwrap(function) is not inspect.unwrap(type(module).__call__):
+        return place_of(function, path)
+    return path or f"TimeDistributed({type(module).__name__})"
 
 
 def check_arguments(args: tuple) -> None:

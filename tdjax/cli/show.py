@@ -15,8 +15,8 @@ def add(commands: Any) -> None:
     show = commands.add_parser(
         "show",
         help="print a saved comparison, or two side by side",
-        description="Print a saved comparison, or what changed from an old one to a new one. "
-        "Times are not compared where device, processor or cores differ.",
+        description="Print a saved comparison, or which answers changed from an old one to a new "
+        "one, with a warning where the machine, versions or the reference itself differ.",
     )
     show.add_argument(
         "files",

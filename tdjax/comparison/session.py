@@ -21,9 +21,11 @@ from tdjax.comparison.system.progress import Progress
 from tdjax.comparison.targets.ceilings import Ceilings
 from tdjax.comparison.targets.environment import environment
 from tdjax.comparison.targets.target import Target
+from tdjax.comparison.verdicts import naming
+from tdjax.comparison.verdicts.answers import AUTO, FOLD, Answer, answers
 from tdjax.comparison.verdicts.density import Density
 from tdjax.comparison.verdicts.entry import Entry, Group
-from tdjax.comparison.verdicts.verdict import Verdict, judge
+from tdjax.comparison.verdicts.verdict import judge
 from tdjax.strategies import parse
 
 # A group's first rounds take this part of its share of the time that is left. The rest is for
@@ -177,6 +179,7 @@ class Session:
             None if job.placed else target.device,
             self._share(),
             self._control,
+            asked=(FOLD, AUTO),
         )
         self._groups.append(measurement)
         start = time.perf_counter()
@@ -184,7 +187,7 @@ class Session:
         self._finish(group, measurement.entries, time.perf_counter() - start)
 
     def _return_to_the_undecided(self) -> None:
-        """Spend the time that is left on groups whose verdict is not clear yet, in turns.
+        """Spend the time that is left on groups that have open questions, in turns.
 
         Minutes after the first rounds the machine may be in another state, which more rounds at
         once would not show.
@@ -197,10 +200,10 @@ class Session:
             for group in undecided:
                 turn = min(_TURN_S, left / len(undecided))
                 self.current = group.group.workload
-                before = self._judge(group.entries)
+                before = self._answer(group.entries)
                 group.go_on(turn, self._tell(group.group))
-                after = self._judge(group.entries)
-                if (after.kind, after.leader) != (before.kind, before.leader):
+                after = self._answer(group.entries)
+                if (after.kind, after.open) != (before.kind, before.open):
                     self._log("again", group.group, after)
 
     def _compile(self, groups: Sequence[CompiledGroup]) -> None:
@@ -243,16 +246,15 @@ class Session:
     def _finish(self, group: Group, entries: Sequence[Entry], seconds: float) -> None:
         self._done += 1
         mark = f"{self._done}/{self._total}"
-        self._log(mark, group, self._judge(entries), f", {seconds:.1f} s")
+        self._log(mark, group, self._answer(entries), f", {seconds:.1f} s")
 
-    def _judge(self, entries: Sequence[Entry]) -> Verdict:
-        return judge(entries, str(self._reference))[0]
+    def _answer(self, entries: Sequence[Entry]) -> Answer:
+        return answers(entries, str(self._reference))[0]
 
-    def _log(self, mark: str, group: Group, verdict: Verdict, more: str = "") -> None:
-        self._progress.log(
-            f"[{mark}] {group.workload} {group.mode} on {group.target}{more}: "
-            f"{verdict.kind}: {verdict.text}"
-        )
+    def _log(self, mark: str, group: Group, answer: Answer, more: str = "") -> None:
+        said = "; ".join((answer.said or {}).values()) or answer.text
+        where = f"{group.workload} {group.mode} on {group.target}{more}"
+        self._progress.log(f"[{mark}] {where}: {naming.short(said)}")
 
     def _modes_for(self, subject: Subject) -> Sequence[str]:
         """Return the modes to measure: "forward" alone where there is no gradient."""

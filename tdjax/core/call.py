@@ -16,6 +16,7 @@ from tdjax.core.axes import Axes, broadcast_axes, normalize_out_axis
 from tdjax.core.errors import StrategyError
 from tdjax.core.fingerprint import fingerprint
 from tdjax.core.jaxpr import Opened, open_program, uses_axis
+from tdjax.core.sites import traced_on
 
 Role = Literal["rows", "step", "shared", "spread"]
 """What a leaf means to a step.
@@ -203,7 +204,8 @@ def trace_along(call: Call, rows: Any, axis_name: Any) -> tuple[Program, Any]:
         return call.step(list(leaves))
 
     bound = None if axis_name is None else [(axis_name, call.time)]
-    closed, outputs = jax.make_jaxpr(one_step, axis_env=bound, return_shape=True)(*specs)
+    with traced_on(rows):
+        closed, outputs = jax.make_jaxpr(one_step, axis_env=bound, return_shape=True)(*specs)
     avals, out_tree = jax.tree.flatten(outputs)
     program = Program(
         rows=rows,

@@ -13,6 +13,10 @@ import jax
 from tdjax.core.arrays import varying
 
 _VARY = "pvary"
+_VMAP_OF_CALLBACKS = str(Path(jax.__file__).parent / "_src" / "ffi.py"), "ffi_batching_rule"
+"""Where JAX has its rule for host functions under `jax.vmap`."""
+_HIGH = "_prim"
+"""The parameter that holds a high-level operation."""
 _CUSTOM_RULES = ("custom_jvp_call", "custom_vjp_call", "custom_vjp_call_jaxpr")
 
 
@@ -77,16 +81,32 @@ def visible_params(eqn: Any) -> dict[str, Any]:
 
     Left out are custom derivative rules, opaque objects that every trace makes anew, what
     `jax.checkpoint` is to keep in memory, and the function of a reduction, which is there as a
-    program as well.
+    program as well. Of a high-level operation it is the program that it stands for, and of a
+    callback also whether `jax.vmap` has made its leading axis.
     """
-    if eqn.primitive.name not in _CUSTOM_RULES:
-        hidden = ("policy", "computation") if "jaxpr" in eqn.params else ("policy",)
-        return {name: value for name, value in eqn.params.items() if name not in hidden}
-    return {
-        name: value
-        for name, value in eqn.params.items()
-        if hasattr(value, "eqns") or isinstance(value, (bool, int, str))
-    }
+    if eqn.primitive.name in _CUSTOM_RULES:
+        return {
+            name: value
+            for name, value in eqn.params.items()
+            if hasattr(value, "eqns") or isinstance(value, (bool, int, str))
+        }
+    if _HIGH in eqn.params:
+        return {"jaxpr": inner_program(eqn)}
+    hidden = ("policy", "computation") if "jaxpr" in eqn.params else ("policy",)
+    params = {name: value for name, value in eqn.params.items() if name not in hidden}
+    if eqn.primitive.name == "pure_callback":
+        params["vmapped"] = _made_by_vmap(eqn)
+    return params
+
+
+def _made_by_vmap(eqn: Any) -> bool:
+    """Say whether the rule by which `jax.vmap` treats host functions has made an equation.
+
+    The names of transformations around it would not tell: `jax.vmap` leaves alone what does not
+    depend on what it maps.
+    """
+    frames = getattr(eqn.source_info.traceback, "frames", ())
+    return any((frame.file_name, frame.function_name) == _VMAP_OF_CALLBACKS for frame in frames)
 
 
 def rebuilt(sequence: Any, values: Iterable[Any]) -> Any:
@@ -97,8 +117,22 @@ def rebuilt(sequence: Any, values: Iterable[Any]) -> Any:
 
 def inner_program(eqn: Any) -> Any:
     """Return the program that an equation calls, None if it calls none."""
+    if _HIGH in eqn.params:
+        return _expanded(eqn)
     names = ("jaxpr", "call_jaxpr", "fun_jaxpr")
     return next((eqn.params[name] for name in names if name in eqn.params), None)
+
+
+@functools.lru_cache(maxsize=64)
+def _expanded(eqn: Any) -> Any:
+    """Return the program that a high-level operation becomes when it is compiled (jax 0.12)."""
+    inputs = [jax.ShapeDtypeStruct(atom.aval.shape, atom.aval.dtype) for atom in eqn.invars]
+    return jax.make_jaxpr(functools.partial(eqn.primitive.to_lojax, **eqn.params))(*inputs)
+
+
+def is_written_by(eqn: Any, *modules: str) -> bool:
+    """Say whether a high-level operation is of a class that one of some modules defines."""
+    return _HIGH in eqn.params and type(eqn.params[_HIGH]).__module__.startswith(modules)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -168,7 +202,10 @@ def scan_counts(eqn: Any) -> tuple[int, int]:
 
 def has_custom_rules(program: Any) -> bool:
     """Say whether anything in a program, however deep, has a derivative rule of its own."""
-    return any(eqn.primitive.name.startswith("custom_") for eqn in all_equations(program))
+    return any(
+        eqn.primitive.name.startswith("custom_") or _HIGH in eqn.params
+        for eqn in all_equations(program)
+    )
 
 
 def uses_axis(program: Any, name: Any) -> bool:
@@ -190,7 +227,8 @@ def all_equations(program: Any) -> Iterator[Any]:
 
 def equations_inside(eqn: Any) -> Iterator[Any]:
     """Yield the equations of the programs that an equation holds."""
-    for value in eqn.params.values():
+    values = [inner_program(eqn)] if _HIGH in eqn.params else eqn.params.values()
+    for value in values:
         for inner in value if isinstance(value, (tuple, list)) else (value,):
             if hasattr(inner, "eqns"):
                 yield from all_equations(inner)

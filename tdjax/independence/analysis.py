@@ -34,6 +34,7 @@ from tdjax.independence.sizes import ROWS, Size
 from tdjax.independence.two_traces import Differs, Merged, TwoValues, follows_rows, goes_with_rows
 
 _CALLS = (Form.CALL, Form.REMAT)
+_NO_RULE = "has no rule that says where it takes the rows"
 _NUMBERS_ROWS = "numbers the rows, which a fold renumbers"
 _INSTEAD = (
     "(they may only lead a row to itself: `x[jnp.arange(batch), i]`, `x.at[jnp.arange(batch), i]`; "
@@ -109,7 +110,8 @@ class Analysis:
                     kinds[atom.variable] = kind
                 steps.append(step)
         except Differs as error:
-            raise ObstacleError(error.eqn, str(error)) from None
+            unknown = traits_of(error.eqn.primitive) == Traits()
+            raise ObstacleError(error.eqn, _NO_RULE if unknown else str(error)) from None
         outputs = [read(atom) for atom in program.outvars]
         if not self.called:
             outputs = [_unmade(kind) for kind in outputs]
@@ -159,7 +161,7 @@ class Analysis:
             outputs = every_output(eqn, SUM)
         elif any(isinstance(kind, Rows) for kind in kinds):
             if traits.rows is None:
-                raise NotProvenError("has no rule that says where it takes the rows")
+                raise NotProvenError(_NO_RULE)
             outputs = traits.rows(eqn, kinds)
         else:
             outputs = self._without_rows(eqn, kinds, traits)
@@ -249,7 +251,7 @@ class Analysis:
             end = traits.follows.get(name)
             if end is None:
                 raise NotProvenError(f"reads the number of rows ({name}), which a fold changes")
-            if traits.nested is None:
+            if traits.nested is None and end is not End.NEITHER:
                 self._check_entries(eqn, name, value, end, inputs, outputs)
 
     def _check_entries(

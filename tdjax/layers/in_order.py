@@ -13,7 +13,7 @@ from tdjax.independence import Rows
 from tdjax.layers.choose_way import check_statistics_on_mesh, written
 from tdjax.layers.effects import Effects
 from tdjax.layers.layer_call import EACH, EQUAL, ROWS, SCALARS, LayerCall, Way
-from tdjax.strategies import Vmap
+from tdjax.strategies import Decision, Vmap, tell_of
 from tdjax.strategies.base import InOrder
 from tdjax.strategies.rows.padding import real_steps, zero
 
@@ -31,6 +31,8 @@ def run_in_order(call: LayerCall, effects: Effects) -> tuple[Any, dict[str, Any]
     if each:
         check_statistics_on_mesh(call, effects, [])
     bound = call.bind_step(Way(Vmap(), each=each, masked=each and call.mask is not None))
+    one_by_one = Vmap(chunk_size=1, unroll=loop.unroll != 1 and loop.unroll, remat=loop.remat)
+    tell_of(Decision(bound, one_by_one, 'Its steps run in order (state="carry").'))
     where = {
         name: index
         for index, name in enumerate(call.layer.array_names)  # the first leaves are variables

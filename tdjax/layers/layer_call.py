@@ -38,6 +38,7 @@ class Way:
         each: every step returns batch statistics of its own.
         masked: batch normalization counts real rows only.
         frozen: batch normalization uses its running statistics.
+        reason: why it is run like this, a sentence.
     """
 
     strategy: Strategy
@@ -46,6 +47,7 @@ class Way:
     each: bool = False
     masked: bool = False
     frozen: bool = False
+    reason: str = "It was asked for."
 
     @property
     def one_batch(self) -> bool:

@@ -2,7 +2,7 @@
 
 from tdjax.strategies.auto import Auto
 from tdjax.strategies.base import Strategy, to_data
-from tdjax.strategies.choosing.decision import Decision, recorded
+from tdjax.strategies.choosing.decision import Decision, recorded, run_as_asked, tell_of
 from tdjax.strategies.choosing.ranking import Candidate, candidates
 from tdjax.strategies.fold import Fold
 from tdjax.strategies.names import NAMES, parse, register, unregister
@@ -22,6 +22,8 @@ __all__ = [
     "parse",
     "recorded",
     "register",
+    "run_as_asked",
+    "tell_of",
     "to_data",
     "unregister",
 ]

@@ -10,12 +10,13 @@ import jax
 import numpy as np
 
 from tdjax.comparison import numbers
-from tdjax.comparison.measuring.agreement import disagreement
+from tdjax.comparison.measuring.agreement import disagreement, why_off
 from tdjax.comparison.measuring.call_client import CallClient
 from tdjax.comparison.measuring.candidate import MeasuredCandidate
 from tdjax.comparison.measuring.program import CompiledProgram
 from tdjax.comparison.system import memory
 from tdjax.comparison.system.child import Failed, TooSlow
+from tdjax.comparison.verdicts.entry import EXPLAINED
 
 CUT_RATIO = 6.0
 CUT_SECONDS = 0.25
@@ -102,6 +103,8 @@ class FirstCalls:
             if problem is not None:
                 candidate.drop("failed", f"disagrees with {self._reference.name}: {problem}")
                 return
+            if error is not None and error > EXPLAINED:
+                candidate.error = why_off(outputs, self._expected, self._platform)
         if self._far_slower(seconds):
             candidate.samples, candidate.calls_per_sample = [seconds], 1
             candidate.drop("timeout", self._cut(seconds))

@@ -1,7 +1,8 @@
 """Rounds of samples: every candidate once a round, in a new random order each time.
 
-The number of rounds is not fixed: they go on until every rival is known to be behind the leader or
-level with it, or the time is used up.
+The number of rounds is not fixed: they go on while a question is open (is this one faster than that
+one, who are the fastest) and there is time. Who is clearly behind the leader, and not asked about
+any more, is measured no further.
 """
 
 from __future__ import annotations
@@ -18,8 +19,7 @@ import jax
 
 from tdjax.comparison.measuring.candidate import MeasuredCandidate
 from tdjax.comparison.measuring.rotation import Rotation
-from tdjax.comparison.verdicts.intervals import paired_ratio
-from tdjax.comparison.verdicts.standing import BEHIND, MIN_ROUNDS, UNCLEAR, standing
+from tdjax.comparison.verdicts.standing import MIN_ROUNDS, front, speed
 
 SAMPLE_SECONDS = 0.01
 MOST_CALLS = 1000
@@ -39,13 +39,15 @@ VISITS = 2
 Tell = Callable[[str, float], None]
 """Called with what is being done, and how much of it is done (0 to 1)."""
 
+Pair = tuple[MeasuredCandidate, MeasuredCandidate]
+
 
 @dataclass(frozen=True)
 class Effort:
     """How much time a group may take.
 
     Attributes:
-        rounds: how many rounds; None: until the verdict is clear, at least 7 and no longer than
+        rounds: how many rounds; None: until all questions are closed, at least 7 and no longer than
             `budget_s`. There are 5 where those take more than twice the budget, and as few as
             3 for candidates that are far behind.
         budget_s: seconds for the rounds of one group.
@@ -66,13 +68,20 @@ class Rounds:
         candidates: whom to measure; their samples are appended to.
         effort: how many rounds, or for how long.
         seed: what the orders are drawn from.
+        asked: pairs of them of which it is asked which is faster, wherever they stand.
     """
 
-    def __init__(self, candidates: Sequence[MeasuredCandidate], effort: Effort, seed: str) -> None:
+    def __init__(
+        self,
+        candidates: Sequence[MeasuredCandidate],
+        effort: Effort,
+        seed: str,
+        asked: Sequence[Pair] = (),
+    ) -> None:
         self._candidates = candidates
         self._effort = effort
         self._order = random.Random(seed)
-        self._race = _Race(candidates)
+        self._race = _Race(candidates, asked)
         self._taken = 0
         self._visits = 0
 
@@ -131,10 +140,12 @@ class _Race:
     """Which candidates are still measured, and whether more rounds could tell anything.
 
     Attributes:
-        running: candidates not yet clearly behind.
+        running: candidates that take part in an open question, or are not clearly behind.
     """
 
-    def __init__(self, candidates: Sequence[MeasuredCandidate]) -> None:
+    def __init__(self, candidates: Sequence[MeasuredCandidate], asked: Sequence[Pair]) -> None:
+        self._all = {candidate.name: candidate for candidate in candidates}
+        self._asked = asked
         self.running = list(candidates)
         self._calm = 0
 
@@ -145,7 +156,7 @@ class _Race:
 
     @property
     def decided(self) -> bool:
-        """Whether the last looks found every rival behind the leader or level with it."""
+        """Whether the last looks found all questions closed."""
         return self._calm >= CALM_CHECKS
 
     def look_anew(self) -> None:
@@ -157,15 +168,15 @@ class _Race:
         settled = rounds >= FEWEST_ROUNDS and (rounds - FEWEST_ROUNDS) % LOOK_EVERY == 0
         if not (settled or rounds in EARLY_LOOKS) or not self.running:
             return
-        first = self.running[0]
-        leader = min(self.running, key=lambda c: paired_ratio(c.samples, first.samples).value)
-        stand = {c: standing(c.samples, leader.samples) for c in self.running if c is not leader}
+        found = front({name: candidate.samples for name, candidate in self._all.items()})
+        pairs = [pair for pair in self._asked if not speed(*(c.samples for c in pair)).closed]
         if settled:
-            self._calm = 0 if UNCLEAR in stand.values() else self._calm + 1
+            self._calm = self._calm + 1 if found.closed and not pairs else 0
+        leader = self._all[found.members[0]]
         margin = OUT_RATIO if rounds >= MIN_ROUNDS else OUT_RATIO_EARLY
-        for rival, where in stand.items():
-            low = paired_ratio(rival.samples, leader.samples).low
-            if where == BEHIND and low is not None and low > margin:
+        needed = [leader, *(candidate for pair in pairs for candidate in pair)]
+        for rival in [candidate for candidate in self.running if candidate not in needed]:
+            if (speed(leader.samples, rival.samples).ratio.low or 0.0) > margin:
                 self.running.remove(rival)
 
 
