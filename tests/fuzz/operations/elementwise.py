@@ -97,6 +97,7 @@ _WHOLE = {
     "sign": "jnp.sign({a})",
     "max": "jnp.maximum({a}, {b})",
     "mul": "{a} * {b}",
+    "mulhi": "jax.lax.mulhi({a}, {b})",
 }
 
 
