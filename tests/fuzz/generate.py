@@ -29,13 +29,13 @@ def generate(seed: Any) -> Program:
     rng = random.Random(str(seed))
 
     def lines(scope: Scope) -> None:
-        if rng.random() < 0.15:
-            _follow_the_batch(scope)
-        scope.setting.follow = rng.choice([0.0, 0.0, 0.0, 0.05, 0.2])
-        scope.setting.mixing = rng.choice([0.0, 0.0, 0.0, 0.03, 0.1])
-        if rng.random() < 0.1:
-            _convolve_beside_programs(scope)
-        grow(scope, rng.choice([1, 2, 2, 3, 3, 4, 5, 7]))
+        setting, theme = scope.setting, rng.choice([None, None, *_THEMES])
+        if theme is not None:
+            theme(scope)
+        setting.follow = rng.choice([0.0, 0.0, 0.0, 0.05, 0.2])
+        setting.mixing = rng.choice([0.0, 0.0, 0.0, 0.03, 0.1])
+        setting.wrong = rng.choice([0.0, 0.4])
+        grow(scope, rng.choice([1, 2, 2, 3, 3, 4, 5, 7] if theme is None else [0, 1, 2]))
 
     return _until_fit(rng, seed, lines)
 
@@ -72,6 +72,21 @@ def _convolve_beside_programs(scope: Scope) -> None:
                 break
             except Unfit:
                 continue
+
+
+def _derive_by_hand(scope: Scope) -> None:
+    """Write a call of a function with a rule for reverse mode that is wrong rather often."""
+    scope.setting.wrong = 0.8
+    for _ in range(5):
+        try:
+            write(scope, "custom_vjp_call")
+            return
+        except Unfit:
+            continue
+
+
+_THEMES = (_follow_the_batch, _convolve_beside_programs, _derive_by_hand, _derive_by_hand)
+"""What programs are about, that lines drawn one by one would seldom be."""
 
 
 def example(primitive: str, seed: Any, follow: float = 0.0) -> Program:

@@ -123,6 +123,7 @@ class Setting:
         follow: odds that a number follows the batch.
         followed: how many do so far.
         mixing: odds that an operation mixes rows.
+        wrong: odds that a derivative rule does what no fold may do.
         depth: of functions inside functions.
         arrays: the arguments so far.
         consts: what is closed over so far.
@@ -137,6 +138,7 @@ class Setting:
     follow: float = 0.0
     followed: int = 0
     mixing: float = 0.0
+    wrong: float = 0.4
     depth: int = 2
     arrays: list[Array] = dataclasses.field(default_factory=list)
     consts: list[Array] = dataclasses.field(default_factory=list)

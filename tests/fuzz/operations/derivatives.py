@@ -110,7 +110,7 @@ def _changed_gradient(scope: Scope, d: Value, primal: Value, wrong: float) -> st
 
 def _inputs(scope: Scope) -> list[Value]:
     """Return what a function with a rule is called on: rows, what is shared, or both."""
-    form = scope.rng.choice(["rows", "rows", "both", "both", "shared", "two", "step"])
+    form = scope.rng.choice(["rows", "rows", *["both"] * 3, "shared", "shared", "two", "step"])
     if form == "shared":
         return [scope.pick(low=1, high=2, rows=False)]
     a = scope.pick(low=1, high=3, rows=True)
@@ -194,7 +194,9 @@ def _with_reverse_rule(
         returned = []
         for i, primal in enumerate(primals):
             true = inner.line(f"jax.vjp({function}, {spelled})[1]({cotangent})[{i}]")
-            returned.append(_changed_gradient(inner, true, primal, 0.4 / len(primals)))
+            returned.append(
+                _changed_gradient(inner, true, primal, inner.setting.wrong / len(primals))
+            )
         return f"({', '.join(returned)},)"
 
     backward = scope.function([*types, output], body, closed=True)
