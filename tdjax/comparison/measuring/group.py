@@ -77,7 +77,7 @@ class Measurement:
 
     @property
     def undecided(self) -> bool:
-        """Whether more rounds could make its verdict clear."""
+        """Whether more rounds could close its questions."""
         return self._rounds is not None and self._rounds.undecided
 
     @property

@@ -128,8 +128,8 @@ register("random_wrap", rows=random.wrap)
 register("rng_bit_generator", "threefry2x32", draws=True, cost=Cost.KEPT)
 
 # programs in programs
-register("closed_call", "core_call", "eval_jaxpr", "jit", "pjit",
-         nested=control.call, form=Form.CALL)
+register("call", "closed_call", "core_call", "eval_jaxpr", "jit", "pjit", nested=control.call,
+         form=Form.CALL)
 register("checkpoint", "remat", "remat2", nested=control.call, form=Form.REMAT)
 register("custom_jvp_call", "custom_vjp_call", "custom_vjp_call_jaxpr",
          nested=control.custom_derivative, form=Form.CUSTOM, numbers=_ALL)
