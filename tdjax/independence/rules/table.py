@@ -133,7 +133,6 @@ register("call", "closed_call", "core_call", "eval_jaxpr", "jit", "pjit", nested
 register("checkpoint", "remat", "remat2", nested=control.call, form=Form.REMAT)
 register("custom_jvp_call", "custom_vjp_call", "custom_vjp_call_jaxpr",
          nested=control.custom_derivative, form=Form.CUSTOM, numbers=_ALL)
-register("composite", nested=control.composite, numbers=_ALL, cost=Cost.KEPT)
 register("call_hi_primitive", nested=control.high_level, numbers=_ALL, cost=Cost.KEPT)
 register("custom_linear_solve", nested=control.linear_solve, zeros=slice(-1, None))
 register("cond", nested=control.cond, form=Form.BRANCH, numbers=_ALL_BUT_FIRST, cost=Cost.KEPT)
