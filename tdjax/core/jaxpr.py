@@ -98,7 +98,8 @@ def rebuilt(sequence: Any, values: Iterable[Any]) -> Any:
 def inner_program(eqn: Any) -> Any:
     """Return the program that an equation calls, None if it calls none."""
     names = ("jaxpr", "call_jaxpr", "fun_jaxpr")
-    return next((eqn.params[name] for name in names if name in eqn.params), None)
+    found = (eqn.params[name] for name in names if name in eqn.params)
+    return next((program for program in found if hasattr(program, "eqns")), None)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
