@@ -23,6 +23,7 @@ from tdjax.independence.rules.derivatives import (
     asks_what_is_wanted,
     differentiated,
     is_jaxs_own,
+    is_someones_operation,
     pullback,
 )
 from tdjax.independence.rules.zeros import known_zeros
@@ -64,7 +65,7 @@ def needs_own_copies(program: Any, mapped: Sequence[bool], fills: bool) -> bool:
 
 def _is_written_by_hand(eqn: Any) -> bool:
     """Say whether an equation has a rule for reverse mode that is not one of JAX's own."""
-    return "bwd" in eqn.params and not is_jaxs_own(eqn)
+    return ("bwd" in eqn.params and not is_jaxs_own(eqn)) or is_someones_operation(eqn)
 
 
 def _adds_up(eqn: Any, stepped: list[bool], fills: bool) -> bool:

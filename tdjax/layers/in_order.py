@@ -10,11 +10,12 @@ import jax.numpy as jnp
 
 from tdjax.core.axes import broadcast_axes, normalize_out_axis
 from tdjax.core.errors import StrategyError, describe
+from tdjax.core.jaxpr import stand_in
 from tdjax.independence import Rows
 from tdjax.layers.choose_way import check_statistics_on_mesh, written
 from tdjax.layers.effects import Effects
 from tdjax.layers.layer_call import EACH, EQUAL, ROWS, SCALARS, LayerCall, Way
-from tdjax.strategies import Vmap
+from tdjax.strategies import Decision, Vmap, tell_of
 from tdjax.strategies.base import InOrder
 from tdjax.strategies.rows.checks import reporting_checks
 from tdjax.strategies.rows.padding import real_steps, zero
@@ -34,6 +35,8 @@ def run_in_order(call: LayerCall, effects: Effects) -> tuple[Any, dict[str, Any]
     if each:
         check_statistics_on_mesh(call, effects, [])
     bound = call.bind_step(Way(Vmap(), each=each, masked=each and call.mask is not None))
+    one_by_one = Vmap(chunk_size=1, unroll=loop.unroll != 1 and loop.unroll, remat=loop.remat)
+    tell_of(Decision(bound, one_by_one, 'Its steps run in order (state="carry").'))
     where = {
         name: index
         for index, name in enumerate(call.layer.array_names)  # the first leaves are variables
@@ -54,6 +57,7 @@ def run_in_order(call: LayerCall, effects: Effects) -> tuple[Any, dict[str, Any]
         rest = {name: value for name, value in equal.items() if name not in state}
         return after, (output, {**groups, EQUAL: rest})
 
+    body = stand_in(body, bound.step, ("state", "steps"))
     if loop.remat:
         body = recomputing(body, prevent_cse=False)
     first = {name: _initial_state(call, effects, name) for name in where}

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 
 from tdjax.core.arrays import is_array, take_arrays
 from tdjax.core.call import Call
+from tdjax.core.jaxpr import stand_in
 from tdjax.function import Signature, TimeOptions, bind
 from tdjax.layers.device_part import DevicePart
 from tdjax.layers.layer import Layer, Statistics, StepInputs
@@ -38,6 +39,7 @@ class Way:
         each: every step returns batch statistics of its own.
         masked: batch normalization counts real rows only.
         frozen: batch normalization uses its running statistics.
+        reason: why it is run like this, a sentence.
     """
 
     strategy: Strategy
@@ -46,6 +48,7 @@ class Way:
     each: bool = False
     masked: bool = False
     frozen: bool = False
+    reason: str = "It was asked for."
 
     @property
     def one_batch(self) -> bool:
@@ -134,7 +137,7 @@ class LayerCall:
                 output, after = layer(StepInputs(variables, keys, args, kwargs, statistics))
             return output, _group_writes(layer, variables, after, way, scalars)
 
-        return step
+        return stand_in(step, layer.function)
 
     def _averaged_axes(self, way: Way) -> tuple[str, ...]:
         """Return the named axes that batch normalization averages over, beside its rows."""

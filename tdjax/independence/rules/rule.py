@@ -94,6 +94,7 @@ class End(enum.Enum):
 
     INPUT = "the axes of its first input that has rows"
     OUTPUT = "the last axes of its first output"
+    NEITHER = "no axes: its rule holds it to the rows"
 
 
 @dataclasses.dataclass(frozen=True)
