@@ -160,7 +160,8 @@ def inner_program(eqn: Any) -> Any:
     if _HIGH in eqn.params:
         return _expanded(eqn)
     names = ("jaxpr", "call_jaxpr", "fun_jaxpr")
-    return next((eqn.params[name] for name in names if name in eqn.params), None)
+    found = (eqn.params[name] for name in names if name in eqn.params)
+    return next((program for program in found if hasattr(program, "eqns")), None)
 
 
 @functools.lru_cache(maxsize=64)

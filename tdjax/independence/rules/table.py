@@ -133,7 +133,8 @@ register("call", "closed_call", "core_call", "eval_jaxpr", "jit", "pjit", nested
 register("checkpoint", "remat", "remat2", nested=control.call, form=Form.REMAT)
 register("custom_jvp_call", "custom_vjp_call", "custom_vjp_call_jaxpr",
          nested=control.custom_derivative, form=Form.CUSTOM, numbers=_ALL)
-register("call_hi_primitive", nested=control.high_level, numbers=_ALL, cost=Cost.KEPT)
+register("call_hi_primitive", nested=control.high_level, numbers=_ALL, batches=False,
+         cost=Cost.KEPT)
 register("custom_linear_solve", nested=control.linear_solve, zeros=slice(-1, None))
 register("cond", nested=control.cond, form=Form.BRANCH, numbers=_ALL_BUT_FIRST, cost=Cost.KEPT)
 register("scan", nested=control.scan, follows={"length": End.INPUT}, form=Form.LOOP,
@@ -141,7 +142,7 @@ register("scan", nested=control.scan, follows={"length": End.INPUT}, form=Form.L
 register("while", nested=control.while_loop, form=Form.LOOP, numbers=_ALL, cost=Cost.KEPT)
 register("tdjax_row_loop", cost=Cost.KEPT)
 register("pure_callback", rows=control.callback, follows={"result_avals": End.NEITHER},
-         cost=Cost.KEPT)
+         batches=False, cost=Cost.KEPT)
 
 # what devices, or the steps under a name, say to each other: no row may enter
 register("all_gather", "pmax", "pmin", "psum", "psum2", "psum_invariant",
