@@ -16,6 +16,7 @@ from tdjax.core.axes import Axes, broadcast_axes, normalize_out_axis
 from tdjax.core.errors import StrategyError
 from tdjax.core.fingerprint import fingerprint
 from tdjax.core.jaxpr import Opened, open_program, uses_axis
+from tdjax.core.shared import repeated
 
 Role = Literal["rows", "step", "shared", "spread"]
 """What a leaf means to a step.
@@ -96,10 +97,13 @@ class Call:
         axes, roles, leaves = list(self.axes), list(self.roles), list(self.leaves)
         for index, role in enumerate(self.roles):
             if role == "spread":
-                shape = (self.batch, self.time, *leaves[index].shape[1:])
-                leaves[index] = jnp.broadcast_to(jnp.expand_dims(leaves[index], 1), shape)
+                leaves[index] = repeated(self._for_each_step, leaves[index])
                 axes[index], roles[index] = 1, "rows"
         return dataclasses.replace(self, leaves=tuple(leaves), axes=tuple(axes), roles=tuple(roles))
+
+    def _for_each_step(self, leaf: Any) -> Any:
+        shape = (self.batch, self.time, *leaf.shape[1:])
+        return jnp.broadcast_to(jnp.expand_dims(leaf, 1), shape)
 
     def _leads_with_batch(self, index: int) -> bool:
         shape = self.leaves[index].shape

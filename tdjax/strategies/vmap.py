@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,6 +14,7 @@ from tdjax.core.arrays import is_symbolic
 from tdjax.core.axes import broadcast_axes, normalize_out_axis
 from tdjax.core.call import Call, Program, trace
 from tdjax.core.errors import StrategyError, describe
+from tdjax.core.shared import repeated, views
 from tdjax.independence import Proof, Proven, Rows, prove
 from tdjax.independence.rules.derivatives import NOT_ZERO, adds_by_itself
 from tdjax.independence.shared_gradients import gives_new_values, needs_own_copies
@@ -181,15 +183,16 @@ class Vmap(Chunked):
         if self.chunk_size is not None:
             program = convolving_fast(program)
 
-        def one(*steps: Any) -> list[Any]:
-            merged = list(values)
+        def one(shared: list[Any], *steps: Any) -> list[Any]:
+            merged = list(shared)
             for index, value in zip(mapped, steps, strict=True):
                 merged[index] = value
             return program(merged[count:], merged[:count])
 
         if whole:
             in_axes = tuple(mapped.values())
-            body = jax.checkpoint(one) if self.remat else one
+            every = functools.partial(one, values)
+            body = jax.checkpoint(every) if self.remat else every
             with jax.named_scope("tdjax.vmap"):
                 # With copies, an output that is the same for all steps is computed by each of them.
                 stacked = [0 if copies and axis is None else axis for axis in out_axes]
@@ -200,10 +203,13 @@ class Vmap(Chunked):
                 for output, axis in zip(outputs, out_axes, strict=True)
             ]
 
+        own_shared = views(None if i in mapped else value for i, value in enumerate(values))
+
         def body_of_chunk(steps: list[Any]) -> list[Any]:
+            each = functools.partial(one, own_shared())
             if block == 1:
-                return [jnp.expand_dims(y, 0) for y in one(*(step[0] for step in steps))]
-            return jax.vmap(one)(*steps)
+                return [jnp.expand_dims(y, 0) for y in each(*(step[0] for step in steps))]
+            return jax.vmap(each)(*steps)
 
         moved = [jnp.moveaxis(values[index], axis, 0) for index, axis in mapped.items()]
         with jax.named_scope("tdjax.map"):
@@ -223,7 +229,9 @@ def _with_copies(
         for value, axis in zip(values, axes, strict=True)
     ]
     copied = [
-        jnp.broadcast_to(value, (time, *jnp.shape(value))) if alike else value
+        repeated(lambda one: jnp.broadcast_to(one, (time, *jnp.shape(one))), value)
+        if alike
+        else value
         for value, alike in zip(values, shared, strict=True)
     ]
     return copied, [0 if alike else axis for axis, alike in zip(axes, shared, strict=True)]
