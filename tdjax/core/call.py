@@ -16,7 +16,7 @@ from tdjax.core.axes import Axes, broadcast_axes, normalize_out_axis
 from tdjax.core.errors import StrategyError
 from tdjax.core.fingerprint import fingerprint
 from tdjax.core.jaxpr import Opened, open_program, uses_axis
-from tdjax.core.shared import repeated
+from tdjax.core.shared import Split, joined, repeated
 
 Role = Literal["rows", "step", "shared", "spread"]
 """What a leaf means to a step.
@@ -155,9 +155,22 @@ class Program:
         return fingerprint(self)
 
     def __call__(self, consts: Any, leaves: Any) -> list[Any]:
-        """Evaluate the equations on the leaves of one step, or of one block of rows."""
-        outputs = self.jaxpr(consts, leaves)
+        """Evaluate the equations on the leaves of one step, or of one block of rows.
+
+        Arrays that several blocks share may be split.
+        """
+        if any(isinstance(value, Split) for value in (*consts, *leaves)):
+            outputs = self._evaluate_split(consts, leaves)
+        else:
+            outputs = self.jaxpr(consts, leaves)
         return [as_array(value, aval) for value, aval in zip(outputs, self.out_avals, strict=True)]
+
+    def _evaluate_split(self, consts: Any, leaves: Any) -> list[Any]:
+        if self.jaxpr.varies:
+            return self.jaxpr(joined(consts), joined(leaves))
+        from tdjax.core.split import evaluate  # needs jax.extend, 20 ms to import
+
+        return joined(evaluate(self.jaxpr.bare, consts, leaves))
 
     def out_axes(self, call: Call) -> list[int | None]:
         """Return where time goes in each output, as a nonnegative axis or None."""

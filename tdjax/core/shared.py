@@ -17,12 +17,15 @@ own operations, and the last rounding, all of them independent of each other:
 For random signs both parts are (u sqrt(n) |g|)^2: sqrt(2) times the error of a whole fold, for any
 n. It is less for one sign, and where XLA leaves out the first rounding, as it may and mostly does.
 
-So every block gets its own view of the array (`view.py`). Its value is the array's. Its gradient is
-that of a copy in float32, which is never computed, for nothing reads its value; it is only there to
-have a gradient. Arrays of other dtypes are given as they are.
+And then it is no more than the error of the whole fold, as that of what a block does not round.
 
-Loops that are differentiated in reverse mode twice are beyond this: JAX takes the views out of the
-loop the first time, and the second time adds up in the array's dtype. Forward mode over reverse
+So blocks get the array in two parts (`Split`). One is the array without its gradients, which is
+what blocks compute with. The other is a copy in float32 that has the gradients, and is never
+computed, for nothing reads its value. Blocks keep the parts apart through products and the like
+(`split.py`). Arrays of other dtypes are given as they are.
+
+Loops that are differentiated in reverse mode twice are beyond this: JAX joins the parts outside of
+the loop the first time, and the second time adds up in the array's dtype. Forward mode over reverse
 mode, which `jax.hessian` takes, is added up in float32.
 """
 
@@ -30,15 +33,12 @@ from __future__ import annotations
 
 import contextlib
 import contextvars
+import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-
-Parts = tuple[Any, Any]
-"""An array without its gradients, and a copy that has them and whose value is not read."""
-
 
 def dtype_of_sums(dtype: Any) -> Any:
     """Return the dtype in which sums are computed that end in this one."""
@@ -51,51 +51,75 @@ def is_summed_wide(array: Any) -> bool:
     return isinstance(array, jax.core.Tracer) and dtype_of_sums(array.dtype) != array.dtype
 
 
-_joined: contextvars.ContextVar[Sequence[tuple[Any, Parts]]] = contextvars.ContextVar(
-    "tdjax_joined", default=()
+@dataclasses.dataclass(frozen=True, eq=False)
+class Split:
+    """An array in two parts.
+
+    Attributes:
+        array: the array without its gradients; None where the copy is linear, and has the value.
+        copy: in the dtype of sums; it has the gradients, and nothing reads its value.
+        dtype: that of the array.
+    """
+
+    array: Any
+    copy: Any
+    dtype: Any
+
+    def whole(self, dtype: Any = None) -> Any:
+        """Return the array, in its own dtype or that of the copy."""
+        from tdjax.core.split import view_p  # needs jax.extend, 20 ms to import
+
+        array, dtype = self.array, dtype or self.dtype
+        if array is None:
+            return self.copy.astype(self.dtype).astype(dtype)
+        return view_p.bind(array.astype(dtype), self.copy)
+
+    def moved(self, move: Callable[[Any], Any]) -> Split:
+        """Return what a linear function gives that moves the array about, or repeats it."""
+        array = None if self.array is None else move(self.array)
+        return dataclasses.replace(self, array=array, copy=move(self.copy))
+
+
+jax.tree_util.register_dataclass(Split, ["array", "copy"], ["dtype"])
+
+_known: contextvars.ContextVar[Sequence[tuple[Any, Split]]] = contextvars.ContextVar(
+    "tdjax_known_splits", default=()
 )
 
 
-def split(array: Any) -> Parts:
-    """Return an array that `is_summed_wide` without its gradients, and a copy that has them."""
-    known = next((parts for whole, parts in _joined.get() if whole is array), None)
-    return known or (jax.lax.stop_gradient(array), array.astype(dtype_of_sums(array.dtype)))
+def split(array: Any) -> Any:
+    """Return an array as a `Split` if it `is_summed_wide`, and else as it is.
+
+    It may be shared by any number of blocks: what they give for it is added up, and rounded once.
+    """
+    if not is_summed_wide(array):
+        return array
+    known = next((parts for whole, parts in _known.get() if whole is array), None)
+    copy = array.astype(dtype_of_sums(array.dtype))
+    return known or Split(jax.lax.stop_gradient(array), copy, array.dtype)
 
 
-def join(parts: Parts) -> Any:
-    """Return the array of which `split` made two; it may be joined any number of times."""
-    from tdjax.core.view import view_p  # needs jax.extend, 20 ms to import
-
-    return view_p.bind(*parts)
+def joined(values: Iterable[Any]) -> list[Any]:
+    """Return values, of which some may be split, as arrays."""
+    return [value.whole() if isinstance(value, Split) else value for value in values]
 
 
 @contextlib.contextmanager
-def joining(arrays: Sequence[Any]) -> Iterator[list[Any]]:
-    """Give arrays, those that are in two parts joined; inside, `split` knows their parts.
+def joining(values: Sequence[Any]) -> Iterator[list[Any]]:
+    """Give values as arrays, which `split`, inside, splits as they have been.
 
     So what is added up in blocks, and then over devices, is not rounded in between.
     """
-    whole = [join(array) if isinstance(array, tuple) else array for array in arrays]
-    known = [pair for pair in zip(whole, arrays, strict=True) if isinstance(pair[1], tuple)]
-    token = _joined.set((*_joined.get(), *known))
+    arrays = joined(values)
+    pairs = zip(arrays, values, strict=True)
+    token = _known.set((*_known.get(), *(pair for pair in pairs if isinstance(pair[1], Split))))
     try:
-        yield whole
+        yield arrays
     finally:
-        _joined.reset(token)
-
-
-def views(arrays: Iterable[Any]) -> Callable[[], list[Any]]:
-    """Return a function that gives arrays, for one more of the blocks that share them.
-
-    Their gradients, in all blocks together, are added up in `dtype_of_sums`, and rounded once.
-    """
-    parts = [(array, split(array) if is_summed_wide(array) else None) for array in arrays]
-    return lambda: [array if pair is None else join(pair) for array, pair in parts]
+        _known.reset(token)
 
 
 def repeated(lay: Callable[[Any], Any], array: Any) -> Any:
     """Return `lay(array)`, which repeats an array; the gradients of all copies are added up."""
-    if not is_summed_wide(array):
-        return lay(array)
-    array, copy = split(array)
-    return join((lay(array), lay(copy)))
+    parts = split(array)
+    return lay(array) if parts is array else parts.moved(lay).whole()

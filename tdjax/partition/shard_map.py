@@ -11,7 +11,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from tdjax.core.call import Program
 from tdjax.core.jaxpr import open_program
-from tdjax.core.shared import is_summed_wide, joining, split
+from tdjax.core.shared import joining, split
 from tdjax.partition.placement import Placement, entry_names
 from tdjax.strategies.rows.compiled_once import execute
 
@@ -50,7 +50,7 @@ def map_blocks(
 
         def mapped(operands: list[Any]) -> list[Any]:
             operands = [
-                split(operand) if several and is_summed_wide(operand) else operand
+                split(operand) if several else operand
                 for operand, several in zip(operands, held, strict=True)
             ]
             return jax.shard_map(

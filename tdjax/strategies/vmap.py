@@ -14,7 +14,7 @@ from tdjax.core.arrays import is_symbolic
 from tdjax.core.axes import broadcast_axes, normalize_out_axis
 from tdjax.core.call import Call, Program, trace
 from tdjax.core.errors import StrategyError, describe
-from tdjax.core.shared import repeated, views
+from tdjax.core.shared import repeated, split
 from tdjax.independence import Proof, Proven, Rows, prove
 from tdjax.independence.rules.derivatives import NOT_ZERO, adds_by_itself
 from tdjax.independence.shared_gradients import gives_new_values, needs_own_copies
@@ -208,10 +208,10 @@ class Vmap(Chunked):
                 for output, axis in zip(outputs, out_axes, strict=True)
             ]
 
-        own_shared = views(None if i in mapped else value for i, value in enumerate(values))
+        shared = [value if i in mapped else split(value) for i, value in enumerate(values)]
 
         def body_of_chunk(steps: list[Any]) -> list[Any]:
-            each = functools.partial(one, own_shared())
+            each = functools.partial(one, shared)
             if block == 1:
                 return [jnp.expand_dims(y, 0) for y in each(*(step[0] for step in steps))]
             return jax.vmap(each)(*steps)

@@ -29,6 +29,14 @@ def dot_general(eqn: Any, kinds: list[Kind]) -> list[Kind]:
     return [rows.at(_free_axis(eqn, side, rows.axis))]
 
 
+def product(eqn: Any, kinds: list[Kind]) -> list[Kind]:
+    """The copy of one side, as third input, is as that side is."""
+    *sides, copy = kinds
+    if copy != sides[eqn.params["side"]]:
+        raise NotProvenError("has rows where the copy of a side has none")
+    return dot_general(eqn, sides)
+
+
 def _free_axis(eqn: Any, side: int, axis: int) -> int:
     contracting, batch = eqn.params["dimension_numbers"]
     taken = set(contracting[side]) | set(batch[side])

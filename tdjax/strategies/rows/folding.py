@@ -22,7 +22,7 @@ import jax
 import jax.numpy as jnp
 
 from tdjax.core.call import Call, Program
-from tdjax.core.shared import views
+from tdjax.core.shared import split
 from tdjax.independence import STEP, Kind, Proof, Rows
 from tdjax.strategies.rows.blocks import in_blocks
 from tdjax.strategies.rows.layout import fold_leaf, rows_first
@@ -67,21 +67,16 @@ class Folding:
         where = [i for i, role in enumerate(call.roles) if role == "rows"]
         whole = self.block is self.rows or self.block == self.rows
         shared = [None if i in where else leaf for i, leaf in enumerate(leaves)]
-        given = [*shared, *consts]
-        own_shared = (lambda: list(given)) if whole else views(given)
-
-        def parted() -> tuple[list[Any], list[Any]]:
-            values = own_shared()
-            return values[len(leaves) :], values[: len(leaves)]
-
-        steps, found = once_a_step(call, self.program, self.proof, *parted())
+        if not whole:
+            shared, consts = [*map(split, shared)], [*map(split, consts)]
+        steps, found = once_a_step(call, self.program, self.proof, consts, shared)
 
         def evaluated(rows: list[Any]) -> list[Any]:
-            own_consts, merged = parted()
+            merged = list(shared)
             for index, value in zip(where, rows, strict=False):
                 merged[index] = value
             more = rows[len(where) :]
-            return evaluate(call, self.program, self.proof, own_consts, merged, more)
+            return evaluate(call, self.program, self.proof, consts, merged, more)
 
         def rows_of(rows: list[Any]) -> list[Any]:
             return [

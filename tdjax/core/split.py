@@ -1,0 +1,264 @@
+"""Programs that take arrays in two parts: see `shared.py`.
+
+They are kept in two parts as far as that goes: what moves a copy about is transposed to what adds
+up in its dtype (`w[i]`, a bias for all rows), and the gradient of a product is computed in it.
+Where that ends, a view joins the parts, and the gradient is rounded to the array's dtype.
+
+For a product y = x w with w in the parts a and c, the tangent is
+
+    dy = dx w + x dc        of which the second is `_pushed_p`, bilinear in x and dc
+
+computed in the dtype of w, and transposed for dc with a cotangent y' as x^T y' in the dtype of c.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jax.extend.core import Primitive
+from jax.interpreters import ad, batching, mlir
+
+from tdjax.core.jaxpr import bind, is_literal
+from tdjax.core.shared import Split, joined
+
+_CALLS = ("jit", "pjit", "closed_call", "core_call")
+_MOVES = (
+    "broadcast_in_dim", "copy", "dynamic_slice", "expand_dims", "gather", "reshape", "rev", "slice",
+    "squeeze", "transpose",
+)  # fmt: skip
+
+
+def evaluate(program: Any, consts: Sequence[Any], inputs: Sequence[Any]) -> list[Any]:
+    """Return the outputs of a program, of which constants and inputs may be split."""
+    jaxpr = getattr(program, "jaxpr", program)
+    known = dict(zip((*jaxpr.constvars, *jaxpr.invars), (*consts, *inputs), strict=True))
+
+    def read(atom: Any) -> Any:
+        return atom.val if is_literal(atom) else known[atom]
+
+    for eqn in jaxpr.eqns:
+        values = [read(atom) for atom in eqn.invars]
+        known.update(zip(eqn.outvars, _equation(eqn, values), strict=True))
+    return [read(atom) for atom in jaxpr.outvars]
+
+
+def _equation(eqn: Any, values: list[Any]) -> list[Any]:
+    found = [place for place, value in enumerate(values) if isinstance(value, Split)]
+    name = eqn.primitive.name
+    if not found:
+        return bind(eqn, values)
+    if name in _CALLS:
+        inner = eqn.params.get("jaxpr", eqn.params.get("call_jaxpr"))
+        return evaluate(inner, getattr(inner, "consts", ()), values)
+    value = values[found[0]]
+    if name in _MOVES and found == [0]:
+        return [value.moved(lambda part: bind(eqn, [part, *values[1:]])[0])]
+    if name == "convert_element_type" and eqn.params["new_dtype"] == value.dtype:
+        return [value]
+    if name == "convert_element_type" and eqn.params["new_dtype"] == value.copy.dtype:
+        return [value.whole(value.copy.dtype)]
+    if name == "dot_general" and len(found) == 1 and _is_narrow(eqn, values, value.dtype):
+        return [_product(eqn, values, found[0])]
+    return bind(eqn, joined(values))
+
+
+def _is_narrow(eqn: Any, values: Sequence[Any], dtype: Any) -> bool:
+    """Say whether both sides of a product and what it gives are of the same dtype."""
+    return all(each.dtype == dtype for each in (*values, eqn.outvars[0].aval))
+
+
+def _product(eqn: Any, values: list[Any], side: int) -> Any:
+    split, given = values[side], list(values)
+    params = {**eqn.params, "side": side}
+    if split.array is None:
+        given[side] = split.copy
+        return bind(eqn.replace(primitive=pushed_p, params=params), given)[0]
+    given[side] = split.array
+    return bind(eqn.replace(primitive=product_p, params=params), [*given, split.copy])[0]
+
+
+view_p = Primitive("tdjax_view")
+"""Takes an array, and a copy whose value is not read; returns the array."""
+product_p = Primitive("tdjax_product")
+"""A `dot_general`, with a copy of the side `side` as third operand, whose value is not read."""
+pushed_p = Primitive("tdjax_pushed")
+"""A `dot_general`, one side of which, `side`, is of a wider dtype, and is rounded."""
+_DOT = lax.dot_general_p
+
+
+def _dot(left: Any, right: Any, side: int, **params: Any) -> Any:
+    return _DOT.bind(left, right, **params)
+
+
+def _rounded(sides: Sequence[Any], side: int) -> list[Any]:
+    dtype = sides[1 - side].dtype
+    return [each.astype(dtype) if k == side else each for k, each in enumerate(sides)]
+
+
+def _first(array: Any, copy: Any) -> Any:
+    return array
+
+
+def _product_value(left: Any, right: Any, copy: Any, **params: Any) -> Any:
+    return _dot(left, right, **params)
+
+
+def _pushed_value(left: Any, right: Any, *, side: int, **params: Any) -> Any:
+    return _dot(*_rounded((left, right), side), side, **params)
+
+
+def _product_type(left: Any, right: Any, copy: Any, *, side: int, **params: Any) -> Any:
+    return _DOT.abstract_eval(left, right, **params)
+
+
+def _pushed_type(left: Any, right: Any, *, side: int, **params: Any) -> Any:
+    sides = [left, right]
+    sides[side] = sides[side].update(dtype=sides[1 - side].dtype)
+    return _DOT.abstract_eval(*sides, **params)
+
+
+def _view_jvp(primals: Sequence[Any], tangents: Sequence[Any]) -> tuple[Any, Any]:
+    array, tangent = view_p.bind(*primals), tangents[1]
+    if isinstance(tangent, ad.Zero):
+        return array, ad.Zero(jax.typeof(array).to_tangent_aval())
+    return array, lax.convert_element_type(tangent, array.dtype)
+
+
+def _product_jvp(
+    primals: Sequence[Any], tangents: Sequence[Any], *, side: int, **params: Any
+) -> tuple[Any, Any]:
+    output = product_p.bind(*primals, side=side, **params)
+    *sides, copy = primals
+    parts = []
+    if not isinstance(tangents[1 - side], ad.Zero):
+        moved = [tangents[k] if k == 1 - side else each for k, each in enumerate(sides)]
+        parts.append(product_p.bind(*moved, copy, side=side, **params))
+    if not isinstance(tangents[2], ad.Zero):
+        moved = [tangents[2] if k == side else each for k, each in enumerate(sides)]
+        parts.append(pushed_p.bind(*moved, side=side, **params))
+    if not parts:
+        return output, ad.Zero(jax.typeof(output).to_tangent_aval())
+    return output, sum(parts[1:], parts[0])
+
+
+def _product_transpose(
+    cotangent: Any, left: Any, right: Any, copy: Any, *, side: int, **params: Any
+) -> list[Any]:
+    sides = [left, right]
+    joined = view_p.bind(sides[side], copy)
+
+    def of_other(other: Any) -> Any:
+        return _dot(*((joined, other) if side == 0 else (other, joined)), side, **params)
+
+    found = jax.linear_transpose(of_other, sides[1 - side].aval)(cotangent)[0]
+    return [found if k == 1 - side else None for k in range(3)]
+
+
+def _pushed_back(place: int) -> Callable[..., Any]:
+    """Return the rule for the gradient of one side of what is pushed."""
+
+    def rule(cotangent: Any, left: Any, right: Any, *, side: int, **params: Any) -> Any:
+        sides = [left, right]
+        sought, other = sides[place].aval, sides[1 - place]
+        if place == side:
+            sought = sought.update(dtype=other.dtype)
+        else:
+            other = other.astype(sought.dtype)
+
+        def pulled_back(cotangent: Any, other: Any) -> Any:
+            def of_sought(value: Any) -> Any:
+                return _dot(*((value, other) if place == 0 else (other, value)), side, **params)
+
+            return jax.linear_transpose(of_sought, sought)(cotangent)[0]
+
+        if place != side:
+            return pulled_back(cotangent, other)
+        dtype, closed = sides[place].aval.dtype, jax.make_jaxpr(pulled_back)(cotangent, other)
+        on_cpu, default = (functools.partial(_in_dtype, dtype, closed, how) for how in (True, False))
+        return lax.platform_dependent(cotangent, other, cpu=on_cpu, default=default)
+
+    return rule
+
+
+def _in_dtype(dtype: Any, closed: Any, converted: bool, *inputs: Any) -> Any:
+    """Return what a product gives, which is laid out anew afterwards, in another dtype.
+
+    XLA for CPUs does not compute every product of a dtype in another one. What is converted where
+    it is computed, it computes in float32, and does not round in between.
+    """
+    known = dict(zip(closed.jaxpr.invars, inputs, strict=True))
+    for eqn in closed.jaxpr.eqns:
+        values = [known[atom] for atom in eqn.invars]
+        if eqn.primitive is _DOT and not converted:
+            eqn = eqn.replace(params={**eqn.params, "preferred_element_type": dtype})
+        outputs = values if eqn.primitive.name == "convert_element_type" else bind(eqn, values)
+        known.update(zip(eqn.outvars, (value.astype(dtype) for value in outputs), strict=True))
+    return known[closed.jaxpr.outvars[0]]
+
+
+def _view_batch(args: Sequence[Any], axes: Sequence[Any]) -> tuple[Any, int]:
+    return view_p.bind(*_leading(args, axes)), 0
+
+
+def _leading(args: Sequence[Any], axes: Sequence[Any]) -> list[Any]:
+    """Return arrays whose batch leads, all of which have it."""
+    size = next(arg.shape[axis] for arg, axis in zip(args, axes, strict=True) if axis is not None)
+    return [
+        jnp.broadcast_to(arg, (size, *arg.shape)) if axis is None else jnp.moveaxis(arg, axis, 0)
+        for arg, axis in zip(args, axes, strict=True)
+    ]
+
+
+def _product_batch(
+    args: Sequence[Any], axes: Sequence[Any], *, side: int, **params: Any
+) -> tuple[Any, int]:
+    *sides, copy = args
+    *places, of_copy = axes
+    if (places[side], of_copy) != (None, None):
+        sides[side], copy = _leading((sides[side], copy), (places[side], of_copy))
+        places[side] = 0
+    split = Split(sides[side], copy, sides[side].dtype)
+    return _batched(sides, places, split, side, params), 0
+
+
+def _pushed_batch(
+    args: Sequence[Any], axes: Sequence[Any], *, side: int, **params: Any
+) -> tuple[Any, int]:
+    split = Split(None, args[side], args[1 - side].dtype)
+    return _batched(args, axes, split, side, params), 0
+
+
+def _batched(
+    sides: Sequence[Any], axes: Sequence[Any], split: Split, side: int, params: dict[str, Any]
+) -> Any:
+    def many(left: Any, right: Any) -> Any:
+        return jax.vmap(lambda *one: _dot(*one, side, **params), tuple(axes))(left, right)
+
+    closed = jax.make_jaxpr(many)(*_rounded(sides, side))
+    given = [split if k == side else each for k, each in enumerate(sides)]
+    return joined(evaluate(closed, closed.consts, given))[0]
+
+
+view_p.def_impl(_first)
+view_p.def_abstract_eval(_first)
+ad.primitive_jvps[view_p] = _view_jvp
+batching.primitive_batchers[view_p] = _view_batch
+mlir.register_lowering(view_p, mlir.lower_fun(_first, multiple_results=False))
+
+product_p.def_impl(_product_value)
+product_p.def_effectful_abstract_eval(_product_type)
+ad.primitive_jvps[product_p] = _product_jvp
+ad.primitive_transposes[product_p] = _product_transpose
+batching.primitive_batchers[product_p] = _product_batch
+mlir.register_lowering(product_p, mlir.lower_fun(_product_value, multiple_results=False))
+
+pushed_p.def_impl(_pushed_value)
+pushed_p.def_effectful_abstract_eval(_pushed_type)
+ad.defbilinear(pushed_p, _pushed_back(0), _pushed_back(1))
+batching.primitive_batchers[pushed_p] = _pushed_batch
+mlir.register_lowering(pushed_p, mlir.lower_fun(_pushed_value, multiple_results=False))
