@@ -26,6 +26,7 @@ from jax.interpreters import ad, batching, mlir
 from tdjax.core.jaxpr import bind, is_literal
 from tdjax.core.shared import Split, joined
 
+_ELEMENTWISE = ("add", "div", "max", "min", "mul", "sub")
 _CALLS = ("jit", "pjit", "closed_call", "core_call")
 _MOVES = (
     "broadcast_in_dim", "copy", "dynamic_slice", "expand_dims", "gather", "reshape", "rev", "slice",
@@ -62,9 +63,18 @@ def _equation(eqn: Any, values: list[Any]) -> list[Any]:
         return [value]
     if name == "convert_element_type" and eqn.params["new_dtype"] == value.copy.dtype:
         return [value.whole(value.copy.dtype)]
-    if name == "dot_general" and len(found) == 1 and _is_narrow(eqn, values, value.dtype):
+    if name in _ELEMENTWISE:
+        values = [_spread(each, eqn.outvars[0].aval.shape) for each in values]
+    if name in WIDE_GRADIENTS and len(found) == 1 and _is_narrow(eqn, values, value.dtype):
         return [_product(eqn, values, found[0])]
     return bind(eqn, joined(values))
+
+
+def _spread(value: Any, shape: tuple) -> Any:
+    """Return an array that is split in the shape to which an operation repeats it."""
+    if not isinstance(value, Split) or value.copy.shape == shape:
+        return value
+    return value.moved(lambda part: jnp.broadcast_to(part, shape))
 
 
 def _is_narrow(eqn: Any, values: Sequence[Any], dtype: Any) -> bool:
@@ -74,7 +84,7 @@ def _is_narrow(eqn: Any, values: Sequence[Any], dtype: Any) -> bool:
 
 def _product(eqn: Any, values: list[Any], side: int) -> Any:
     split, given = values[side], list(values)
-    params = {**eqn.params, "side": side}
+    params = {**eqn.params, "side": side, "operation": eqn.primitive}
     if split.array is None:
         given[side] = split.copy
         return bind(eqn.replace(primitive=pushed_p, params=params), given)[0]
@@ -85,14 +95,14 @@ def _product(eqn: Any, values: list[Any], side: int) -> Any:
 view_p = Primitive("tdjax_view")
 """Takes an array, and a copy whose value is not read; returns the array."""
 product_p = Primitive("tdjax_product")
-"""A `dot_general`, with a copy of the side `side` as third operand, whose value is not read."""
+"""A product, of which a copy of the side `side` is the third operand, whose value is not read."""
 pushed_p = Primitive("tdjax_pushed")
-"""A `dot_general`, one side of which, `side`, is of a wider dtype, and is rounded."""
-_DOT = lax.dot_general_p
+"""A product, one side of which, `side`, is of a wider dtype, and is rounded."""
 
 
-def _dot(left: Any, right: Any, side: int, **params: Any) -> Any:
-    return _DOT.bind(left, right, **params)
+def _multiply(left: Any, right: Any, *, operation: Any, **params: Any) -> Any:
+    params.pop("side", None)
+    return operation.bind(left, right, **params)
 
 
 def _rounded(sides: Sequence[Any], side: int) -> list[Any]:
@@ -105,21 +115,23 @@ def _first(array: Any, copy: Any) -> Any:
 
 
 def _product_value(left: Any, right: Any, copy: Any, **params: Any) -> Any:
-    return _dot(left, right, **params)
+    return _multiply(left, right, **params)
 
 
 def _pushed_value(left: Any, right: Any, *, side: int, **params: Any) -> Any:
-    return _dot(*_rounded((left, right), side), side, **params)
+    return _multiply(*_rounded((left, right), side), **params)
 
 
-def _product_type(left: Any, right: Any, copy: Any, *, side: int, **params: Any) -> Any:
-    return _DOT.abstract_eval(left, right, **params)
+def _product_type(
+    left: Any, right: Any, copy: Any, *, side: int, operation: Any, **params: Any
+) -> Any:
+    return operation.abstract_eval(left, right, **params)
 
 
-def _pushed_type(left: Any, right: Any, *, side: int, **params: Any) -> Any:
+def _pushed_type(left: Any, right: Any, *, side: int, operation: Any, **params: Any) -> Any:
     sides = [left, right]
     sides[side] = sides[side].update(dtype=sides[1 - side].dtype)
-    return _DOT.abstract_eval(*sides, **params)
+    return operation.abstract_eval(*sides, **params)
 
 
 def _view_jvp(primals: Sequence[Any], tangents: Sequence[Any]) -> tuple[Any, Any]:
@@ -153,7 +165,7 @@ def _product_transpose(
     joined = view_p.bind(sides[side], copy)
 
     def of_other(other: Any) -> Any:
-        return _dot(*((joined, other) if side == 0 else (other, joined)), side, **params)
+        return _multiply(*((joined, other) if side == 0 else (other, joined)), **params)
 
     found = jax.linear_transpose(of_other, sides[1 - side].aval)(cotangent)[0]
     return [found if k == 1 - side else None for k in range(3)]
@@ -165,40 +177,87 @@ def _pushed_back(place: int) -> Callable[..., Any]:
     def rule(cotangent: Any, left: Any, right: Any, *, side: int, **params: Any) -> Any:
         sides = [left, right]
         sought, other = sides[place].aval, sides[1 - place]
-        if place == side:
-            sought = sought.update(dtype=other.dtype)
-        else:
-            other = other.astype(sought.dtype)
-
-        def pulled_back(cotangent: Any, other: Any) -> Any:
-            def of_sought(value: Any) -> Any:
-                return _dot(*((value, other) if place == 0 else (other, value)), side, **params)
-
-            return jax.linear_transpose(of_sought, sought)(cotangent)[0]
-
         if place != side:
-            return pulled_back(cotangent, other)
-        dtype, closed = sides[place].aval.dtype, jax.make_jaxpr(pulled_back)(cotangent, other)
-        on_cpu, default = (functools.partial(_in_dtype, dtype, closed, how) for how in (True, False))
-        return lax.platform_dependent(cotangent, other, cpu=on_cpu, default=default)
+            return _pulled_back(cotangent, other.astype(sought.dtype), sought, place, params)
+        gradient = WIDE_GRADIENTS[params["operation"].name]
+        return gradient(cotangent, other, sought, place, params)
 
     return rule
 
 
-def _in_dtype(dtype: Any, closed: Any, converted: bool, *inputs: Any) -> Any:
-    """Return what a product gives, which is laid out anew afterwards, in another dtype.
+def _pulled_back(
+    cotangent: Any, other: Any, sought: Any, place: int, params: dict[str, Any]
+) -> Any:
+    def of_sought(value: Any) -> Any:
+        return _multiply(*((value, other) if place == 0 else (other, value)), **params)
 
-    XLA for CPUs does not compute every product of a dtype in another one. What is converted where
-    it is computed, it computes in float32, and does not round in between.
-    """
+    return jax.linear_transpose(of_sought, sought)(cotangent)[0]
+
+
+def rounded_gradient(
+    cotangent: Any, other: Any, sought: Any, place: int, params: dict[str, Any]
+) -> Any:
+    """Return the gradient of one side of a product, rounded before it is in its wider dtype."""
+    narrow = sought.update(dtype=other.dtype)
+    return _pulled_back(cotangent, other, narrow, place, params).astype(sought.dtype)
+
+
+def _dot_gradient(
+    cotangent: Any, other: Any, sought: Any, place: int, params: dict[str, Any]
+) -> Any:
+    gradient = functools.partial(
+        rounded_gradient, sought=sought, place=place, params=params
+    )
+    closed = jax.make_jaxpr(gradient)(cotangent, other)
+    on_cpu, default = (
+        functools.partial(_in_dtype, sought.dtype, closed, on_cpu) for on_cpu in (True, False)
+    )
+    return lax.platform_dependent(cotangent, other, cpu=on_cpu, default=default)
+
+
+def _in_dtype(dtype: Any, closed: Any, on_cpu: bool, *inputs: Any) -> Any:
+    """Return what a product gives, which is laid out anew afterwards, in another dtype."""
     known = dict(zip(closed.jaxpr.invars, inputs, strict=True))
     for eqn in closed.jaxpr.eqns:
         values = [known[atom] for atom in eqn.invars]
-        if eqn.primitive is _DOT and not converted:
-            eqn = eqn.replace(params={**eqn.params, "preferred_element_type": dtype})
-        outputs = values if eqn.primitive.name == "convert_element_type" else bind(eqn, values)
-        known.update(zip(eqn.outvars, (value.astype(dtype) for value in outputs), strict=True))
+        if eqn.primitive is lax.dot_general_p:
+            outputs = [_dot_on_cpu(eqn, values, dtype) if on_cpu else _dot_in(eqn, values, dtype)]
+        else:
+            outputs = values if eqn.primitive.name == "convert_element_type" else bind(eqn, values)
+        known.update(zip(eqn.outvars, outputs, strict=True))
     return known[closed.jaxpr.outvars[0]]
+
+
+def _dot_in(eqn: Any, values: list[Any], dtype: Any) -> Any:
+    return bind(eqn.replace(params={**eqn.params, "preferred_element_type": dtype}), values)[0]
+
+
+def _dot_on_cpu(eqn: Any, values: list[Any], dtype: Any) -> Any:
+    """Return a product as XLA for CPUs computes it in float32.
+
+    It does not compute every product of one dtype in another. But what is converted where it is
+    computed, it does not round in between; and it is computed there if one axis is contracted.
+    """
+    (left, right), (batch, _) = eqn.params["dimension_numbers"]
+    axes = tuple(range(left[0], left[0] + len(left))) if left else ()
+    if not batch and len(left) > 1 and tuple(left) == axes and tuple(right) == tuple(
+        range(right[0], right[0] + len(right))
+    ):
+        values = [
+            value.reshape(*value.shape[: at[0]], -1, *value.shape[at[-1] + 1 :])
+            for value, at in zip(values, (left, right), strict=True)
+        ]
+        numbers = (((left[0],), (right[0],)), ((), ()))
+        eqn = eqn.replace(params={**eqn.params, "dimension_numbers": numbers})
+    return bind(eqn, values)[0].astype(dtype)
+
+
+WIDE_GRADIENTS: dict[str, Callable[..., Any]] = {"dot_general": _dot_gradient}
+"""The bilinear operations of which the gradient of one side is computed in a wider dtype, and how.
+
+Each takes the cotangent, the other side, the type of the gradient, which side it is of, and the
+parameters of the operation.
+"""
 
 
 def _view_batch(args: Sequence[Any], axes: Sequence[Any]) -> tuple[Any, int]:
@@ -237,7 +296,7 @@ def _batched(
     sides: Sequence[Any], axes: Sequence[Any], split: Split, side: int, params: dict[str, Any]
 ) -> Any:
     def many(left: Any, right: Any) -> Any:
-        return jax.vmap(lambda *one: _dot(*one, side, **params), tuple(axes))(left, right)
+        return jax.vmap(lambda *one: _multiply(*one, **params), tuple(axes))(left, right)
 
     closed = jax.make_jaxpr(many)(*_rounded(sides, side))
     given = [split if k == side else each for k, each in enumerate(sides)]

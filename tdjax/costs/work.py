@@ -188,7 +188,7 @@ class _Reader:
                 value.died = self._clock + 1
 
     def _add_contraction(self, eqn: Any, times: float) -> None:
-        if eqn.primitive.name in ("dot_general", "tdjax_product"):
+        if eqn.params.get("operation", eqn.primitive).name == "dot_general":
             (contracted, _), _ = eqn.params["dimension_numbers"]
             left = eqn.invars[0].aval.shape
             inner = math.prod(left[axis] for axis in contracted)

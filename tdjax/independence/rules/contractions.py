@@ -34,7 +34,13 @@ def product(eqn: Any, kinds: list[Kind]) -> list[Kind]:
     *sides, copy = kinds
     if copy != sides[eqn.params["side"]]:
         raise NotProvenError("has rows where the copy of a side has none")
-    return dot_general(eqn, sides)
+    return pushed(eqn, sides)
+
+
+def pushed(eqn: Any, kinds: list[Kind]) -> list[Kind]:
+    """It is as the product that it stands for."""
+    is_dot = eqn.params["operation"].name == "dot_general"
+    return dot_general(eqn, kinds) if is_dot else conv_general_dilated(eqn, kinds)
 
 
 def _free_axis(eqn: Any, side: int, axis: int) -> int:

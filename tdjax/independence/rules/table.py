@@ -97,8 +97,8 @@ register("select_and_gather_add", "select_and_scatter_add", rows=reductions.sele
 register("fft", rows=reductions.fft, sums="linear", cost=Cost.STORED)
 
 # products and matrices
-register("dot_general", "tdjax_pushed", rows=contractions.dot_general, sums="bilinear",
-         cost=Cost.KEPT)
+register("dot_general", rows=contractions.dot_general, sums="bilinear", cost=Cost.KEPT)
+register("tdjax_pushed", rows=contractions.pushed, sums="bilinear", cost=Cost.KEPT)
 register("tdjax_product", rows=contractions.product, cost=Cost.KEPT)
 register("conv_general_dilated", "tdjax_conv_general_dilated",
          rows=contractions.conv_general_dilated, sums="bilinear", cost=Cost.KEPT)
