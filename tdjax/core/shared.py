@@ -40,6 +40,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+
 def dtype_of_sums(dtype: Any) -> Any:
     """Return the dtype in which sums are computed that end in this one."""
     narrow = jnp.issubdtype(dtype, jnp.floating) and jnp.finfo(dtype).bits < 32

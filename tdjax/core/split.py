@@ -23,7 +23,7 @@ from jax import lax
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
-from tdjax.core.jaxpr import bind, is_literal
+from tdjax.core.jaxpr import bind, is_literal, scan_counts
 from tdjax.core.shared import Split, joined
 
 _ELEMENTWISE = ("add", "div", "max", "min", "mul", "sub")
@@ -56,6 +56,8 @@ def _equation(eqn: Any, values: list[Any]) -> list[Any]:
     if name in _CALLS:
         inner = eqn.params.get("jaxpr", eqn.params.get("call_jaxpr"))
         return evaluate(inner, getattr(inner, "consts", ()), values)
+    if name == "scan":
+        return _scan(eqn, values)
     value = values[found[0]]
     if name in _MOVES and found == [0]:
         return [value.moved(lambda part: bind(eqn, [part, *values[1:]])[0])]
@@ -68,6 +70,21 @@ def _equation(eqn: Any, values: list[Any]) -> list[Any]:
     if name in WIDE_GRADIENTS and len(found) == 1 and _is_narrow(eqn, values, value.dtype):
         return [_product(eqn, values, found[0])]
     return bind(eqn, joined(values))
+
+
+def _scan(eqn: Any, values: list[Any]) -> list[Any]:
+    """Run a loop, each turn of which adds to the gradients of its constants."""
+    first, carried = scan_counts(eqn)
+    body, rest = eqn.params["jaxpr"], joined(values[first:])
+
+    def turn(carry: list[Any], xs: list[Any]) -> tuple[list[Any], list[Any]]:
+        given = [*values[:first], *carry, *xs]
+        outputs = joined(evaluate(body, getattr(body, "consts", ()), given))
+        return outputs[:carried], outputs[carried:]
+
+    options = {key: eqn.params[key] for key in ("length", "reverse", "unroll")}
+    carry, outputs = lax.scan(turn, rest[:carried], rest[carried:], **options)
+    return [*carry, *outputs]
 
 
 def _spread(value: Any, shape: tuple) -> Any:
@@ -205,9 +222,7 @@ def rounded_gradient(
 def _dot_gradient(
     cotangent: Any, other: Any, sought: Any, place: int, params: dict[str, Any]
 ) -> Any:
-    gradient = functools.partial(
-        rounded_gradient, sought=sought, place=place, params=params
-    )
+    gradient = functools.partial(rounded_gradient, sought=sought, place=place, params=params)
     closed = jax.make_jaxpr(gradient)(cotangent, other)
     on_cpu, default = (
         functools.partial(_in_dtype, sought.dtype, closed, on_cpu) for on_cpu in (True, False)
@@ -240,8 +255,11 @@ def _dot_on_cpu(eqn: Any, values: list[Any], dtype: Any) -> Any:
     """
     (left, right), (batch, _) = eqn.params["dimension_numbers"]
     axes = tuple(range(left[0], left[0] + len(left))) if left else ()
-    if not batch and len(left) > 1 and tuple(left) == axes and tuple(right) == tuple(
-        range(right[0], right[0] + len(right))
+    if (
+        not batch
+        and len(left) > 1
+        and tuple(left) == axes
+        and tuple(right) == tuple(range(right[0], right[0] + len(right)))
     ):
         values = [
             value.reshape(*value.shape[: at[0]], -1, *value.shape[at[-1] + 1 :])
