@@ -253,21 +253,19 @@ def _dot_on_cpu(eqn: Any, values: list[Any], dtype: Any) -> Any:
     It does not compute every product of one dtype in another. But what is converted where it is
     computed, it does not round in between; and it is computed there if one axis is contracted.
     """
-    (left, right), (batch, _) = eqn.params["dimension_numbers"]
-    axes = tuple(range(left[0], left[0] + len(left))) if left else ()
-    if (
-        not batch
-        and len(left) > 1
-        and tuple(left) == axes
-        and tuple(right) == tuple(range(right[0], right[0] + len(right)))
-    ):
-        values = [
-            value.reshape(*value.shape[: at[0]], -1, *value.shape[at[-1] + 1 :])
-            for value, at in zip(values, (left, right), strict=True)
-        ]
-        numbers = (((left[0],), (right[0],)), ((), ()))
+    contracted, (batch, _) = eqn.params["dimension_numbers"]
+    if not batch and len(contracted[0]) > 1:
+        values = [_merged(*each) for each in zip(values, contracted, strict=True)]
+        numbers = (((0,), (0,)), ((), ()))
         eqn = eqn.replace(params={**eqn.params, "dimension_numbers": numbers})
     return bind(eqn, values)[0].astype(dtype)
+
+
+def _merged(value: Any, axes: Sequence[int]) -> Any:
+    """Return an array with these axes in front, as one."""
+    others = [axis for axis in range(value.ndim) if axis not in axes]
+    moved = lax.transpose(value, (*axes, *others))
+    return moved.reshape(-1, *(value.shape[axis] for axis in others))
 
 
 WIDE_GRADIENTS: dict[str, Callable[..., Any]] = {"dot_general": _dot_gradient}

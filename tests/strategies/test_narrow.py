@@ -18,14 +18,7 @@ from tdjax import Fold, Packed, Vmap
 
 BATCH, TIME, FEATURES = 16, 32, 16
 FEWER = (Vmap(chunk_size=1), Fold(chunk_size=4), Packed(chunk_size=8))
-STRATEGIES = (
-    *FEWER,
-    Vmap(chunk_size=1, unroll=True),
-    Vmap(chunk_size=5),
-    Vmap(chunk_size=1, remat=True),
-    Fold(chunk_size=7, unroll=2, remat=True),
-    Fold(chunk_size=100, unroll=True),
-)
+STRATEGIES = (*FEWER, Vmap(chunk_size=5, remat=True), Fold(chunk_size=100, unroll=True))
 MOST = 1.5
 random = np.random.default_rng(0)
 
@@ -48,7 +41,7 @@ def recur(kernel, x):
 
 
 def normalize(scale, x):
-    return x * lax.rsqrt(jnp.square(x).mean(-1, keepdims=True)) * scale
+    return x * lax.rsqrt(jnp.square(x).mean(-1, keepdims=True)) * scale[None]
 
 
 def attend(kernels, x):
@@ -61,9 +54,13 @@ CASES = {
     "product": (lambda kernel, x: x @ kernel, normal(FEATURES, FEATURES), X),
     "product_from_the_left": (lambda kernel, x: (kernel @ x.T).T, normal(4, FEATURES), X),
     "convolution": (convolve, normal(3, 3, 2, 4), normal(BATCH, TIME, 4, 4, 2)),
-    "bias": (lambda bias, x: jnp.sin(x + bias), normal(FEATURES), X),
+    "bias": (lambda bias, x: jnp.sin(x + bias[None]), normal(FEATURES), X),
     "scale": (normalize, normal(FEATURES), X),
-    "embedding": (lambda table, i: table[i], normal(9, 4), random.integers(0, 9, (BATCH, TIME))),
+    "embedding": (
+        lambda table, i: table[i],
+        normal(9, 4),
+        random.integers(0, 9, (BATCH, TIME), np.int32),
+    ),
     "scan_inside": (recur, normal(8, 8) / 3, normal(BATCH, TIME, 3, 8)),
     "products_of_sequences": (attend, normal(2, 8, 8) / 3, normal(BATCH, TIME, 3, 8)),
     "in_jit_and_remat": (
@@ -78,7 +75,7 @@ CASES = {
         normal(TIME),
     ),
     "a_row_that_steps_share": (lambda shared, x: x * shared, normal(BATCH, FEATURES), X),
-    "an_output_of_all_steps": (lambda w, x: (x, w * w), normal(FEATURES), X),
+    "an_output_of_all_steps": (lambda w, x: (x * w[None], w * w), normal(FEATURES), X),
 }
 
 
@@ -104,11 +101,9 @@ def gradient(function, shared):
     """Return the gradient for fixed cotangents of the size of the outputs."""
     outputs, pullback = jax.vjp(function, shared)
     rng = np.random.default_rng(1)
-    cotangents = [
-        jnp.asarray(rng.normal(size=y.shape), jnp.bfloat16) for y in jax.tree.leaves(outputs)
-    ]
-    given = [c.astype(y.dtype) for c, y in zip(cotangents, jax.tree.leaves(outputs), strict=True)]
-    return pullback(jax.tree.unflatten(jax.tree.structure(outputs), given))[0]
+    leaves, tree = jax.tree.flatten(outputs)
+    given = [jnp.asarray(rng.normal(size=y.shape), jnp.bfloat16).astype(y.dtype) for y in leaves]
+    return pullback(jax.tree.unflatten(tree, given))[0]
 
 
 def in_dtype(array, dtype):
@@ -126,9 +121,7 @@ def errors(run, arrays, strategies, dtype):
     """
 
     def all_of_them(narrow):
-        wide = [
-            x.astype(jnp.float32) if jnp.issubdtype(x.dtype, jnp.inexact) else x for x in narrow
-        ]
+        wide = [x.astype(jnp.float32) if x.dtype == dtype else x for x in narrow]
         return run(Fold(), wide), [run(strategy, narrow) for strategy in strategies]
 
     given = [in_dtype(array, dtype) for array in arrays]
@@ -144,9 +137,12 @@ def errors(run, arrays, strategies, dtype):
 
 
 def assert_near(run, arrays, strategies, dtype=jnp.bfloat16):
+    """Assert that none is further off than a whole fold, or than what one rounding may come to."""
     whole, *others = errors(run, arrays, (Fold(), *strategies), dtype)
+    rounding = float(jnp.finfo(dtype).eps) * np.array([0.25, 0.5])
     for strategy, found in zip(strategies, others, strict=True):
-        assert all(np.less_equal(found, MOST * np.asarray(whole))), (str(strategy), found, whole)
+        most = MOST * np.maximum(whole, rounding)
+        assert all(np.less_equal(found, most)), (str(strategy), found, whole)
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -183,28 +179,6 @@ def test_arrays_that_are_closed_over():
     assert_near(run, [normal(FEATURES, FEATURES), X], FEWER)
 
 
-def test_a_mask_and_rules_written_by_hand_whose_steps_have_copies():
-    @jax.custom_vjp
-    def multiply(x, kernel):
-        return x @ kernel
-
-    def backward(kept, cotangent):
-        x, kernel = kept
-        return cotangent @ kernel.T, (x.T @ cotangent) + 0 * kernel
-
-    multiply.defvjp(lambda x, kernel: (x @ kernel, (x, kernel)), backward)
-
-    def run(strategy, arrays):
-        kernel, x, keep = arrays
-        wrapped = tdjax.time_distributed(multiply, in_axes=(1, None), strategy=strategy)
-        return gradient(lambda kernel: wrapped(x, kernel, mask=keep), kernel)
-
-    keep = random.random((BATCH, TIME)) < 0.7
-    assert_near(
-        run, [normal(FEATURES, FEATURES), X, keep], (Vmap(chunk_size=1), Vmap(chunk_size=5))
-    )
-
-
 @pytest.mark.parametrize("order", ["forward over reverse", "reverse over reverse"])
 def test_second_derivatives(order):
     def run(strategy, arrays):
@@ -220,7 +194,7 @@ def test_second_derivatives(order):
     strategies = (
         (Vmap(chunk_size=1), Fold(chunk_size=16), Packed(chunk_size=16))
         if order == "forward over reverse"
-        else (Vmap(chunk_size=1, unroll=True), Fold(chunk_size=64, unroll=True))
+        else (Fold(chunk_size=64, unroll=True), Packed(chunk_size=64))
     )
     assert_near(run, [*kernels, X], strategies)
 
@@ -235,7 +209,7 @@ def test_layers():
         kernel, x = arrays
         linen = tdjax.linen.TimeDistributed(layer.clone(dtype=x.dtype), strategy=strategy)
         wrapped = tdjax.nnx.TimeDistributed(other, strategy=strategy)
-        graph, state = nnx.split(wrapped)
+        graph, _ = nnx.split(wrapped)
 
         def outputs(kernel):
             bias = jnp.zeros(FEATURES, kernel.dtype)
@@ -282,4 +256,5 @@ def test_wider_dtypes_are_not_split(strategy):
 
     for dtype, splits in ((jnp.float32, False), (jnp.bfloat16, True)):
         shapes = [jax.ShapeDtypeStruct(s, dtype) for s in ((FEATURES, FEATURES), X.shape)]
-        assert ("tdjax_" in str(jax.make_jaxpr(run)(*shapes)).replace("row_loop", "")) == splits
+        program = str(jax.make_jaxpr(run)(*shapes))
+        assert any(name in program for name in ("tdjax_product", "tdjax_view", "Split")) == splits
