@@ -13,6 +13,7 @@ computed in the dtype of w, and transposed for dc with a cotangent y' as x^T y' 
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -66,7 +67,7 @@ def _equation(eqn: Any, values: list[Any]) -> list[Any]:
     if name == "convert_element_type" and eqn.params["new_dtype"] == value.copy.dtype:
         return [value.whole(value.copy.dtype)]
     if name in _ELEMENTWISE:
-        values = [_spread(each, eqn.outvars[0].aval.shape) for each in values]
+        values = _spread(values, eqn.outvars[0].aval.shape)
     if name in WIDE_GRADIENTS and len(found) == 1 and _is_narrow(eqn, values, value.dtype):
         return [_product(eqn, values, found[0])]
     return bind(eqn, joined(values))
@@ -87,11 +88,28 @@ def _scan(eqn: Any, values: list[Any]) -> list[Any]:
     return [*carry, *outputs]
 
 
-def _spread(value: Any, shape: tuple) -> Any:
-    """Return an array that is split in the shape to which an operation repeats it."""
-    if not isinstance(value, Split) or value.copy.shape == shape:
-        return value
-    return value.moved(lambda part: jnp.broadcast_to(part, shape))
+def _spread(values: list[Any], shape: tuple) -> list[Any]:
+    """Return what an operation takes, split arrays in the shape that it repeats them to.
+
+    `jax.vmap` repeats them, too, for every other array: the copy is given its batch, so that what
+    is transposed to a sum over it is one of copies. The value of a copy does not matter.
+    """
+    others = [
+        value
+        for value in values
+        if not isinstance(value, Split) and isinstance(value, jax.core.Tracer)
+    ]
+
+    def spread(value: Any) -> Any:
+        if not isinstance(value, Split) or value.array is None:
+            return value
+        value = value.moved(lambda part: jnp.broadcast_to(part, shape))
+        copy = value.copy
+        for other in others:
+            copy = copy + 0 * lax.stop_gradient(other).astype(copy.dtype)
+        return dataclasses.replace(value, copy=copy)
+
+    return [spread(value) for value in values]
 
 
 def _is_narrow(eqn: Any, values: Sequence[Any], dtype: Any) -> bool:

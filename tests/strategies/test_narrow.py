@@ -249,7 +249,7 @@ def test_state_that_is_carried():
     assert_near(run, [normal(FEATURES, FEATURES), X], (Vmap(chunk_size=1),))
 
 
-@pytest.mark.parametrize("strategy", STRATEGIES, ids=str)
+@pytest.mark.parametrize("strategy", [each for each in STRATEGIES if not each.packs], ids=str)
 def test_wider_dtypes_are_not_split(strategy):
     def run(kernel, x):
         return gradient(over_time(lambda kernel, x: jnp.sin(x @ kernel), [x], strategy), kernel)
@@ -257,4 +257,4 @@ def test_wider_dtypes_are_not_split(strategy):
     for dtype, splits in ((jnp.float32, False), (jnp.bfloat16, True)):
         shapes = [jax.ShapeDtypeStruct(s, dtype) for s in ((FEATURES, FEATURES), X.shape)]
         program = str(jax.make_jaxpr(run)(*shapes))
-        assert any(name in program for name in ("tdjax_product", "tdjax_view", "Split")) == splits
+        assert any(name in program for name in ("tdjax_product", "tdjax_view")) == splits

@@ -94,9 +94,9 @@ def _wide_gradient(
     def rounded(cotangent: Any, other: Any) -> Any:
         return rounded_gradient(cotangent, other, sought, place, params)
 
-    def on_cpu(*arrays: Any) -> Any:
-        wide = (array.astype(sought.dtype) for array in arrays)
-        return kernel_gradient(*wide, sought, **own)
+    def on_cpu(cotangent: Any, other: Any) -> Any:
+        dtype = sought.dtype
+        return kernel_gradient(cotangent.astype(dtype), other.astype(dtype), sought, **own)
 
     own = {name: value for name, value in params.items() if name not in ("operation", "side")}
     if place == 0 or not has_few_taps(cotangent, other, sought, **own):
