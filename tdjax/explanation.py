@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
+import operator
 from collections.abc import Callable
 from typing import Any
 
 import jax
 
 from tdjax.comparison.numbers import amount, seconds, trimmed
-from tdjax.comparison.subjects.flax_modules import is_module
-from tdjax.comparison.subjects.subject import subject
 from tdjax.core.arrays import is_symbolic
+from tdjax.core.mask import MaskLike
+from tdjax.core.sites import flat, listening
 from tdjax.costs.machine import current_machine
 from tdjax.costs.work import Work
+from tdjax.flax_guard import StepLike
 from tdjax.independence import prove
-from tdjax.partition.device_block import describe_block
-from tdjax.strategies import Auto, Candidate, Decision, Strategy, recorded
-from tdjax.transform import TimeDistributed, time_distributed
+from tdjax.model_call import is_wrapper, pure_call
+from tdjax.strategies import Candidate, Decision, Strategy
+from tdjax.strategies.rows.prints import lift_prints
+
+# What is traced under another value is traced anew, by transforms that remember traces as well.
+_retracing = jax.make_user_context(None)
 
 _SHOWN = 6
 
@@ -28,20 +32,35 @@ class Explanation:
     """What would run for a call, and why. Printing it reads well.
 
     Attributes:
-        strategy: the strategy object that will run.
+        strategy: the strategy object that will run; None for a model, whose layers have their own.
         rows_independent: whether output row i is proven to depend on input row i alone, which a
             fold needs.
         reasons: sentences.
         candidates: the strategies that were considered, each with its predicted cost, the one that
             runs first; empty where nothing had to be predicted.
+        layers: an explanation of each distributed layer or function inside of it, however deep.
+        path: where it is in a model: the path of a layer, the name and line of a function.
     """
 
-    strategy: Strategy
+    strategy: Strategy | None
     rows_independent: bool
     reasons: tuple[str, ...]
     candidates: tuple[Candidate, ...] = ()
+    layers: tuple[Explanation, ...] = ()
+    path: str = ""
 
     def __str__(self) -> str:
+        lines = [*self.reasons] if self.strategy is None else self._own_lines()
+        if self.strategy is not None and self.layers:
+            lines.append("Inside of its steps:")
+        widths = [max((len(str(of(each))) for each in self.layers), default=0) for of in _COLUMNS]
+        for each in self.layers:
+            cells = (f"{of(each)!s:<{width}}" for of, width in zip(_COLUMNS, widths, strict=True))
+            why = each.reasons[: 1 if each.rows_independent else 2]
+            lines.append(f"  {'  '.join(cells)}  {' '.join(why)}")
+        return "\n".join(lines)
+
+    def _own_lines(self) -> list[str]:
         lines = [f"{self.strategy} will run.", *self.reasons]
         if self.candidates:
             lines.append("Predicted, forward / forward + gradient:")
@@ -53,26 +72,34 @@ class Explanation:
             left = len(self.candidates) - _SHOWN
             if left > 0:
                 lines.append(f"  and {left} more in .candidates")
-        return "\n".join(lines)
+        return lines
+
+
+_COLUMNS = operator.attrgetter("path"), operator.attrgetter("strategy")
 
 
 def explain(
-    fun: Callable[..., Any],
+    fun: StepLike,
     *args: Any,
-    mask: Any = None,
-    seq_lengths: Any = None,
+    mask: MaskLike | jax.ShapeDtypeStruct = None,
+    seq_lengths: MaskLike | jax.ShapeDtypeStruct = None,
     **kwargs: Any,
 ) -> Explanation:
-    """Say which strategy will run for a call, and why.
+    """Say which strategy will run for a call, and why; in a model, for all that is distributed.
 
     Nothing is run or compiled: the step is traced, its rows are followed, and the times of
     strategies are predicted from what a row costs and what the device can do. They are for ranking.
 
+    A function or a Flax module that has distributed layers or functions inside, however deep, is a
+    model: it takes the arguments that it takes itself, and each of those has its explanation in
+    `.layers`. Anything else is a step. To see one with some inside as a step, wrap it first.
+
     Args:
-        fun: a step function or a Flax module, wrapped or not.
-        *args: its arguments, with their time axes; arrays, or `jax.ShapeDtypeStruct`.
+        fun: a step function or a Flax module, wrapped or not; or a model.
+        *args: its arguments, with their time axes; arrays, or `jax.ShapeDtypeStruct`. Those of a
+            Linen module may begin with its variables, as for `.apply`.
         mask, seq_lengths: as for the wrapped function.
-        **kwargs: keyword arguments for every step.
+        **kwargs: keyword arguments for every step; of a Linen module, those of `.apply` as well.
 
     Returns:
         An `Explanation`.
@@ -86,33 +113,42 @@ def explain(
     >>> explanation.strategy, explanation.rows_independent
     (Fold(chunk_size=None, unroll=False, remat=False, assume_independent=False), True)
     """
-    if not isinstance(fun, TimeDistributed) and is_module(fun):
-        return _of_module(fun, args, mask, seq_lengths, kwargs)
-    wrapped = fun if isinstance(fun, TimeDistributed) else time_distributed(fun)
-    found: list[Explanation] = []
+    masks = {"mask": mask, "seq_lengths": seq_lengths}
+    kwargs.update((name, value) for name, value in masks.items() if value is not None)
+    if is_wrapper(fun):
+        return _sites(*pure_call(fun, args, kwargs))[0]
+    inside: list[Explanation] = []
+    failure = None
+    if callable(fun) and not isinstance(fun, type):
+        try:
+            _sites(*pure_call(fun, args, kwargs), inside)
+        except Exception as error:  # a step need not take all steps at once
+            failure = error
+    if inside and failure is None:
+        return _of_model(tuple(flat(inside)))
+    try:
+        return _sites(*pure_call(fun, args, kwargs, as_step=True))[0]
+    except Exception:
+        if inside and failure is not None:
+            raise failure from None
+        raise
 
-    def call(*given: Any) -> None:
-        bound = wrapped.bind(given, kwargs, mask, seq_lengths)
-        bound = describe_block(bound, wrapped.options.partition)
-        strategy = wrapped.options.strategy
-        decision = strategy.decide(bound)
-        found.append(_of_choice(bound, strategy) if decision is None else _of_decision(decision))
 
-    jax.eval_shape(call, *args)
-    return found[0]
+def _sites(
+    function: Callable[..., Any], arrays: list[Any], found: list[Explanation] | None = None
+) -> list[Explanation]:
+    """Return what is decided in a call, and keep it in `found` in case that the call fails."""
+    found = [] if found is None else found
+    with listening(_of_decision, found), _retracing(object()):
+        jax.eval_shape(function, arrays)
+    return found
 
 
-def _of_module(
-    module: Any, args: tuple[Any, ...], mask: Any, seq_lengths: Any, kwargs: dict[str, Any]
-) -> Explanation:
-    """Return what is decided while a Flax module is traced."""
-    made = subject(module, args, mask=mask, seq_lengths=seq_lengths, kwargs=kwargs)
-    with recorded() as decisions:
-        jax.eval_shape(functools.partial(made.call, Auto()), made.arrays)
-    if decisions:
-        return _of_decision(decisions[0])
-    reason = "It updates state that its steps share, which leaves one way to run it."
-    return Explanation(Auto(), False, (reason,))
+def _of_model(layers: tuple[Explanation, ...]) -> Explanation:
+    things = "layers or functions" if len(layers) > 1 else "layer or function"
+    reason = f"A model with {len(layers)} distributed {things} inside:"
+    independent = all(each.rows_independent for each in layers)
+    return Explanation(None, independent, (reason,), layers=layers)
 
 
 def _of_decision(decision: Decision) -> Explanation:
@@ -122,7 +158,7 @@ def _of_decision(decision: Decision) -> Explanation:
         independent, reason = _proof(call)
     else:
         independent, reason = proven.proof.independent, proven.proof.reason
-    reasons.append(_about_rows(independent, reason))
+    reasons.append(_about_rows(independent, reason, decision.strategy))
     work = decision.work
     if work is not None:
         flops = work.dot_flops + work.conv_flops
@@ -153,12 +189,6 @@ def _has_own_convolutions(decision: Decision, work: Work) -> bool:
     return decision.strategy.packs if blocks is None else not blocks.plain
 
 
-def _of_choice(call: Any, strategy: Strategy) -> Explanation:
-    independent, reason = _proof(call)
-    reasons = ("It was asked for.", _about_rows(independent, reason))
-    return Explanation(strategy, independent, reasons)
-
-
 def _proof(call: Any) -> tuple[bool, str]:
     if call.batch is None:
         return False, "no argument has both time and batch"
@@ -167,11 +197,13 @@ def _proof(call: Any) -> tuple[bool, str]:
     rows = call.batch * call.time
     if not is_symbolic(rows) and rows == 0:
         return False, "there are none"
+    call = lift_prints(call) or call
     proof = prove(call, rows).proof
     return proof.independent, proof.reason
 
 
-def _about_rows(independent: bool, reason: str) -> str:
+def _about_rows(independent: bool, reason: str, strategy: Strategy) -> str:
     if independent:
         return "Its rows are proven to be independent, so that any strategy keeps the meaning."
-    return f"Its rows are not proven to be independent, because {reason}: no fold is taken."
+    left_out = "" if strategy.folds else ": no fold is taken"
+    return f"Its rows are not proven to be independent, because {reason}{left_out}."

@@ -5,8 +5,8 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import textwrap
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal
 
 import flax.linen as nn
 import jax
@@ -15,13 +15,19 @@ from flax.core import Scope
 from flax.errors import InvalidRngError
 
 from tdjax.core.arrays import take_arrays
-from tdjax.flax_guard import is_nnx
-from tdjax.function import StepOverTime
+from tdjax.core.axes import Axes
+from tdjax.core.mask import MaskLike
+from tdjax.core.sites import site
+from tdjax.flax_guard import StepLike, is_nnx
+from tdjax.function import place_of, run_over_time
 from tdjax.layers.layer_call import bind_arguments
 from tdjax.layers.linen_layer import LinenLayer, lift_layer
 from tdjax.layers.options import Arguments, Options
 from tdjax.layers.run import run_layer, run_outputs
 from tdjax.partition.placement import gather
+from tdjax.strategies import StrategyLike
+
+_OWNED = "layer"
 
 
 class TimeDistributed(nn.Module):
@@ -30,7 +36,10 @@ class TimeDistributed(nn.Module):
     The meaning is a loop over steps, whichever strategy computes it. The layer keeps its own
     variable tree, unchanged: under the name `layer` where this wrapper owns it (top level,
     `setup`), at the parent's path where it is made inside a parent's `@nn.compact`, as with
-    `nn.remat`. A checkpoint depends neither on the strategy nor on the number of steps.
+    `nn.remat`. A checkpoint depends neither on the strategy nor on the number of steps. Initial
+    values are those of the layer as a submodule at that path, which in a compact method are those
+    without a wrapper. `wrapper_variables` makes a wrapper's variables of those of a layer by
+    itself, and `layer_variables` gives them back.
 
     Batch normalization in training pools its statistics over batch and time, with one update a
     call; in evaluation its rows are independent, and every strategy works. What the layer `sow`s,
@@ -63,15 +72,15 @@ class TimeDistributed(nn.Module):
     (32, 10, 64)
     """
 
-    layer: Any
-    strategy: Any = "auto"
-    rng: Any = "split"
+    layer: StepLike
+    strategy: StrategyLike = "auto"
+    rng: Literal["split", "shared"] = "split"
     pooled: bool | None = None
-    state: str | None = None
-    sum_collections: Any = ()
-    in_axes: Any = 1
-    out_axes: Any = 1
-    masked_output: str = "zero"
+    state: Literal["carry"] | None = None
+    sum_collections: Sequence[str] = ()
+    in_axes: Axes = 1
+    out_axes: Axes = 1
+    masked_output: Literal["zero", "keep"] = "zero"
     partition: Any = None
 
     def __post_init__(self) -> None:
@@ -90,7 +99,12 @@ class TimeDistributed(nn.Module):
         return f"TimeDistributed(\n{body}\n)"
 
     def __call__(
-        self, x: Any, *args: Any, mask: Any = None, seq_lengths: Any = None, **kwargs: Any
+        self,
+        x: Any,
+        *args: Any,
+        mask: MaskLike = None,
+        seq_lengths: MaskLike = None,
+        **kwargs: Any,
     ) -> Any:
         """Run every step.
 
@@ -108,8 +122,8 @@ class TimeDistributed(nn.Module):
         """
         module, function = _method_of(self.layer)
         if module is None:
-            step = StepOverTime(self.layer, _options_of(self).for_function())
-            return step(x, *args, mask=mask, seq_lengths=seq_lengths, **kwargs)
+            options, path = _options_of(self).for_function(), "/".join(self.path)
+            return run_over_time(self.layer, options, (x, *args), kwargs, mask, seq_lengths, path)
         if self.scope is None:
             raise TypeError(
                 f"TimeDistributed({type(module).__name__}) has no variables here: call it through "
@@ -121,7 +135,8 @@ class TimeDistributed(nn.Module):
                 f"is being run; make the module a submodule first, or give the module itself."
             )
         given = Arguments((x, *args), kwargs, mask, seq_lengths)
-        return distribute(module, function, _options_of(self), given)
+        _check_given(self, module)
+        return distribute(module, function, _options_of(self), given, wrapper=self)
 
 
 def _options_of(wrapper: TimeDistributed) -> Options:
@@ -130,7 +145,11 @@ def _options_of(wrapper: TimeDistributed) -> Options:
 
 
 def distribute(
-    module: nn.Module, function: Callable[..., Any], options: Options, given: Arguments
+    module: nn.Module,
+    function: Callable[..., Any],
+    options: Options,
+    given: Arguments,
+    wrapper: TimeDistributed | None = None,
 ) -> Any:
     """Run `function(module, *step, **kwargs)` over time, on a module that is bound."""
     title = type(module).__name__
@@ -141,7 +160,8 @@ def distribute(
         return run_layer(layer, options, given)
 
     try:
-        return lift_layer(module, function, title, options.sum_collections, run)
+        with site(lambda: _place_of(module, function, wrapper)):
+            return lift_layer(module, function, title, options.sum_collections, run)
     except InvalidRngError as error:
         where = f" at {'/'.join(module.path)}" if module.path else ""
         error.add_note(
@@ -149,6 +169,22 @@ def distribute(
             f".apply(variables, x, rngs={{'dropout': key}}), and every step draws from them."
         )
         raise
+
+
+def _place_of(
+    module: nn.Module, function: Callable[..., Any], wrapper: TimeDistributed | None
+) -> str:
+    """Return the path of a module and its method; before it that of a wrapper beside it.
+
+    A layer that is made in a compact method does not lie in its wrapper, which may have a name.
+    """
+    path = "/".join(module.path)
+    if wrapper is not None and module.path[: len(wrapper.path)] != wrapper.path:
+        given = not str(wrapper.name).startswith(f"{type(wrapper).__name__}_")
+        path = f"{'/'.join(wrapper.path)} ({path})" if given else path
+    if function is not type(module).__call__:
+        return place_of(function, path)
+    return path or type(module).__name__
 
 
 def _initialize(
@@ -171,6 +207,57 @@ def _initialize(
         kwargs = {**kwargs, "mask": first(bound.mask, 1)}
     _, created = layer.initialize(step, kwargs, bound.time)
     return run_outputs(layer.initialized(created), options, given), created
+
+
+def wrapper_variables(variables: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the variables of a layer by itself as those of a wrapper that owns it.
+
+    A wrapper owns its layer at the top level, in `setup`, and where the layer has no parent. In a
+    compact method the layer's variables are the parent's, as without a wrapper.
+
+    Args:
+        variables: what `layer.init` returns, or some collections of it.
+
+    >>> import jax, jax.numpy as jnp
+    >>> layer, x = nn.Dense(64), jnp.ones((32, 10, 16))
+    >>> variables = layer.init(jax.random.key(0), x[:, 0])
+    >>> TimeDistributed(layer).apply(wrapper_variables(variables), x).shape
+    (32, 10, 64)
+    """
+    return {name: {_OWNED: tree} for name, tree in variables.items()}
+
+
+def layer_variables(variables: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the variables of a wrapper as those of its layer by itself; see `wrapper_variables`.
+
+    Raises:
+        ValueError: a collection holds anything but a `layer`.
+    """
+    for name, tree in variables.items():
+        if set(tree) != {_OWNED}:
+            raise ValueError(
+                f"variables[{name!r}] holds {_listed(tree)}, needed 'layer' alone: these are not "
+                f"the variables of a TimeDistributed that owns its layer."
+            )
+    return {name: tree[_OWNED] for name, tree in variables.items()}
+
+
+def _check_given(wrapper: TimeDistributed, module: nn.Module) -> None:
+    """Raise ValueError if a wrapper that owns its layer was given the variables of the layer."""
+    given = {name: tree for name, tree in wrapper.variables.items() if tree}
+    owns = module.path == (*wrapper.path, _OWNED)
+    if owns and given and not any(_OWNED in tree for tree in given.values()):
+        where = f" at {'/'.join(wrapper.path)}" if wrapper.path else ""
+        held = "; ".join(f"{name} holds {_listed(tree)}" for name, tree in given.items())
+        raise ValueError(
+            f"TimeDistributed({type(module).__name__}){where} keeps the variables of its layer "
+            f"under the name 'layer', and got some without it: {held}. If these are variables of "
+            f"the layer by itself, give tdjax.linen.wrapper_variables(variables)."
+        )
+
+
+def _listed(tree: Mapping[str, Any]) -> str:
+    return ", ".join(map(repr, tree)) or "nothing"
 
 
 class Distributed:

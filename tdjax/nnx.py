@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, cast
 
 import jax
 from flax import nnx
 
 from tdjax.core.axes import Axes
-from tdjax.flax_guard import is_linen
-from tdjax.function import StepOverTime
+from tdjax.core.mask import MaskLike
+from tdjax.core.sites import site
+from tdjax.flax_guard import StepLike, is_linen
+from tdjax.function import place_of, run_over_time
 from tdjax.layers.nnx_layer import NnxLayer
 from tdjax.layers.options import Arguments, Options
 from tdjax.layers.run import run_layer, run_outputs
+from tdjax.strategies import StrategyLike, parse
+
+_PATH = "_tdjax_path"
 
 
 class TimeDistributed(nnx.Module):
@@ -54,37 +59,43 @@ class TimeDistributed(nnx.Module):
 
     def __init__(
         self,
-        layer: Any,
+        layer: StepLike,
         *,
-        strategy: Any = "auto",
-        rng: Any = "split",
+        strategy: StrategyLike = "auto",
+        rng: Literal["split", "shared"] = "split",
         pooled: bool | None = None,
-        state: Any = None,
-        sum_collections: Any = (),
+        state: Literal["carry"] | None = None,
+        sum_collections: Sequence[str | type[nnx.Variable[Any]]] = (),
         in_axes: Axes = 1,
         out_axes: Axes = 1,
-        masked_output: Any = "zero",
+        masked_output: Literal["zero", "keep"] = "zero",
         partition: Any = None,
     ) -> None:
         check_layer(layer)
         options = Options(
-            strategy,
+            parse(strategy),
             rng,
             pooled,
             state,
-            sum_collections,
+            cast("tuple[Any, ...]", sum_collections),
             in_axes,
             out_axes,
             masked_output,
             partition,
         )
-        if inspect.ismethod(layer) and isinstance(layer.__self__, nnx.Module):
-            layer, self.method = layer.__self__, layer.__name__
-        self.layer = layer
+        given: Any = layer
+        if inspect.ismethod(given) and isinstance(given.__self__, nnx.Module):
+            given, self.method = given.__self__, given.__name__
+        self.layer = given
         self.options = nnx.static(options)
 
     def __call__(
-        self, x: Any, *args: Any, mask: Any = None, seq_lengths: Any = None, **kwargs: Any
+        self,
+        x: Any,
+        *args: Any,
+        mask: MaskLike = None,
+        seq_lengths: MaskLike = None,
+        **kwargs: Any,
     ) -> Any:
         """Run every step.
 
@@ -102,15 +113,19 @@ class TimeDistributed(nnx.Module):
         """
         check_arguments((x, *args))
         if not isinstance(self.layer, nnx.Module):
-            step = StepOverTime(self.layer, self.options.for_function())
-            return step(x, *args, mask=mask, seq_lengths=seq_lengths, **kwargs)
+            options, path = self.options.for_function(), path_of(self)
+            return run_over_time(self.layer, options, (x, *args), kwargs, mask, seq_lengths, path)
         function = getattr(type(self.layer), self.method or "__call__")
         given = Arguments((x, *args), kwargs, mask, seq_lengths)
-        return distribute(self.layer, function, self.options, given)
+        return distribute(self.layer, function, self.options, given, path_of(self))
 
 
 def distribute(
-    module: nnx.Module, function: Callable[..., Any], options: Options, given: Arguments
+    module: nnx.Module,
+    function: Callable[..., Any],
+    options: Options,
+    given: Arguments,
+    path: str = "",
 ) -> Any:
     """Run `function(module, *step, **kwargs)` over time, and write its state back."""
     layer = NnxLayer(module, function, given.kwargs, options.sum_collections)
@@ -119,9 +134,32 @@ def distribute(
     if hasattr(module, "_nnx_tabulate_id"):
         # `nnx.tabulate` drops what layers write, and lists every shape that they are called with.
         return run_outputs(layer, options, given)
-    output, written = run_layer(layer, options, given)
+    with site(lambda: _place_of(module, function, path)):
+        output, written = run_layer(layer, options, given)
     layer.publish(written)
     return output
+
+
+def name_paths(model: nnx.Module) -> None:
+    """Note in every module of a model, a copy, where it is: for `explain`, which shows it.
+
+    The note is part of what Flax's transforms take apart and put together again.
+    """
+    for path, module in nnx.iter_modules(model):
+        if path:
+            setattr(module, _PATH, "/".join(map(str, path)))
+
+
+def path_of(module: Any) -> str:
+    """Return where a module is in its model, as `name_paths` has noted."""
+    return getattr(module, _PATH, "")
+
+
+def _place_of(module: nnx.Module, function: Callable[..., Any], path: str) -> str:
+    path = path or path_of(module)
+    if inspect.unwrap(function) is not inspect.unwrap(type(module).__call__):
+        return place_of(function, path)
+    return path or f"TimeDistributed({type(module).__name__})"
 
 
 def check_arguments(args: tuple) -> None:

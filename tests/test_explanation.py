@@ -1,5 +1,7 @@
 """`explain`: what would run, and why, without running it."""
 
+import inspect
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -68,6 +70,212 @@ def test_arguments_are_those_of_the_call():
 def test_flax_modules(module):
     found = explain(module, jnp.ones((4, 5, 8)))
     assert (found.strategy, found.rows_independent) == (Fold(), True)
+
+
+# What is distributed inside of models: paths, as `explain` shows them, and what runs.
+
+
+@time_distributed
+def doubled(step):
+    return step * 2
+
+
+@time_distributed(strategy="map")
+def centered(step):
+    return step - step.mean(0, keepdims=True)
+
+
+class Compact(nn.Module):
+    @nn.compact
+    def __call__(self, x, train=False):
+        x = tdjax.linen.TimeDistributed(nn.Dense(3))(x)
+        x = tdjax.linen.TimeDistributed(nn.Dense(3), name="head", strategy="vmap")(x)
+        x = tdjax.linen.TimeDistributed(nn.BatchNorm(use_running_average=not train))(x)
+        x = tdjax.linen.TimeDistributed(nn.Dropout(0.5, deterministic=not train))(x)
+        return nn.Dense(2)(doubled(x))
+
+
+class Setup(nn.Module):
+    def setup(self):
+        self.encoder = tdjax.linen.TimeDistributed(nn.Dense(3), strategy=Fold(chunk_size=4))
+        self.heads = [tdjax.linen.TimeDistributed(center)]
+
+    @time_distributed(strategy="unroll")
+    def decode(self, x):
+        return x + 1
+
+    def __call__(self, x):
+        return self.decode(self.heads[0](self.encoder(x)))
+
+
+class Model(nnx.Module):
+    def __init__(self):
+        rngs = nnx.Rngs(0)
+        make = tdjax.nnx.TimeDistributed
+        self.blocks = nnx.List([make(nnx.Linear(8, 8, rngs=rngs)) for _ in range(2)])
+        self.norm = make(nnx.BatchNorm(8, rngs=rngs))
+        self.act = make(center, strategy="map")
+        self.head = nnx.Linear(8, 3, rngs=rngs)
+
+    @time_distributed(strategy="vmap")
+    def decode(self, x):
+        return self.head(x)
+
+    def __call__(self, x):
+        for block in self.blocks:
+            x = block(x)
+        return time_distributed(self.head)(self.act(self.norm(x))), self.decode(x)
+
+
+def line_of(fun):
+    fun = inspect.unwrap(fun)
+    return f"{fun.__qualname__} at {__file__}:{fun.__code__.co_firstlineno}"
+
+
+DOUBLED, CENTERED = line_of(doubled), line_of(centered)
+IN_COMPACT = {
+    "Dense_0": "fold",
+    "head (Dense_1)": "vmap",
+    "BatchNorm_0": "fold",
+    "Dropout_0": "fold",
+    DOUBLED: "fold",
+}
+IN_MODEL = {
+    "blocks/0": "fold",
+    "blocks/1": "fold",
+    "norm": "fold",
+    f"act: {line_of(center)}": "map",
+    "head": "fold",
+    line_of(Model.decode): "vmap",
+}
+MODEL = Model()
+
+
+def compiled_before(x):
+    return jax.jit(doubled)(x) + centered(x)
+
+
+def in_a_scan(x):
+    return jax.lax.scan(lambda carry, _: (doubled(carry), None), x, length=3)[0]
+
+
+def called_twice(x):
+    return doubled(doubled(x))
+
+
+MODELS = {
+    "compact": (Compact(), (CLIPS,), {}, IN_COMPACT),
+    "training": (Compact(), (CLIPS,), {"train": True}, IN_COMPACT),
+    "setup": (
+        Setup(),
+        (CLIPS,),
+        {},
+        {
+            "encoder/layer": "Fold(chunk_size=4)",
+            f"heads_0: {line_of(center)}": "vmap",
+            line_of(Setup.decode): "unroll",
+        },
+    ),
+    "sequence": (
+        nn.Sequential([nn.tanh, tdjax.linen.TimeDistributed(nn.Dense(3))]),
+        (CLIPS,),
+        {},
+        {"layers_1/layer": "fold"},
+    ),
+    "nnx": (MODEL, (CLIPS,), {}, IN_MODEL),
+    "nnx argument": (lambda model, x: model(x), (MODEL, CLIPS), {}, IN_MODEL),
+    "nnx jit": (nnx.jit(lambda model, x: model(x)), (MODEL, CLIPS), {}, IN_MODEL),
+    "nnx method": (MODEL.__call__, (CLIPS,), {}, IN_MODEL),
+    "function": (lambda x: centered(doubled(x)), (CLIPS,), {}, {DOUBLED: "fold", CENTERED: "map"}),
+    "jit": (jax.jit(compiled_before), (CLIPS,), {}, {DOUBLED: "fold", CENTERED: "map"}),
+    "gradient": (
+        jax.grad(lambda x: compiled_before(x).sum()),
+        (CLIPS,),
+        {},
+        {DOUBLED: "fold", CENTERED: "map"},
+    ),
+    "scan": (in_a_scan, (CLIPS,), {}, {DOUBLED: "fold"}),
+    "twice": (called_twice, (CLIPS,), {}, {DOUBLED: "fold"}),
+}
+
+
+@pytest.mark.parametrize(("model", "args", "options", "expected"), MODELS.values(), ids=MODELS)
+def test_in_a_model_everything_distributed_has_a_row(model, args, options, expected):
+    jax.eval_shape(compiled_before, CLIPS)  # what jit remembers is found as well
+    found = explain(model, *args, **options)
+    assert {each.path: str(each.strategy) for each in found.layers} == expected
+    assert found.strategy is None and len(found.layers) == len(expected)
+    head, *rows = str(found).splitlines()
+    assert f"{len(expected)} distributed" in head
+    for row, each in zip(rows, found.layers, strict=True):
+        assert row.split()[: len(each.path.split())] == each.path.split()
+        assert f"  {each.strategy}" in row and each.reasons[0] in row
+
+
+def test_what_is_explained_of_a_model_is_why():
+    found = {each.path: each for each in explain(Compact(), CLIPS, train=True).layers}
+    assert "batch statistics over batch and time" in found["BatchNorm_0"].reasons[0]
+    assert found["head (Dense_1)"].reasons[0] == "It was asked for."
+    assert found["Dense_0"].candidates and found["Dense_0"].rows_independent
+    (mixing,) = (each for each in explain(Setup(), CLIPS).layers if "center" in each.path)
+    assert not mixing.rows_independent and f"`reduce_sum` at {__file__}" in str(mixing)
+
+
+@pytest.mark.parametrize("options", [{}, {"rngs": {"dropout": jax.random.key(0)}, "train": True}])
+def test_variables_of_a_linen_model_are_given_as_to_apply(options):
+    variables = jax.eval_shape(Compact().init, jax.random.key(0), CLIPS)
+    found = explain(Compact(), variables, CLIPS, **options)
+    assert {each.path: str(each.strategy) for each in found.layers} == IN_COMPACT
+
+
+def test_a_layer_with_its_variables_is_a_step():
+    variables = nn.Dense(3).init(jax.random.key(0), jnp.ones((4, 8)))
+    assert explain(nn.Dense(3), variables, CLIPS).strategy == Fold()
+    wrapper = tdjax.linen.TimeDistributed(nn.Dense(3), strategy="map")
+    found = explain(wrapper, tdjax.linen.wrapper_variables(variables), CLIPS)
+    assert (str(found.strategy), found.path, found.layers) == ("map", "layer", ())
+
+
+def test_inside_of_a_step_what_is_distributed_sees_the_rows_that_run():
+    deep = jax.ShapeDtypeStruct((2, 3, 4, 5), jnp.float32)
+    for strategy, rows in (("fold", 6), ("vmap", 2), ("map", 2), (Fold(chunk_size=4), 4)):
+        found = explain(time_distributed(lambda step: doubled(step), strategy=strategy), deep)
+        assert str(found.strategy) == str(strategy)
+        assert [each.path for each in found.layers] == [DOUBLED]
+        assert f"there are {rows} x 4 rows" in str(found.layers[0])
+        assert "Inside of its steps:" in str(found)
+
+
+def test_a_model_is_left_as_it_was():
+    model = Model()
+    graph, state = nnx.split(model)
+    explain(model, CLIPS)
+    after, values = nnx.split(model)
+    assert graph == after
+    same = [one is other for one, other in zip(*map(jax.tree.leaves, (state, values)), strict=True)]
+    assert same and all(same)
+
+
+def test_an_error_of_a_model_is_its_own():
+    with pytest.raises(KeyError, match="mine"):
+        explain(lambda x: {}[doubled(x) is None or "mine"], CLIPS)
+
+
+def test_a_step_that_fails_on_all_steps_at_once_is_a_step():
+    def step(x):
+        if x.ndim != 2:
+            raise ValueError("one step only")
+        return doubled(x[:, :, None])[..., 0]
+
+    found = explain(step, CLIPS)
+    assert [each.path for each in found.layers] == [DOUBLED]
+
+
+def test_nobody_listens_after_an_error():
+    with pytest.raises(TypeError):
+        explain(lambda x: doubled(x) + "text", CLIPS)
+    assert doubled(jnp.ones((2, 3))).shape == (2, 3)
+    assert explain(jnp.tanh, CLIPS).layers == ()
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import pytest
 import tdjax
 
 PACKAGE = Path(tdjax.__file__).parent
-HEAVY = ("flax", "matplotlib", "rich", "hypothesis", "PIL", "pandas", "jinja2")
+HEAVY = ("flax", "matplotlib", "rich", "hypothesis", "PIL", "pandas", "jinja2", "haiku", "keras")
 
 # From the bottom up. A module imports from lines before its own and from its own file or folder,
 # wherever the import stands: inside a function and for types alone as well.
@@ -18,7 +18,7 @@ LAYERS = (
     "_version",
     "core",
     "devices",
-    "flax_guard",
+    "flax_guard haiku_guard keras_guard",
     "independence.kinds",
     "independence.sizes",
     "independence.known",
@@ -28,7 +28,8 @@ LAYERS = (
     "independence.result",
     "independence.analysis",
     "independence.proof",
-    "independence.shared_gradients",
+    "independence.differing",
+    "independence.shared_gradients independence.one_by_one",
     "independence",
     "costs",
     "strategies.base",
@@ -51,6 +52,7 @@ LAYERS = (
     "linen nnx",
     "flax_dispatch",
     "transform",
+    "model_call",
     "testing",
     "workloads",
     "comparison.numbers",

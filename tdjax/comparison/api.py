@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from tdjax.comparison.comparison import Comparison
 from tdjax.comparison.measuring.rounds import Effort, check_effort
-from tdjax.comparison.session import Session, modes
+from tdjax.comparison.session import Mode, Session, modes
 from tdjax.comparison.subjects.benchmark import Made, Series, check_densities
 from tdjax.comparison.subjects.partitioned import Partitioned, has_devices
 from tdjax.comparison.subjects.strategy_list import parse_strategies
@@ -18,21 +18,24 @@ from tdjax.comparison.subjects.subject import Subject, own_option, subject
 from tdjax.comparison.subjects.thinned_masks import thinned
 from tdjax.comparison.system.progress import Progress, told
 from tdjax.comparison.targets.target import Target, resolve
-from tdjax.core.mask import lengths_to_mask
+from tdjax.core.axes import Axes
+from tdjax.core.mask import MaskLike, lengths_to_mask
+from tdjax.flax_guard import StepLike
+from tdjax.strategies import StrategyLike
 
-DEFAULT_STRATEGIES = ("vmap", "fold", "map", "unroll")
+DEFAULT_STRATEGIES: tuple[StrategyLike, ...] = ("vmap", "fold", "map", "unroll", "auto")
 
 
 def compare(
-    fun: Any,
+    fun: StepLike,
     *args: Any,
-    in_axes: Any = 1,
-    out_axes: Any = 1,
-    strategies: Sequence[Any] = DEFAULT_STRATEGIES,
+    in_axes: Axes = 1,
+    out_axes: Axes = 1,
+    strategies: Sequence[StrategyLike] = DEFAULT_STRATEGIES,
     targets: Sequence[str] | str | None = None,
-    mode: str = "forward",
-    mask: Any = None,
-    seq_lengths: Any = None,
+    mode: Mode = "forward",
+    mask: MaskLike = None,
+    seq_lengths: MaskLike = None,
     valid_fractions: Sequence[float] | None = None,
     kwargs: dict[str, Any] | None = None,
     partition: Any = None,
@@ -60,7 +63,8 @@ def compare(
         in_axes: where they have them, as for `time_distributed`; a wrapped function brings
             its own.
         out_axes: where the outputs get theirs.
-        strategies: strategy objects or shorthand names. With a mask, "packed" joins the default.
+        strategies: strategy objects or shorthand names; by default vmap, fold, map, unroll and
+            auto. With a mask, "packed" joins the default.
         targets: "cpu", "gpu", "tpu" for what is attached; "tpu:v5e", "gpu:h100", ... for what
             is not (`tdjax targets` lists them), "tpu:v5e:2x4" with a topology for arrays on
             several devices; or several targets. None is JAX's default device.
@@ -77,12 +81,12 @@ def compare(
             and as it runs on every device's own block, "fold (partitioned)". The arguments
             stay where they are; a `NamedSharding` places them, and its mesh may be a
             `jax.sharding.AbstractMesh` of devices that are not attached, such as "tpu:v5e:2x4".
-        rounds: how many samples of each candidate; None: until the verdict is clear, for a few
-            seconds at most.
+        rounds: how many samples of each candidate; None: until it is clear whether vmap or fold is
+            faster, how auto does, and who is fastest, for a few seconds at most.
         timeout: seconds that one call may take before its candidate is cut, or the compiling of
             one program for a target that is not attached.
         control: measure the reference twice, the second time compiled again, as "vmap (again)":
-            where it differs from itself, the verdict is unstable.
+            where it differs from itself, nothing is clear.
         workload: the name in the table; None takes the function's.
         progress: True shows how far it is on standard error; or an object with the methods
             `update(text, fraction)` and `log(text)`.

@@ -81,6 +81,19 @@ def speed(value: float | None) -> str:
     return UNKNOWN if value is None else f"{digits(value)}x"
 
 
+def speed_interval(value: float, low: float | None, high: float | None, of: str = "") -> str:
+    """Return how many times as fast something is, with its bounds: "1.90x vmap (1.60 to 2.06)"."""
+    text = f"{speed(value)} {of}".rstrip()
+    if low is None or high is None or low == high:
+        return text
+    return f"{text} ({digits(low)} to {digits(high)})"
+
+
+def share(value: float) -> str:
+    """Return a part as a percentage, with a decimal below 1%: "12%", "0.4%"."""
+    return f"{value:.1%}" if 0 < value < 0.0095 else f"{value:.0%}"
+
+
 def join(names: Sequence[str]) -> str:
     """Return "a, b and c"."""
     return ", ".join(names[:-1]) + f" and {names[-1]}" if len(names) > 1 else names[0]

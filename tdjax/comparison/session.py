@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 from tdjax.comparison.comparison import Comparison
 from tdjax.comparison.compiling.group import CompiledCandidate, CompiledGroup, Lowered, lower
@@ -21,15 +21,18 @@ from tdjax.comparison.system.progress import Progress
 from tdjax.comparison.targets.ceilings import Ceilings
 from tdjax.comparison.targets.environment import environment
 from tdjax.comparison.targets.target import Target
+from tdjax.comparison.verdicts import naming
+from tdjax.comparison.verdicts.answers import AUTO, FOLD, Answer, answers
 from tdjax.comparison.verdicts.density import Density
 from tdjax.comparison.verdicts.entry import Entry, Group
-from tdjax.comparison.verdicts.verdict import Verdict, judge
+from tdjax.comparison.verdicts.verdict import judge
 from tdjax.strategies import parse
 
 # A group's first rounds take this part of its share of the time that is left. The rest is for
-# compiling, and for returning to groups whose verdict is not clear.
+# compiling, and for returning to groups with open questions.
 _FIRST_SHARE = 0.35
 _TURN_S = 3.0
+_TURN_ROUNDS = 6  # A turn begins with a round that warms up.
 # On a slow machine measuring takes longer than planned; compilers still get this part of all.
 _LEAST_TO_COMPILE = 0.25
 
@@ -46,6 +49,10 @@ class Limits:
 
     measuring: float
     all: float
+
+
+Mode: TypeAlias = Literal["forward", "grad", "both"]
+"""What is measured, for type checkers."""
 
 
 def modes(mode: str) -> tuple[str, ...]:
@@ -177,6 +184,7 @@ class Session:
             None if job.placed else target.device,
             self._share(),
             self._control,
+            asked=(FOLD, AUTO),
         )
         self._groups.append(measurement)
         start = time.perf_counter()
@@ -184,7 +192,7 @@ class Session:
         self._finish(group, measurement.entries, time.perf_counter() - start)
 
     def _return_to_the_undecided(self) -> None:
-        """Spend the time that is left on groups whose verdict is not clear yet, in turns.
+        """Spend the time that is left on groups that have open questions, in turns.
 
         Minutes after the first rounds the machine may be in another state, which more rounds at
         once would not show.
@@ -195,12 +203,13 @@ class Session:
             if not undecided:
                 return
             for group in undecided:
-                turn = min(_TURN_S, left / len(undecided))
+                turn = max(_TURN_S, _TURN_ROUNDS * group.round_s)
+                turn = min(turn, left / len(undecided))
                 self.current = group.group.workload
-                before = self._judge(group.entries)
+                before = self._answer(group.entries)
                 group.go_on(turn, self._tell(group.group))
-                after = self._judge(group.entries)
-                if (after.kind, after.leader) != (before.kind, before.leader):
+                after = self._answer(group.entries)
+                if (after.kind, after.open) != (before.kind, before.open):
                     self._log("again", group.group, after)
 
     def _compile(self, groups: Sequence[CompiledGroup]) -> None:
@@ -243,16 +252,15 @@ class Session:
     def _finish(self, group: Group, entries: Sequence[Entry], seconds: float) -> None:
         self._done += 1
         mark = f"{self._done}/{self._total}"
-        self._log(mark, group, self._judge(entries), f", {seconds:.1f} s")
+        self._log(mark, group, self._answer(entries), f", {seconds:.1f} s")
 
-    def _judge(self, entries: Sequence[Entry]) -> Verdict:
-        return judge(entries, str(self._reference))[0]
+    def _answer(self, entries: Sequence[Entry]) -> Answer:
+        return answers(entries, str(self._reference))[0]
 
-    def _log(self, mark: str, group: Group, verdict: Verdict, more: str = "") -> None:
-        self._progress.log(
-            f"[{mark}] {group.workload} {group.mode} on {group.target}{more}: "
-            f"{verdict.kind}: {verdict.text}"
-        )
+    def _log(self, mark: str, group: Group, answer: Answer, more: str = "") -> None:
+        said = "; ".join(answer.said.values()) or answer.text
+        where = f"{group.workload} {group.mode} on {group.target}{more}"
+        self._progress.log(f"[{mark}] {where}: {naming.short(said)}")
 
     def _modes_for(self, subject: Subject) -> Sequence[str]:
         """Return the modes to measure: "forward" alone where there is no gradient."""

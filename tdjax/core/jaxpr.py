@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Iterable, Iterator, Sequence
+import inspect
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 
 from tdjax.core.arrays import varying
 
+_F = TypeVar("_F", bound=Callable[..., Any])
 _VARY = "pvary"
+_VMAP_OF_CALLBACKS = str(Path(jax.__file__).parent / "_src" / "ffi.py"), "ffi_batching_rule"
+"""Where JAX has its rule for host functions under `jax.vmap`."""
+_HIGH = "_prim"
+"""The parameter that holds a high-level operation."""
 _CUSTOM_RULES = ("custom_jvp_call", "custom_vjp_call", "custom_vjp_call_jaxpr")
 
 
@@ -59,6 +65,44 @@ def hide_own_frames() -> None:
         source_info_util.register_exclusion(str(package / part))
 
 
+class _AnyName(str):
+    """A name of a parameter that need not be an identifier: `params['kernel']`."""
+
+    __slots__ = ()
+
+    def isidentifier(self) -> bool:
+        return True
+
+
+def stand_in(function: _F, fun: Callable[..., Any], names: tuple[str, ...] = ("leaves",)) -> _F:
+    """Return a function of ours, told so that errors of JAX name the user's while it is traced.
+
+    Args:
+        function: calls `fun`, with other arguments.
+        fun: the user's function, or one that stands in for it.
+        names: what the arguments of `function` are called.
+    """
+    shown: Any = function
+    shown.__wrapped__ = _innermost(fun)
+    shown.__signature__ = _signature_of(names)
+    return function
+
+
+@functools.lru_cache(256)
+def _signature_of(names: tuple[str, ...]) -> inspect.Signature:
+    place = inspect.Parameter.POSITIONAL_ONLY
+    return inspect.Signature(
+        [inspect.Parameter(_AnyName(name), place) for name in dict.fromkeys(names)]
+    )
+
+
+def _innermost(fun: Any) -> Any:
+    fun = inspect.unwrap(fun)
+    if isinstance(fun, functools.partial):
+        return _innermost(fun.func)
+    return fun if hasattr(fun, "__code__") else type(fun).__call__
+
+
 def bind(eqn: Any, inputs: Sequence[Any]) -> list[Any]:
     """Return the outputs of an equation on other inputs."""
     bound = eqn.primitive.get_bind_params(eqn.params)
@@ -77,16 +121,32 @@ def visible_params(eqn: Any) -> dict[str, Any]:
 
     Left out are custom derivative rules, opaque objects that every trace makes anew, what
     `jax.checkpoint` is to keep in memory, and the function of a reduction, which is there as a
-    program as well.
+    program as well. Of a high-level operation it is the program that it stands for, and of a
+    callback also whether `jax.vmap` has made its leading axis.
     """
-    if eqn.primitive.name not in _CUSTOM_RULES:
-        hidden = ("policy", "computation") if "jaxpr" in eqn.params else ("policy",)
-        return {name: value for name, value in eqn.params.items() if name not in hidden}
-    return {
-        name: value
-        for name, value in eqn.params.items()
-        if hasattr(value, "eqns") or isinstance(value, (bool, int, str))
-    }
+    if eqn.primitive.name in _CUSTOM_RULES:
+        return {
+            name: value
+            for name, value in eqn.params.items()
+            if hasattr(value, "eqns") or isinstance(value, (bool, int, str))
+        }
+    if _HIGH in eqn.params:
+        return {"jaxpr": inner_program(eqn)}
+    hidden = ("policy", "computation") if "jaxpr" in eqn.params else ("policy",)
+    params = {name: value for name, value in eqn.params.items() if name not in hidden}
+    if eqn.primitive.name == "pure_callback":
+        params["vmapped"] = _made_by_vmap(eqn)
+    return params
+
+
+def _made_by_vmap(eqn: Any) -> bool:
+    """Say whether the rule by which `jax.vmap` treats host functions has made an equation.
+
+    The names of transformations around it would not tell: `jax.vmap` leaves alone what does not
+    depend on what it maps.
+    """
+    frames = getattr(eqn.source_info.traceback, "frames", ())
+    return any((frame.file_name, frame.function_name) == _VMAP_OF_CALLBACKS for frame in frames)
 
 
 def rebuilt(sequence: Any, values: Iterable[Any]) -> Any:
@@ -97,8 +157,22 @@ def rebuilt(sequence: Any, values: Iterable[Any]) -> Any:
 
 def inner_program(eqn: Any) -> Any:
     """Return the program that an equation calls, None if it calls none."""
+    if _HIGH in eqn.params:
+        return _expanded(eqn)
     names = ("jaxpr", "call_jaxpr", "fun_jaxpr")
     return next((eqn.params[name] for name in names if name in eqn.params), None)
+
+
+@functools.lru_cache(maxsize=64)
+def _expanded(eqn: Any) -> Any:
+    """Return the program that a high-level operation becomes when it is compiled (jax 0.12)."""
+    inputs = [jax.ShapeDtypeStruct(atom.aval.shape, atom.aval.dtype) for atom in eqn.invars]
+    return jax.make_jaxpr(functools.partial(eqn.primitive.to_lojax, **eqn.params))(*inputs)
+
+
+def is_written_by(eqn: Any, *modules: str) -> bool:
+    """Say whether a high-level operation is of a class that one of some modules defines."""
+    return _HIGH in eqn.params and type(eqn.params[_HIGH]).__module__.startswith(modules)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -119,16 +193,26 @@ class Opened:
     def __call__(self, consts: Sequence[Any], inputs: Sequence[Any]) -> list[Any]:
         """Evaluate the equations."""
         if self.varies:
-            return _evaluate_varying(self.bare, consts, inputs)
+            return evaluate(self.bare, consts, inputs)
         return jax.core.eval_jaxpr(self.bare, consts, *inputs)
 
 
-def _evaluate_varying(jaxpr: Any, consts: Sequence[Any], inputs: Sequence[Any]) -> list[Any]:
-    """Evaluate equations inside `jax.shard_map` on arrays that may vary where others did not.
+def evaluate(
+    jaxpr: Any,
+    consts: Sequence[Any],
+    inputs: Sequence[Any],
+    run: Callable[[Any, Sequence[Any]], list[Any]] = bind,
+) -> list[Any]:
+    """Evaluate equations one by one, those of the programs that they call included.
 
-    What differs between devices may have been mixed into a shared array since the trace (where a
-    device has nothing but padding, its weights are cut off from gradients). It need not be told
-    again that it varies.
+    Inside `jax.shard_map` arrays may vary where others did not: what differs between devices may
+    have been mixed into a shared array since the trace (where a device has nothing but padding, its
+    weights are cut off from gradients). It need not be told again that it varies.
+
+    Args:
+        jaxpr: the equations.
+        consts, inputs: what they start from.
+        run: returns the outputs of one equation.
     """
     known = dict(zip((*jaxpr.constvars, *jaxpr.invars), (*consts, *inputs), strict=True))
 
@@ -141,9 +225,9 @@ def _evaluate_varying(jaxpr: Any, consts: Sequence[Any], inputs: Sequence[Any]) 
         if eqn.primitive.name == _VARY and varying(values[0]).issuperset(eqn.params["axes"]):
             outputs = values
         elif eqn.primitive.name in ("jit", "pjit") and inner is not None:
-            outputs = _evaluate_varying(inner.jaxpr, inner.consts, values)
+            outputs = evaluate(inner.jaxpr, inner.consts, values, run)
         else:
-            outputs = bind(eqn, values)
+            outputs = run(eqn, values)
         known.update(zip(eqn.outvars, outputs, strict=True))
     return [read(atom) for atom in jaxpr.outvars]
 
@@ -173,12 +257,20 @@ def scan_counts(eqn: Any) -> tuple[int, int]:
 
 def has_custom_rules(program: Any) -> bool:
     """Say whether anything in a program, however deep, has a derivative rule of its own."""
-    return any(eqn.primitive.name.startswith("custom_") for eqn in all_equations(program))
+    return any(
+        eqn.primitive.name.startswith("custom_") or _HIGH in eqn.params
+        for eqn in all_equations(program)
+    )
 
 
 def uses_axis(program: Any, name: Any) -> bool:
     """Say whether anything in a program, however deep, talks along a named axis."""
     return any(names_axis(eqn, name) for eqn in all_equations(program))
+
+
+def effects_of(eqn: Any) -> set[str]:
+    """Return the kinds of side effects that an equation has: "IOEffect", "OrderedIOEffect", ..."""
+    return {type(effect).__name__ for effect in eqn.effects}
 
 
 def names_axis(eqn: Any, name: Any) -> bool:
@@ -195,7 +287,8 @@ def all_equations(program: Any) -> Iterator[Any]:
 
 def equations_inside(eqn: Any) -> Iterator[Any]:
     """Yield the equations of the programs that an equation holds."""
-    for value in eqn.params.values():
+    values = [inner_program(eqn)] if _HIGH in eqn.params else eqn.params.values()
+    for value in values:
         for inner in value if isinstance(value, (tuple, list)) else (value,):
             if hasattr(inner, "eqns"):
                 yield from all_equations(inner)

@@ -68,7 +68,7 @@ class Split:
 
     def whole(self, dtype: Any = None) -> Any:
         """Return the array, in its own dtype or that of the copy."""
-        from tdjax.core.split import view_p  # needs jax.extend, 20 ms to import
+        from tdjax.core.view import view_p  # needs jax.extend, 20 ms to import
 
         array, dtype = self.array, dtype or self.dtype
         if array is None:

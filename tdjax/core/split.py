@@ -26,6 +26,7 @@ from jax.interpreters import ad, batching, mlir
 
 from tdjax.core.jaxpr import bind, is_literal, scan_counts
 from tdjax.core.shared import Split, joined
+from tdjax.core.view import leading, view_p
 
 _ELEMENTWISE = ("add", "div", "max", "min", "mul", "sub")
 _CALLS = ("jit", "pjit", "closed_call", "core_call")
@@ -62,9 +63,9 @@ def _equation(eqn: Any, values: list[Any]) -> list[Any]:
     value = values[found[0]]
     if name in _MOVES and found == [0]:
         return [value.moved(lambda part: bind(eqn, [part, *values[1:]])[0])]
-    if name == "convert_element_type" and eqn.params["new_dtype"] == value.dtype:
+    if name == "convert_element_type" and eqn.outvars[0].aval.dtype == value.dtype:
         return [value]
-    if name == "convert_element_type" and eqn.params["new_dtype"] == value.copy.dtype:
+    if name == "convert_element_type" and eqn.outvars[0].aval.dtype == value.copy.dtype:
         return [value.whole(value.copy.dtype)]
     if name in _ELEMENTWISE:
         values = _spread(values, eqn.outvars[0].aval.shape)
@@ -120,6 +121,7 @@ def _is_narrow(eqn: Any, values: Sequence[Any], dtype: Any) -> bool:
 def _product(eqn: Any, values: list[Any], side: int) -> Any:
     split, given = values[side], list(values)
     params = {**eqn.params, "side": side, "operation": eqn.primitive}
+    params.pop("call_jaxpr", None)  # of an operation that checkify looks into
     if split.array is None:
         given[side] = split.copy
         return bind(eqn.replace(primitive=pushed_p, params=params), given)[0]
@@ -127,8 +129,6 @@ def _product(eqn: Any, values: list[Any], side: int) -> Any:
     return bind(eqn.replace(primitive=product_p, params=params), [*given, split.copy])[0]
 
 
-view_p = Primitive("tdjax_view")
-"""Takes an array, and a copy whose value is not read; returns the array."""
 product_p = Primitive("tdjax_product")
 """A product, of which a copy of the side `side` is the third operand, whose value is not read."""
 pushed_p = Primitive("tdjax_pushed")
@@ -143,10 +143,6 @@ def _multiply(left: Any, right: Any, *, operation: Any, **params: Any) -> Any:
 def _rounded(sides: Sequence[Any], side: int) -> list[Any]:
     dtype = sides[1 - side].dtype
     return [each.astype(dtype) if k == side else each for k, each in enumerate(sides)]
-
-
-def _first(array: Any, copy: Any) -> Any:
-    return array
 
 
 def _product_value(left: Any, right: Any, copy: Any, **params: Any) -> Any:
@@ -167,13 +163,6 @@ def _pushed_type(left: Any, right: Any, *, side: int, operation: Any, **params: 
     sides = [left, right]
     sides[side] = sides[side].update(dtype=sides[1 - side].dtype)
     return operation.abstract_eval(*sides, **params)
-
-
-def _view_jvp(primals: Sequence[Any], tangents: Sequence[Any]) -> tuple[Any, Any]:
-    array, tangent = view_p.bind(*primals), tangents[1]
-    if isinstance(tangent, ad.Zero):
-        return array, ad.Zero(jax.typeof(array).to_tangent_aval())
-    return array, lax.convert_element_type(tangent, array.dtype)
 
 
 def _product_jvp(
@@ -214,10 +203,16 @@ def _pushed_back(place: int) -> Callable[..., Any]:
         sought, other = sides[place].aval, sides[1 - place]
         if place != side:
             return _pulled_back(cotangent, other.astype(sought.dtype), sought, place, params)
-        gradient = WIDE_GRADIENTS[params["operation"].name]
-        return gradient(cotangent, other, sought, place, params)
+        return _wide_gradient(cotangent, other, sought, place, **params)
 
     return rule
+
+
+def _wide_gradient(
+    cotangent: Any, other: Any, sought: Any, place: int, *, operation: Any, **params: Any
+) -> Any:
+    params["operation"] = operation
+    return WIDE_GRADIENTS[operation.name](cotangent, other, sought, place, params)
 
 
 def _pulled_back(
@@ -294,26 +289,13 @@ parameters of the operation.
 """
 
 
-def _view_batch(args: Sequence[Any], axes: Sequence[Any]) -> tuple[Any, int]:
-    return view_p.bind(*_leading(args, axes)), 0
-
-
-def _leading(args: Sequence[Any], axes: Sequence[Any]) -> list[Any]:
-    """Return arrays whose batch leads, all of which have it."""
-    size = next(arg.shape[axis] for arg, axis in zip(args, axes, strict=True) if axis is not None)
-    return [
-        jnp.broadcast_to(arg, (size, *arg.shape)) if axis is None else jnp.moveaxis(arg, axis, 0)
-        for arg, axis in zip(args, axes, strict=True)
-    ]
-
-
 def _product_batch(
     args: Sequence[Any], axes: Sequence[Any], *, side: int, **params: Any
 ) -> tuple[Any, int]:
     *sides, copy = args
     *places, of_copy = axes
     if (places[side], of_copy) != (None, None):
-        sides[side], copy = _leading((sides[side], copy), (places[side], of_copy))
+        sides[side], copy = leading((sides[side], copy), (places[side], of_copy))
         places[side] = 0
     split = Split(sides[side], copy, sides[side].dtype)
     return _batched(sides, places, split, side, params), 0
@@ -336,12 +318,6 @@ def _batched(
     given = [split if k == side else each for k, each in enumerate(sides)]
     return joined(evaluate(closed, closed.consts, given))[0]
 
-
-view_p.def_impl(_first)
-view_p.def_abstract_eval(_first)
-ad.primitive_jvps[view_p] = _view_jvp
-batching.primitive_batchers[view_p] = _view_batch
-mlir.register_lowering(view_p, mlir.lower_fun(_first, multiple_results=False))
 
 product_p.def_impl(_product_value)
 product_p.def_effectful_abstract_eval(_product_type)

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
-from tdjax.core.jaxpr import is_literal, scan_counts, source_line
+from tdjax.core.jaxpr import effects_of, is_literal, scan_counts, source_line
 from tdjax.independence.kinds import CONST, STEP, SUM, Kind, NotProvenError, Rows
 from tdjax.independence.known import Known, computed, is_whole, literal
 from tdjax.independence.row_numbers import (
@@ -34,6 +34,9 @@ from tdjax.independence.sizes import ROWS, Size
 from tdjax.independence.two_traces import Differs, Merged, TwoValues, follows_rows, goes_with_rows
 
 _CALLS = (Form.CALL, Form.REMAT)
+_NO_RULE = "has no rule that says where it takes the rows"
+_RUN_ONCE = (*_CALLS, Form.CUSTOM, Form.BRANCH)
+_HARMLESS = {"DebugEffect"}
 _NUMBERS_ROWS = "numbers the rows, which a fold renumbers"
 _INSTEAD = (
     "(they may only lead a row to itself: `x[jnp.arange(batch), i]`, `x.at[jnp.arange(batch), i]`; "
@@ -109,7 +112,8 @@ class Analysis:
                     kinds[atom.variable] = kind
                 steps.append(step)
         except Differs as error:
-            raise ObstacleError(error.eqn, str(error)) from None
+            unknown = traits_of(error.eqn.primitive) == Traits()
+            raise ObstacleError(error.eqn, _NO_RULE if unknown else str(error)) from None
         outputs = [read(atom) for atom in program.outvars]
         if not self.called:
             outputs = [_unmade(kind) for kind in outputs]
@@ -149,6 +153,8 @@ class Analysis:
         """Return an equation with its kinds, by the rule for it, and those of its outputs."""
         inner: Inner = ()
         found: list[Any] = []
+        if traits.form not in _RUN_ONCE and not effects_of(eqn.large) <= _HARMLESS:
+            raise NotProvenError("has side effects, which a fold would not have step by step")
         if traits.nested is not None:
             called = traits.form in _CALLS
             found, inner = traits.nested(dataclasses.replace(self, called=called), eqn, kinds)
@@ -159,7 +165,7 @@ class Analysis:
             outputs = every_output(eqn, SUM)
         elif any(isinstance(kind, Rows) for kind in kinds):
             if traits.rows is None:
-                raise NotProvenError("has no rule that says where it takes the rows")
+                raise NotProvenError(_NO_RULE)
             outputs = traits.rows(eqn, kinds)
         else:
             outputs = self._without_rows(eqn, kinds, traits)
@@ -249,7 +255,7 @@ class Analysis:
             end = traits.follows.get(name)
             if end is None:
                 raise NotProvenError(f"reads the number of rows ({name}), which a fold changes")
-            if traits.nested is None:
+            if traits.nested is None and end is not End.NEITHER:
                 self._check_entries(eqn, name, value, end, inputs, outputs)
 
     def _check_entries(

@@ -32,6 +32,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import inspect
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -211,10 +212,12 @@ class Merged:
         return self._atom(small, large)
 
     def _atom(self, small: Any, large: Any) -> Atom:
-        ours, theirs = small.aval, large.aval
+        return self._typed(large, small.aval, large.aval)
+
+    def _typed(self, variable: Any, ours: Any, theirs: Any) -> Atom:
         if len(ours.shape) != len(theirs.shape) or ours.dtype != theirs.dtype:
             raise NotProvenError("has another type for another size of the batch")
-        return Atom(large, self._shape(ours.shape, theirs.shape), theirs.dtype)
+        return Atom(variable, self._shape(ours.shape, theirs.shape), theirs.dtype)
 
     def _shape(self, small: tuple, large: tuple) -> tuple:
         if small == large:
@@ -240,7 +243,9 @@ class Merged:
             return large
         if _is_size(small) and _is_size(large):
             return merge_sizes(small, large, self.batch, self.rows)
-        if small != large:
+        if isinstance(large, jax.core.ShapedArray) and isinstance(small, jax.core.ShapedArray):
+            return self._typed(None, small, large)
+        if small != large and not _is_same_callback(small, large):
             raise NotProvenError("depends on the size of the batch")
         return large
 
@@ -252,11 +257,36 @@ class Differs(NotProvenError):
         self.eqn = eqn
         instead = f" (there, `{other.primitive.name}`)" if other is not None else ""
         same = other is not None and other.primitive is eqn.primitive
+        blocks = eqn.primitive.name in ("reshape", "slice")
+        advice = (
+            " (to compute rows in blocks, write the step for one row under `jax.vmap`, and take "
+            "`Fold(chunk_size=...)`)"
+        )
         super().__init__(
-            "depends on the number of rows, which a fold changes"
+            "depends on the number of rows, which a fold changes" + advice * blocks
             if same
             else f"does not occur in this place for a batch of another size{instead}"
         )
+
+
+def _is_same_callback(small: Any, large: Any) -> bool:
+    """Say whether two callbacks run the same code on the same values: a trace may make its own."""
+    ours, theirs = (getattr(each, "callback_func", None) for each in (small, large))
+    if not inspect.isfunction(ours) or not inspect.isfunction(theirs):
+        return False
+    cells = ours.__closure__ or (), theirs.__closure__ or ()
+    try:
+        held = [[cell.cell_contents for cell in each] for each in cells]
+    except ValueError:  # something that it names is not there yet
+        return False
+    return (
+        ours.__code__ is theirs.__code__
+        and ours.__globals__ is theirs.__globals__
+        and ours.__defaults__ is theirs.__defaults__ is None
+        and ours.__kwdefaults__ is theirs.__kwdefaults__ is None
+        and all(first is second for first, second in zip(*held, strict=True))
+        and small.in_tree == large.in_tree
+    )
 
 
 def _literal(small: Any, large: Any) -> Any:
@@ -307,6 +337,8 @@ def follows_rows(value: Any) -> bool:
 def _stands_in(value: Any, inside: Callable[[Any], bool]) -> bool:
     if isinstance(value, dict):
         return any(map(inside, value.values()))
+    if isinstance(value, Atom):
+        return inside(value.shape)
     if isinstance(value, (tuple, list)):
         return any(map(inside, value))
     return isinstance(value, Size)

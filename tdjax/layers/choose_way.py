@@ -24,7 +24,8 @@ def choose_ways(call: LayerCall, effects: Effects | None) -> list[Way]:
         check_statistics_on_mesh(call, effects, local)
         return _pooled(call, local)
     if pooled is True:
-        return [Way(Fold() if strategy.decides else strategy, pooled=True)]
+        strategy = Fold() if strategy.decides else strategy
+        return [Way(strategy, pooled=True, reason="All steps are one batch (pooled=True).")]
     return [Way(strategy)]
 
 
@@ -75,16 +76,18 @@ def _each_step(call: LayerCall) -> Way:
             f'strategy="{call.options.strategy}" mixes rows of different steps. Use '
             f'strategy="vmap", "map" or "unroll".'
         )
-    return Way(strategy, each=True, masked=call.mask is not None)
+    reason = "Batch statistics are those of each step (pooled=False)."
+    return Way(strategy, each=True, masked=call.mask is not None, reason=reason)
 
 
 def _pooled(call: LayerCall, local: list[str]) -> list[Way]:
     """Return the ways to pool statistics over batch and time."""
     strategy, masked = call.options.strategy, call.mask is not None
     fold, vmap = strategy.as_one_batch(call.bound), strategy.along_axis(call.bound)
-    able = [] if fold is None else [Way(fold, pooled=True, masked=masked)]
+    reason = "It updates batch statistics over batch and time, which needs all steps at once."
+    able = [] if fold is None else [Way(fold, pooled=True, masked=masked, reason=reason)]
     if vmap is not None and not masked and not local:
-        able.append(Way(vmap, axis_name=call.axis_name))
+        able.append(Way(vmap, axis_name=call.axis_name, reason=reason))
     if able:
         return able
     if vmap is None:

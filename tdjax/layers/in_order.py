@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import jax
@@ -9,14 +10,17 @@ import jax.numpy as jnp
 
 from tdjax.core.axes import broadcast_axes, normalize_out_axis
 from tdjax.core.errors import StrategyError, describe
+from tdjax.core.jaxpr import stand_in
 from tdjax.core.shared import joined, split
 from tdjax.independence import Rows
 from tdjax.layers.choose_way import check_statistics_on_mesh, written
 from tdjax.layers.effects import Effects
 from tdjax.layers.layer_call import EACH, EQUAL, ROWS, SCALARS, LayerCall, Way
-from tdjax.strategies import Vmap
+from tdjax.strategies import Decision, Vmap, tell_of
 from tdjax.strategies.base import InOrder
+from tdjax.strategies.rows.checks import reporting_checks
 from tdjax.strategies.rows.padding import real_steps, zero
+from tdjax.strategies.rows.recomputing import recomputing
 
 
 def run_in_order(call: LayerCall, effects: Effects) -> tuple[Any, dict[str, Any]]:
@@ -32,6 +36,8 @@ def run_in_order(call: LayerCall, effects: Effects) -> tuple[Any, dict[str, Any]
     if each:
         check_statistics_on_mesh(call, effects, [])
     bound = call.bind_step(Way(Vmap(), each=each, masked=each and call.mask is not None))
+    one_by_one = Vmap(chunk_size=1, unroll=loop.unroll != 1 and loop.unroll, remat=loop.remat)
+    tell_of(Decision(bound, one_by_one, 'Its steps run in order (state="carry").'))
     where = {
         name: index
         for index, name in enumerate(call.layer.array_names)  # the first leaves are variables
@@ -54,11 +60,13 @@ def run_in_order(call: LayerCall, effects: Effects) -> tuple[Any, dict[str, Any]
         rest = {name: value for name, value in equal.items() if name not in state}
         return after, (output, {**groups, EQUAL: rest})
 
+    body = stand_in(body, bound.step, ("state", "steps"))
     if loop.remat:
-        body = jax.checkpoint(body, prevent_cse=False)
+        body = recomputing(body, prevent_cse=False)
     first = {name: _initial_state(call, effects, name) for name in where}
+    scan = functools.partial(jax.lax.scan, body, unroll=loop.unroll)
     with jax.named_scope("tdjax.carry"):
-        last, (outputs, groups) = jax.lax.scan(body, first, xs, unroll=loop.unroll)
+        last, (outputs, groups) = reporting_checks(effects.program, scan)(first, xs)
     output = _stack_outputs(call, outputs)
     moved = {
         group: {name: jnp.moveaxis(v, 0, axis) for name, v in groups[group].items()}

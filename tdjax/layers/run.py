@@ -24,7 +24,7 @@ from tdjax.layers.noise import check_draws
 from tdjax.layers.on_mesh import run_on_mesh
 from tdjax.layers.options import Arguments, Options
 from tdjax.partition.noise import draws
-from tdjax.strategies import Vmap
+from tdjax.strategies import Vmap, run_as_asked
 from tdjax.strategies.rows.padding import real_steps
 
 
@@ -142,7 +142,7 @@ def _run_way(call: LayerCall, way: Way, effects: Effects | None) -> tuple[Any, d
         bound = dataclasses.replace(bound, traced=effects.program)
     if way.one_batch and effects is not None:
         bound = _as_one_batch(call, bound, effects)
-    return way.strategy.run(bound)
+    return run_as_asked(way.strategy, bound, way.reason)
 
 
 def _same_step(way: Way, seen: Way, effects: Effects) -> bool:

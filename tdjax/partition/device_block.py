@@ -14,19 +14,19 @@ from typing import Any, NoReturn
 
 import jax
 import jax.numpy as jnp
-from jax.sharding import NamedSharding, PartitionSpec
+from jax.sharding import PartitionSpec
 
-from tdjax.core.arrays import reshaped
 from tdjax.core.axes import broadcast_axes, normalize_out_axis
 from tdjax.core.call import Call, trace
 from tdjax.core.errors import StrategyError
+from tdjax.core.jaxpr import stand_in
 from tdjax.core.shared import dtype_of_sums, is_summed_wide
 from tdjax.independence import CONST, Kind, Proven, Rows, prove
 from tdjax.partition.closed_over import hoisted
 from tdjax.partition.noise import Noise, draws, find_noise, restore_key
 from tdjax.partition.placement import Placement, find_placement, quote_names
 from tdjax.partition.shard_map import map_blocks
-from tdjax.strategies import Strategy
+from tdjax.strategies import Strategy, run_as_asked
 
 
 def run_in_blocks(call: Call, strategy: Strategy, partition: Any) -> Any:
@@ -38,7 +38,7 @@ def run_in_blocks(call: Call, strategy: Strategy, partition: Any) -> Any:
     """
     where = find_placement(call, partition)
     if where is None:
-        return strategy.run(call)
+        return run_as_asked(strategy, call)
     divided = _divide(call, strategy, where)
     specs = [divided.spec(index) for index in range(len(divided.call.leaves))]
     operands, mask = list(divided.call.leaves), divided.call.mask
@@ -48,28 +48,12 @@ def run_in_blocks(call: Call, strategy: Strategy, partition: Any) -> Any:
 
     def block(operands: list[Any]) -> tuple[Any, list[PartitionSpec]]:
         leaves = operands if mask is None else operands[:-1]
-        output = strategy.run(divided.block_call(leaves, None if mask is None else operands[-1]))
+        part = divided.block_call(leaves, None if mask is None else operands[-1])
+        output = run_as_asked(strategy, part)
         specs = divided.out_specs(output)
         return output if divided.noise is None else jax.tree.map(restore_key, output), specs
 
     return map_blocks(where, block, operands, specs)
-
-
-def describe_block(call: Call, partition: Any) -> Call:
-    """Return the call of one device's block, with descriptions in place of arrays."""
-    where = find_placement(call, partition)
-    if where is None:
-        return call
-    divided = _divide(call, None, where)
-    leaves = []
-    for index, leaf in enumerate(call.leaves):
-        spec = divided.spec(index)
-        shape = NamedSharding(where.mesh.abstract_mesh, spec).shard_shape(leaf.shape)
-        leaves.append(reshaped(shape, leaf))
-    mask = call.mask
-    if mask is not None:
-        mask = jax.ShapeDtypeStruct((divided.batch, divided.time, *mask.shape[2:]), mask.dtype)
-    return divided.block_call(leaves, mask)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -147,7 +131,7 @@ class DividedCall:
         return self.where.spec(leaf.ndim, rows, time)
 
 
-def _divide(call: Call, strategy: Strategy | None, where: Placement) -> DividedCall:
+def _divide(call: Call, strategy: Strategy, where: Placement) -> DividedCall:
     """Return how to divide a call, if its blocks can be computed without each other."""
     if call.axis_name is not None and where.time:
         raise StrategyError(
@@ -161,10 +145,9 @@ def _divide(call: Call, strategy: Strategy | None, where: Placement) -> DividedC
         call = hoisted(call)
     if untraced:
         return DividedCall(call, where)
-    assumed = strategy is not None and strategy.trusts_caller
     rows = call.batch // where.batch_blocks
     with within_block(where):
-        if assumed:
+        if strategy.trusts_caller:
             return DividedCall(call, where, _by_shape(call, rows))
         alone = call if call.axis_name is None else _one_of_equals(call)
         proven = prove(alone, _rows_at_once(strategy, rows, call.time // where.time_blocks))
@@ -187,9 +170,9 @@ def _computes_narrow(call: Call) -> bool:
     return not inexact or any(dtype_of_sums(dtype) != dtype for dtype in inexact)
 
 
-def _rows_at_once(strategy: Strategy | None, batch: int, time: int) -> int:
+def _rows_at_once(strategy: Strategy, batch: int, time: int) -> int:
     """Return the number of rows on which the strategy will trace a block's step."""
-    blocks = None if strategy is None or not strategy.folds else strategy.blocks(batch, time)
+    blocks = strategy.blocks(batch, time) if strategy.folds else None
     return batch if blocks is None or time == 1 else blocks.rows
 
 
@@ -204,7 +187,7 @@ def _one_of_equals(call: Call) -> Call:
         mapped = jax.vmap(lambda _: call.step(leaves), axis_name=call.axis_name)
         return jax.tree.map(lambda output: output[0], mapped(jnp.arange(call.time)))
 
-    return dataclasses.replace(call, step=step, axis_name=None)
+    return dataclasses.replace(call, step=stand_in(step, call.step), axis_name=None)
 
 
 def within_block(where: Placement) -> contextlib.AbstractContextManager:

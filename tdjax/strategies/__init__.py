@@ -2,10 +2,10 @@
 
 from tdjax.strategies.auto import Auto
 from tdjax.strategies.base import Strategy, to_data
-from tdjax.strategies.choosing.decision import Decision, recorded
+from tdjax.strategies.choosing.decision import Decision, recorded, run_as_asked, tell_of
 from tdjax.strategies.choosing.ranking import Candidate, candidates
 from tdjax.strategies.fold import Fold
-from tdjax.strategies.names import NAMES, parse, register, unregister
+from tdjax.strategies.names import NAMES, StrategyLike, parse, register, unregister
 from tdjax.strategies.packed import Packed
 from tdjax.strategies.vmap import Vmap
 
@@ -17,11 +17,14 @@ __all__ = [
     "Fold",
     "Packed",
     "Strategy",
+    "StrategyLike",
     "Vmap",
     "candidates",
     "parse",
     "recorded",
     "register",
+    "run_as_asked",
+    "tell_of",
     "to_data",
     "unregister",
 ]

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax import lax
-from jax.experimental import serialize_executable, topologies
+from jax.experimental import hijax, serialize_executable, topologies
 from jax.extend import source_info_util
 from jax.extend.core import Literal, Primitive
 from jax.extend.random import define_prng_impl, threefry_2x32
@@ -34,6 +34,7 @@ WITHOUT_PROMISE = (
 LOOPS = "packed steps fail when they are first used; nothing else does"
 OWN_CONVOLUTION = "convolutions in blocks fail when they are first used; vmap, map and fold do not"
 MEASURED = "`tdjax compare` and `tune` fail at the first candidate"
+CHECKED = "steps with `checkify.check` fail in loops; nothing else does"
 WRAPPERS = "`import tdjax.linen` fails; functions and NNX modules work"
 TOUCHED = {
     "jax.core.Tracer": "every call fails",
@@ -59,6 +60,9 @@ TOUCHED = {
     "jax.profiler.ProfileData.from_file": "seconds on the device alone are unknown",
     "jax.experimental.serialize_executable.serialize": MEASURED,
     "jax.experimental.serialize_executable.deserialize_and_load": MEASURED,
+    "jax.experimental.checkify.check_error": CHECKED,
+    "jax.experimental.checkify.checkify": CHECKED,
+    "jax.experimental.checkify.user_checks": CHECKED,
     "jax.experimental.topologies.get_topology_desc": "targets that are not here are rows that fail",
     "flax.core.Scope": WRAPPERS,
     "flax.core.lift.pack": WRAPPERS,
@@ -118,6 +122,9 @@ def programs_with_rows():
     def convolve(image):
         return lax.conv_general_dilated(image, kernel, (1, 1), "SAME", dimension_numbers=layout)
 
+    def call(x):
+        return jax.pure_callback(np.sin, x, x)
+
     def bits(x):
         return jax.random.bits(jax.random.key(0), (2,)) + x.astype(jnp.uint32).sum()
 
@@ -139,10 +146,11 @@ def programs_with_rows():
         "dot_general": (lambda x: x @ x, square, "dimension_numbers preferred_element_type"),
         "dynamic_slice": (lambda x: lax.dynamic_slice(x, (0, 0), (2, 2)), x, "slice_sizes"),
         "fft": (jnp.fft.fft, x, "fft_lengths"),
-        "gather": (lambda x: x[jnp.array([0, 1])], x, "dimension_numbers slice_sizes"),
+        "gather": (lambda x: x[jnp.array([0, 1])], x, "dimension_numbers slice_sizes mode"),
         "iota": (lambda x: x + lax.broadcasted_iota(x.dtype, (4, 3), 0), x, "dimension"),
         "jit": (jax.jit(jnp.sin), x, "jaxpr"),
         "pad": (lambda x: lax.pad(x, 0.0, ((1, 1, 0), (0, 0, 0))), x, "padding_config"),
+        "pure_callback": (call, x, "callback result_avals vmap_method"),
         "random_bits": (bits, x, "shape"),
         "reduce": (lambda x: lax.reduce(x, 1.0, lambda a, b: a * b + 1, (1,)), x, "dimensions"),
         "reduce_sum": (lambda x: lax.reduce_sum(x, (1,)), x, "axes"),
@@ -155,7 +163,7 @@ def programs_with_rows():
         "rev": (lambda x: lax.rev(x, (0,)), x, "dimensions"),
         "scan": (lambda x: lax.scan(lambda c, y: (c + y, y), x[0], x), x,
                  "jaxpr length reverse unroll"),
-        "scatter": (lambda x: x.at[jnp.array([0])].set(0.0), x, "dimension_numbers"),
+        "scatter": (lambda x: x.at[jnp.array([0])].set(0.0), x, "dimension_numbers mode"),
         "slice": (lambda x: lax.slice(x, (0, 0), (2, 2)), x, "start_indices limit_indices strides"),
         "sort": (lambda x: lax.sort(x), x, "dimension"),
         "split": (lambda x: lax.split(x, (1, 2), 1), x, "axis"),
@@ -168,10 +176,11 @@ def programs_with_rows():
 
 
 PARAMETERS = programs_with_rows()
-# Read where a JAX has them: other versions, other spellings of a primitive, or under a mesh.
+# Read where a JAX has them: other versions, other spellings of a primitive, or under a mesh. What
+# `visible_params` adds is read as well.
 SOMETIMES = {
     "axis_name", "branches_platforms", "fun_jaxpr", "ft_in", "indices_are_sorted", "left_side",
-    "num_carry", "num_consts", "reps", "symbolic_zeros",
+    "num_carry", "num_consts", "reps", "symbolic_zeros", "vmapped",
 }  # fmt: skip
 
 
@@ -242,6 +251,34 @@ def test_equations_know_their_line_and_their_names():
     with source_info_util.user_context(eqn.source_info.traceback, name_stack=stack):
         assert "layer" in str(source_info_util.current_name_stack())
     assert list(inspect.signature(source_info_util.register_exclusion).parameters) == ["path"]
+
+
+def test_a_high_level_operation_becomes_a_program():
+    class Twice(getattr(hijax, "HiPrim", None) or hijax.VJPHiPrimitive):
+        def __init__(self, x):
+            self.in_avals, self.out_aval, self.params = (jax.typeof(x),), jax.typeof(x), {}
+            super().__init__()
+
+        def expand(self, x):
+            return x * 2
+
+    (eqn,) = jax.make_jaxpr(lambda x: Twice(x)(x))(jnp.ones(3)).eqns
+    assert eqn.primitive.name == "call_hi_primitive" and type(eqn.params["_prim"]) is Twice
+    assert [each.primitive.name for each in reading.equations_inside(eqn)] == ["mul"]
+
+
+def test_a_callback_tells_whether_vmap_has_made_its_leading_axis():
+    def call(x):
+        return jax.pure_callback(np.sin, jax.typeof(x), x, vmap_method="expand_dims")
+
+    def told(function):
+        found = reading.all_equations(jax.make_jaxpr(function)(jnp.ones((3, 2))))
+        (eqn,) = (eqn for eqn in found if eqn.primitive.name == "pure_callback")
+        return reading.visible_params(eqn)["vmapped"]
+
+    assert told(jax.vmap(call)) and told(jax.jit(jax.vmap(call)))
+    assert not told(call)
+    assert not told(lambda x: jax.vmap(lambda scale: scale * call(x))(jnp.ones(4)))
 
 
 def test_a_primitive_of_ones_own_has_all_its_rules():

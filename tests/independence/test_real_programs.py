@@ -12,14 +12,7 @@ from real_programs import PROGRAMS, PROVEN, TIME
 
 import tdjax
 
-# Since jax 0.12 a search is an operation that opens only when it is compiled: no rule follows it.
-SEARCHES = {
-    "distinct_values", "histogram_of_each_row", "interpolated_in_each_rows_table",
-    "matrix_exponential", "particle_filter", "searched_in_a_shared_table", "searched_in_itself",
-} if jax.__version_info__ >= (0, 12) else set()  # fmt: skip
-FOLDED = [
-    name for name, each in PROGRAMS.items() if each.expected == PROVEN and name not in SEARCHES
-]
+FOLDED = [name for name, each in PROGRAMS.items() if each.expected == PROVEN]
 REFUSED = [name for name in PROGRAMS if name not in FOLDED]
 MASK = jnp.arange(TIME) < jnp.array([4, 1, 0, 3, 2, 4])[:, None]
 MASKED = (
@@ -151,8 +144,8 @@ def test_what_is_refused_is_refused(name):
 
 
 def test_at_most_five_are_refused_without_need():
-    expected = {name: PROGRAMS[name].expected for name in REFUSED if name not in SEARCHES}
-    refused = [name for name, each in expected.items() if not (each.needed or each.awaited)]
+    expected = {name: PROGRAMS[name].expected for name in REFUSED}
+    refused = [name for name, each in expected.items() if not each.needed]
     assert len(refused) <= 5, refused
     assert len(PROGRAMS) >= 120
 

@@ -26,42 +26,47 @@ OTHERS = ["auto", "map", tdjax.Vmap(chunk_size=2)]
 MASK = np.array([[True, True, True], [True, True, False], [True, False, False]])
 
 
-def wrapped(fun, strategy, in_axes):
+def masked(strategy):
+    return MASK if isinstance(strategy, tdjax.Packed) else None
+
+
+def over_time(fun, strategy, in_axes):
     """Return the step over time, with a mask where the strategy needs one."""
-    over_time = tdjax.time_distributed(fun, in_axes=in_axes, out_axes=0, strategy=strategy)
-    if isinstance(strategy, tdjax.Packed):
-        return lambda *args: over_time(*args, mask=MASK)
-    return over_time
+    wrapped = tdjax.time_distributed(fun, in_axes=in_axes, out_axes=0, strategy=strategy)
+    mask = masked(strategy)
+    return wrapped if mask is None else functools.partial(wrapped, mask=mask)
 
 
-def looped(fun, strategy, in_axes):
-    """Return the loop, with the same mask."""
-    mask = MASK if isinstance(strategy, tdjax.Packed) else None
-    return lambda *args: loop(fun, args, in_axes, 0, mask=mask)
+def assert_kept(fun, args, in_axes, *strategies):
+    """Assert that strategies give the loop's values and gradients: all of it is one program."""
 
+    @jax.jit
+    def run(args):
+        expected = {
+            mask is None: value_and_vjp(
+                lambda *args, mask=mask: loop(fun, args, in_axes, 0, mask=mask), args
+            )
+            for mask in map(masked, strategies)
+        }
+        return expected, [value_and_vjp(over_time(fun, each, in_axes), args) for each in strategies]
 
-def assert_kept(fun, args, in_axes, strategy):
-    """Assert that a strategy gives the loop's values and gradients."""
-    ours, theirs = (make(fun, strategy, in_axes) for make in (wrapped, looped))
     with jax.numpy_rank_promotion("allow"):
-        actual = jax.jit(functools.partial(value_and_vjp, ours))(args)
-        expected = jax.jit(functools.partial(value_and_vjp, theirs))(args)
-    assert_same(actual, expected, scale=40)
+        expected, ours = run(args)
+    for strategy, actual in zip(strategies, ours, strict=True):
+        assert_same(actual, expected[masked(strategy) is None], scale=40)
 
 
 def assert_refused(fun, args, in_axes):
     """Assert that no fold takes a function, and that all other strategies give the loop."""
     for strategy in FOLDS:
         with pytest.raises(tdjax.StrategyError, match="not proven"):
-            jax.eval_shape(lambda: wrapped(fun, strategy, in_axes)(*args))  # noqa: B023
-    for strategy in OTHERS:
-        assert_kept(fun, args, in_axes, strategy)
+            jax.eval_shape(lambda: over_time(fun, strategy, in_axes)(*args))  # noqa: B023
+    assert_kept(fun, args, in_axes, *OTHERS)
 
 
 def assert_proven(fun, args, in_axes):
     """Assert that all strategies give the loop."""
-    for strategy in (*FOLDS, *OTHERS):
-        assert_kept(fun, args, in_axes, strategy)
+    assert_kept(fun, args, in_axes, *FOLDS, *OTHERS)
 
 
 def rule(fun, backward, forward=None):
@@ -120,8 +125,7 @@ def test_noise_from_one_key_for_all_steps_is_refused(draw):
 @pytest.mark.parametrize("draw", DRAWS)
 def test_noise_from_a_key_a_step_is_the_loops_or_refused(draw):
     if refusal(draw, STEP_KEYS, X, in_axes=(0, 1)) is None:
-        assert_kept(draw, (STEP_KEYS, X), (0, 1), "fold")
-        assert_kept(draw, (STEP_KEYS, X), (0, 1), tdjax.Fold(chunk_size=2))
+        assert_kept(draw, (STEP_KEYS, X), (0, 1), "fold", tdjax.Fold(chunk_size=2))
 
 
 @pytest.mark.parametrize("draw", [gamma, beta, loggamma, student])
@@ -130,8 +134,7 @@ def test_noise_from_a_key_a_row_is_the_loops(draw):
         return jax.vmap(draw)(keys, x)
 
     assert refusal(step, ROW_KEYS, X) is None
-    assert_kept(step, (ROW_KEYS, X), 1, "fold")
-    assert_kept(step, (ROW_KEYS, X), 1, tdjax.Fold(chunk_size=2))
+    assert_kept(step, (ROW_KEYS, X), 1, "fold", tdjax.Fold(chunk_size=2))
 
 
 @pytest.mark.parametrize("impl", ["rbg", "unsafe_rbg"])
@@ -147,8 +150,7 @@ def test_noise_from_a_key_a_row_is_the_loops(draw):
 )
 def test_a_key_a_step_draws_what_it_draws_alone_whatever_its_generator(draw, impl):
     keys = jax.random.split(jax.random.key(1, impl=impl), TIME)
-    for strategy in ("fold", tdjax.Fold(chunk_size=2), tdjax.Packed(chunk_size=2), "map"):
-        assert_kept(lambda key, x: x + draw(key), (keys, X), (0, 1), strategy)
+    assert_kept(lambda key, x: x + draw(key), (keys, X), (0, 1), *FOLDS, "map")
 
 
 @pytest.mark.parametrize("make", [jax.random.split, lambda key: jax.random.fold_in(key, 3)])
@@ -237,9 +239,8 @@ FOLLOWING = {
 def test_a_number_that_follows_the_batch_is_refused_in_every_parameter(name):
     fun = FOLLOWING[name]
     for strategy in FOLDS:
-        over_time = wrapped(fun, strategy, 1)
         with pytest.raises(tdjax.StrategyError, match="not proven"):
-            jax.eval_shape(lambda: over_time(IMAGE))  # noqa: B023
+            jax.eval_shape(lambda: over_time(fun, strategy, 1)(IMAGE))  # noqa: B023
     with jax.numpy_rank_promotion("allow"):
         auto = tdjax.time_distributed(fun, out_axes=0)(IMAGE)
         assert_same(auto, loop(fun, (IMAGE,), 1, 0), scale=100)
@@ -291,12 +292,18 @@ INTEGERS = {
 def test_a_rule_beside_whole_numbers_is_followed(name):
     fun = INTEGERS[name]
     assert "derivative" in refusal(fun, X)
-    for strategy in OTHERS:
-        assert_kept(fun, (X,), 1, strategy)
+    assert_kept(fun, (X,), 1, *OTHERS)
 
 
 def test_vector_quantization_is_proven():
     assert_proven(quantized(lambda x, g: g * 2), (X,), 1)
+
+
+def test_a_rule_beside_whole_numbers_inside_a_rule_is_followed():
+    inner = quantized(lambda x, g: g * 2, lambda x: x > 0)
+    outer = rule(lambda x, w: inner(x)[0] * w[None], lambda kept, g: jax.vjp(
+        lambda x, w: inner(x)[0] * w[None], *kept)[1](g))  # fmt: skip
+    assert_proven(outer, (X, WEIGHT), (1, None))
 
 
 # --- two rules on one function ----------------------------------------------------------------
@@ -478,6 +485,11 @@ def test_rows_that_fill_a_block_add_nothing_to_a_gradient(name):
     assert_refused(weighted, args, in_axes)
 
 
+def test_zero_is_followed_through_what_gives_several_outputs():
+    kept = rule(lambda x: x * 2, lambda kept, g: (jax.lax.optimization_barrier((g, g))[0],))
+    assert_proven(kept, (X,), 1)
+
+
 def test_a_rule_that_clips_is_zero_where_the_cotangent_is():
     clipped = rule(scaled, lambda kept, g: (
         jnp.clip(g, -0.1, 0.1) * kept[1][None], (jnp.maximum(g, 0.0) * kept[0]).sum(0)
@@ -511,8 +523,7 @@ ALGEBRA = {
 @pytest.mark.parametrize("name", ALGEBRA)
 def test_linear_algebra_beside_a_convolution_runs_in_blocks(name):
     fun = beside_a_convolution(ALGEBRA[name])
-    for strategy in (tdjax.Fold(chunk_size=2), tdjax.Packed(chunk_size=2), "map"):
-        assert_kept(fun, (X,), 1, strategy)
+    assert_kept(fun, (X,), 1, tdjax.Fold(chunk_size=2), tdjax.Packed(chunk_size=2), "map")
 
 
 # --- what has no rows, beside rows in one call or loop ------------------------------------------

@@ -71,10 +71,26 @@ def test_a_linen_layer_moves_into_a_wrapper_and_out(checkpoint, trained):
     bare = restore(jax.eval_shape(layer.init, KEY, data()[:, 0]))
     assert_same(bare, alone)
     steps = [layer.apply(bare, data()[:, t]) for t in range(5)]
-    inside = {collection: {"layer": tree} for collection, tree in bare.items()}
+    inside = tdjax.linen.wrapper_variables(bare)
     wrapper = TimeDistributed(layer, strategy="vmap")
     assert_same(inside, trained)
+    assert_same(tdjax.linen.layer_variables(inside), bare)
     assert_close(wrapper.apply(inside, data()), jnp.stack(steps, axis=1))
+
+
+def test_initial_values_of_a_layer_by_itself_move_into_a_wrapper_of_a_wrapper():
+    layer = Net(norm=True)
+    x = data()[:, :, None]
+    bare = layer.init(KEY, data()[:, 0])
+    once = tdjax.linen.wrapper_variables(bare)
+    wrapper = TimeDistributed(TimeDistributed(layer))
+    output = wrapper.apply(tdjax.linen.wrapper_variables(once), x)
+    assert_close(output[:, :, 0], layer.apply(bare, data()))
+
+
+def test_variables_that_are_not_those_of_a_wrapper_are_named():
+    with pytest.raises(ValueError, match=r"variables\['params'\] holds 'kernel'.*'layer' alone"):
+        tdjax.linen.layer_variables({"params": {"kernel": jnp.ones(3)}})
 
 
 def test_in_a_compact_parent_nothing_has_to_be_moved(checkpoint):

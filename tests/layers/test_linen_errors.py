@@ -7,7 +7,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import pytest
-from flax_cases import data
+from flax_cases import assert_close, data
 
 import tdjax
 from tdjax.linen import TimeDistributed
@@ -83,6 +83,43 @@ def test_a_layer_bound_to_variables_is_refused_wherever_it_is_put():
         TimeDistributed(bound, strategy="fold")
     with pytest.raises(TypeError, match="class Dense"):
         TimeDistributed(nn.Dense, strategy="fold")
+
+
+class Holding(nn.Module):
+    def setup(self):
+        self.head = TimeDistributed(nn.Dense(3))
+
+    def __call__(self, x):
+        return self.head(x)
+
+
+@pytest.mark.parametrize(
+    ("layer", "held"),
+    [
+        (nn.Dense(3), "params holds '(kernel|bias)'"),
+        (nn.BatchNorm(use_running_average=True), "batch_stats holds '(mean|var)'"),
+        (nn.Sequential([nn.Dense(3)]), "params holds 'layers_0'"),
+    ],
+)
+def test_the_variables_of_a_layer_by_itself_are_told_from_those_of_its_wrapper(layer, held):
+    variables = layer.init(KEY, data()[:, 0])
+    wrapper = TimeDistributed(layer)
+    with pytest.raises(ValueError, match=rf"under the name 'layer'.*{held}.*wrapper_variables"):
+        wrapper.apply(variables, data())
+    expected = jnp.stack([layer.apply(variables, data()[:, t]) for t in range(TIME)], axis=1)
+    given = tdjax.linen.wrapper_variables(variables)
+    assert_close(wrapper.apply(given, data()), expected)
+
+
+def test_the_same_is_told_of_a_wrapper_in_a_parent():
+    bare = nn.Dense(3).init(KEY, data()[:, 0])
+    with pytest.raises(ValueError, match=r"TimeDistributed\(Dense\) at head keeps"):
+        Holding().apply({"params": {"head": bare["params"]}}, data())
+
+
+def test_missing_variables_are_flax_own_error():
+    with pytest.raises(flax.errors.ScopeCollectionNotFound):
+        TimeDistributed(nn.Dense(3)).apply({}, data())
 
 
 def test_a_method_of_a_module_that_is_not_run_is_refused():

@@ -19,12 +19,10 @@ class Refused:
     Attributes:
         reason: why that is right, or why it cannot be helped today.
         needed: whether rows do depend on each other.
-        awaited: whether it is to be proven.
     """
 
     reason: str
     needed: bool
-    awaited: bool = False
 
 
 PROVEN = "proven"
@@ -33,11 +31,6 @@ PROVEN = "proven"
 def needless(reason: str) -> Refused:
     """Expect a refusal of a step whose rows are independent."""
     return Refused(reason, needed=False)
-
-
-def awaited(reason: str) -> Refused:
-    """Expect a refusal for now."""
-    return Refused(reason, needed=False, awaited=True)
 
 
 def rightly(reason: str) -> Refused:

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jax.scipy import signal
 from jax.scipy.ndimage import map_coordinates
 
-from real_programs.book import awaited, positive, program, rows, weights
+from real_programs.book import positive, program, rows, weights
 
 IMAGE = rows(5, 6, 2)
 SOUND = rows(32)
@@ -79,12 +79,12 @@ def fourier_neural_operator(x, real, imaginary):
     return jnp.fft.irfft(jnp.pad(mixed, ((0, 0), (0, 3), (0, 0))), 8, axis=1)
 
 
-@program(SOUND, expected=awaited("short-time transforms"))
+@program(SOUND)
 def short_time_fourier_transform(x):
     return jnp.abs(signal.stft(x, nperseg=8)[2])
 
 
-@program(SOUND, expected=awaited("short-time transforms"))
+@program(SOUND)
 def there_and_back_by_short_time_transforms(x):
     transformed = signal.stft(x, nperseg=8)[2]
     return signal.istft(transformed, nperseg=8)[1]
@@ -102,7 +102,7 @@ def cosine_transform(x):
     return jax.scipy.fft.dct(x, norm="ortho"), jax.scipy.fft.idct(x, norm="ortho")
 
 
-@program(SOUND, expected=awaited("short-time transforms"))
+@program(SOUND)
 def power_density(x):
     return signal.welch(x, nperseg=8)[1]
 

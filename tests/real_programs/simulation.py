@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jax.experimental.ode import odeint
 
-from real_programs.book import awaited, positive, program, rows, weights
+from real_programs.book import needless, positive, program, rows, weights
 
 STATE = rows(3)
 
@@ -113,7 +113,13 @@ def energy_and_its_forces(x, kernel, read):
     return jax.grad(energy)(x), jax.vmap(jax.hessian(energy))(x)
 
 
-@program(rows(4), expected=awaited("blocks of rows"))
+@program(
+    rows(4),
+    expected=needless(
+        "blocks of rows make another program of another number of rows, which says nothing of one "
+        "row alone (write `jax.vmap`: a strategy takes rows in blocks)"
+    ),
+)
 def many_rows_at_a_time(x):
     return jax.lax.map(lambda row: jnp.tanh(row) * row.sum(), x, batch_size=2)
 
@@ -123,10 +129,26 @@ def row_after_row(x):
     return jax.lax.map(lambda row: jnp.sort(row) / (1 + jnp.abs(row).sum()), x)
 
 
-@program(rows(4), expected=awaited("callbacks"))
-def asks_the_host(x):
+def ask_the_host(x, method):
     def host(x):
         return x * 2
 
-    shape = jax.ShapeDtypeStruct(x.shape, x.dtype)
-    return jax.pure_callback(host, shape, jax.lax.stop_gradient(x), vmap_method="broadcast_all")
+    return jax.pure_callback(host, jax.typeof(x), jax.lax.stop_gradient(x), vmap_method=method)
+
+
+@program(
+    rows(4),
+    expected=needless("nothing is known of a function on the host (write `jax.vmap` of the call)"),
+)
+def asks_the_host(x):
+    return ask_the_host(x, "broadcast_all")
+
+
+@program(rows(4))
+def asks_the_host_of_each_row(x):
+    return jax.vmap(lambda row: ask_the_host(row, "broadcast_all"))(x)
+
+
+@program(rows(4))
+def asks_the_host_of_one_row_after_the_other(x):
+    return jax.vmap(lambda row: ask_the_host(row, "sequential"))(x)

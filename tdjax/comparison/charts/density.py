@@ -10,6 +10,7 @@ from tdjax.comparison.charts.axis import TIMES, Axis, up_to
 from tdjax.comparison.verdicts import naming
 from tdjax.comparison.verdicts.density import percent
 from tdjax.comparison.verdicts.entry import Entry, Group, grouped
+from tdjax.comparison.verdicts.intervals import paired_ratio
 from tdjax.comparison.verdicts.records import Record
 
 IDEAL = "if padding were free"
@@ -51,7 +52,12 @@ class StrategyLine:
 
     def at(self, part: float) -> float | None:
         """Return the median at a part, in seconds."""
-        return next((entry.median_s for known, entry in self.points if known == part), None)
+        entry = self.entry(part)
+        return None if entry is None else entry.median_s
+
+    def entry(self, part: float) -> Entry | None:
+        """Return what was measured at a part."""
+        return next((entry for known, entry in self.points if known == part), None)
 
 
 @dataclass(frozen=True)
@@ -132,12 +138,16 @@ class DensityChart:
 
     def speeds(self, line: StrategyLine) -> list[float | None]:
         """Return the speed of a line against the best that computes all steps, at each part."""
-        found = []
+        found: list[float | None] = []
         for part in self.parts:
-            rivals = [other.at(part) for other in self.lines if not other.packs]
-            known = [seconds for seconds in rivals if seconds is not None]
-            own = line.at(part)
-            found.append(min(known) / own if known and own is not None else None)
+            found_there = [other.entry(part) for other in self.lines if not other.packs]
+            rivals = [entry for entry in found_there if entry is not None]
+            own = line.entry(part)
+            if own is None or not rivals:
+                found.append(None)
+                continue
+            best = min(rivals, key=lambda rival: rival.median_s or 0.0)
+            found.append(paired_ratio(best.samples_s, own.samples_s).value)
         return found
 
 

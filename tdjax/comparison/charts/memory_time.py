@@ -15,10 +15,10 @@ from tdjax.comparison.charts.points import (
     left_out,
     programs,
 )
+from tdjax.comparison.verdicts.answers import Answer
 from tdjax.comparison.verdicts.entry import Entry, Group
 from tdjax.comparison.verdicts.metric import BYTES, CYCLES, TIME, figure, metric_of, shown
 from tdjax.comparison.verdicts.records import Record
-from tdjax.comparison.verdicts.verdict import Verdict
 
 PEAK, TEMPORARY = "peak_bytes", "temp_bytes"
 _MEMORY = {PEAK: "peak memory", TEMPORARY: "temporary memory"}
@@ -41,12 +41,12 @@ def charts(comparison: Record) -> dict[Group, Chart]:
     """Return the chart of each group that has one."""
     return {
         group: found
-        for group, entries, verdict in judged_groups(comparison)
-        if (found := chart(entries, verdict))
+        for group, entries, answer in judged_groups(comparison)
+        if (found := chart(entries, answer))
     }
 
 
-def chart(entries: Sequence[Entry], verdict: Verdict | None) -> Chart | None:
+def chart(entries: Sequence[Entry], answer: Answer) -> Chart | None:
     """Return a group's chart, or None where fewer than two programs can be compared."""
     metric, memory = metric_of(entries), memory_of(entries)
     if memory is None:
@@ -57,7 +57,7 @@ def chart(entries: Sequence[Entry], verdict: Verdict | None) -> Chart | None:
         if x is None or y is None:
             absent.append(label)
             continue
-        leads = verdict is not None and verdict.leads(entry)
+        leads = answer.leads(entry)
         said = f"{shown(x, metric)}, {numbers.memory(y)}"
         kind, interval = kind_of(entry, leads), (entry.median_low_s, entry.median_high_s)
         points.append(Point(x, y, label, said, kind, leads, *interval))

@@ -9,9 +9,9 @@ from typing import Literal
 from tdjax.comparison import numbers
 from tdjax.comparison.charts.axis import Axis
 from tdjax.comparison.verdicts import naming
+from tdjax.comparison.verdicts.answers import Answer
 from tdjax.comparison.verdicts.entry import Entry, Group, grouped
 from tdjax.comparison.verdicts.records import Record
-from tdjax.comparison.verdicts.verdict import Verdict
 
 PointKind = Literal["lead", "plain", "cut", "bound"]
 _SHOWN = 2
@@ -26,7 +26,7 @@ class Point:
         label: the strategies that compiled to this program.
         said: both values in words.
         kind: "lead", "plain", "cut" (not run to the end) or "bound" (not measured).
-        leads: whether it is the winner, or one of those that tie.
+        leads: whether it is one of the fastest.
         x_low, x_high: the interval of x, where there is one.
     """
 
@@ -75,11 +75,11 @@ class Chart:
     caption: str
 
 
-def judged_groups(comparison: Record) -> Iterator[tuple[Group, list[Entry], Verdict | None]]:
-    """Yield each group with its entries and its verdict."""
-    verdicts = {verdict.group: verdict for verdict in comparison.verdicts}
-    for group, entries in grouped(comparison.entries).items():
-        yield group, entries, verdicts.get(group)
+def judged_groups(comparison: Record) -> Iterator[tuple[Group, list[Entry], Answer]]:
+    """Yield each group with its entries and what they say."""
+    groups = grouped(comparison.entries)
+    for answer in comparison.answers:
+        yield answer.group, groups[answer.group], answer
 
 
 def kind_of(entry: Entry, leads: bool) -> PointKind:

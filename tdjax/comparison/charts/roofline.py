@@ -16,9 +16,9 @@ from tdjax.comparison.charts.points import (
     programs,
 )
 from tdjax.comparison.targets.ceilings import Ceilings
+from tdjax.comparison.verdicts.answers import Answer
 from tdjax.comparison.verdicts.entry import Entry, Group
 from tdjax.comparison.verdicts.records import Record
-from tdjax.comparison.verdicts.verdict import Verdict
 
 _ROOM = 2.5
 # The power of its own range by which the axis is longer, so that the flat roof's label fits.
@@ -36,14 +36,12 @@ def charts(comparison: Record) -> dict[Group, Chart]:
     """Return the chart of each group that has one."""
     return {
         group: found
-        for group, entries, verdict in judged_groups(comparison)
-        if (found := chart(entries, verdict, comparison.ceilings.get(group.target)))
+        for group, entries, answer in judged_groups(comparison)
+        if (found := chart(entries, answer, comparison.ceilings.get(group.target)))
     }
 
 
-def chart(
-    entries: Sequence[Entry], verdict: Verdict | None, ceilings: Ceilings | None
-) -> Chart | None:
+def chart(entries: Sequence[Entry], answer: Answer, ceilings: Ceilings | None) -> Chart | None:
     """Return a group's chart, or None where its device's ceilings or its flops are not known.
 
     What was compiled for a device that is not here has no time: its points lie on the roof.
@@ -61,7 +59,7 @@ def chart(
         ):
             absent.append(label)
             continue
-        leads = verdict is not None and verdict.leads(entry)
+        leads = answer.leads(entry)
         assert entry.flops is not None
         y = entry.flops / entry.median_s if measured and entry.median_s else ceilings.at(x)
         most = "" if measured else "at most "

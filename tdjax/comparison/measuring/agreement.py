@@ -8,6 +8,8 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
+from tdjax.comparison.verdicts.entry import EXPLAINED, NARROW
+
 # In bfloat16, values and gradients through fifty layers are off by a quarter.
 _ON_CPU = {"float64": 1e-9, "float32": 1e-3, "bfloat16": 3e-1, "float16": 2e-2}
 # Accelerators multiply float32 matrices in TF32 or bfloat16 passes unless told not to.
@@ -59,6 +61,32 @@ def disagreement(
             problem = f"array {index} of the answer is off by {error:.1e} of its largest value"
         worst = max(worst, error)
     return worst, problem
+
+
+def why_off(
+    answers: Sequence[np.ndarray], expected: Sequence[np.ndarray], platform: str
+) -> str | None:
+    """Return why arrays that `disagreement` accepts are off by more than 1e-3; None if none is."""
+    said: dict[str, None] = {}
+    flipped, values = 0, 0
+    largest = max((_magnitude(array) for array in expected), default=0.0)
+    for answer, right in zip(answers, expected, strict=True):
+        allowed = _tolerance(right.dtype, platform)
+        scale = max(_magnitude(right), _scale_floor(right.dtype, allowed) * largest) or 1.0
+        if _error(answer, right, scale) <= EXPLAINED:
+            continue
+        if right.dtype.itemsize <= 2:
+            said[f"rounded to {right.dtype.name}"] = None
+        elif platform != "cpu":
+            said[NARROW] = None
+        else:
+            finite = np.isfinite(right)
+            off = np.abs(answer[finite].astype(_wide(right)) - right[finite])
+            flipped, values = flipped + int((off > EXPLAINED * scale).sum()), values + off.size
+    if values:
+        where = f"{flipped:,} of {values:,} values of gradients"
+        said[f"rounding flipped a relu: {where} are off by more than {EXPLAINED:g}"] = None
+    return "; ".join(said) or None
 
 
 def _tolerance(dtype: Any, platform: str) -> float:

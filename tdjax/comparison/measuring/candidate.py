@@ -7,9 +7,7 @@ from typing import Any
 
 from tdjax.comparison.measuring.program import CompiledProgram
 from tdjax.comparison.verdicts.entry import Entry, Group
-from tdjax.comparison.verdicts.intervals import Interval, median_interval, paired_ratio
-
-_UNKNOWN = (None, None, None)
+from tdjax.comparison.verdicts.intervals import figures
 
 
 @dataclass(eq=False)
@@ -66,12 +64,12 @@ def to_entry(candidate: MeasuredCandidate, group: Group, reference: MeasuredCand
     samples = tuple(source.samples)
     if status == "ok" and not samples:
         status, error = "failed", "interrupted before it was measured"
-    median = median_interval(samples) if samples else _UNKNOWN
-    ratio = _ratio(source, reference.twin or reference) if reference.listed else _UNKNOWN
+    against = (reference.twin or reference).samples if reference.listed else ()
     program = candidate.program
     facts = {} if program is None else program.to_entry()
     if program is not None and program.chose and getattr(candidate.strategy, "decides", False):
         facts["chose"] = ", ".join(program.chose)
+    facts |= figures(samples, against)
     return Entry(
         *group,
         strategy=candidate.name,
@@ -80,12 +78,6 @@ def to_entry(candidate: MeasuredCandidate, group: Group, reference: MeasuredCand
         error=error,
         samples_s=samples,
         calls_per_sample=source.calls_per_sample if samples else None,
-        median_s=median[0],
-        median_low_s=median[1],
-        median_high_s=median[2],
-        ratio=ratio[0],
-        ratio_low=ratio[1],
-        ratio_high=ratio[2],
         first_run_s=candidate.first_run_s,
         same_as=None if candidate.twin is None else candidate.twin.name,
         max_rel_error=source.max_rel_error,
@@ -93,11 +85,3 @@ def to_entry(candidate: MeasuredCandidate, group: Group, reference: MeasuredCand
         peak_bytes=source.peak_bytes,
         **facts,
     )
-
-
-def _ratio(candidate: MeasuredCandidate, reference: MeasuredCandidate) -> tuple[float | None, ...]:
-    if not reference.samples or not candidate.samples:
-        return _UNKNOWN
-    if candidate is reference:
-        return Interval(1.0, 1.0, 1.0)
-    return paired_ratio(candidate.samples, reference.samples)

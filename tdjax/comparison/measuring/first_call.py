@@ -10,12 +10,13 @@ import jax
 import numpy as np
 
 from tdjax.comparison import numbers
-from tdjax.comparison.measuring.agreement import disagreement
+from tdjax.comparison.measuring.agreement import disagreement, why_off
 from tdjax.comparison.measuring.call_client import CallClient
 from tdjax.comparison.measuring.candidate import MeasuredCandidate
 from tdjax.comparison.measuring.program import CompiledProgram
 from tdjax.comparison.system import memory
 from tdjax.comparison.system.child import Failed, TooSlow
+from tdjax.comparison.verdicts.entry import EXPLAINED
 
 CUT_RATIO = 6.0
 CUT_SECONDS = 0.25
@@ -32,7 +33,8 @@ class FirstCalls:
         client: calls programs that loop first, on a CPU.
         timeout_s: the longest that one call may take.
         reference: whose answer is the right one, unless there is a better one.
-        gradients: how many arrays of an answer, the last ones, are gradients.
+        gradients: how many arrays of an answer, the last ones, are gradients: one that a relu,
+            flipped by rounding, moves in a few places is right.
         expected: the right answer; None for the reference's.
     """
 
@@ -100,11 +102,15 @@ class FirstCalls:
         if candidate is self._reference and self._expected is None:
             self._expected = outputs
         if self._expected is not None:
-            error, problem = disagreement(outputs, self._expected, self._platform, self._gradients)
+            assert self._reference.program is not None
+            jumping = self._gradients if self._reference.program.facts.chooses else 0
+            error, problem = disagreement(outputs, self._expected, self._platform, jumping)
             candidate.max_rel_error = error
             if problem is not None:
                 candidate.drop("failed", f"disagrees with {self._right}: {problem}")
                 return
+            if error is not None and error > EXPLAINED:
+                candidate.error = why_off(outputs, self._expected, self._platform)
         if self._far_slower(seconds):
             candidate.samples, candidate.calls_per_sample = [seconds], 1
             candidate.drop("timeout", self._cut(seconds))

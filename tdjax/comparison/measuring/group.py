@@ -16,7 +16,7 @@ from tdjax.comparison.measuring.device_time import device_seconds
 from tdjax.comparison.measuring.first_call import FirstCalls
 from tdjax.comparison.measuring.program import Building
 from tdjax.comparison.measuring.rotation import Rotation
-from tdjax.comparison.measuring.rounds import Effort, Rounds, Tell
+from tdjax.comparison.measuring.rounds import Effort, Pair, Rounds, Tell
 from tdjax.comparison.measuring.wide_answer import answer_in_float32
 from tdjax.comparison.subjects.subject import Subject
 from tdjax.comparison.system.memory import settle_allocator
@@ -45,6 +45,8 @@ class Measurement:
         control: whether to measure the reference twice, the second time under another name and
             compiled again: a sound measurement finds the two level.
         memory_budget: bytes of temporary memory; a candidate that takes more is not called.
+        asked: strategies, by name, that are to be told apart from the reference, wherever they
+            stand; of the others, only who is fastest is asked.
     """
 
     def __init__(
@@ -57,6 +59,7 @@ class Measurement:
         effort: Effort,
         control: bool = False,
         memory_budget: int | None = None,
+        asked: Sequence[str] = (),
     ) -> None:
         self.subject = subject
         self.group = group
@@ -67,6 +70,7 @@ class Measurement:
         listed = (c for c in self.candidates if c.strategy == reference and memory_budget is None)
         self.reference = next(listed, MeasuredCandidate(reference, listed=False))
         self._memory_budget = memory_budget
+        self._asked = asked
         if control:
             self.candidates.append(MeasuredCandidate(reference, control=True))
         self._arguments: tuple[Any, Any] | None = None
@@ -74,8 +78,13 @@ class Measurement:
 
     @property
     def undecided(self) -> bool:
-        """Whether more rounds could make its verdict clear."""
+        """Whether more rounds could close its questions."""
         return self._rounds is not None and self._rounds.undecided
+
+    @property
+    def round_s(self) -> float:
+        """The seconds that a round of all that are still measured takes, about."""
+        return 0.0 if self._rounds is None else self._rounds.round_s
 
     @property
     def entries(self) -> list[Entry]:
@@ -118,7 +127,8 @@ class Measurement:
                 calls.call(candidate)
             inputs = self._rotation()
             running = [c for c in self.candidates if c.running]
-            self._rounds = Rounds(running, self.effort, seed=" ".join(self.group))
+            seed = " ".join(self.group)
+            self._rounds = Rounds(running, self.effort, seed, self._pairs(running))
             self._rounds.begin(
                 inputs, lambda text, done: tell(text, _CALLED + (_TIMED - _CALLED) * done)
             )
@@ -144,6 +154,14 @@ class Measurement:
             if client is not None:
                 deadline = self.effort.timeout_s
                 candidate.peak_bytes = client.peak_memory(candidate.program, arguments, deadline)
+
+    def _pairs(self, running: Sequence[MeasuredCandidate]) -> list[Pair]:
+        """Return who is to be told apart from the reference, by distinct programs."""
+        base = self.reference.twin or self.reference
+        named = [c.twin or c for c in self.candidates if c.name in self._asked]
+        return [
+            (c, base) for c in dict.fromkeys(named) if c is not base and {c, base} <= {*running}
+        ]
 
     def _on_device(self) -> AbstractContextManager[Any]:
         return nullcontext() if self.device is None else jax.default_device(self.device)

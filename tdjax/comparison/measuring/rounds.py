@@ -1,7 +1,8 @@
 """Rounds of samples: every candidate once a round, in a new random order each time.
 
-The number of rounds is not fixed: they go on until every rival is known to be behind the leader or
-level with it, or the time is used up.
+The number of rounds is not fixed: they go on while a question is open (is this one faster than that
+one, who are the fastest) and there is time. Who is clearly behind the leader, and not asked about
+any more, is measured no further.
 """
 
 from __future__ import annotations
@@ -18,8 +19,7 @@ import jax
 
 from tdjax.comparison.measuring.candidate import MeasuredCandidate
 from tdjax.comparison.measuring.rotation import Rotation
-from tdjax.comparison.verdicts.intervals import paired_ratio
-from tdjax.comparison.verdicts.standing import BEHIND, MIN_ROUNDS, UNCLEAR, standing
+from tdjax.comparison.verdicts.standing import MIN_ROUNDS, front, speed
 
 SAMPLE_SECONDS = 0.01
 MOST_CALLS = 1000
@@ -27,7 +27,7 @@ LONG_CALL_SECONDS = 0.2
 CLEARING_SECONDS = 0.02
 FEWEST_ROUNDS = 7
 MOST_ROUNDS = 201
-# A candidate leaves by a wider margin than its verdict needs: the verdict then still holds with a
+# A candidate leaves by a wider margin than the answer needs: the answer then still holds with a
 # new leader, or with one more sample of this one.
 OUT_RATIO = 1.15
 OUT_RATIO_EARLY = 2.0
@@ -39,13 +39,15 @@ VISITS = 2
 Tell = Callable[[str, float], None]
 """Called with what is being done, and how much of it is done (0 to 1)."""
 
+Pair = tuple[MeasuredCandidate, MeasuredCandidate]
+
 
 @dataclass(frozen=True)
 class Effort:
     """How much time a group may take.
 
     Attributes:
-        rounds: how many rounds; None: until the verdict is clear, at least 7 and no longer than
+        rounds: how many rounds; None: until all questions are closed, at least 7 and no longer than
             `budget_s`. There are 5 where those take more than twice the budget, and as few as
             3 for candidates that are far behind.
         budget_s: seconds for the rounds of one group.
@@ -66,25 +68,38 @@ class Rounds:
         candidates: whom to measure; their samples are appended to.
         effort: how many rounds, or for how long.
         seed: what the orders are drawn from.
+        asked: pairs of them of which it is asked which is faster, wherever they stand.
     """
 
-    def __init__(self, candidates: Sequence[MeasuredCandidate], effort: Effort, seed: str) -> None:
+    def __init__(
+        self,
+        candidates: Sequence[MeasuredCandidate],
+        effort: Effort,
+        seed: str,
+        asked: Sequence[Pair] = (),
+    ) -> None:
         self._candidates = candidates
         self._effort = effort
         self._order = random.Random(seed)
-        self._race = _Race(candidates)
+        self._race = _Race(candidates, asked)
         self._taken = 0
         self._visits = 0
 
     @property
     def undecided(self) -> bool:
-        """Whether another visit could tell more: a verdict should be reached twice."""
+        """Whether another visit could tell more: an answer should be reached twice."""
         if self._effort.rounds is not None or self._race.over or self._taken >= MOST_ROUNDS:
             return False
         return self._visits < VISITS or not self._race.decided
 
+    @property
+    def round_s(self) -> float:
+        """The seconds that a round takes, about."""
+        running = self._race.running
+        return sum((c.call_s or 0.0) * (c.calls_per_sample or 1) for c in running)
+
     def begin(self, inputs: Rotation, tell: Tell) -> None:
-        """Warm up, then take rounds until the verdict is clear or the budget is used up."""
+        """Warm up, then take rounds until all questions are closed or the budget is used up."""
         for candidate in self._candidates:
             _warm_up(candidate, inputs)
         if self._effort.rounds is None:
@@ -95,7 +110,7 @@ class Rounds:
             self._take(self._candidates, inputs)
 
     def go_on(self, inputs: Rotation, budget_s: float, tell: Tell) -> None:
-        """Take more rounds, until the verdict is clear again or the budget is used up."""
+        """Take more rounds, until they are closed again or the budget is used up."""
         for candidate in self._race.running:
             _sample(candidate, inputs)
         self._visit(lambda spent: spent <= 1 and not self._clear, inputs, budget_s, tell)
@@ -131,12 +146,16 @@ class _Race:
     """Which candidates are still measured, and whether more rounds could tell anything.
 
     Attributes:
-        running: candidates not yet clearly behind.
+        running: candidates that take part in an open question, or are not clearly behind.
     """
 
-    def __init__(self, candidates: Sequence[MeasuredCandidate]) -> None:
+    def __init__(self, candidates: Sequence[MeasuredCandidate], asked: Sequence[Pair]) -> None:
+        self._all = {candidate.name: candidate for candidate in candidates}
+        self._asked = asked
         self.running = list(candidates)
         self._calm = 0
+        self._calm_front = 0
+        self._visits = 0
 
     @property
     def over(self) -> bool:
@@ -145,27 +164,33 @@ class _Race:
 
     @property
     def decided(self) -> bool:
-        """Whether the last looks found every rival behind the leader or level with it."""
+        """Whether the last looks found all questions closed."""
         return self._calm >= CALM_CHECKS
 
     def look_anew(self) -> None:
-        """Forget what the last looks found."""
-        self._calm = 0
+        """Forget what the last looks found, for another visit."""
+        self._calm = self._calm_front = 0
+        self._visits += 1
 
     def look(self, rounds: int) -> None:
         """Compare the candidates after some rounds; those that are far behind leave."""
         settled = rounds >= FEWEST_ROUNDS and (rounds - FEWEST_ROUNDS) % LOOK_EVERY == 0
         if not (settled or rounds in EARLY_LOOKS) or not self.running:
             return
-        first = self.running[0]
-        leader = min(self.running, key=lambda c: paired_ratio(c.samples, first.samples).value)
-        stand = {c: standing(c.samples, leader.samples) for c in self.running if c is not leader}
+        found = front({name: candidate.samples for name, candidate in self._all.items()})
+        pairs = [pair for pair in self._asked if not speed(*(c.samples for c in pair)).closed]
         if settled:
-            self._calm = 0 if UNCLEAR in stand.values() else self._calm + 1
+            self._calm_front = self._calm_front + 1 if found.closed else 0
+            self._calm = self._calm + 1 if found.closed and not pairs else 0
+        first = [self._all[name] for name in found.members]
         margin = OUT_RATIO if rounds >= MIN_ROUNDS else OUT_RATIO_EARLY
-        for rival, where in stand.items():
-            low = paired_ratio(rival.samples, leader.samples).low
-            if where == BEHIND and low is not None and low > margin:
+        needed = [candidate for pair in pairs for candidate in pair]
+        if needed and self._visits >= VISITS and self._calm_front >= CALM_CHECKS:
+            self.running = [candidate for candidate in self.running if candidate in needed]
+        for rival in [c for c in self.running if c not in needed and c not in first]:
+            # Whichever of the first leads later: who has left cannot be compared with it anew.
+            ahead = (speed(other.samples, rival.samples).ratio.low or 0.0 for other in first)
+            if min(ahead) > margin:
                 self.running.remove(rival)
 
 

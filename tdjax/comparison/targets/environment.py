@@ -12,7 +12,7 @@ import jax
 
 from tdjax._version import __version__
 from tdjax.comparison.targets.target import Target
-from tdjax.devices.attached import processor
+from tdjax.devices.processor import cores, processor
 
 _PACKAGES = ("jax", "jaxlib", "flax", "numpy")
 
@@ -22,8 +22,8 @@ def environment(targets: Sequence[Target]) -> dict[str, str | int | None]:
     return {
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "devices": ", ".join(_device(target) for target in targets),
-        "processor": processor(),
-        "cores": _cores(),
+        "processor": str(processor()),
+        "cores": cores(),
         "platform": platform.platform(),
         "python": platform.python_version(),
         "tdjax": __version__,
@@ -50,9 +50,3 @@ def _version(package: str) -> str | None:
         return metadata.version(package)
     except metadata.PackageNotFoundError:
         return None
-
-
-def _cores() -> int | None:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count()

@@ -1,64 +1,33 @@
-"""Two saved runs side by side: which verdicts held, and what became faster or slower."""
+"""Two saved runs side by side: which answers held, and what else is not the same."""
 
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import numpy as np
-
+from tdjax.comparison import numbers
+from tdjax.comparison.verdicts.answers import FASTEST, QUESTIONS, Answer
 from tdjax.comparison.verdicts.entry import Entry, Group, grouped
-from tdjax.comparison.verdicts.intervals import CONFIDENCE, RESAMPLES, Interval
-from tdjax.comparison.verdicts.metric import BYTES, CYCLES
 from tdjax.comparison.verdicts.records import Record
-from tdjax.comparison.verdicts.verdict import Verdict
+from tdjax.comparison.verdicts.standing import MARGIN
 
 FORMAT = "tdjax-changes"
-VERSION = 1
+VERSION = 2
 
-TEMP = "temp_bytes"
-FIGURES = (CYCLES, BYTES, TEMP)
-
-AGREES, REVERSED, CHANGED = "agrees", "reversed", "changed"
-
-# What decides a time, and what changes with every run.
-_MACHINE = ("processor", "cores")
-_NOT_SETTINGS = ("date", "devices", *_MACHINE)
-_SHOWN = (
-    "status", "error", "median_s", "median_low_s", "median_high_s", "ratio", "ratio_low",
-    "ratio_high", "compile_s", "temp_bytes", "peak_bytes", "device_s", "flops",
-    "bytes_accessed", "estimated_cycles", "same_as",
-)  # fmt: skip
+AGREES, CHANGED, REVERSED, OPEN = "agrees", "changed", "reversed", "open"
+MOVED = 1.5
+_CHANCE = ("date",)  # What is not a reason for another answer.
 
 
 @dataclass(frozen=True)
-class StrategyChange:
-    """One strategy of a group, in both runs.
+class Setting:
+    """Something of the machine, a version or a flag that differs; None is not known, or not set."""
 
-    Attributes:
-        strategy: its name.
-        old, new: its entries; None in a run that does not have it.
-        ratio: new time over old time with its 95% interval, of independent samples; None where
-            one of them was not measured to the end, or where the times are not compared.
-        figures: new over old of the compiler's figures, in a compiled group: "estimated_cycles",
-            "bytes_accessed" and "temp_bytes"; None for one that is not known, or was 0.
-    """
-
-    strategy: str
-    old: Entry | None
-    new: Entry | None
-    ratio: Interval | None
-    figures: Mapping[str, float | None]
-
-    @property
-    def same(self) -> bool:
-        """Whether the compiler's figures are the same in both runs; they do not vary by chance."""
-        if self.old is None or self.new is None or self.old.status != self.new.status:
-            return False
-        return all(getattr(self.old, name) == getattr(self.new, name) for name in FIGURES)
+    name: str
+    old: Any
+    new: Any
 
 
 @dataclass(frozen=True)
@@ -67,34 +36,20 @@ class GroupChange:
 
     Attributes:
         group: workload, target, evidence and mode.
-        old, new: the verdicts.
-        outcome: "agrees": the same kind, of the same programs; "reversed": both are wins, of
-            different programs; else "changed". None where the runs are not compared.
-        strategies: all that one of the runs has.
-        apart: why its figures are not compared; None where they are.
+        old, new: the answers.
+        outcomes: for each question that both runs answer: "agrees", "changed" (from a clear answer
+            to level, or back), "reversed" (the opposite, or another program is the fastest) or
+            "open" (one of them does not tell).
+        entries: what each run has of it, by strategy, in the order of the new one.
+        warning: why its answers may differ, or cannot be compared; None where nothing is known.
     """
 
     group: Group
-    old: Verdict | None
-    new: Verdict | None
-    outcome: str | None
-    strategies: tuple[StrategyChange, ...]
-    apart: str | None
-
-    @property
-    def is_win(self) -> bool:
-        """Whether one of the verdicts, at least, is a win, and they are compared."""
-        kinds = {verdict.kind for verdict in (self.old, self.new) if verdict is not None}
-        return self.outcome is not None and "win" in kinds
-
-
-@dataclass(frozen=True)
-class Setting:
-    """A version or flag that both runs had and that differs; None is not known, or not set."""
-
-    name: str
-    old: Any
-    new: Any
+    old: Answer
+    new: Answer
+    outcomes: Mapping[str, str]
+    entries: Mapping[str, tuple[Entry | None, Entry | None]]
+    warning: str | None
 
 
 @dataclass(frozen=True)
@@ -105,7 +60,7 @@ class Changes:
         old, new: the comparisons.
         groups: the groups that both have, in the order of the new one.
         only_old, only_new: the groups that one of them has.
-        settings: the versions and flags that differ.
+        settings: what differs of machine, versions and flags.
     """
 
     old: Record
@@ -116,61 +71,42 @@ class Changes:
     settings: tuple[Setting, ...]
 
     @property
-    def apart(self) -> tuple[str, ...]:
-        """Why groups are not compared, each reason once."""
-        return tuple(dict.fromkeys(group.apart for group in self.groups if group.apart))
+    def counts(self) -> dict[str, int]:
+        """How many questions have each outcome."""
+        found = [outcome for group in self.groups for outcome in group.outcomes.values()]
+        return {outcome: found.count(outcome) for outcome in (AGREES, CHANGED, REVERSED, OPEN)}
 
     @property
-    def wins(self) -> int:
-        """How many groups have a win in either run, and are compared."""
-        return sum(group.is_win for group in self.groups)
-
-    @property
-    def agreeing(self) -> int:
-        """How many of `wins` agree."""
-        return sum(group.is_win and group.outcome == AGREES for group in self.groups)
-
-    @property
-    def reversed(self) -> int:
-        """How many of `wins` are a win of another program."""
-        return sum(group.outcome == REVERSED for group in self.groups)
-
-    @property
-    def ratios(self) -> tuple[float, ...]:
-        """New over old time, once for every strategy that has samples of its own."""
-        rows = [row for group in self.groups for row in group.strategies if row.ratio is not None]
-        return tuple(row.ratio.value for row in rows if row.ratio and not _is_twin(row))
-
-    @property
-    def mean_ratio(self) -> float | None:
-        """The geometric mean of `ratios`."""
-        if not self.ratios:
-            return None
-        return math.exp(sum(map(math.log, self.ratios)) / len(self.ratios))
-
-    @property
-    def compiled(self) -> tuple[StrategyChange, ...]:
-        """The strategies that both runs compiled for a device that is not here."""
-        groups = [group for group in self.groups if group.group.evidence == "compiled"]
-        rows = [row for group in groups if not group.apart for row in group.strategies]
-        return tuple(row for row in rows if row.old is not None and row.new is not None)
+    def summary(self) -> str:
+        """The outcome of all questions in a sentence."""
+        if not self.groups:
+            return "the runs have nothing in common"
+        agree, *rest = self.counts.items()
+        all_ = agree[1] + sum(count for _, count in rest)
+        said = [f"{count} {outcome}" for outcome, count in rest if count]
+        return ", ".join([f"{agree[1]} of {all_} answers agree", *(said or ["none changed"])])
 
     def to_json(self) -> str:
         """Return the facts as JSON text."""
         content = {
             "format": FORMAT,
             "version": VERSION,
-            "old": _run_to_json(self.old),
-            "new": _run_to_json(self.new),
+            "summary": self.summary,
+            "counts": self.counts,
+            **{name: _run(run) for name, run in (("old", self.old), ("new", self.new))},
             "settings": [asdict(setting) for setting in self.settings],
-            "not_compared": list(self.apart),
-            "groups": [_group_to_json(group) for group in self.groups],
+            "groups": [
+                {
+                    **change.group._asdict(),
+                    "warning": change.warning,
+                    "outcomes": dict(change.outcomes),
+                    "old": change.old.to_json(),
+                    "new": change.new.to_json(),
+                }
+                for change in self.groups
+            ],
             "only_old": [group._asdict() for group in self.only_old],
             "only_new": [group._asdict() for group in self.only_new],
-            "wins": self.wins,
-            "agreeing": self.agreeing,
-            "reversed": self.reversed,
-            "mean_ratio": self.mean_ratio,
         }
         return json.dumps(content, indent=1, allow_nan=False) + "\n"
 
@@ -178,181 +114,96 @@ class Changes:
 def changes(old: Record, new: Record) -> Changes:
     """Set two comparisons side by side.
 
-    Times are compared where device, processor and cores are the same; the compiler's figures
-    for a device that is not here, whichever machine it ran on. Neither is compared where the
-    workload is not the same. An interval covers the noise within the runs; what differs from day
-    to day, such as other programs on the machine, is in the ratio itself.
+    Answers are ratios within a run, and are compared whichever machine they are from; where
+    something differs that may change them, that is said. Another workload of the same name is not
+    compared.
 
     Args:
         old: the earlier run.
         new: the later run.
     """
-    before, after = grouped(old.entries), grouped(new.entries)
-    verdicts = [{verdict.group: verdict for verdict in run.verdicts} for run in (old, new)]
-    groups = []
-    for group in after:
-        if group in before:
-            apart = _apart(group, old, new)
-            was, now = (known.get(group) for known in verdicts)
-            rows = _rows(before[group], after[group], apart is not None)
-            outcome = None if apart else _outcome(was, now, (before[group], after[group]))
-            groups.append(GroupChange(group, was, now, outcome, rows, apart))
+    before, after = ({a.group: a for a in run.answers} for run in (old, new))
+    rows = [grouped(run.entries) for run in (old, new)]
     return Changes(
         old=old,
         new=new,
-        groups=tuple(groups),
+        groups=tuple(
+            _change((old, new), (before[group], after[group]), [each[group] for each in rows])
+            for group in after
+            if group in before
+        ),
         only_old=tuple(group for group in before if group not in after),
         only_new=tuple(group for group in after if group not in before),
         settings=_settings(old.environment, new.environment),
     )
 
 
-def machine(comparison: Record, target: str) -> str:
-    """Return what decides the times of an attached target: "cpu (AMD EPYC, 2 cores)"."""
-    known = comparison.environment
-    cores = known.get("cores")
-    host = (
-        known.get("processor") or "unknown processor",
-        "unknown number of cores" if cores is None else f"{cores} cores",
-    )
-    device = _device(known, target)
-    start = f"{device[:-1]}; " if device.endswith(")") else f"{device} ("
-    return f"{start}{', '.join(host)})"
+def _change(
+    runs: tuple[Record, Record], answers: tuple[Answer, Answer], rows: Sequence[Sequence[Entry]]
+) -> GroupChange:
+    group = answers[1].group
+    named = [{entry.strategy: entry for entry in side} for side in rows]
+    entries = {name: (named[0].get(name), named[1].get(name)) for name in named[1] | named[0]}
+    works = [run.workloads.get(group.workload) for run in runs]
+    if works[0] != works[1]:
+        warning = f"not the same work, not compared: {works[0]} and {works[1]}"
+        return GroupChange(group, *answers, {}, entries, warning)
+    outcomes = {
+        question: _outcome(question, answers, rows)
+        for question in QUESTIONS
+        if all(question in answer.said for answer in answers)
+    }
+    moved = _moved(runs[1].reference, entries.get(runs[1].reference))
+    return GroupChange(group, *answers, outcomes, entries, moved)
 
 
-def _device(environment: Mapping[str, Any], target: str) -> str:
-    """Return the device that a target was: "gpu x 8 (NVIDIA H200)"."""
-    for device in str(environment.get("devices") or "").split(", "):
-        if device == target or device.startswith(f"{target} "):
-            return device
-    return target
-
-
-def _apart(group: Group, old: Record, new: Record) -> str | None:
-    """Return why the figures of a group that both runs have cannot be compared."""
-    was, now = (run.workloads.get(group.workload) for run in (old, new))
-    if was != now:
-        return f"{group.workload} is not the same work: {was} and {now}: it is not compared"
-    if group.evidence == "compiled":
+def _moved(reference: str, sides: tuple[Entry | None, Entry | None] | None) -> str | None:
+    """Return a warning where the reference itself is much faster or slower than before."""
+    old, new = ((entry and entry.median_s) for entry in sides or (None, None))
+    if not old or not new or 1 / MOVED <= old / new <= MOVED:
         return None
-    machines = [machine(run, group.target) for run in (old, new)]
-    if machines[0] == machines[1]:
-        return None
-    return f"measured on different devices: {' and '.join(machines)}: times are not compared"
+    times = " and then ".join(map(numbers.seconds, (old, new)))
+    return f"{reference} itself took {times}: what is relative to it moved with it"
 
 
-def _rows(old: Sequence[Entry], new: Sequence[Entry], apart: bool) -> tuple[StrategyChange, ...]:
-    before = {entry.strategy: entry for entry in old}
-    after = {entry.strategy: entry for entry in new}
-    rows = []
-    for strategy in dict.fromkeys((*after, *before)):
-        was, now = before.get(strategy), after.get(strategy)
-        ratio: Interval | None = None
-        figures: dict[str, float | None] = {}
-        if was is not None and now is not None and not apart:
-            if was.measured and now.measured:
-                ratio = _ratio_of_medians(now.samples_s, was.samples_s)
-            if was.evidence == "compiled":
-                figures = {name: _quotient(was, now, name) for name in FIGURES}
-        rows.append(StrategyChange(strategy, was, now, ratio, figures))
-    return tuple(rows)
+def _outcome(question: str, answers: tuple[Answer, Answer], rows: Sequence[Sequence[Entry]]) -> str:
+    if any(question in answer.open for answer in answers):
+        return OPEN
+    if question == FASTEST:
+        named = [_programs(answer.fastest, rows) for answer in answers]
+        same = named[0] == named[1]
+        return AGREES if same else CHANGED if named[0] & named[1] else REVERSED
+    was, now = (_side(answer, question) for answer in answers)
+    return AGREES if was == now else REVERSED if was * now < 0 else CHANGED
 
 
-def _ratio_of_medians(samples: Sequence[float], against: Sequence[float]) -> Interval:
-    """Return the ratio of two medians with its bootstrap interval.
-
-    The samples are of different runs and not paired, so each side is resampled independently.
-    """
-    top, bottom = (np.asarray(side, dtype=np.float64) for side in (samples, against))
-    value = float(np.median(top) / np.median(bottom))
-    if min(len(top), len(bottom)) < 2:
-        return Interval(value, None, None)
-    random = np.random.default_rng(0)
-    medians = [
-        np.median(side[random.integers(0, len(side), (RESAMPLES, len(side)))], axis=1)
-        for side in (top, bottom)
-    ]
-    tail = (1 - CONFIDENCE) / 2
-    low, high = np.quantile(medians[0] / medians[1], (tail, 1 - tail))
-    return Interval(value, float(low), float(high))
+def _side(answer: Answer, question: str) -> int:
+    """Return 1 where the ratio says faster, -1 slower, and 0 level."""
+    value, low, high = getattr(answer, f"{question}_over_vmap")
+    level = low is None or (low >= 1 / MARGIN and high <= MARGIN)
+    return 0 if level else 1 if value > 1 else -1
 
 
-def _quotient(old: Entry, new: Entry, name: str) -> float | None:
-    was, now = getattr(old, name), getattr(new, name)
-    if was is None or now is None:
-        return None
-    if was == now:
-        return 1.0
-    return float(now / was) if was else None
-
-
-def _outcome(
-    old: Verdict | None, new: Verdict | None, runs: Sequence[Sequence[Entry]]
-) -> str | None:
-    if old is None or new is None:
-        return None
-    if old.kind != new.kind:
-        return CHANGED
-    if old.kind in ("unstable", "none"):
-        return AGREES
-    named = [_programs(verdict, runs) for verdict in (old, new)]
-    if old.kind == "win":
-        return AGREES if named[0] & named[1] else REVERSED
-    return AGREES if named[0] == named[1] else CHANGED
-
-
-def _programs(verdict: Verdict, runs: Sequence[Sequence[Entry]]) -> set[str]:
-    """Return the strategies that a verdict names, with those that are the same program."""
-    names = {verdict.leader or "", *verdict.tied}
+def _programs(names: Sequence[str], runs: Sequence[Sequence[Entry]]) -> set[str]:
+    """Return these strategies and those that are the same program in one of the runs."""
+    found = set(names)
     for entries in runs:
         marks = {e.strategy: e.program or e.same_as or e.strategy for e in entries}
         own = {marks[name] for name in names if name in marks}
-        names = names | {name for name, mark in marks.items() if mark in own}
-    return names
-
-
-def _is_twin(row: StrategyChange) -> bool:
-    """Whether both runs have its samples under the name of another strategy as well."""
-    return all(entry is not None and entry.same_as is not None for entry in (row.old, row.new))
+        found |= {name for name, mark in marks.items() if mark in own}
+    return found
 
 
 def _settings(old: Mapping[str, Any], new: Mapping[str, Any]) -> tuple[Setting, ...]:
     # What only one run has, such as a compiler's version, did not matter to the other.
-    names = [name for name in new if name in old and name not in _NOT_SETTINGS]
+    names = [name for name in new if name in old and name not in _CHANCE]
     return tuple(Setting(name, old[name], new[name]) for name in names if old[name] != new[name])
 
 
-def describe(verdict: Verdict | None) -> str:
-    """Return a verdict in a few words: "win: fold", "tie: vmap, fold"."""
-    if verdict is None:
-        return "no verdict"
-    named = verdict.fastest()
-    return f"{verdict.kind}: {named}" if named else verdict.kind
-
-
-def _run_to_json(run: Record) -> dict[str, Any]:
+def _run(run: Record) -> dict[str, Any]:
     return {
+        "summary": run.summary,
         "environment": dict(run.environment),
         "reference": run.reference,
         "interrupted": run.interrupted,
-    }
-
-
-def _group_to_json(change: GroupChange) -> dict[str, Any]:
-    verdicts = {"old": change.old, "new": change.new}
-    return {
-        **change.group._asdict(),
-        "not_compared": change.apart,
-        "verdicts": {run: v and v.to_json() for run, v in verdicts.items()},
-        "outcome": change.outcome,
-        "strategies": [
-            {
-                "strategy": row.strategy,
-                "old": row.old and {name: getattr(row.old, name) for name in _SHOWN},
-                "new": row.new and {name: getattr(row.new, name) for name in _SHOWN},
-                "ratio": row.ratio and row.ratio._asdict(),
-                **({"figures": dict(row.figures)} if row.figures else {}),
-            }
-            for row in change.strategies
-        ],
     }

@@ -51,7 +51,7 @@ def rank(entries: Sequence[Entry], reference: str) -> Ranking:
     unknown = [entry.strategy for entry in compiled if entry not in known]
     if unknown:
         text += f"; without this figure, and not ranked: {', '.join(unknown)}"
-    return Ranking("tie" if tied else "win", leader.strategy, tied, text, metric, saving)
+    return Ranking("level" if tied else "win", leader.strategy, tied, text, metric, saving)
 
 
 _MORE = {CYCLES: "takes {:.2f}x as many", BYTES: "moves {:.2f}x as much"}

@@ -9,6 +9,9 @@ from typing import Any, NamedTuple
 from tdjax.comparison.hlo import Movement
 
 STATUSES = ("ok", "failed", "timeout")
+EXPLAINED = 1e-3
+"""An answer that is off by more has a reason in its entry's `error`."""
+NARROW = "float32 products are rounded to fewer digits on this device"
 
 
 class Group(NamedTuple):
@@ -35,13 +38,14 @@ class Entry:
             shows how far the samples can be trusted, and it is not ranked.
         status: "ok", "failed" or "timeout" (cut, because it is far slower than the leader).
         error: why the status is not "ok", or what is missing although it is: where a compiler was
-            not waited for, the program is optimized and no code was generated.
+            not waited for, the program is optimized and no code was generated; where the answer is
+            off by more than 1e-3, why.
         samples_s: the raw samples, seconds a call; sample i was taken in round i.
         calls_per_sample: how many calls were timed together for one sample.
         median_s: the median of the samples, with its 95% interval `median_low_s` to
             `median_high_s`.
-        ratio: time over the reference's time, paired round by round, with its 95% interval
-            `ratio_low` to `ratio_high`. Less than 1 is faster than the reference.
+        ratio: how many times as fast as the reference: the median of the ratios of each round,
+            with its 95% interval `ratio_low` to `ratio_high`. More than 1 is faster.
         trace_s: seconds to trace the function to a jaxpr.
         lower_s: seconds to lower the jaxpr to StableHLO.
         compile_s: seconds in the device's compiler.

@@ -1,28 +1,30 @@
-"""Medians and ratios with their intervals, by bootstrap.
+"""Medians with their intervals, of samples and of ratios that are paired by round.
 
-A sample that another process disturbs moves a mean, so times are summarized by their median.
-Ratios are taken round by round, so that a machine that slows down slows both sides of one, and
-summarized by their interquartile mean: equally robust, and more precise with few rounds, it does
-not jump where a program has two speeds.
+A sample that another process disturbs moves a mean, so everything is summarized by its median.
+Ratios are taken round by round, so that a machine that slows down slows both sides of one.
+
+An interval is that of the sign test: between two of the ordered values, whichever distribution they
+come from, interpolated so that it holds the truth in 95% of all cases (fewer than six values hold
+it less often, whichever are taken: then it is all of them). The test takes rounds for independent.
+A machine that is busy for a while makes them alike, so that the interval also covers the medians of
+the first and of the second half of the rounds.
 
 References:
-    B. Efron and R. Tibshirani, An Introduction to the Bootstrap, 1993, chapter 13.
+    T. Hettmansperger and S. Sheather, Confidence Intervals Based on Interpolated Order Statistics,
+    Statistics and Probability Letters 4, 1986.
     T. Kalibera and R. Jones, Rigorous Benchmarking in Reasonable Time, ISMM 2013.
-    R. Agarwal et al., Deep Reinforcement Learning at the Edge of the Statistical Precipice,
-    NeurIPS 2021 (the interquartile mean under the bootstrap).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+import functools
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from statistics import median
-from typing import NamedTuple
-
-import numpy as np
+from typing import Any, NamedTuple
 
 from tdjax.comparison.verdicts.entry import Entry
 
-RESAMPLES = 2000
 CONFIDENCE = 0.95
 
 
@@ -34,56 +36,80 @@ class Interval(NamedTuple):
     high: float | None
 
 
-def median_interval(samples: Sequence[float]) -> Interval:
-    """Return the median with its bootstrap interval.
+SAME = Interval(1.0, 1.0, 1.0)
+"""The ratio of a program to itself."""
 
-    The resampling is seeded: the same samples give the same interval.
-    """
-    return _interval(
-        np.asarray(samples, dtype=np.float64), lambda values: np.median(values, axis=-1)
-    )
+
+def median_interval(samples: Sequence[float]) -> Interval:
+    """Return the median with its interval; the samples are in the order of their rounds."""
+    value = float(median(samples))
+    count = len(samples)
+    if count < 2:
+        return Interval(value, None, None)
+    ordered = sorted(samples)
+    place, part = _bounds(count)
+    after = min(place + 1, count - 1 - place)
+    low = ordered[place] + part * (ordered[after] - ordered[place])
+    high = ordered[-1 - place] + part * (ordered[-1 - after] - ordered[-1 - place])
+    halves = median(samples[: count // 2]), median(samples[-(count // 2) :])
+    return Interval(value, float(min(low, *halves)), float(max(high, *halves)))
 
 
 def paired_ratio(samples: Sequence[float], against: Sequence[float]) -> Interval:
-    """Return `samples / against` with its interval, paired by round.
+    """Return the median of `samples / against` with its interval, paired by round.
 
-    Sample i of both was taken in round i; rounds that only one has are left out.
+    Sample i of both was taken in round i; rounds that only one has are left out. Of times, it is
+    how many times as fast the second one is.
     """
-    return _interval(_paired(samples, against), interquartile_mean)
+    return median_interval([a / b for a, b in zip(samples, against, strict=False)])
+
+
+def figures(samples: Sequence[float], against: Sequence[float]) -> dict[str, Any]:
+    """Return what an `Entry` holds of its samples: its median, and its speed over the reference's.
+
+    Args:
+        samples: its own.
+        against: the reference's; empty where it was not measured.
+    """
+    known: dict[str, Any] = {}
+    if samples:
+        value, low, high = median_interval(samples)
+        known |= {"median_s": value, "median_low_s": low, "median_high_s": high}
+    if samples and against:
+        value, low, high = paired_ratio(against, samples)
+        known |= {"ratio": value, "ratio_low": low, "ratio_high": high}
+    return known
+
+
+def paired_times(samples: Mapping[str, Sequence[float]]) -> dict[str, float]:
+    """Return the median time of each that has samples, as if measured in every round.
+
+    One that left early may have been measured while the machine was slower than later. So its time
+    is its paired ratio to the one with the most rounds, times that one's median.
+    """
+    pivot = max(samples.values(), key=len, default=())
+    middle = median(pivot) if pivot else 0.0
+    return {name: paired_ratio(own, pivot).value * middle for name, own in samples.items() if own}
 
 
 def paired_medians(entries: Iterable[Entry]) -> dict[str, float]:
-    """Return the median time of each strategy that has samples, as if measured in every round.
+    """Return `paired_times` of the entries, by strategy."""
+    return paired_times({entry.strategy: entry.samples_s for entry in entries})
 
-    One that left early may have been measured while the machine was slower than later. So its time
-    is its paired ratio to the strategy with the most rounds, times that one's median.
+
+@functools.cache
+def _bounds(count: int) -> tuple[int, float]:
+    """Return which of the ordered values is the lower bound, and the part of the way to the next.
+
+    The interval between the values at places k and -1-k, from 0, leaves out the median if at most k
+    of the values are on one side of it, each with the chance of a coin.
     """
-    samples = {entry.strategy: entry.samples_s for entry in entries if entry.samples_s}
-    pivot = max(samples.values(), key=len, default=())
-    return {
-        strategy: float(interquartile_mean(_paired(own, pivot))) * median(pivot)
-        for strategy, own in samples.items()
-    }
-
-
-def interquartile_mean(values: np.ndarray) -> np.ndarray:
-    """Return the mean of the middle half of the last axis; of two values, or one, the mean."""
-    count = values.shape[-1]
-    cut = count // 4
-    ordered = np.sort(values, axis=-1)[..., cut : count - cut]
-    return np.asarray(np.mean(ordered, axis=-1))
-
-
-def _paired(samples: Sequence[float], against: Sequence[float]) -> np.ndarray:
-    """Return the ratio of each round that both have."""
-    return np.asarray([ours / theirs for ours, theirs in zip(samples, against, strict=False)])
-
-
-def _interval(values: np.ndarray, estimate: Callable[[np.ndarray], np.ndarray]) -> Interval:
-    value = float(estimate(values))
-    if len(values) < 2:
-        return Interval(value, None, None)
-    picks = np.random.default_rng(0).integers(0, len(values), (RESAMPLES, len(values)))
-    tail = (1 - CONFIDENCE) / 2
-    low, high = np.quantile(estimate(values[picks]), (tail, 1 - tail))
-    return Interval(value, float(low), float(high))
+    outside, place = 2 * 0.5**count, 0
+    if outside > 1 - CONFIDENCE:
+        return 0, 0.0
+    while (further := outside + 2 * math.comb(count, place + 1) * 0.5**count) <= 1 - CONFIDENCE:
+        outside, place = further, place + 1
+    share = (1 - CONFIDENCE - outside) / (further - outside)
+    # Coverage is not linear in between: this is the weight that fits a Laplace distribution.
+    rank = place + 1
+    return place, (count - rank) * share / (rank + (count - 2 * rank) * share)

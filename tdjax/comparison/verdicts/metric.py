@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from tdjax.comparison import numbers
-from tdjax.comparison.verdicts import naming
 from tdjax.comparison.verdicts.entry import Entry
+from tdjax.comparison.verdicts.intervals import Interval
 
 TIME = "time"
 CYCLES = "estimated_cycles"
@@ -39,9 +39,19 @@ def shown(value: float | None, metric: str) -> str:
     return f"{numbers.count(value)} cycles" if metric == CYCLES else numbers.memory(int(value))
 
 
-def ratio(entry: Entry, against: Entry | None, metric: str) -> str:
-    """Return an entry's figure over the reference's, or the strategy whose program it shares."""
-    if entry.same_as is not None:
-        return f"= {naming.short(entry.same_as)}"
+def advantage(entry: Entry, against: Entry | None, metric: str) -> Interval | None:
+    """Return how many times as good an entry is as another: faster, or with less of the metric.
+
+    Of times, it is the median of paired ratios, which the entry holds.
+    """
+    if metric == TIME and entry.ratio is not None:
+        return Interval(entry.ratio, entry.ratio_low, entry.ratio_high)
+    if entry.status != "ok" and metric != TIME:
+        return None
     own, base = figure(entry, metric), None if against is None else figure(against, metric)
-    return f"{own / base:.2f}" if own is not None and base else numbers.UNKNOWN
+    return Interval(base / own, None, None) if own and base else None
+
+
+def heading(metric: str, reference: str) -> str:
+    """Return what `advantage` is called, so that it is seen that more is better."""
+    return f"speed / {reference}" if metric == TIME else f"{reference} / it"

@@ -27,9 +27,11 @@ def short(strategy: str) -> str:
 
 
 def named(entry: Entry) -> str:
-    """Return the strategy's short name, with what `auto` took."""
+    """Return the strategy's short name, with what `auto` took and whose program it shares."""
     name = short(entry.strategy)
-    return name if entry.chose is None else f"{name}: {short(entry.chose)}"
+    if entry.chose not in (None, entry.same_as):
+        name += f": {short(entry.chose or '')}"
+    return name if entry.same_as is None else f"{name} = {short(entry.same_as)}"
 
 
 def agreement(entry: Entry) -> str:

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self
 
 from tdjax.comparison.targets.ceilings import Ceilings
+from tdjax.comparison.verdicts.answers import Answer, answers, summary
 from tdjax.comparison.verdicts.density import Density
-from tdjax.comparison.verdicts.entry import Entry, Group, grouped
+from tdjax.comparison.verdicts.entry import EXPLAINED, NARROW, Entry, Group, grouped
+from tdjax.comparison.verdicts.intervals import figures
 from tdjax.comparison.verdicts.verdict import Verdict
 from tdjax.core import whole_file
 
 FORMAT = "tdjax-comparison"
 # Every change of what a file holds makes a new version, with a row in the table below.
-VERSION = 4
+VERSION = 5
 # The fields that each version added, and what they are in files of earlier versions. Some files of
 # version 2 have the verdicts' fields of version 3, and some of version 3 have those of version 4.
 _ADDED: Mapping[int, Mapping[str, Mapping[str, Any]]] = {
@@ -28,7 +31,11 @@ _ADDED: Mapping[int, Mapping[str, Mapping[str, Any]]] = {
         "entries": {"control": False},
     },
     4: {"comparison": {"densities": {}}, "entries": {"chose": None}},
+    # Ratios became ratios of speeds, and medians: they are computed anew, as all answers are.
+    5: {},
 }
+_SPEEDS = 5
+_UNSAID = "off by more than 1e-3, as rounding explains; its file is too old to say where"
 
 
 @dataclass(frozen=True)
@@ -57,6 +64,16 @@ class Record:
     ceilings: Mapping[str, Ceilings] = field(default_factory=dict)
     densities: Mapping[str, Density] = field(default_factory=dict)
 
+    @functools.cached_property
+    def answers(self) -> tuple[Answer, ...]:
+        """What the samples say of each group: vmap or fold, auto or not, and the fastest."""
+        return answers(self.entries, self.reference)
+
+    @property
+    def summary(self) -> str:
+        """One sentence on all of it."""
+        return summary(self.answers, self.reference)
+
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Write it as JSON, whole or not at all.
 
@@ -78,6 +95,8 @@ class Record:
             "version": VERSION,
             "reference": self.reference,
             "interrupted": self.interrupted,
+            "summary": self.summary,
+            "answers": [answer.to_json() for answer in self.answers],
             "environment": dict(self.environment),
             "workloads": dict(self.workloads),
             "ceilings": {name: known.to_json() for name, known in self.ceilings.items()},
@@ -112,8 +131,9 @@ class Record:
             )
         try:
             content = _migrated(content, version)
+            entries = tuple(map(Entry.from_json, content["entries"]))
             return cls(
-                entries=tuple(map(Entry.from_json, content["entries"])),
+                entries=entries if version >= _SPEEDS else _rated(entries, content["reference"]),
                 verdicts=tuple(map(Verdict.from_json, content["verdicts"])),
                 reference=content["reference"],
                 workloads=content["workloads"],
@@ -186,6 +206,19 @@ def _migrated(content: Mapping[str, Any], version: int) -> dict[str, Any]:
         for part in ("verdicts", "entries"):
             content[part] = [{**added.get(part, {}), **each} for each in content[part]]
     return content
+
+
+def _rated(entries: Iterable[Entry], reference: str) -> tuple[Entry, ...]:
+    """Return entries of an older version with medians and ratios of speeds from their samples."""
+    base = {entry.group: entry.samples_s for entry in entries if entry.strategy == reference}
+    found = []
+    for entry in entries:
+        known: dict[str, Any] = dict.fromkeys(("ratio", "ratio_low", "ratio_high"))
+        known |= figures(entry.samples_s, base.get(entry.group, ()))
+        if entry.error is None and (entry.max_rel_error or 0.0) > EXPLAINED:
+            known["error"] = _UNSAID if entry.target == "cpu" else NARROW
+        found.append(replace(entry, **known))
+    return tuple(found)
 
 
 def _full_name(strategy: Any) -> str:

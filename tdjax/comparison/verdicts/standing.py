@@ -1,50 +1,99 @@
-"""Is a rival behind the leader, level with it, or can the samples not tell yet?
+"""Who is clearly faster, who is level, and who cannot be told apart from the leader yet.
 
-There is one border, a lead of 5%: an interval beyond it is a win, and an estimate within it, with a
-narrow enough interval, a tie. Between the two, more rounds decide, not chance.
+A comparison of two is *closed* when its interval is clear of level by over 3%, or lies within 3% of
+it. Between the two, more rounds decide, not chance.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
-from tdjax.comparison.verdicts.intervals import paired_ratio
+from tdjax.comparison.verdicts.intervals import SAME, Interval, paired_ratio, paired_times
 
-WIN_MARGIN = 1.05
-TIE_WIDTH = 1.08
+MARGIN = 1.03
 MIN_ROUNDS = 5
 CLEAR_WITH_FEW_ROUNDS = 1.5
+# A set whose members may be further apart than this is no answer, however clear the rest is.
+WIDEST = 1.2
 
-BEHIND, LEVEL, UNCLEAR = "behind", "level", "unclear"
+
+class Speed(NamedTuple):
+    """How many times as fast one is as another, and over how many rounds."""
+
+    ratio: Interval
+    rounds: int
+
+    @property
+    def ahead(self) -> bool:
+        """Whether it is clearly faster."""
+        return self.ratio.low is not None and self.ratio.low > self._margin
+
+    @property
+    def behind(self) -> bool:
+        """Whether it is clearly slower."""
+        return self.ratio.high is not None and self.ratio.high < 1 / self._margin
+
+    @property
+    def level(self) -> bool:
+        """Whether the two are as fast as each other."""
+        low, high = self.ratio.low, self.ratio.high
+        if low is None or high is None or (self.rounds < MIN_ROUNDS and self.ratio != SAME):
+            return False
+        return low >= 1 / MARGIN and high <= MARGIN
+
+    @property
+    def closed(self) -> bool:
+        """Whether more rounds would not change what is said."""
+        return self.ahead or self.behind or self.level
+
+    @property
+    def apart(self) -> float:
+        """How far apart the two can be at most, as a ratio of at least 1."""
+        low, high = self.ratio.low, self.ratio.high
+        return float("inf") if low is None or high is None else max(high, 1 / low)
+
+    @property
+    def _margin(self) -> float:
+        return MARGIN if self.rounds >= MIN_ROUNDS else CLEAR_WITH_FEW_ROUNDS
 
 
-def standing(rival: Sequence[float], leader: Sequence[float]) -> str:
-    """Return whether the rival is "behind" the leader or "level" with it, or "unclear".
+def speed(samples: Sequence[float], against: Sequence[float]) -> Speed:
+    """Return how many times as fast the first is; sample i of both was taken in round i."""
+    return Speed(paired_ratio(against, samples), min(len(samples), len(against)))
 
-    Args:
-        rival: its samples; sample i of both was taken in round i.
-        leader: the leader's.
+
+class Front(NamedTuple):
+    """The leader and those that are not clearly behind it.
+
+    Attributes:
+        members: their names, the fastest first.
+        next: the fastest of those that are clearly behind; None where there is none.
+        apart: how far apart two members can be at most, as a ratio of at least 1.
+        closed: whether the set is an answer: every member is level with the leader, or all of them
+            are clear of the rest and close to each other.
     """
-    ratio = paired_ratio(rival, leader)
-    if ratio.low is None or ratio.high is None:
-        return UNCLEAR
-    rounds = min(len(rival), len(leader))
-    if rounds < MIN_ROUNDS:
-        return BEHIND if ratio.low > CLEAR_WITH_FEW_ROUNDS else UNCLEAR
-    if ratio.low > WIN_MARGIN and _lasting(rival, leader, rounds):
-        return BEHIND
-    narrow = ratio.high < TIE_WIDTH and ratio.low > 1 / TIE_WIDTH
-    if narrow and 1 / WIN_MARGIN <= ratio.value <= WIN_MARGIN:
-        return LEVEL
-    return UNCLEAR
+
+    members: tuple[str, ...]
+    next: str | None
+    apart: float
+    closed: bool
 
 
-def _lasting(rival: Sequence[float], leader: Sequence[float], rounds: int) -> bool:
-    """Whether the lead is there in the first half of the rounds and in the second.
-
-    A machine that is busy for a while can make a lead that an interval accepts: its resampling
-    ignores the order of the rounds.
-    """
-    half = rounds // 2
-    halves = ((rival[:half], leader[:half]), (rival[half:rounds], leader[half:rounds]))
-    return all(paired_ratio(*pair).value > WIN_MARGIN for pair in halves)
+def front(samples: Mapping[str, Sequence[float]]) -> Front:
+    """Return who is fastest among programs of which there are samples, by name."""
+    times = paired_times(samples)
+    leader, *others = sorted(times, key=lambda name: times[name])
+    to_leader = {name: speed(samples[name], samples[leader]) for name in others}
+    members = (leader, *(name for name in others if not to_leader[name].behind))
+    rest = [name for name in others if name not in members]
+    pairs = [speed(samples[a], samples[b]) for a, b in itertools.combinations(members, 2)]
+    apart = max((pair.apart for pair in pairs), default=1.0)
+    level = all(to_leader[name].level for name in members[1:])
+    gap = bool(rest) and all(
+        (speed(samples[member], samples[name]).ratio.low or 0.0) > 1
+        for member in members
+        for name in rest
+    )
+    return Front(members, next(iter(rest), None), apart, level or (gap and apart <= WIDEST))

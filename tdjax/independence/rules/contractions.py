@@ -6,6 +6,7 @@ from typing import Any
 
 from tdjax.independence.kinds import CONST, Kind, NotProvenError, Rows
 from tdjax.independence.rules.rule import shape_of
+from tdjax.independence.sizes import Size
 
 
 def dot_general(eqn: Any, kinds: list[Kind]) -> list[Kind]:
@@ -32,15 +33,19 @@ def dot_general(eqn: Any, kinds: list[Kind]) -> list[Kind]:
 def product(eqn: Any, kinds: list[Kind]) -> list[Kind]:
     """The copy of one side, as third input, is as that side is."""
     *sides, copy = kinds
-    if copy != sides[eqn.params["side"]]:
+    if copy != sides[_side(**eqn.params)]:
         raise NotProvenError("has rows where the copy of a side has none")
     return pushed(eqn, sides)
 
 
 def pushed(eqn: Any, kinds: list[Kind]) -> list[Kind]:
     """It is as the product that it stands for."""
-    is_dot = eqn.params["operation"].name == "dot_general"
-    return dot_general(eqn, kinds) if is_dot else conv_general_dilated(eqn, kinds)
+    convolves = "feature_group_count" in eqn.params
+    return conv_general_dilated(eqn, kinds) if convolves else dot_general(eqn, kinds)
+
+
+def _side(side: int, **_: Any) -> int:
+    return side
 
 
 def _free_axis(eqn: Any, side: int, axis: int) -> int:
@@ -54,13 +59,42 @@ def _free_axis(eqn: Any, side: int, axis: int) -> int:
 
 
 def conv_general_dilated(eqn: Any, kinds: list[Kind]) -> list[Kind]:
-    """Rows are the batch of a convolution whose kernel is shared, groups or not."""
-    rows, kernel = kinds
+    """Rows are the batch of a convolution, or have kernels of their own.
+
+    `jax.vmap` over kernels merges the rows with the features that come out, and those that go in
+    with the rows of the kernels that meet them: then the groups of features are groups of rows. The
+    gradient for kernels groups the batch in the same way.
+    """
+    left, kernel = kinds
     numbers = eqn.params["dimension_numbers"]
-    if not isinstance(rows, Rows) or kernel is not CONST:
-        raise NotProvenError("convolves with a kernel that is not shared by all rows")
-    if rows.axis != numbers.lhs_spec[0]:
+    feature_groups = eqn.params["feature_group_count"]
+    batch_groups = eqn.params["batch_group_count"]
+    batch_in, features_in = numbers.lhs_spec[:2]
+    batch_out, features_out = numbers.out_spec[:2]
+    if isinstance(left, Rows) and isinstance(kernel, Rows):
+        met = {
+            features_in: (feature_groups, batch_groups),
+            batch_in: (batch_groups, feature_groups),
+        }
+        groups, others = met.get(left.axis, (1, 1))
+        if not isinstance(groups, Size) or others != 1 or kernel.axis != numbers.rhs_spec[0]:
+            raise NotProvenError("convolves rows with the kernels of other rows")
+        if left.outer != kernel.outer or groups.factor % left.outer:
+            raise NotProvenError("convolves in groups that are not those of the rows")
+        return [kernel.at(features_out)]
+    if isinstance(feature_groups, Size) or isinstance(batch_groups, Size):
+        raise NotProvenError("convolves in as many groups as there are rows")
+    if isinstance(kernel, Rows):
+        if left is not CONST or kernel.axis != numbers.rhs_spec[0]:
+            raise NotProvenError("convolves along the rows of kernels")
+        if kernel.outer % (feature_groups * batch_groups):
+            raise NotProvenError("convolves each row with groups of its own")
+        return [kernel.at(features_out)]
+    assert isinstance(left, Rows)
+    if kernel is not CONST:
+        raise NotProvenError("convolves rows of many steps with the kernel of one step")
+    if left.axis != batch_in:
         raise NotProvenError("convolves along the rows")
-    if eqn.params["batch_group_count"] != 1:
+    if left.outer % batch_groups:
         raise NotProvenError("sums groups of rows (batch_group_count)")
-    return [rows.at(numbers.out_spec[0])]
+    return [Rows(batch_out, left.outer // batch_groups, left.inner)]

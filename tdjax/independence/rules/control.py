@@ -8,7 +8,15 @@ from typing import Any
 from tdjax.core.jaxpr import inner_program, is_literal, scan_counts
 from tdjax.independence.kinds import CONST, STEP, SUM, Kind, NotProvenError, Rows, join
 from tdjax.independence.rules.derivatives import check_rules
-from tdjax.independence.rules.rule import Follows, Form, Inner, Step, traits_of
+from tdjax.independence.rules.rule import (
+    Follows,
+    Form,
+    Inner,
+    Step,
+    every_output,
+    same_rows,
+    traits_of,
+)
 from tdjax.independence.two_traces import goes_with_rows
 
 _Result = tuple[list[Kind], Inner]
@@ -46,14 +54,32 @@ def call(analysis: Follows, eqn: Any, kinds: list[Kind]) -> _Result:
     return outputs, (steps,)
 
 
-def custom_derivative(analysis: Follows, eqn: Any, kinds: list[Kind]) -> _Result:
-    """Both the function and its derivative rule have to keep rows apart."""
+def _called_as_a_whole(analysis: Follows, eqn: Any, kinds: list[Kind]) -> list[Kind]:
+    """Return the kinds of the outputs of a program into which no part of a step can be brought."""
     _refuse_step_values(kinds, " (broadcast it to the rows before the call)")
     outputs, _ = analysis.run(inner_program(eqn), kinds)
-    check_rules(analysis, eqn, kinds, outputs)
     if STEP in kinds and _has_rows(outputs):
         raise NotProvenError("makes rows from a value of one step")
+    return outputs
+
+
+def composite(analysis: Follows, eqn: Any, kinds: list[Kind]) -> _Result:
+    """What an operation is composed of has to keep rows apart; it has no derivatives."""
+    return _result(kinds, _called_as_a_whole(analysis, eqn, kinds), ())
+
+
+def custom_derivative(analysis: Follows, eqn: Any, kinds: list[Kind]) -> _Result:
+    """Both the function and its derivative rule have to keep rows apart."""
+    outputs = _called_as_a_whole(analysis, eqn, kinds)
+    check_rules(analysis, eqn, kinds, outputs)
     return _result(kinds, outputs, ())
+
+
+def high_level(analysis: Follows, eqn: Any, kinds: list[Kind]) -> _Result:
+    """What an operation becomes when it is compiled has to keep rows apart, and its derivatives."""
+    if eqn.large.effects:
+        raise NotProvenError("has effects")
+    return custom_derivative(analysis, eqn, kinds)
 
 
 def linear_solve(analysis: Follows, eqn: Any, kinds: list[Kind]) -> _Result:
@@ -81,7 +107,10 @@ def scan(analysis: Follows, eqn: Any, kinds: list[Kind]) -> _Result:
     if any(isinstance(kind, Rows) and kind.axis == 0 for kind in xs):
         return _scan_over_rows(analysis, eqn, consts, carry, xs), ()
     if goes_with_rows(eqn.params["length"]):
-        raise NotProvenError("loops as many times as there are rows")
+        raise NotProvenError(
+            "loops as many times as there are rows (`jax.vmap` in place of the loop treats each "
+            "of them alike)"
+        )
     inside = [kind.at(kind.axis - 1) if isinstance(kind, Rows) else kind for kind in xs]
 
     def body(carry: list[Kind]) -> tuple[list[Kind], tuple[Step, ...]]:
@@ -108,7 +137,10 @@ def _scan_over_rows(
     if carry:
         raise NotProvenError("carries something from row to row")
     if len(rows) != 1 or any(kind is not CONST for kind in consts):
-        raise NotProvenError("loops over rows with something else at hand")
+        raise NotProvenError(
+            "loops over rows with something at hand that is not the same for all of them "
+            "(`jax.vmap` in place of the loop treats each of them alike)"
+        )
     if goes_with_rows(eqn.params["jaxpr"]):
         raise NotProvenError("reads the number of rows inside a loop over them")
     return [rows.pop()] * len(eqn.outvars)
@@ -220,3 +252,20 @@ def cond(analysis: Follows, eqn: Any, kinds: list[Kind]) -> _Result:
         if which is STEP and eqn.large.effects:
             raise NotProvenError("has effects in a branch that one step takes and another does not")
     return _result(kinds, outputs, tuple(inner))
+
+
+def callback(eqn: Any, kinds: list[Kind]) -> list[Kind]:
+    """A function on the host keeps rows apart if it is written for one, and takes many at once.
+
+    That is its own word: nothing is known of what it does. Its leading axis is a batch to it only
+    where `jax.vmap` has put it there.
+    """
+    vectorized = eqn.params.get("vmap_method") in ("expand_dims", "broadcast_all")
+    rows = same_rows(kinds)
+    if rows.axis != 0 or STEP in kinds or not vectorized or not eqn.params["vmapped"]:
+        raise NotProvenError(
+            "calls a function on the host, of which nothing is known: `jax.vmap` of the call, "
+            'inside the step, with vmap_method="expand_dims" or "broadcast_all", says that it '
+            "takes rows and keeps them apart"
+        )
+    return every_output(eqn, rows)

@@ -25,7 +25,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from tdjax.core.fingerprint import program_key
-from tdjax.core.jaxpr import bind, inner_program, is_literal
+from tdjax.core.jaxpr import bind, inner_program, is_literal, is_written_by
 from tdjax.independence.kinds import CONST, STEP, SUM, Kind, NotProvenError, Rows
 from tdjax.independence.rules.rule import Follows
 from tdjax.independence.rules.zeros import known_zeros
@@ -35,7 +35,10 @@ NOT_ZERO = "a derivative rule of its own that is not zero where the cotangent is
 """In the reason why a proof fails, it says that a rule keeps rows apart, but for this."""
 
 _JAX = os.path.dirname(jax.__file__) + os.sep
-_ANYBODYS_RULES = "custom_derivatives.py"
+_ANYBODYS_RULES = ("custom_derivatives.py", "solves.py")
+"""Files of JAX with rules that call functions of others: of a custom root, the tangents' solver."""
+_OWN_OPERATIONS = "jax._src.numpy."
+"""Where JAX has the classes of high-level operations that call no functions of others."""
 _DEEPEST = 3
 """Rules within rules are followed up to the third derivative."""
 
@@ -49,11 +52,6 @@ def check_rules(analysis: Follows, eqn: Any, kinds: list[Kind], outputs: list[Ki
     if eqn.small is None or is_jaxs_own(eqn.large) or analysis.depth >= _DEEPEST:
         return
     variables, active, smooth = differentiated(eqn)
-    if asks_what_is_wanted(eqn.large):
-        raise NotProvenError(
-            "has a derivative rule of its own that does something else where a derivative is not "
-            "wanted or a cotangent is known to be zero (symbolic_zeros=True)"
-        )
     own = next((atom.aval for atom in eqn.invars if adds_by_itself(atom.aval)), None)
     if own is not None:
         raise NotProvenError(
@@ -62,10 +60,15 @@ def check_rules(analysis: Follows, eqn: Any, kinds: list[Kind], outputs: list[Ki
         )
     if not active or not smooth:
         return
+    if asks_what_is_wanted(eqn.large):
+        raise NotProvenError(
+            "has a derivative rule of its own that is told, and may do something else, where a "
+            "derivative is not wanted or known to be zero (`symbolic_zeros=True`, or a `HiPrim`)"
+        )
     same = _known_as(eqn, analysis.depth, (*kinds, *outputs))
     if same is not None and same in analysis.checked:
         return
-    forward = eqn.primitive.name == "custom_jvp_call"
+    forward = "bwd" not in eqn.large.params
     derived = derivative_program(eqn, variables, active, smooth, forward)
     primals, moving = [kinds[i] for i in variables], [kinds[i] for i in active]
     moved = [outputs[k] for k in smooth]
@@ -177,14 +180,19 @@ def is_jaxs_own(eqn: Any) -> bool:
     for name in ("jvp_jaxpr_fun", "bwd"):
         debug_info = getattr(eqn.params.get(name), "debug_info", None)
         where = getattr(debug_info, "func_src_info", None) or ""
-        if f" at {_JAX}" in where and _ANYBODYS_RULES not in where:
+        if f" at {_JAX}" in where and not any(file in where for file in _ANYBODYS_RULES):
             return True
-    return False
+    return is_written_by(eqn, _OWN_OPERATIONS)
 
 
 def asks_what_is_wanted(eqn: Any) -> bool:
     """Say whether a rule is told what is differentiated: one trace does not show all it can do."""
-    return bool(eqn.params.get("symbolic_zeros"))
+    return bool(eqn.params.get("symbolic_zeros")) or is_someones_operation(eqn)
+
+
+def is_someones_operation(eqn: Any) -> bool:
+    """Say whether a high-level operation is of a class that is not JAX's."""
+    return eqn.primitive.name == "call_hi_primitive" and not is_written_by(eqn, "jax.")
 
 
 def adds_by_itself(leaf: Any) -> bool:

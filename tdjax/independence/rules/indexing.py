@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+import jax
+
 from tdjax.independence.kinds import CONST, STEP, Kind, NotProvenError, Rows
 from tdjax.independence.row_numbers import (
     Coordinates,
@@ -91,14 +93,21 @@ def gather(eqn: Any, kinds: list[Kind]) -> list[Kind]:
     assert isinstance(operand, Rows)
     if indices not in (CONST, STEP):
         raise NotProvenError("reads rows at places that are a sum over rows")
-    window = _window_axis(operand.axis, numbers, eqn.params["slice_sizes"], shape_of(eqn.invars[0]))
+    sizes, starts = eqn.params["slice_sizes"], _free_starts(eqn, numbers.start_index_map)
+    window = _window_axis(operand.axis, numbers, sizes, shape_of(eqn.invars[0]), starts)
     return [operand.at(sorted(numbers.offset_dims)[window])]
 
 
-def _window_axis(axis: int, numbers: Any, sizes: Any, shape: tuple) -> int:
+def _free_starts(eqn: Any, axes: Iterable[int]) -> tuple[int, ...]:
+    """Return the axes along which a whole window need not begin with the first element."""
+    clipped = eqn.params["mode"] == jax.lax.GatherScatterMode.CLIP
+    return () if clipped else tuple(axes)
+
+
+def _window_axis(axis: int, numbers: Any, sizes: Any, shape: tuple, starts: tuple) -> int:
     """Return which window axis holds the rows whole, or raise."""
     dropped = set(numbers.collapsed_slice_dims) | set(numbers.operand_batching_dims)
-    if axis in dropped or axis in numbers.start_index_map or sizes[axis] != shape[axis]:
+    if axis in dropped or axis in starts or sizes[axis] != shape[axis]:
         raise NotProvenError("picks some of the rows")
     return [other for other in range(len(shape)) if other not in dropped].index(axis)
 
@@ -132,7 +141,8 @@ def scatter(eqn: Any, kinds: list[Kind]) -> list[Kind]:
     elif indices in (CONST, STEP):
         dropped = set(numbers.inserted_window_dims) | set(numbers.operand_batching_dims)
         shape = shape_of(eqn.invars[0])
-        if operand.axis in dropped or operand.axis in numbers.scatter_dims_to_operand_dims:
+        starts = _free_starts(eqn, numbers.scatter_dims_to_operand_dims)
+        if operand.axis in dropped or operand.axis in starts:
             raise NotProvenError("writes into some of the rows")
         windows = [axis for axis in range(len(shape)) if axis not in dropped]
         expected = sorted(numbers.update_window_dims)[windows.index(operand.axis)]

@@ -94,6 +94,7 @@ class End(enum.Enum):
 
     INPUT = "the axes of its first input that has rows"
     OUTPUT = "the last axes of its first output"
+    NEITHER = "no axes: its rule holds it to the rows"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -164,6 +165,12 @@ def unregister(*names: str) -> None:
 def traits_of(primitive: Any) -> Traits:
     """Return what is known of a primitive."""
     return _TRAITS.get(primitive.name, _UNKNOWN)
+
+
+def has_rule(primitive: Any) -> bool:
+    """Say whether it is known where a primitive takes the rows."""
+    traits = traits_of(primitive)
+    return traits.rows is not None or traits.nested is not None
 
 
 def known_primitives() -> tuple[str, ...]:

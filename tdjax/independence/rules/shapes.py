@@ -84,6 +84,14 @@ def _divide(value: Any, by: Any) -> tuple[Any, bool]:
     return quotient, remainder != 0
 
 
+def bitcast_convert_type(eqn: Any, kinds: list[Kind]) -> list[Kind]:
+    """Parts of a number appear along a new last axis, and vanish there before the rows."""
+    rows = same_rows(kinds)
+    ranks = [len(shape_of(atom)) for atom in (eqn.invars[0], eqn.outvars[0])]
+    keep_off(rows, range(ranks[1], ranks[0]), "takes the rows for parts of a number")
+    return [rows]
+
+
 def rev(eqn: Any, kinds: list[Kind]) -> list[Kind]:
     """Axes other than the rows may be reversed."""
     rows = same_rows(kinds)

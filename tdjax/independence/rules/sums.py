@@ -31,8 +31,8 @@ def of_sums(eqn: Any, kinds: list[Kind], traits: Traits) -> list[Kind]:
     """Return the kinds of what is made from sums over rows, if it is linear in them.
 
     Whole numbers are not: `round(a) + round(b)` is not `round(a + b)`. A choice between a sum and a
-    constant, `where(s > 0, g, 0)`, is linear if the constant is zero: whoever wants a sum asks as
-    well whether it is zero where what is summed is zero.
+    constant, `where(s > 0, g, 0)`, is linear if the constant is zero: whether it is zero where what
+    is summed is zero is asked of every sum as well.
     """
     rest = [kind for kind in kinds if kind is not SUM]
     summed = [atom for atom, kind in zip(eqn.invars, kinds, strict=True) if kind is SUM]

@@ -1,4 +1,4 @@
-"""What `auto` decided for a call, and how others learn of it."""
+"""What was decided for a call, and how others learn of it."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from tdjax.core.call import Call
+from tdjax.core.sites import tell
 from tdjax.costs.work import Work
 from tdjax.independence import Proven
 from tdjax.strategies.base import Strategy
@@ -19,7 +20,7 @@ from tdjax.strategies.choosing.ranking import Candidate
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Decision:
-    """What `auto` chose for a call.
+    """What `auto` chose for a call, or the caller did.
 
     Attributes:
         call: the call, with its trace.
@@ -43,7 +44,7 @@ class Decision:
 
     def run(self) -> Any:
         """Run the call."""
-        return self.strategy.run(self.call, self.proven)
+        return self.call.finish(self.strategy.run(self.call, self.proven))
 
 
 _recorded: contextvars.ContextVar[list[Decision] | None] = contextvars.ContextVar(
@@ -63,7 +64,22 @@ def recorded() -> Iterator[list[Decision]]:
 
 
 def record(decision: Decision) -> None:
-    """Tell a decision to the innermost `recorded()`, if there is one."""
+    """Tell a decision of `auto` to the innermost `recorded()`, if there is one."""
     decisions = _recorded.get()
     if decisions is not None:
         decisions.append(decision)
+    tell_of(decision)
+
+
+def tell_of(decision: Decision) -> None:
+    """Tell a decision to who listens; see `tdjax.core.sites`."""
+    call, strategy = decision.call, decision.strategy
+    whole = not strategy.folds or strategy.packs or call.batch is None
+    tell(decision, call.batch if whole else strategy.rows_at_once(call))
+
+
+def run_as_asked(strategy: Strategy, call: Call, reason: str = "It was asked for.") -> Any:
+    """Run a call under the strategy of its caller, and say why to who listens."""
+    if not strategy.decides:  # one that decides says so itself
+        tell_of(Decision(call, strategy, reason))
+    return strategy.run(call)

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 
 from tdjax.core.call import Call, Program
-from tdjax.core.jaxpr import all_equations, bind, inner_program, is_literal
+from tdjax.core.jaxpr import bind, equations_inside, inner_program, is_literal
 from tdjax.core.shared import repeated
 from tdjax.independence import CONST, STEP, Proof, Rows
 from tdjax.independence.rules.random import each_key_alone
@@ -142,7 +142,7 @@ class Hoist:
         if STEP not in step.inputs:
             return bind(eqn, values)
         stepped = [kind is STEP for kind in step.inputs]
-        if any(map(_is_another_in_batches, (eqn, *_inside(eqn)))):
+        if any(map(_is_another_in_batches, (eqn, *equations_inside(eqn)))):
             return self._one_by_one(eqn, stepped, values)
         axes = [0 if steps else None for steps in stepped]
         return jax.vmap(lambda *args: bind(eqn, args), axes)(*values)
@@ -257,14 +257,6 @@ def _count(step: Step) -> int:
     if _has_rows(step.inputs):
         return sum(kind is STEP for kind in step.inputs)
     return len(step.outputs)
-
-
-def _inside(eqn: Any) -> Iterator[Any]:
-    """Yield the equations of all programs inside an equation."""
-    for value in eqn.params.values():
-        for program in value if isinstance(value, (tuple, list)) else (value,):
-            if hasattr(program, "eqns"):
-                yield from all_equations(program)
 
 
 def _is_another_in_batches(eqn: Any) -> bool:

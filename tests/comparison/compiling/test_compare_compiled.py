@@ -68,7 +68,7 @@ def test_what_is_compiled_is_ranked_apart_and_called_what_it_is(both):
         if verdict.evidence == "measured":
             assert verdict.metric == "time" and verdict.saving is None
             continue
-        assert verdict.metric == "estimated_cycles" and verdict.kind in ("win", "tie")
+        assert verdict.metric == "estimated_cycles" and verdict.kind in ("win", "level")
         assert verdict.speedup is None and verdict.saving >= 1
         assert "estimate" in verdict.text
     assert len(both.verdicts) == 6

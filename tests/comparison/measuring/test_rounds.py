@@ -103,4 +103,35 @@ def test_visits_go_on_until_the_samples_tell(prepare):
     while made.undecided:
         made.go_on(None, 0.01, quiet)
         visits += 1
-    assert visits > 1 and taken(candidates)["fold"] > 20
+    assert visits >= 1 and taken(candidates)["fold"] > 20
+
+
+def asked(prepare, noise, **seconds):
+    """Return how many samples each got where it is asked whether vmap or fold is faster."""
+    made, candidates = prepare(noise, **seconds)
+    by_name = {candidate.name: candidate for candidate in candidates}
+    made = Rounds(candidates, Effort(budget_s=60), "", [(by_name["fold"], by_name["vmap"])])
+    made.begin(None, quiet)
+    return taken(candidates)
+
+
+def test_an_open_question_keeps_those_that_are_far_behind_the_leader(prepare):
+    seconds = {"vmap": 2.0, "fold": 2.0, "map": 1.0, "unroll": 4.0}
+    found = asked(prepare, 0.05, **seconds)
+    assert found["vmap"] == found["fold"] > 20 > found["unroll"]
+
+
+def test_a_closed_question_frees_them(prepare):
+    found = asked(prepare, 0.005, vmap=2.0, fold=2.6, map=1.0, unroll=4.0)
+    assert found["fold"] == found["vmap"] == 5
+
+
+def test_from_the_second_visit_on_only_what_is_open_is_measured(prepare):
+    made, candidates = prepare(0.02, vmap=2.0, fold=2.06, map=1.0, unroll=1.0)
+    vmap, fold, *_ = candidates
+    made = Rounds(candidates, Effort(budget_s=1e-9), "", [(fold, vmap)])
+    made.begin(None, quiet)
+    assert set(taken(candidates).values()) == {5}
+    made.go_on(None, 60, quiet)
+    found = taken(candidates)
+    assert 5 < found["map"] == found["unroll"] < found["vmap"] == found["fold"]

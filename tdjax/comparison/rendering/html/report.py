@@ -15,15 +15,25 @@ from tdjax.comparison.rendering.pictures.plot import draw, where
 from tdjax.comparison.rendering.pictures.svg import to_svg
 from tdjax.comparison.system.extras import need
 from tdjax.comparison.verdicts import naming
+from tdjax.comparison.verdicts.answers import QUESTIONS
 from tdjax.comparison.verdicts.entry import Entry, Group
-from tdjax.comparison.verdicts.metric import BYTES, CYCLES, TIME, figure, metric_of, ratio, shown
+from tdjax.comparison.verdicts.intervals import Interval
+from tdjax.comparison.verdicts.metric import (
+    BYTES,
+    CYCLES,
+    TIME,
+    advantage,
+    figure,
+    heading,
+    metric_of,
+    shown,
+)
 from tdjax.comparison.verdicts.records import Record
-from tdjax.comparison.verdicts.standing import TIE_WIDTH, WIN_MARGIN
-from tdjax.comparison.verdicts.why import MOST, of_verdict
+from tdjax.comparison.verdicts.standing import MARGIN
+from tdjax.comparison.verdicts.why import of_answer
 
 _FOLDER = Path(__file__).parent
 _INCHES = 4.15, 2.8
-_LONGEST = 5.0
 
 
 def html(comparison: Record) -> str:
@@ -57,7 +67,7 @@ def html(comparison: Record) -> str:
         subtitle=" · ".join([*where(comparison.environment), *date]),
         groups=groups,
         anchors=anchors,
-        verdicts={group: verdict for group, _, verdict in groups},
+        answers={group: answer for group, _, answer in groups},
         workloads=workloads,
         targets=_targets(anchors),
         figures=figures,
@@ -68,15 +78,15 @@ def html(comparison: Record) -> str:
         bars_of=_Bars,
         bounds=_bounds,
         figure=figure,
+        better=heading,
         naming=naming,
         numbers=numbers,
-        most=MOST,
-        reasons_of=of_verdict,
+        questions=QUESTIONS,
+        reasons_of=of_answer,
         shown=shown,
-        tie=f"{TIE_WIDTH - 1:.0%}",
-        titles={TIME: "time", CYCLES: "the compiler's estimate of cycles", BYTES: "bytes accessed"},
+        margin=f"{MARGIN - 1:.0%}",
+        titles={TIME: "", CYCLES: ", the compiler's estimate of cycles", BYTES: ", bytes accessed"},
         units={TIME: "median", CYCLES: "cycles", BYTES: "bytes"},
-        win=f"{WIN_MARGIN - 1:.0%}",
     )
     return page.lstrip()
 
@@ -142,41 +152,37 @@ def _above(
 
 
 class _Bars:
-    """The bars and figures of a group; the bars' axis leaves out what is far behind."""
+    """The bars and figures of a group: longer is better."""
 
     def __init__(self, entries: Sequence[Entry], reference: str) -> None:
         self.metric = metric_of(entries)
         self.measured = self.metric == TIME
         self._peak = any(entry.peak_bytes is not None for entry in entries)
-        self._against = next((e for e in entries if e.strategy == reference), None)
-        finished = {
-            value: entry.median_high_s or value
-            for entry in entries
-            if entry.status == "ok" and (value := figure(entry, self.metric))
-        }
-        end = min(max(finished.values(), default=1.0), _LONGEST * min(finished, default=1.0))
-        self._end = 1.04 * end
-        rule = None if self._against is None else figure(self._against, self.metric)
-        self.rule = None if rule is None or self.over(rule) else self.at(rule)
-
-    def over(self, value: float) -> bool:
-        """Whether the axis ends before this value."""
-        return value > self._end
+        ran = [entry for entry in entries if figure(entry, self.metric)]
+        against = next((e for e in ran if e.strategy == reference), next(iter(ran), None))
+        self._against = against
+        self.base = reference if against is None else naming.short(against.strategy)
+        self.lengths = {e.strategy: advantage(e, against, self.metric) for e in entries}
+        ends = (each.high or each.value for each in self.lengths.values() if each)
+        self._end = 1.04 * max([1.0, *ends])
+        self.rule = self.at(1.0)
 
     def at(self, value: float) -> float:
         """Return the place of a value, in percent."""
         return round(min(100.0, 100 * value / self._end), 2)
 
     def samples(self, entry: Entry) -> str:
-        """Return a thin line a sample, as one path: there may be thousands in a report."""
-        places = [round(10 * self.at(each)) for each in entry.samples_s if not self.over(each)]
-        return "".join(f"M{place} 0v1" for place in sorted(places))
+        """Return a thin line a round, as one path: there may be thousands in a report."""
+        if self._against is None or not entry.measured:
+            return ""
+        pairs = zip(self._against.samples_s, entry.samples_s, strict=False)
+        places = sorted({round(10 * self.at(base / own)) for base, own in pairs})
+        return "".join(f"M{place} 0v1" for place in places if len(places) > 1)
 
     def ratio(self, entry: Entry) -> str:
-        """Return the ratio to the reference, or of which strategy it is the same program."""
-        if not self.measured or entry.same_as is not None:
-            return ratio(entry, self._against, self.metric)
-        return "" if entry.ratio is None else f"{entry.ratio:.2f}"
+        """Return how many times as good it is as the reference."""
+        length = self.lengths[entry.strategy]
+        return "" if length is None else numbers.speed(length.value)
 
     def facts(self, entry: Entry) -> dict[str, str]:
         """Return further figures by their names."""
@@ -188,13 +194,11 @@ class _Bars:
         return {**compiled, **temporary, **peak, "error": naming.agreement(entry)}
 
 
-def _bounds(entry: Entry) -> str:
-    """Return the interval of the median in words, empty where it is not known."""
-    if entry.median_low_s is None or entry.median_high_s is None:
+def _bounds(ratio: Interval | None) -> str:
+    """Return the interval of a ratio in words, empty where it is not known, or 1."""
+    if ratio is None or ratio.low is None or ratio.high is None or ratio.low == ratio.high:
         return ""
-    unit, scale = numbers.time_unit([entry.median_s])
-    low, high = (numbers.digits(s * scale) for s in (entry.median_low_s, entry.median_high_s))
-    return f"{low} to {high} {unit}"
+    return f"{numbers.digits(ratio.low)} to {numbers.digits(ratio.high)}"
 
 
 def _known(comparison: Record) -> dict[str, Any]:

@@ -63,7 +63,7 @@ def kinds(comparison: Record) -> tuple[str, ...]:
 register(
     ChartKind(
         "time",
-        "relative to {reference}, shorter is better",
+        "relative to {reference}, longer is better",
         "nothing was compared",
         all_bars,
         draw_bars,

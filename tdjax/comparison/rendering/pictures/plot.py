@@ -13,9 +13,9 @@ from tdjax.comparison.rendering.pictures.kinds import KINDS, ChartKind
 from tdjax.comparison.rendering.pictures.svg import to_svg
 from tdjax.comparison.system.extras import need
 from tdjax.comparison.verdicts import naming
+from tdjax.comparison.verdicts.answers import Answer
 from tdjax.comparison.verdicts.entry import Group
 from tdjax.comparison.verdicts.records import Record
-from tdjax.comparison.verdicts.verdict import Verdict
 from tdjax.core import whole_file
 
 _WIDTH = 6.4
@@ -51,7 +51,7 @@ def _figure(comparison: Record, kind: ChartKind) -> Any:
     charts = kind.find(comparison)
     if not charts:
         raise ValueError(f"plot: nothing to draw for kind={kind.name!r}: {kind.needs}.")
-    verdicts = {verdict.group: verdict for verdict in comparison.verdicts}
+    answers = {answer.group: answer for answer in comparison.answers}
     rows = list(dict.fromkeys(group[:3] for group in charts))
     modes = [mode for mode in naming.MODE_TITLES if any(group.mode == mode for group in charts)]
     heights = [
@@ -69,7 +69,7 @@ def _figure(comparison: Record, kind: ChartKind) -> Any:
             group = Group(*row, mode)
             if group in charts:
                 finishers.append(kind.draw(axes, charts[group]))
-                _title(axes, group, verdicts.get(group))
+                _title(axes, group, answers.get(group))
             else:
                 axes.set_axis_off()
     _complete(figure, finishers)
@@ -100,14 +100,14 @@ def where(environment: Mapping[str, Any]) -> list[str]:
     return [str(part) for part in (*known, *versions) if part]
 
 
-def _title(axes: Any, group: Group, verdict: Verdict | None) -> None:
+def _title(axes: Any, group: Group, answer: Answer | None) -> None:
     title = f"{group.workload}, {naming.MODE_TITLES[group.mode]}"
     if group.target != "cpu":
         title += f", {group.target}"
     above = 20 if axes.get_title(loc="left") else 6  # There the title of y stands.
     for text, x, look in (
         (title, 0, {"fontsize": 11, "fontweight": "bold", "color": style.INK}),
-        (verdict.kind if verdict else "", 1, {"fontsize": 9.5, "color": style.SOFT, "ha": "right"}),
+        (answer.kind if answer else "", 1, {"fontsize": 9.5, "color": style.SOFT, "ha": "right"}),
     ):
         at = {"xycoords": "axes fraction", "xytext": (0, above), "textcoords": "offset points"}
         axes.annotate(text, (x, 1), **at, **look)

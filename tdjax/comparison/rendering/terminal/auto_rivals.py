@@ -12,20 +12,21 @@ from tdjax.comparison.charts.auto_rivals import (
     against_peers,
     geometric_mean,
 )
-from tdjax.comparison.rendering.terminal.console import new_table
+from tdjax.comparison.rendering.terminal.console import Column, table
+from tdjax.comparison.verdicts import naming
 from tdjax.comparison.verdicts.entry import Entry
 
 
-def rival_tables(entries: Sequence[Entry]) -> Iterator[Any]:
+def rival_tables(entries: Sequence[Entry], width: int) -> Iterator[Any]:
     """Yield a table for each kind of rival that was measured."""
     from rich.text import Text
 
     if oracle := against_oracle(entries):
-        yield from _table(oracle, "best of all")
+        yield from _table(oracle, "best of all", width)
         overall = geometric_mean([each.speed.value for each in oracle])
         yield Text(f"auto is {overall:.2f}x as fast as the best of all (geometric mean)")
     if peers := against_peers(entries):
-        yield from _table(peers, "best rival")
+        yield from _table(peers, "best rival", width)
         overall = geometric_mean([each.speed.value for each in peers])
         names = dict.fromkeys(name for each in peers for name in each.each)
         singles = {
@@ -37,13 +38,19 @@ def rival_tables(entries: Sequence[Entry]) -> Iterator[Any]:
         yield Text(text)
 
 
-def _table(found: Sequence[Against], best: str) -> Iterator[Any]:
+def _table(found: Sequence[Against], best: str, width: int) -> Iterator[Any]:
     from rich.text import Text
 
-    table = new_table("workload", "mode", best, "auto is", "95% interval", left=3)
-    for each in found:
-        bounds = numbers.interval(each.speed.low, each.speed.high)
-        cells = (each.best, f"{each.speed.value:.2f}x", "same program" if each.same else bounds)
-        table.add_row(each.group.workload, each.group.mode, *cells)
+    bounds = [
+        "same program" if each.same else numbers.interval(each.speed.low, each.speed.high)
+        for each in found
+    ]
+    columns = [
+        Column("workload", [each.group.workload for each in found], names=True),
+        Column("mode", [each.group.mode for each in found], names=True),
+        Column(best, [naming.short(each.best) for each in found], names=True),
+        Column("auto / it", [numbers.speed(each.speed.value) for each in found]),
+        Column("95% interval", bounds, spare=1),
+    ]
     yield Text()
-    yield table
+    yield table(columns, width)

@@ -7,12 +7,12 @@ from typing import Any
 
 from tdjax.comparison import numbers
 from tdjax.comparison.charts.density import IDEAL, DensityChart, density_charts
-from tdjax.comparison.rendering.terminal.console import new_table
+from tdjax.comparison.rendering.terminal.console import Column, table
 from tdjax.comparison.verdicts import naming
 from tdjax.comparison.verdicts.records import Record
 
 
-def density_tables(comparison: Record) -> Iterator[Any]:
+def density_tables(comparison: Record, width: int) -> Iterator[Any]:
     """Yield a table for each series of workloads that differ in their masks alone."""
     from rich.text import Text
 
@@ -21,28 +21,35 @@ def density_tables(comparison: Record) -> Iterator[Any]:
         said = f", {chart.title}: {unit}, by the part that is real"
         yield Text()
         yield Text.assemble((chart.group.workload, "bold"), said)
-        yield _table(chart)
+        yield _table(chart, width)
 
 
 def _unit(chart: DensityChart) -> tuple[str, float]:
     return numbers.time_unit([seconds for line in chart.lines for seconds in line.times_s])
 
 
-def _table(chart: DensityChart) -> Any:
+def _table(chart: DensityChart, width: int) -> Any:
+    """Return a row for each strategy, the ideal, and the speeds of those that pack."""
     _, scale = _unit(chart)
-    table = new_table("strategy", *chart.part_names)
-    for line in chart.lines:
-        times = [line.at(part) for part in chart.parts]
-        style = "bold" if line.packs else None
-        table.add_row(naming.short(line.strategy), *_times(times, scale), style=style)
+    rows = [
+        (
+            naming.short(line.strategy),
+            _times([line.at(part) for part in chart.parts], scale),
+            "bold" if line.packs else None,
+        )
+        for line in chart.lines
+    ]
     if chart.ideal_s is not None:
-        ideal = [chart.ideal_s * part for part in chart.parts]
-        table.add_row(IDEAL, *_times(ideal, scale), style="dim", end_section=True)
+        ideal: list[float | None] = [chart.ideal_s * part for part in chart.parts]
+        rows.append((IDEAL, _times(ideal, scale), "dim"))
     for line in chart.lines:
         if line.packs:
             title = f"speed of {naming.short(line.strategy)} / best of them"
-            table.add_row(title, *map(numbers.speed, chart.speeds(line)), style="bold green")
-    return table
+            rows.append((title, list(map(numbers.speed, chart.speeds(line))), "bold green"))
+    columns = [Column("strategy", [name for name, *_ in rows], names=True)]
+    for place, part in enumerate(chart.part_names):
+        columns.append(Column(part, [cells[place] for _, cells, _ in rows]))
+    return table(columns, width, [style for *_, style in rows])
 
 
 def _times(values: Sequence[float | None], scale: float) -> list[str]:
