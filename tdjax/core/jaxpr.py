@@ -186,9 +186,14 @@ class Opened:
     eqns: tuple[Any, ...]
     bare: Any
 
+    @property
+    def varies(self) -> bool:
+        """Whether it tells arrays, inside `jax.shard_map`, that they vary over devices."""
+        return any(eqn.primitive.name == _VARY for eqn in all_equations(self.bare))
+
     def __call__(self, consts: Sequence[Any], inputs: Sequence[Any]) -> list[Any]:
         """Evaluate the equations."""
-        if any(eqn.primitive.name == _VARY for eqn in all_equations(self.bare)):
+        if self.varies:
             return evaluate(self.bare, consts, inputs)
         return jax.core.eval_jaxpr(self.bare, consts, *inputs)
 

@@ -48,7 +48,7 @@ register("add", "add_any", "sub", rows=elementwise.elementwise, sums="additive")
 register("mul", rows=elementwise.elementwise, sums="bilinear")
 register("div", rows=elementwise.elementwise, sums="quotient")
 register("neg", "real", "imag", "conj", rows=elementwise.elementwise, sums="linear")
-register("name", "stop_gradient", rows=elementwise.elementwise, cost=Cost.FREE)
+register("name", "stop_gradient", "tdjax_view", rows=elementwise.elementwise, cost=Cost.FREE)
 register("convert_element_type", "copy", "copy_p", rows=elementwise.elementwise,
          sums="linear", cost=Cost.FREE)
 register("mesh_cast", "pvary", "reshard", "sharding_constraint", rows=elementwise.elementwise,
@@ -98,6 +98,8 @@ register("fft", rows=reductions.fft, sums="linear", cost=Cost.STORED)
 
 # products and matrices
 register("dot_general", rows=contractions.dot_general, sums="bilinear", cost=Cost.KEPT)
+register("tdjax_pushed", rows=contractions.pushed, sums="bilinear", cost=Cost.KEPT)
+register("tdjax_product", rows=contractions.product, cost=Cost.KEPT)
 register("conv_general_dilated", "tdjax_conv_general_dilated",
          rows=contractions.conv_general_dilated,
          follows={"batch_group_count": End.NEITHER, "feature_group_count": End.NEITHER},
