@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 from tdjax.comparison.comparison import Comparison
 from tdjax.comparison.compiling.group import CompiledCandidate, CompiledGroup, Lowered, lower
@@ -49,6 +49,10 @@ class Limits:
 
     measuring: float
     all: float
+
+
+Mode: TypeAlias = Literal["forward", "grad", "both"]
+"""What is measured, for type checkers."""
 
 
 def modes(mode: str) -> tuple[str, ...]:

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 
 from tdjax.core.axes import broadcast_axes, normalize_out_axis
 from tdjax.core.errors import StrategyError, describe
+from tdjax.core.jaxpr import stand_in
 from tdjax.independence import Rows
 from tdjax.layers.choose_way import check_statistics_on_mesh, written
 from tdjax.layers.effects import Effects
@@ -56,6 +57,7 @@ def run_in_order(call: LayerCall, effects: Effects) -> tuple[Any, dict[str, Any]
         rest = {name: value for name, value in equal.items() if name not in state}
         return after, (output, {**groups, EQUAL: rest})
 
+    body = stand_in(body, bound.step, ("state", "steps"))
     if loop.remat:
         body = recomputing(body, prevent_cse=False)
     first = {name: _initial_state(call, effects, name) for name in where}

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -14,6 +13,7 @@ from tdjax.core.arrays import is_symbolic
 from tdjax.core.axes import broadcast_axes, normalize_out_axis
 from tdjax.core.call import Call, Program, trace, trace_along
 from tdjax.core.errors import StrategyError, describe
+from tdjax.core.jaxpr import stand_in
 from tdjax.independence import Proof, Proven, Rows, prove
 from tdjax.independence.differing import follow_steps
 from tdjax.independence.one_by_one import makes_refs, why_one_by_one
@@ -27,6 +27,7 @@ from tdjax.strategies.rows.checks import reporting_checks
 from tdjax.strategies.rows.compiled_once import execute
 from tdjax.strategies.rows.layout import repeat
 from tdjax.strategies.rows.padding import fill, real_steps, zero
+from tdjax.strategies.rows.prints import lift_prints
 from tdjax.strategies.rows.recomputing import recomputing
 
 
@@ -96,6 +97,10 @@ class Vmap(Chunked):
                 f'another answer. Use strategy="fold".'
             )
         program = trace(call, call.batch) if proven is None else proven.step
+        if self._fills(call) and proven is None:
+            call = dataclasses.replace(call, traced=program)
+            if (lifted := lift_prints(call)) is not None:  # copies of steps would print again
+                return lifted.finish(self.run(lifted))
         if zeroed and proven is not None and proven.proof.independent:
             call = dataclasses.replace(call, roles=proven.proof.roles).with_rows_mapped()
         return self._traced(call, program, proven.proof if proven else None, zeroed, whole)
@@ -138,7 +143,7 @@ class Vmap(Chunked):
         try:
             with jax.named_scope("tdjax.vmap"):
                 return jax.vmap(
-                    jax.checkpoint(step) if self.remat else step,
+                    jax.checkpoint(stand_in(step, call.step, call.names)) if self.remat else step,
                     in_axes=call.axes,
                     out_axes=call.out_axes,
                     axis_name=call.axis_name,
@@ -197,7 +202,10 @@ class Vmap(Chunked):
                 for output, axis, where in zip(outputs, out_axes, rows, strict=True)
             ]
 
-        run = reporting_checks(program, compute, functools.partial(execute, key))
+        def compiled(function: Callable[..., Any], *operands: Any) -> Any:
+            return execute(key, lambda: function, *operands)
+
+        run = reporting_checks(program, compute, compiled)
         return jax.tree.unflatten(program.out_tree, run(*operands))
 
     def _over_time(

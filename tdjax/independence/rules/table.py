@@ -31,7 +31,7 @@ _FIRST_TWO, _ALL_BUT_FIRST = slice(2), slice(1, None)
 register(
     "abs", "and", "bessel_i0e", "bessel_i1e", "ceil", "clamp", "clz", "complex", "device_put", "eq",
     "eq_to", "floor", "ge", "gt", "igamma", "igamma_grad_a", "igammac", "integer_pow", "is_finite",
-    "le", "le_to", "lt", "lt_to", "max", "min", "ne", "nextafter", "not",
+    "le", "le_to", "lt", "lt_to", "max", "min", "mulhi", "ne", "nextafter", "not",
     "one_minus_square", "optimization_barrier", "or", "polygamma", "polynomial",
     "population_count", "reduce_precision", "regularized_incomplete_beta", "rem", "round", "rsqrt",
     "shift_left", "shift_right_arithmetic", "shift_right_logical", "sign", "sqrt", "square", "xor",
@@ -128,8 +128,8 @@ register("random_wrap", rows=random.wrap)
 register("rng_bit_generator", "threefry2x32", draws=True, cost=Cost.KEPT)
 
 # programs in programs
-register("closed_call", "core_call", "eval_jaxpr", "jit", "pjit",
-         nested=control.call, form=Form.CALL)
+register("call", "closed_call", "core_call", "eval_jaxpr", "jit", "pjit", nested=control.call,
+         form=Form.CALL)
 register("checkpoint", "remat", "remat2", nested=control.call, form=Form.REMAT)
 register("custom_jvp_call", "custom_vjp_call", "custom_vjp_call_jaxpr",
          nested=control.custom_derivative, form=Form.CUSTOM, numbers=_ALL)
