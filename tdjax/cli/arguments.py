@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import argparse
 import functools
+import shutil
+import textwrap
 from collections.abc import Callable
 from typing import Any
 
 from tdjax import workloads
+from tdjax.core.byte_size import byte_size
 
 INTERRUPTED = 130
 _Read = Callable[[str], Any]
@@ -15,6 +18,14 @@ _Read = Callable[[str], Any]
 
 class Wrong(Exception):
     """Wrong usage; its text is the one line that the user sees."""
+
+
+def wrapped(line: str) -> str:
+    """Return a line wrapped at words, as wide as the terminal."""
+    width = shutil.get_terminal_size((100, 24)).columns
+    return textwrap.fill(
+        line, width, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False
+    )
 
 
 def add_what(command: Any) -> None:
@@ -131,15 +142,7 @@ def read_shape(text: str) -> tuple[int, ...]:
     return tuple(_positive(int(size)) for size in text.split(","))
 
 
-@_else_say("is not a size; write 500kB, 64MB, 1GiB, ...")
-def read_bytes(text: str) -> int:
-    """Return bytes, of a size such as "64MB"."""
-    scales = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9}
-    scales |= {"KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
-    number = text.strip().rstrip("kKMGgmiIbB")
-    unit = text.strip()[len(number) :].upper()
-    size: int = _positive(int(float(number) * scales.get(unit, 0)))
-    return size
+read_bytes = _else_say("is not a size; write 500kB, 64MB, 1GiB, ...")(byte_size)
 
 
 @_else_say("is not a time; write seconds above 0, or none")

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from tdjax.cli.arguments import Wrong
+from tdjax.cli.arguments import Wrong, wrapped
 
 
 def add(commands: Any) -> None:
@@ -65,16 +65,14 @@ def _targets(chosen: argparse.Namespace) -> int:
     from tdjax.comparison.targets.target import ATTACHABLE, attached
 
     here = attached()
-    for target in here:
-        sys.stdout.write(f"{target.name}: attached, {target.count} x {target.kind}: measured\n")
+    lines = [f"{each.name}: attached, {each.count} x {each.kind}: measured" for each in here]
     absent = [name for name in ATTACHABLE if name not in {target.name for target in here}]
     if absent:
-        sys.stdout.write(f"not attached: {', '.join(absent)}\n")
+        lines.append(f"not attached: {', '.join(absent)}")
     for compiler in dict.fromkeys(catalog.names().values()):
         names = ", ".join(name for name, by in catalog.names().items() if by == compiler)
-        if compiler.installed:
-            sys.stdout.write(f"compiled, without the device, by {compiler.title}: {names}\n")
-        else:
-            sys.stdout.write(f"after {compiler.install}: {names}\n")
-    sys.stdout.write("with a topology of your own: tpu:v5e:2x4, gpu:h100:8\n")
+        by = f"compiled, without the device, by {compiler.title}"
+        lines.append(f"{by if compiler.installed else f'after {compiler.install}'}: {names}")
+    lines.append("with a topology of your own: tpu:v5e:2x4, gpu:h100:8")
+    sys.stdout.writelines(f"{wrapped(line)}\n" for line in lines)
     return 0

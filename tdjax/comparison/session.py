@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 from tdjax.comparison.comparison import Comparison
 from tdjax.comparison.compiling.group import CompiledCandidate, CompiledGroup, Lowered, lower
@@ -29,9 +29,10 @@ from tdjax.comparison.verdicts.verdict import judge
 from tdjax.strategies import parse
 
 # A group's first rounds take this part of its share of the time that is left. The rest is for
-# compiling, and for returning to groups whose verdict is not clear.
+# compiling, and for returning to groups with open questions.
 _FIRST_SHARE = 0.35
 _TURN_S = 3.0
+_TURN_ROUNDS = 6  # A turn begins with a round that warms up.
 # On a slow machine measuring takes longer than planned; compilers still get this part of all.
 _LEAST_TO_COMPILE = 0.25
 
@@ -48,6 +49,10 @@ class Limits:
 
     measuring: float
     all: float
+
+
+Mode: TypeAlias = Literal["forward", "grad", "both"]
+"""What is measured, for type checkers."""
 
 
 def modes(mode: str) -> tuple[str, ...]:
@@ -198,7 +203,8 @@ class Session:
             if not undecided:
                 return
             for group in undecided:
-                turn = min(_TURN_S, left / len(undecided))
+                turn = max(_TURN_S, _TURN_ROUNDS * group.round_s)
+                turn = min(turn, left / len(undecided))
                 self.current = group.group.workload
                 before = self._answer(group.entries)
                 group.go_on(turn, self._tell(group.group))
@@ -252,7 +258,7 @@ class Session:
         return answers(entries, str(self._reference))[0]
 
     def _log(self, mark: str, group: Group, answer: Answer, more: str = "") -> None:
-        said = "; ".join((answer.said or {}).values()) or answer.text
+        said = "; ".join(answer.said.values()) or answer.text
         where = f"{group.workload} {group.mode} on {group.target}{more}"
         self._progress.log(f"[{mark}] {where}: {naming.short(said)}")
 

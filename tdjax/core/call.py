@@ -15,7 +15,7 @@ from tdjax.core.arrays import reshaped
 from tdjax.core.axes import Axes, broadcast_axes, normalize_out_axis
 from tdjax.core.errors import StrategyError
 from tdjax.core.fingerprint import fingerprint
-from tdjax.core.jaxpr import Opened, open_program, uses_axis
+from tdjax.core.jaxpr import Opened, open_program, stand_in, uses_axis
 from tdjax.core.sites import traced_on
 
 Role = Literal["rows", "step", "shared", "spread"]
@@ -56,6 +56,12 @@ class Call:
     proven: Any = None
     """What has been proven of the step on some number of rows, by the code that made this
     per-device call."""
+    prints: Any = None
+    """What the step would print, if it returns that beside its output; see `rows.prints`."""
+
+    def finish(self, outputs: Any) -> Any:
+        """Return the output of a call from those of its step."""
+        return outputs if self.prints is None else self.prints.tell(outputs, self.time)
 
     def time_axis(self, index: int) -> int:
         """Return where time is in a mapped leaf."""
@@ -117,6 +123,7 @@ class Call:
             given_mask=(None, None),
             traced=None,
             proven=None,
+            prints=None,
         )
 
     def layout(self) -> tuple:
@@ -204,8 +211,9 @@ def trace_along(call: Call, rows: Any, axis_name: Any) -> tuple[Program, Any]:
         return call.step(list(leaves))
 
     bound = None if axis_name is None else [(axis_name, call.time)]
+    shown = stand_in(one_step, call.step, call.names)
     with traced_on(rows):
-        closed, outputs = jax.make_jaxpr(one_step, axis_env=bound, return_shape=True)(*specs)
+        closed, outputs = jax.make_jaxpr(shown, axis_env=bound, return_shape=True)(*specs)
     avals, out_tree = jax.tree.flatten(outputs)
     program = Program(
         rows=rows,

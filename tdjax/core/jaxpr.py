@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Iterable, Iterator, Sequence
+import inspect
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 
 from tdjax.core.arrays import varying
 
+_F = TypeVar("_F", bound=Callable[..., Any])
 _VARY = "pvary"
 _VMAP_OF_CALLBACKS = str(Path(jax.__file__).parent / "_src" / "ffi.py"), "ffi_batching_rule"
 """Where JAX has its rule for host functions under `jax.vmap`."""
@@ -61,6 +63,44 @@ def hide_own_frames() -> None:
     package = Path(__file__).parents[1]
     for part in _OWN_FRAMES:
         source_info_util.register_exclusion(str(package / part))
+
+
+class _AnyName(str):
+    """A name of a parameter that need not be an identifier: `params['kernel']`."""
+
+    __slots__ = ()
+
+    def isidentifier(self) -> bool:
+        return True
+
+
+def stand_in(function: _F, fun: Callable[..., Any], names: tuple[str, ...] = ("leaves",)) -> _F:
+    """Return a function of ours, told so that errors of JAX name the user's while it is traced.
+
+    Args:
+        function: calls `fun`, with other arguments.
+        fun: the user's function, or one that stands in for it.
+        names: what the arguments of `function` are called.
+    """
+    shown: Any = function
+    shown.__wrapped__ = _innermost(fun)
+    shown.__signature__ = _signature_of(names)
+    return function
+
+
+@functools.lru_cache(256)
+def _signature_of(names: tuple[str, ...]) -> inspect.Signature:
+    place = inspect.Parameter.POSITIONAL_ONLY
+    return inspect.Signature(
+        [inspect.Parameter(_AnyName(name), place) for name in dict.fromkeys(names)]
+    )
+
+
+def _innermost(fun: Any) -> Any:
+    fun = inspect.unwrap(fun)
+    if isinstance(fun, functools.partial):
+        return _innermost(fun.func)
+    return fun if hasattr(fun, "__code__") else type(fun).__call__
 
 
 def bind(eqn: Any, inputs: Sequence[Any]) -> list[Any]:
@@ -148,16 +188,26 @@ class Opened:
     def __call__(self, consts: Sequence[Any], inputs: Sequence[Any]) -> list[Any]:
         """Evaluate the equations."""
         if any(eqn.primitive.name == _VARY for eqn in all_equations(self.bare)):
-            return _evaluate_varying(self.bare, consts, inputs)
+            return evaluate(self.bare, consts, inputs)
         return jax.core.eval_jaxpr(self.bare, consts, *inputs)
 
 
-def _evaluate_varying(jaxpr: Any, consts: Sequence[Any], inputs: Sequence[Any]) -> list[Any]:
-    """Evaluate equations inside `jax.shard_map` on arrays that may vary where others did not.
+def evaluate(
+    jaxpr: Any,
+    consts: Sequence[Any],
+    inputs: Sequence[Any],
+    run: Callable[[Any, Sequence[Any]], list[Any]] = bind,
+) -> list[Any]:
+    """Evaluate equations one by one, those of the programs that they call included.
 
-    What differs between devices may have been mixed into a shared array since the trace (where a
-    device has nothing but padding, its weights are cut off from gradients). It need not be told
-    again that it varies.
+    Inside `jax.shard_map` arrays may vary where others did not: what differs between devices may
+    have been mixed into a shared array since the trace (where a device has nothing but padding, its
+    weights are cut off from gradients). It need not be told again that it varies.
+
+    Args:
+        jaxpr: the equations.
+        consts, inputs: what they start from.
+        run: returns the outputs of one equation.
     """
     known = dict(zip((*jaxpr.constvars, *jaxpr.invars), (*consts, *inputs), strict=True))
 
@@ -170,9 +220,9 @@ def _evaluate_varying(jaxpr: Any, consts: Sequence[Any], inputs: Sequence[Any]) 
         if eqn.primitive.name == _VARY and varying(values[0]).issuperset(eqn.params["axes"]):
             outputs = values
         elif eqn.primitive.name in ("jit", "pjit") and inner is not None:
-            outputs = _evaluate_varying(inner.jaxpr, inner.consts, values)
+            outputs = evaluate(inner.jaxpr, inner.consts, values, run)
         else:
-            outputs = bind(eqn, values)
+            outputs = run(eqn, values)
         known.update(zip(eqn.outvars, outputs, strict=True))
     return [read(atom) for atom in jaxpr.outvars]
 
@@ -211,6 +261,11 @@ def has_custom_rules(program: Any) -> bool:
 def uses_axis(program: Any, name: Any) -> bool:
     """Say whether anything in a program, however deep, talks along a named axis."""
     return any(names_axis(eqn, name) for eqn in all_equations(program))
+
+
+def effects_of(eqn: Any) -> set[str]:
+    """Return the kinds of side effects that an equation has: "IOEffect", "OrderedIOEffect", ..."""
+    return {type(effect).__name__ for effect in eqn.effects}
 
 
 def names_axis(eqn: Any, name: Any) -> bool:

@@ -155,6 +155,8 @@ class _Reader:
         called = inner_program(eqn)
         if called is not None and len((inner := _plain(called)).invars) == len(inputs):
             return self._call(inner, inputs, times)
+        if not eqn.outvars:  # it checks something, or tells it to the host
+            return []
         rowed = any(value.rowed for value in known)
         size = sum(math.prod(v.aval.shape) for v in eqn.outvars)
         sources = tuple(dict.fromkeys(s for value in known for s in value.memory))

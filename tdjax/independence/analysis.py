@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
-from tdjax.core.jaxpr import is_literal, scan_counts, source_line
+from tdjax.core.jaxpr import effects_of, is_literal, scan_counts, source_line
 from tdjax.independence.kinds import CONST, STEP, SUM, Kind, NotProvenError, Rows
 from tdjax.independence.known import Known, computed, is_whole, literal
 from tdjax.independence.row_numbers import (
@@ -35,6 +35,8 @@ from tdjax.independence.two_traces import Differs, Merged, TwoValues, follows_ro
 
 _CALLS = (Form.CALL, Form.REMAT)
 _NO_RULE = "has no rule that says where it takes the rows"
+_RUN_ONCE = (*_CALLS, Form.CUSTOM, Form.BRANCH)
+_HARMLESS = {"DebugEffect"}
 _NUMBERS_ROWS = "numbers the rows, which a fold renumbers"
 _INSTEAD = (
     "(they may only lead a row to itself: `x[jnp.arange(batch), i]`, `x.at[jnp.arange(batch), i]`; "
@@ -151,6 +153,8 @@ class Analysis:
         """Return an equation with its kinds, by the rule for it, and those of its outputs."""
         inner: Inner = ()
         found: list[Any] = []
+        if traits.form not in _RUN_ONCE and not effects_of(eqn.large) <= _HARMLESS:
+            raise NotProvenError("has side effects, which a fold would not have step by step")
         if traits.nested is not None:
             called = traits.form in _CALLS
             found, inner = traits.nested(dataclasses.replace(self, called=called), eqn, kinds)

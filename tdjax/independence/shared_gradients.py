@@ -10,21 +10,22 @@ shared, all of them are what the loop does.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from tdjax.core.call import Call
-from tdjax.core.jaxpr import all_equations, inner_program, is_literal, scan_counts
+from tdjax.core.jaxpr import all_equations
 from tdjax.independence.analysis import Analysis
+from tdjax.independence.differing import follow_steps
 from tdjax.independence.kinds import CONST, SUM, NotProvenError
 from tdjax.independence.rules.derivatives import (
     adds_by_itself,
     asks_what_is_wanted,
     differentiated,
     is_jaxs_own,
+    is_someones_operation,
     pullback,
 )
-from tdjax.independence.rules.rule import Form, traits_of
 from tdjax.independence.rules.zeros import known_zeros
 from tdjax.independence.two_traces import Merged
 
@@ -55,15 +56,16 @@ def needs_own_copies(program: Any, mapped: Sequence[bool], fills: bool) -> bool:
     found: list[bool] = []
 
     def check(eqn: Any, stepped: list[bool]) -> None:
-        found.append(not _adds_up(eqn, stepped, fills))
+        if _is_written_by_hand(eqn):
+            found.append(not _adds_up(eqn, stepped, fills))
 
-    _visit(program, [*shared, *mapped], check)
+    follow_steps(program, [*shared, *mapped], check)
     return any(found)
 
 
 def _is_written_by_hand(eqn: Any) -> bool:
     """Say whether an equation has a rule for reverse mode that is not one of JAX's own."""
-    return ("bwd" in eqn.params or asks_what_is_wanted(eqn)) and not is_jaxs_own(eqn)
+    return ("bwd" in eqn.params and not is_jaxs_own(eqn)) or is_someones_operation(eqn)
 
 
 def _adds_up(eqn: Any, stepped: list[bool], fills: bool) -> bool:
@@ -85,7 +87,7 @@ def _adds_up(eqn: Any, stepped: list[bool], fills: bool) -> bool:
     nothing = known_zeros(jaxpr, [False] * len(jaxpr.invars))
     if any(stepped):
         differs = [stepped[i] for i in variables] + [True] * cotangents
-        follows = _visit(jaxpr, [*[False] * len(jaxpr.constvars), *differs], lambda *_: None)
+        follows = follow_steps(jaxpr, [*[False] * len(jaxpr.constvars), *differs])
         return all(follows[place] or nothing[place] for place in shared)
     try:
         given = [CONST] * len(variables) + [SUM] * cotangents
@@ -93,63 +95,3 @@ def _adds_up(eqn: Any, stepped: list[bool], fills: bool) -> bool:
     except NotProvenError:
         return False
     return all(kinds[place] is SUM or nothing[place] for place in shared)
-
-
-def _visit(
-    program: Any, stepped: Sequence[bool], check: Callable[[Any, list[bool]], None]
-) -> list[bool]:
-    """Return which outputs differ between steps, and show `check` every rule written by hand."""
-    jaxpr = getattr(program, "jaxpr", program)
-    known = dict(zip((*jaxpr.constvars, *jaxpr.invars), stepped, strict=True))
-
-    def read(atom: Any) -> bool:
-        return not is_literal(atom) and known[atom]
-
-    for eqn in jaxpr.eqns:
-        inputs = [read(atom) for atom in eqn.invars]
-        if _is_written_by_hand(eqn):
-            check(eqn, inputs)
-        known.update(zip(eqn.outvars, _outputs(eqn, inputs, check), strict=True))
-    return [read(atom) for atom in jaxpr.outvars]
-
-
-def _outputs(eqn: Any, inputs: list[bool], check: Callable[[Any, list[bool]], None]) -> list[bool]:
-    form = traits_of(eqn.primitive).form
-
-    def inside(program: Any, given: Sequence[bool]) -> list[bool]:
-        consts = [False] * len(getattr(program, "jaxpr", program).constvars)
-        return _visit(program, [*consts, *given], check)
-
-    if form is Form.BRANCH:
-        branches = [inside(branch, inputs[1:]) for branch in eqn.params["branches"]]
-        return [inputs[0] or any(each) for each in zip(*branches, strict=True)]
-    if form is Form.LOOP:
-        return _loop(eqn, inputs, inside)
-    called = inner_program(eqn)
-    if called is not None and len(getattr(called, "jaxpr", called).invars) == len(inputs):
-        return inside(called, inputs)
-    return [any(inputs)] * len(eqn.outvars)
-
-
-def _loop(
-    eqn: Any, inputs: list[bool], inside: Callable[[Any, Sequence[bool]], list[bool]]
-) -> list[bool]:
-    """Go round until nothing more differs between steps."""
-    if "body_jaxpr" in eqn.params:
-        body = eqn.params["body_jaxpr"]
-        before, first = eqn.params["cond_nconsts"], eqn.params["body_nconsts"]
-        consts, carry, xs = inputs[before : before + first], inputs[before + first :], []
-    else:
-        body = eqn.params["jaxpr"]
-        first, carried = scan_counts(eqn)
-        consts, carry, xs = (
-            inputs[:first],
-            inputs[first : first + carried],
-            inputs[first + carried :],
-        )
-    while True:
-        outputs = inside(body, [*consts, *carry, *xs])
-        after = [old or new for old, new in zip(carry, outputs, strict=False)]
-        if after == carry:
-            return [*carry, *outputs[len(carry) :]]
-        carry = after

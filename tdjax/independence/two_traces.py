@@ -275,9 +275,13 @@ def _is_same_callback(small: Any, large: Any) -> bool:
     if not inspect.isfunction(ours) or not inspect.isfunction(theirs):
         return False
     cells = ours.__closure__ or (), theirs.__closure__ or ()
-    held = [[cell.cell_contents for cell in each] for each in cells]
+    try:
+        held = [[cell.cell_contents for cell in each] for each in cells]
+    except ValueError:  # something that it names is not there yet
+        return False
     return (
         ours.__code__ is theirs.__code__
+        and ours.__globals__ is theirs.__globals__
         and ours.__defaults__ is theirs.__defaults__ is None
         and ours.__kwdefaults__ is theirs.__kwdefaults__ is None
         and all(first is second for first, second in zip(*held, strict=True))

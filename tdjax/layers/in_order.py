@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import jax
@@ -9,13 +10,16 @@ import jax.numpy as jnp
 
 from tdjax.core.axes import broadcast_axes, normalize_out_axis
 from tdjax.core.errors import StrategyError, describe
+from tdjax.core.jaxpr import stand_in
 from tdjax.independence import Rows
 from tdjax.layers.choose_way import check_statistics_on_mesh, written
 from tdjax.layers.effects import Effects
 from tdjax.layers.layer_call import EACH, EQUAL, ROWS, SCALARS, LayerCall, Way
 from tdjax.strategies import Decision, Vmap, tell_of
 from tdjax.strategies.base import InOrder
+from tdjax.strategies.rows.checks import reporting_checks
 from tdjax.strategies.rows.padding import real_steps, zero
+from tdjax.strategies.rows.recomputing import recomputing
 
 
 def run_in_order(call: LayerCall, effects: Effects) -> tuple[Any, dict[str, Any]]:
@@ -53,11 +57,13 @@ def run_in_order(call: LayerCall, effects: Effects) -> tuple[Any, dict[str, Any]
         rest = {name: value for name, value in equal.items() if name not in state}
         return after, (output, {**groups, EQUAL: rest})
 
+    body = stand_in(body, bound.step, ("state", "steps"))
     if loop.remat:
-        body = jax.checkpoint(body, prevent_cse=False)
+        body = recomputing(body, prevent_cse=False)
     first = {name: _initial_state(call, effects, name) for name in where}
+    scan = functools.partial(jax.lax.scan, body, unroll=loop.unroll)
     with jax.named_scope("tdjax.carry"):
-        last, (outputs, groups) = jax.lax.scan(body, first, xs, unroll=loop.unroll)
+        last, (outputs, groups) = reporting_checks(effects.program, scan)(first, xs)
     output = _stack_outputs(call, outputs)
     moved = {
         group: {name: jnp.moveaxis(v, 0, axis) for name, v in groups[group].items()}

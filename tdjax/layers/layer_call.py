@@ -12,6 +12,7 @@ import jax.numpy as jnp
 
 from tdjax.core.arrays import is_array, take_arrays
 from tdjax.core.call import Call
+from tdjax.core.jaxpr import stand_in
 from tdjax.function import Signature, TimeOptions, bind
 from tdjax.layers.device_part import DevicePart
 from tdjax.layers.layer import Layer, Statistics, StepInputs
@@ -79,7 +80,7 @@ class LayerCall:
 
     @functools.cached_property
     def keys(self) -> dict[str, Any]:
-        """A key a step for every stream, `(time,)`."""
+        """A key a step for every stream, `(time, ...)`."""
         part, time = self.part, self.bound.time
         first = 0 if part is None else part.first_step(time)
         keys = {
@@ -118,7 +119,11 @@ class LayerCall:
         signature = Signature(layer.title, ("variables", "keys", *names), has_mask)
         inputs = (variables, keys, *args)
         call = bind(self._step(way), settings, inputs, mask=self.mask, signature=signature)
-        return dataclasses.replace(call, given_mask=self.bound.given_mask)
+        first = len(layer.array_names)  # the first leaves are variables, then come keys
+        roles = list(call.roles)
+        for index in range(first, first + len(keys) * (not way.one_batch)):
+            roles[index] = "step"  # an array of them, of stacked layers, does not lead with rows
+        return dataclasses.replace(call, given_mask=self.bound.given_mask, roles=tuple(roles))
 
     def _step(self, way: Way) -> Callable[..., Any]:
         layer, takes_mask = self.layer, self.layer.takes_mask(self.mask)
@@ -132,7 +137,7 @@ class LayerCall:
                 output, after = layer(StepInputs(variables, keys, args, kwargs, statistics))
             return output, _group_writes(layer, variables, after, way, scalars)
 
-        return step
+        return stand_in(step, layer.function)
 
     def _averaged_axes(self, way: Way) -> tuple[str, ...]:
         """Return the named axes that batch normalization averages over, beside its rows."""

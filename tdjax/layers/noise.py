@@ -43,21 +43,30 @@ def as_typed_key(key: Any) -> Any:
 
 
 def step_keys(key: Any, rng: Literal["split", "shared"], time: Any, first: Any = 0) -> Any:
-    """Return one key a step, `(time,)`: the key with t folded in, or the same one every time.
+    """Return one key a step, `(time, ...)`: the key with t folded in, or the same one every time.
 
-    `first` is the number of the first step.
+    Args:
+        key: a key, or an array of keys, as layers that are stacked have them: each of them is
+            treated alike.
+        rng: whether t is folded in.
+        time: how many steps there are.
+        first: the number of the first step.
     """
     if rng == "shared":
-        return jnp.broadcast_to(key, (time,))
-    return jax.vmap(jax.random.fold_in, (None, 0))(key, first + jnp.arange(time))
+        return jnp.broadcast_to(key, (time, *key.shape))
+    fold_in = jax.random.fold_in
+    for _ in key.shape:
+        fold_in = jax.vmap(fold_in, (0, None))
+    return jax.vmap(fold_in, (None, 0))(key, first + jnp.arange(time))
 
 
 def fold_keys(keys: Any, batch: int) -> Any:
-    """Return one key for `batch` rows of each of the steps that `keys`, `(time,)`, belong to."""
+    """Return keys for `batch` rows of each of the steps that `keys`, `(time, ...)`, belong to."""
     words = jax.random.key_data(keys)
     impl, tag = jax.random.key_impl(keys), derived_tag("folded", keys)
-    spec = _folded_spec(impl, tag, tuple(words.shape), batch)
-    return jax.random.wrap_key_data(words.reshape(-1), impl=spec)
+    spec = _folded_spec(impl, tag, (keys.shape[0], *words.shape[keys.ndim :]), batch)
+    each = jnp.moveaxis(words, 0, keys.ndim - 1)
+    return jax.random.wrap_key_data(each.reshape(*keys.shape[1:], -1), impl=spec)
 
 
 @functools.lru_cache(maxsize=256)

@@ -19,6 +19,7 @@ from jax.sharding import PartitionSpec
 from tdjax.core.axes import broadcast_axes, normalize_out_axis
 from tdjax.core.call import Call, trace
 from tdjax.core.errors import StrategyError
+from tdjax.core.jaxpr import stand_in
 from tdjax.independence import CONST, Kind, Proven, Rows, prove
 from tdjax.partition.closed_over import hoisted
 from tdjax.partition.noise import Noise, draws, find_noise, restore_key
@@ -176,7 +177,7 @@ def _one_of_equals(call: Call) -> Call:
         mapped = jax.vmap(lambda _: call.step(leaves), axis_name=call.axis_name)
         return jax.tree.map(lambda output: output[0], mapped(jnp.arange(call.time)))
 
-    return dataclasses.replace(call, step=step, axis_name=None)
+    return dataclasses.replace(call, step=stand_in(step, call.step), axis_name=None)
 
 
 def within_block(where: Placement) -> contextlib.AbstractContextManager:

@@ -77,7 +77,7 @@ def _run_compiled(function: Callable[[list[Any]], Any], operands: list[Any]) -> 
     bare = dataclasses.replace(program, consts=())
     if any(isinstance(const, jax.core.Tracer) for const in program.consts):
         return jax.tree.unflatten(tree, jax.jit(bare)(program.consts, operands))
-    flat = execute(lambda: program.key, bare, program.consts, operands)
+    flat = execute(lambda: program.key, lambda: bare, program.consts, operands)
     return jax.tree.unflatten(tree, flat)
 
 

@@ -19,6 +19,8 @@ from tdjax.strategies.chunked import check_chunk_size
 from tdjax.strategies.convolution import convolving_fast
 from tdjax.strategies.fold import Fold
 from tdjax.strategies.rows.compiled_once import execute
+from tdjax.strategies.rows.prints import lift_prints
+from tdjax.strategies.vmap import way_for_any
 
 # Rows of a block where sizes are symbols.
 _SYMBOLIC = 128
@@ -64,6 +66,8 @@ class Packed(Strategy):
         if not is_symbolic(rows) and rows == 0:
             return Fold().run(call)
         call = dataclasses.replace(call, traced=trace(call, call.batch))
+        if (lifted := lift_prints(call)) is not None:
+            return lifted.finish(self.run(lifted))
         proven = prove_for_blocks(call, self.rows_at_once(call)) if proven is None else proven
         if not proven.proof.independent:
             _refuse(call, proven.proof.reason)
@@ -92,8 +96,11 @@ class Packed(Strategy):
             chunk, _work(call), call.batch, current_machine()
         ):
             programs.append(proven.step)
-        bare = tuple(convolving_fast(dataclasses.replace(each, consts=())) for each in programs)
-        packing = Packing(call.described(), bare, proof)
+
+        def packing() -> Packing:
+            bare = (convolving_fast(dataclasses.replace(each, consts=())) for each in programs)
+            return Packing(call.described(), tuple(bare), proof)
+
         operands = list(program.consts), list(call.leaves), call.mask
 
         def key() -> Any:
@@ -124,7 +131,7 @@ def _check(call: Call) -> None:
 
 
 def _refuse(call: Call, reason: str) -> NoReturn:
-    way = 'strategy="fold"' if call.pooled else 'strategy="vmap" (or "auto")'
+    way = 'strategy="fold"' if call.pooled else way_for_any(call)
     raise StrategyError(
         f"{call.title} cannot be packed: its rows are not proven to be independent, because "
         f"{reason}. Use {way}, which takes any function."

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -11,18 +11,24 @@ import jax.numpy as jnp
 
 from tdjax.core.arrays import is_symbolic
 from tdjax.core.axes import broadcast_axes, normalize_out_axis
-from tdjax.core.call import Call, Program, trace
+from tdjax.core.call import Call, Program, trace, trace_along
 from tdjax.core.errors import StrategyError, describe
+from tdjax.core.jaxpr import stand_in
 from tdjax.independence import Proof, Proven, Rows, prove
+from tdjax.independence.differing import follow_steps
+from tdjax.independence.one_by_one import makes_refs, why_one_by_one
 from tdjax.independence.rules.derivatives import NOT_ZERO, adds_by_itself
 from tdjax.independence.shared_gradients import gives_new_values, needs_own_copies
 from tdjax.strategies.base import InOrder, Strategy
 from tdjax.strategies.chunked import Chunked
 from tdjax.strategies.convolution import convolving_fast
 from tdjax.strategies.rows.blocks import in_blocks
+from tdjax.strategies.rows.checks import reporting_checks
 from tdjax.strategies.rows.compiled_once import execute
 from tdjax.strategies.rows.layout import repeat
 from tdjax.strategies.rows.padding import fill, real_steps, zero
+from tdjax.strategies.rows.prints import lift_prints
+from tdjax.strategies.rows.recomputing import recomputing
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,6 +43,9 @@ class Vmap(Chunked):
     What a backward rule returns for a shared argument without looking at the step, `jax.vmap`
     counts once, and the loop once a step; so does plain `Vmap()`. In chunks, with a mask, or chosen
     by `tdjax.Auto`, every step gets a copy of what is shared, and gradients are those of the loop.
+    In the same way `jax.vmap`, and plain `Vmap()`, call the host once for all steps where
+    `jax.experimental.io_callback` is given nothing that differs between them. What `jax.vmap` has
+    no rule for is taken one step after the other, by `chunk_size=1` or `tdjax.Auto`.
 
     Args:
         chunk_size: steps at once; None for all. It need not divide the number of steps. In chunks,
@@ -74,8 +83,8 @@ class Vmap(Chunked):
         if whole and not call.pooled:
             named = call.axis_name is not None
             if not zeroed and proven is None and (named or self.chunk_size is None):
-                seen = None if named else _seen(call)
-                if seen is None or not self._needs_copies(call, seen, zeroed):
+                call = call if named else self._seen(call)
+                if call.traced is None or not self._must_be_traced(call, call.traced):
                     return self._plain(call)
             if named:
                 return _zeroed_by_shape(call, self._plain(call))
@@ -88,9 +97,23 @@ class Vmap(Chunked):
                 f'another answer. Use strategy="fold".'
             )
         program = trace(call, call.batch) if proven is None else proven.step
+        if self._fills(call) and proven is None:
+            call = dataclasses.replace(call, traced=program)
+            if (lifted := lift_prints(call)) is not None:  # copies of steps would print again
+                return lifted.finish(self.run(lifted))
         if zeroed and proven is not None and proven.proof.independent:
             call = dataclasses.replace(call, roles=proven.proof.roles).with_rows_mapped()
         return self._traced(call, program, proven.proof if proven else None, zeroed, whole)
+
+    def _seen(self, call: Call) -> Call:
+        """Return a call with its trace, if it has one or needs one before it runs."""
+        if self.remat or gives_new_values(call):
+            return dataclasses.replace(call, traced=trace(call, call.batch))
+        return dataclasses.replace(call, traced=call.traced_on(call.batch))
+
+    def _must_be_traced(self, call: Call, program: Program) -> bool:
+        """Say whether a call without a mask is more than `jax.vmap` of its step."""
+        return self.remat or makes_refs(program) or self._needs_copies(call, program, False)
 
     def _check_types(self, call: Call) -> None:
         """Raise StrategyError where jax.vmap would fail in the addition of gradients."""
@@ -102,11 +125,14 @@ class Vmap(Chunked):
                     f'strategy="map" (or "auto"), or convert it to a floating point type.'
                 )
 
+    def _fills(self, call: Call) -> bool:
+        """Say whether a last chunk is filled up with copies of steps."""
+        return not is_symbolic(call.time) and bool(call.time % (self.chunk_size or call.time))
+
     def _needs_copies(self, call: Call, program: Program, zeroed: bool) -> bool:
         """Say whether steps need copies of what they share, so that gradients are the loop's."""
-        fills = not is_symbolic(call.time) and bool(call.time % (self.chunk_size or call.time))
         mapped = [axis is not None for axis in call.axes]
-        return needs_own_copies(program.jaxpr, mapped, fills or zeroed)
+        return needs_own_copies(program.jaxpr, mapped, self._fills(call) or zeroed)
 
     def _plain(self, call: Call) -> Any:
         def step(*leaves: Any) -> Any:
@@ -114,18 +140,40 @@ class Vmap(Chunked):
             _check_out_axes(call, output)
             return output
 
-        with jax.named_scope("tdjax.vmap"):
-            return jax.vmap(
-                jax.checkpoint(step) if self.remat else step,
-                in_axes=call.axes,
-                out_axes=call.out_axes,
-                axis_name=call.axis_name,
-                axis_size=None if any(axis is not None for axis in call.axes) else call.time,
-            )(*call.leaves)
+        try:
+            with jax.named_scope("tdjax.vmap"):
+                return jax.vmap(
+                    jax.checkpoint(stand_in(step, call.step, call.names)) if self.remat else step,
+                    in_axes=call.axes,
+                    out_axes=call.out_axes,
+                    axis_name=call.axis_name,
+                    axis_size=None if any(axis is not None for axis in call.axes) else call.time,
+                )(*call.leaves)
+        except (NotImplementedError, ValueError) as error:
+            program = None if isinstance(error, StrategyError) else _retraced(call)
+            if program is None:
+                raise
+            self._check_batches(call, program)
+            if call.axis_name is not None or not makes_refs(program):
+                raise  # the step's own error
+        return self._traced(call, program, None, zeroed=False, whole=True)
+
+    def _check_batches(self, call: Call, program: Program) -> None:
+        """Raise StrategyError if steps have to run one after the other, and this runs several."""
+        if self.chunk_size == 1:
+            return
+        reason = why_one_by_one(call, program, self._fills(call))
+        if reason:
+            raise StrategyError(
+                f"{call.title} cannot run several steps at once, as strategy={str(self)!r} does, "
+                f'because {reason}. Use strategy="map" or "unroll" (or "auto"), which run one step '
+                f"after the other."
+            )
 
     def _traced(
         self, call: Call, program: Program, proof: Proof | None, zeroed: bool, whole: bool
     ) -> Any:
+        self._check_batches(call, program)
         out_axes = program.out_axes(call)
         _check_shared_outputs(call, program, out_axes)
         operands = list(program.consts), list(call.leaves), call.mask
@@ -154,7 +202,11 @@ class Vmap(Chunked):
                 for output, axis, where in zip(outputs, out_axes, rows, strict=True)
             ]
 
-        return jax.tree.unflatten(program.out_tree, execute(key, compute, *operands))
+        def compiled(function: Callable[..., Any], *operands: Any) -> Any:
+            return execute(key, lambda: function, *operands)
+
+        run = reporting_checks(program, compute, compiled)
+        return jax.tree.unflatten(program.out_tree, run(*operands))
 
     def _over_time(
         self,
@@ -188,13 +240,16 @@ class Vmap(Chunked):
             return program(merged[count:], merged[:count])
 
         if whole:
-            in_axes = tuple(mapped.values())
-            body = jax.checkpoint(one) if self.remat else one
+            given = [values[i] for i in mapped]
+            in_axes = list(mapped.values())
+            if makes_refs(program):
+                given = [jnp.moveaxis(*each, 0) for each in zip(given, in_axes, strict=True)]
+                in_axes = [0] * len(given)
+            body = recomputing(one) if self.remat else one
             with jax.named_scope("tdjax.vmap"):
                 # With copies, an output that is the same for all steps is computed by each of them.
                 stacked = [0 if copies and axis is None else axis for axis in out_axes]
-                mapping = jax.vmap(body, in_axes=in_axes, out_axes=stacked)
-                outputs = mapping(*(values[i] for i in mapped))
+                outputs = jax.vmap(body, in_axes=tuple(in_axes), out_axes=stacked)(*given)
             return [
                 output[0] if copies and axis is None else output
                 for output, axis in zip(outputs, out_axes, strict=True)
@@ -212,6 +267,12 @@ class Vmap(Chunked):
             output[0] if axis is None else jnp.moveaxis(output, 0, axis)
             for output, axis in zip(outputs, out_axes, strict=True)
         ]
+
+
+def way_for_any(call: Call) -> str:
+    """Return how an error names the strategy that takes the step of a call, whatever it does."""
+    alone = why_one_by_one(call, trace(call, call.batch))
+    return f'strategy="{"map" if alone else "vmap"}" (or "auto")'
 
 
 def _with_copies(
@@ -246,11 +307,6 @@ def _with_gradients_of(kept: Any, values: Sequence[Any], axes: Sequence[int | No
     return [cut(value, axis) for value, axis in zip(values, axes, strict=True)]
 
 
-def _seen(call: Call) -> Program | None:
-    """Return a trace of the step: one that there is, or one made where gradients are new values."""
-    return trace(call, call.batch) if gives_new_values(call) else call.traced_on(call.batch)
-
-
 def _unwanted(call: Call, proof: Proof | None) -> str:
     """Return why there are no gradients with a mask, if that is so: masked steps would add to them.
 
@@ -283,6 +339,15 @@ def _without_gradients(message: str, *trees: Any) -> Any:
     return refuse(trees)
 
 
+def _retraced(call: Call) -> Program | None:
+    """Return a trace of a step that could not be mapped; None if it cannot be traced either."""
+    known = call.traced_on(call.batch)
+    try:
+        return known or trace_along(call, call.batch, call.axis_name)[0]
+    except Exception:  # the step's own error, which has been raised already
+        return None
+
+
 def _step(call: Call, leaves: list[Any]) -> Any:
     """Run the step; one that has been traced is not traced again."""
     traced = call.traced_on(call.batch)
@@ -301,16 +366,21 @@ def _check_out_axes(call: Call, output: Any) -> None:
 
 
 def _check_shared_outputs(call: Call, program: Program, out_axes: list[int | None]) -> None:
-    """Let jax.vmap itself say whether an output with out_axes None differs between steps."""
-    if None in out_axes and any(axis is not None for axis in call.axes):
-        jax.eval_shape(
-            jax.vmap(
-                lambda *leaves: program(program.consts, leaves),
-                in_axes=call.axes,
-                out_axes=out_axes,
-            ),
-            *call.leaves,
-        )
+    """Raise ValueError if an output with out_axes None differs between steps."""
+    if None not in out_axes:
+        return
+    mapped = [axis is not None for axis in call.axes]
+    differs = follow_steps(program.jaxpr, [*[False] * len(program.consts), *mapped])
+    outputs = jax.tree_util.tree_leaves_with_path(
+        jax.tree.unflatten(program.out_tree, program.out_avals)
+    )
+    for axis, stepped, (path, aval) in zip(out_axes, differs, outputs, strict=True):
+        if axis is None and stepped:
+            raise ValueError(
+                f"the output{jax.tree_util.keystr(path)} of {call.title}, "
+                f"{aval.dtype}{list(aval.shape)}, differs between steps, and out_axes is None for "
+                f"it: give the axis where its steps are to be stacked."
+            )
 
 
 def _output_rows(call: Call, program: Program, proof: Proof | None) -> list[Rows | None]:

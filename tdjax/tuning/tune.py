@@ -15,19 +15,24 @@ from tdjax.comparison.measuring.call_client import CallClient
 from tdjax.comparison.measuring.group import Measurement
 from tdjax.comparison.measuring.rounds import Effort, check_effort
 from tdjax.comparison.numbers import memory, seconds
-from tdjax.comparison.session import modes
+from tdjax.comparison.session import Mode, modes
 from tdjax.comparison.subjects.strategy_list import parse_strategies
 from tdjax.comparison.subjects.subject import Subject, subject
 from tdjax.comparison.system.progress import Progress, told
 from tdjax.comparison.verdicts.entry import Entry, Group, grouped
 from tdjax.comparison.verdicts.intervals import paired_medians
 from tdjax.comparison.verdicts.naming import short
+from tdjax.core.axes import Axes
+from tdjax.core.byte_size import read_budget
+from tdjax.core.mask import MaskLike
 from tdjax.devices.attached import device_kind
+from tdjax.flax_guard import StepLike
 from tdjax.strategies import (
     Auto,
     Candidate,
     Decision,
     Strategy,
+    StrategyLike,
     parse,
     recorded,
     to_data,
@@ -73,16 +78,16 @@ class Tuning:
 
 
 def tune(
-    fun: Any,
+    fun: StepLike,
     *args: Any,
-    in_axes: Any = 1,
-    out_axes: Any = 1,
-    mode: str = "forward",
-    strategies: Sequence[Any] | None = None,
-    mask: Any = None,
-    seq_lengths: Any = None,
+    in_axes: Axes = 1,
+    out_axes: Axes = 1,
+    mode: Mode = "forward",
+    strategies: Sequence[StrategyLike] | None = None,
+    mask: MaskLike = None,
+    seq_lengths: MaskLike = None,
     kwargs: dict[str, Any] | None = None,
-    memory_budget: int | None = None,
+    memory_budget: int | str | None = None,
     timeout: float = 60.0,
     progress: Progress | bool | None = None,
 ) -> Tuning:
@@ -101,8 +106,8 @@ def tune(
             sum of the two.
         strategies: the candidates; None: those that are predicted to be fastest.
         mask, seq_lengths, kwargs: passed on.
-        memory_budget: bytes of temporary memory that the compiled program may take; one that takes
-            more is not run.
+        memory_budget: bytes of temporary memory that the compiled program may take, or a text such
+            as "64MB"; one that takes more is not run.
         timeout: seconds that a call may take.
         progress: True shows it on standard error; or an object, as for `compare`.
 
@@ -119,6 +124,7 @@ def tune(
     ['ok', 'ok']
     """
     given = None if strategies is None else parse_strategies(strategies)
+    budget = read_budget(memory_budget)
     made = subject(
         fun,
         args,
@@ -129,7 +135,7 @@ def tune(
         kwargs=kwargs,
     )
     with told(progress) as progress_told:
-        return tune_subject(made, mode, given, memory_budget, timeout, progress_told)
+        return tune_subject(made, mode, given, budget, timeout, progress_told)
 
 
 def tune_subject(
@@ -143,8 +149,6 @@ def tune_subject(
     """Tune a subject that `compare` could run; see `tune`."""
     chosen_modes = modes(mode)
     check_effort(None, timeout)
-    if memory_budget is not None and not memory_budget > 0:
-        raise ValueError(f"memory_budget: got {memory_budget!r}, needed bytes above 0, or None.")
     decision = _decision(made, mode)
     chosen = strategies or _promising(decision.predicted, mode, memory_budget)
     with CallClient(jax.default_backend()) as client:

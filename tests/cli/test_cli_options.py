@@ -214,7 +214,7 @@ def saved(tmp_path):
     """The file of a run."""
     known = {"samples_s": (1e-3,) * 9, "median_s": 1e-3, "median_low_s": 9e-4}
     entry = Entry("net", "cpu", "measured", "forward", "vmap", "ok", median_high_s=2e-3, **known)
-    comparison = Comparison((entry,), judge((entry,)), "vmap", {"net": "float32[4,8]"}, {})
+    comparison = Comparison((entry,), judge((entry,)), "vmap", {"net": "for 10 µs"}, {})
     return comparison.save(tmp_path / "saved.json")
 
 
@@ -237,7 +237,7 @@ def show(file, stdout, **variables):
 def test_a_stream_that_knows_ascii_only_gets_question_marks(saved):
     done = show(saved, subprocess.PIPE, PYTHONIOENCODING="ascii")
     assert (done.returncode, done.stderr) == (0, "")
-    assert "|   ? |" in done.stdout
+    assert "for 10 ?s" in done.stdout
 
 
 def test_a_reader_that_goes_away_gets_no_traceback(saved):

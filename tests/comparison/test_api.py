@@ -30,7 +30,7 @@ def test_every_strategy_is_an_entry_in_every_mode(both):
     assert [(e.mode, e.strategy) for e in both.entries] == [
         (mode, strategy)
         for mode in ("forward", "grad")
-        for strategy in ("vmap", "fold", "map", "unroll")
+        for strategy in ("vmap", "fold", "map", "unroll", "auto")
     ]
     assert {verdict.mode for verdict in both.verdicts} == {"forward", "grad"}
     assert both.workloads == {"dense": "float32[8,5], float32[4,6,8]"}

@@ -16,6 +16,7 @@ from .operations import (  # noqa: F401  (they register the builders)
     indexing,
     layers,
     noise,
+    opaque,
     reductions,
     shapes,
 )

@@ -15,6 +15,8 @@ from tdjax.comparison.hlo.opcodes import COLLECTIVES
 from tdjax.comparison.hlo.parse import parse
 
 COUNTED = ("transpose", "copy", "gather", "while")
+# Where these choose otherwise, by a rounding, a derivative jumps.
+_CHOOSING = ("select", "maximum", "minimum", "clamp", "sign", "select-and-scatter", "sort")
 
 _QUOTED = r'"(?:[^"\\]|\\.)*"'
 _SOURCE = re.compile(
@@ -23,6 +25,7 @@ _SOURCE = re.compile(
 )
 _NAME = re.compile(r"%[\w.\-]+")
 _PARAMETER = re.compile(r"[\w.\-]+: ")
+_OWN = ("loops", "chooses")
 
 
 @dataclass(frozen=True)
@@ -31,10 +34,12 @@ class Facts:
 
     Attributes:
         loops: whether it holds a loop or a branch.
+        chooses: whether it holds an operation such as a relu, whose derivative jumps.
         flops, bytes_accessed, comm_bytes, estimated_cycles, hlo, program, movements: see `Entry`.
     """
 
     loops: bool = False
+    chooses: bool = True
     flops: float | None = None
     bytes_accessed: float | None = None
     comm_bytes: int | None = None
@@ -45,7 +50,7 @@ class Facts:
 
     def to_entry(self) -> dict[str, Any]:
         """Return the fields of an `Entry` that they fill."""
-        return {name: value for name, value in vars(self).items() if name != "loops"}
+        return {name: value for name, value in vars(self).items() if name not in _OWN}
 
 
 def read_facts(text: str | None, steps: Steps | None = None) -> Facts:
@@ -59,6 +64,7 @@ def read_facts(text: str | None, steps: Steps | None = None) -> Facts:
     totals = costs(module)
     return Facts(
         loops=loops(module),
+        chooses=any(_operations(module)[name] for name in _CHOOSING),
         flops=totals.flops,
         bytes_accessed=totals.bytes_accessed,
         comm_bytes=None if totals.comm_bytes is None else int(totals.comm_bytes),

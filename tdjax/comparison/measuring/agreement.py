@@ -8,7 +8,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from tdjax.comparison.verdicts.entry import EXPLAINED
+from tdjax.comparison.verdicts.entry import EXPLAINED, NARROW
 
 # In bfloat16, values and gradients through fifty layers are off by a quarter.
 _ON_CPU = {"float64": 1e-9, "float32": 1e-3, "bfloat16": 3e-1, "float16": 2e-2}
@@ -78,7 +78,7 @@ def why_off(
         if right.dtype.itemsize <= 2:
             said[f"rounded to {right.dtype.name}"] = None
         elif platform != "cpu":
-            said["float32 products are rounded to fewer digits on this device"] = None
+            said[NARROW] = None
         else:
             finite = np.isfinite(right)
             off = np.abs(answer[finite].astype(_wide(right)) - right[finite])

@@ -77,8 +77,13 @@ class Measurement:
 
     @property
     def undecided(self) -> bool:
-        """Whether more rounds could make its verdict clear."""
+        """Whether more rounds could close its questions."""
         return self._rounds is not None and self._rounds.undecided
+
+    @property
+    def round_s(self) -> float:
+        """The seconds that a round of all that are still measured takes, about."""
+        return 0.0 if self._rounds is None else self._rounds.round_s
 
     @property
     def entries(self) -> list[Entry]:

@@ -27,7 +27,7 @@ LONG_CALL_SECONDS = 0.2
 CLEARING_SECONDS = 0.02
 FEWEST_ROUNDS = 7
 MOST_ROUNDS = 201
-# A candidate leaves by a wider margin than its verdict needs: the verdict then still holds with a
+# A candidate leaves by a wider margin than the answer needs: the answer then still holds with a
 # new leader, or with one more sample of this one.
 OUT_RATIO = 1.15
 OUT_RATIO_EARLY = 2.0
@@ -87,13 +87,19 @@ class Rounds:
 
     @property
     def undecided(self) -> bool:
-        """Whether another visit could tell more: a verdict should be reached twice."""
+        """Whether another visit could tell more: an answer should be reached twice."""
         if self._effort.rounds is not None or self._race.over or self._taken >= MOST_ROUNDS:
             return False
         return self._visits < VISITS or not self._race.decided
 
+    @property
+    def round_s(self) -> float:
+        """The seconds that a round takes, about."""
+        running = self._race.running
+        return sum((c.call_s or 0.0) * (c.calls_per_sample or 1) for c in running)
+
     def begin(self, inputs: Rotation, tell: Tell) -> None:
-        """Warm up, then take rounds until the verdict is clear or the budget is used up."""
+        """Warm up, then take rounds until all questions are closed or the budget is used up."""
         for candidate in self._candidates:
             _warm_up(candidate, inputs)
         if self._effort.rounds is None:
@@ -104,7 +110,7 @@ class Rounds:
             self._take(self._candidates, inputs)
 
     def go_on(self, inputs: Rotation, budget_s: float, tell: Tell) -> None:
-        """Take more rounds, until the verdict is clear again or the budget is used up."""
+        """Take more rounds, until they are closed again or the budget is used up."""
         for candidate in self._race.running:
             _sample(candidate, inputs)
         self._visit(lambda spent: spent <= 1 and not self._clear, inputs, budget_s, tell)
@@ -148,6 +154,8 @@ class _Race:
         self._asked = asked
         self.running = list(candidates)
         self._calm = 0
+        self._calm_front = 0
+        self._visits = 0
 
     @property
     def over(self) -> bool:
@@ -160,8 +168,9 @@ class _Race:
         return self._calm >= CALM_CHECKS
 
     def look_anew(self) -> None:
-        """Forget what the last looks found."""
-        self._calm = 0
+        """Forget what the last looks found, for another visit."""
+        self._calm = self._calm_front = 0
+        self._visits += 1
 
     def look(self, rounds: int) -> None:
         """Compare the candidates after some rounds; those that are far behind leave."""
@@ -171,12 +180,17 @@ class _Race:
         found = front({name: candidate.samples for name, candidate in self._all.items()})
         pairs = [pair for pair in self._asked if not speed(*(c.samples for c in pair)).closed]
         if settled:
+            self._calm_front = self._calm_front + 1 if found.closed else 0
             self._calm = self._calm + 1 if found.closed and not pairs else 0
-        leader = self._all[found.members[0]]
+        first = [self._all[name] for name in found.members]
         margin = OUT_RATIO if rounds >= MIN_ROUNDS else OUT_RATIO_EARLY
-        needed = [leader, *(candidate for pair in pairs for candidate in pair)]
-        for rival in [candidate for candidate in self.running if candidate not in needed]:
-            if (speed(leader.samples, rival.samples).ratio.low or 0.0) > margin:
+        needed = [candidate for pair in pairs for candidate in pair]
+        if needed and self._visits >= VISITS and self._calm_front >= CALM_CHECKS:
+            self.running = [candidate for candidate in self.running if candidate in needed]
+        for rival in [c for c in self.running if c not in needed and c not in first]:
+            # Whichever of the first leads later: who has left cannot be compared with it anew.
+            ahead = (speed(other.samples, rival.samples).ratio.low or 0.0 for other in first)
+            if min(ahead) > margin:
                 self.running.remove(rival)
 
 

@@ -219,4 +219,7 @@ def _flat(
 
 
 def _name(fun: Any) -> str:
-    return getattr(fun, "__qualname__", None) or type(fun).__name__
+    """Return a function's name; that of one inside another with its module, not with the other."""
+    name = getattr(fun, "__qualname__", None) or type(fun).__name__
+    outer, _, own = name.rpartition("<locals>.")
+    return f"{fun.__module__}.{own}" if outer else name

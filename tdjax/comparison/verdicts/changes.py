@@ -151,7 +151,7 @@ def _change(
     outcomes = {
         question: _outcome(question, answers, rows)
         for question in QUESTIONS
-        if all(question in (answer.said or {}) for answer in answers)
+        if all(question in answer.said for answer in answers)
     }
     moved = _moved(runs[1].reference, entries.get(runs[1].reference))
     return GroupChange(group, *answers, outcomes, entries, moved)

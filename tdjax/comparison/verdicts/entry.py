@@ -11,6 +11,7 @@ from tdjax.comparison.hlo import Movement
 STATUSES = ("ok", "failed", "timeout")
 EXPLAINED = 1e-3
 """An answer that is off by more has a reason in its entry's `error`."""
+NARROW = "float32 products are rounded to fewer digits on this device"
 
 
 class Group(NamedTuple):

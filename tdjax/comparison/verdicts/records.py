@@ -13,7 +13,7 @@ from typing import Any, Self
 from tdjax.comparison.targets.ceilings import Ceilings
 from tdjax.comparison.verdicts.answers import Answer, answers, summary
 from tdjax.comparison.verdicts.density import Density
-from tdjax.comparison.verdicts.entry import EXPLAINED, Entry, Group, grouped
+from tdjax.comparison.verdicts.entry import EXPLAINED, NARROW, Entry, Group, grouped
 from tdjax.comparison.verdicts.intervals import figures
 from tdjax.comparison.verdicts.verdict import Verdict
 from tdjax.core import whole_file
@@ -216,7 +216,7 @@ def _rated(entries: Iterable[Entry], reference: str) -> tuple[Entry, ...]:
         known: dict[str, Any] = dict.fromkeys(("ratio", "ratio_low", "ratio_high"))
         known |= figures(entry.samples_s, base.get(entry.group, ()))
         if entry.error is None and (entry.max_rel_error or 0.0) > EXPLAINED:
-            known["error"] = _UNSAID
+            known["error"] = _UNSAID if entry.target == "cpu" else NARROW
         found.append(replace(entry, **known))
     return tuple(found)
 

@@ -26,7 +26,9 @@ _SMALL = 0.005
 _TOLD = 2
 _LAYERS = 4
 _ORDER = re.compile(r"\((.*)\) to \((.*)\) in memory")
-_OPERATIONS = {"conv_general_dilated": "convolution", "dot_general": "matrix product"}
+_CONVOLUTION = "conv_general_dilated"
+_OPERATIONS = {_CONVOLUTION: "convolution", "dot_general": "matrix product", "rev": "flip"}
+_WINDOW = 15
 
 
 def why(
@@ -159,7 +161,7 @@ class _Difference:
             f"{name} {_phrases(side)}" for name, side in zip(names, self.sides, strict=True) if side
         ]
         said += [f"{n} has none" for n, side in zip(names, self.sides, strict=True) if not side]
-        return f"{_label(self.places)}: {'; '.join(said)}"
+        return f"{_label(self.places, _window(self.sides))}: {'; '.join(said)}"
 
 
 def _differences(first: Iterable[Movement], second: Iterable[Movement]) -> list[_Difference]:
@@ -192,7 +194,7 @@ def _in_time(
     return f": about {numbers.seconds(seconds, numbers.trimmed)} of the {whole} between them"
 
 
-def _label(places: Sequence[Place]) -> str:
+def _label(places: Sequence[Place], window: str) -> str:
     place = places[0]
     if place.around:
         return "around the steps" + (", backward" if place.backward else "")
@@ -201,12 +203,24 @@ def _label(places: Sequence[Place]) -> str:
     if place.op == "input":
         return "the inputs"
     layers = list(dict.fromkeys(each.layer for each in places if each.layer is not None))
-    what = _OPERATIONS.get(place.op, place.op)
+    what = window + _OPERATIONS.get(place.op, place.op)
     what = f"the {what}s" if len(layers) > 1 else what
     what = f"gradient of {what}" if place.backward else what
     of = f" of {_listed(_distinct(layers))}" if layers else ""
     sources = list(dict.fromkeys(_relative(each.source) for each in places if each.source))
     return what + of + (f" ({_listed(sources, 2)})" if sources else "")
+
+
+def _window(sides: Iterable[Sequence[Movement]]) -> str:
+    """Return the size of the kernels that convolutions move, "3x3 ", where it is one size."""
+    found = set()
+    for movement in (movement for side in sides for movement in side):
+        if movement.place.op == _CONVOLUTION and (order := _ORDER.fullmatch(movement.what)):
+            sizes = sorted(int(size) for size in order[1].split(",") if size.isdecimal())
+            found.add(tuple(sizes[:-2]) if len(sizes) > 2 else (1, 1))
+    if len(found) != 1 or not 0 < max(window := found.pop(), default=0) <= _WINDOW:
+        return ""
+    return "x".join(map(str, window)) + " "
 
 
 def _distinct(layers: Sequence[str]) -> list[str]:
@@ -258,7 +272,7 @@ def _verb(movement: Movement) -> tuple[str, str]:
         return movement.kind, f"moves {movement.what}"
     before, after = order.groups()
     named = any(name in before for name in ("batch", "time", "rows"))
-    if not named and movement.place.op == "conv_general_dilated" and before.count(",") > 1:
+    if not named and movement.place.op in (_CONVOLUTION, "rev"):
         return movement.kind, "reorders kernels"
     if not named and movement.place.op == "dot_general":
         return movement.kind, "reorders weights"

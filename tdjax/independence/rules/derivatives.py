@@ -187,8 +187,12 @@ def is_jaxs_own(eqn: Any) -> bool:
 
 def asks_what_is_wanted(eqn: Any) -> bool:
     """Say whether a rule is told what is differentiated: one trace does not show all it can do."""
-    someones = eqn.primitive.name == "call_hi_primitive" and not is_written_by(eqn, "jax.")
-    return bool(eqn.params.get("symbolic_zeros")) or someones
+    return bool(eqn.params.get("symbolic_zeros")) or is_someones_operation(eqn)
+
+
+def is_someones_operation(eqn: Any) -> bool:
+    """Say whether a high-level operation is of a class that is not JAX's."""
+    return eqn.primitive.name == "call_hi_primitive" and not is_written_by(eqn, "jax.")
 
 
 def adds_by_itself(leaf: Any) -> bool:

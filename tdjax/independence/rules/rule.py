@@ -167,6 +167,12 @@ def traits_of(primitive: Any) -> Traits:
     return _TRAITS.get(primitive.name, _UNKNOWN)
 
 
+def has_rule(primitive: Any) -> bool:
+    """Say whether it is known where a primitive takes the rows."""
+    traits = traits_of(primitive)
+    return traits.rows is not None or traits.nested is not None
+
+
 def known_primitives() -> tuple[str, ...]:
     """Return the names of all primitives that something is known of."""
     return tuple(_TRAITS)

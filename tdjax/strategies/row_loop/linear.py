@@ -37,6 +37,7 @@ import jax.numpy as jnp
 from tdjax.core.jaxpr import bind, is_literal
 from tdjax.independence.rules.rule import Cost, traits_of
 from tdjax.strategies.row_loop.loop import Input, Kind, Loop, Output, Phase
+from tdjax.strategies.rows.recomputing import recomputing
 
 Linear = Callable[[Sequence[Any]], tuple[Loop, list[Any], list[int]]]
 
@@ -189,7 +190,7 @@ def _trace(phase: Phase, chosen: Sequence[int], specs: Sequence[Any]) -> tuple[A
             return [outputs[k] for k in exact], outputs
 
         # Inside a loop nothing can be merged with the forward pass.
-        kept = jax.checkpoint(block, policy=_worth_keeping, prevent_cse=False)
+        kept = recomputing(block, policy=_worth_keeping, prevent_cse=False)
         _, linear, outputs = jax.linearize(kept, *(values[k] for k in chosen), has_aux=True)
         needed, tree = jax.tree.flatten(linear)
         trees.append(tree)

@@ -62,6 +62,13 @@ class Output:
     kind: Kind
     aval: jax.ShapeDtypeStruct
 
+    def zeros(self, spare: int) -> Any:
+        """Return what the loop starts from, with rows to spare."""
+        shape = self.aval.shape
+        if self.kind.has_rows:
+            shape = (shape[0] + spare, *shape[1:])
+        return jnp.zeros(shape, self.aval.dtype)
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Phase:
@@ -111,7 +118,7 @@ class Loop:
     spread: Callable[[Any], Any]
 
 
-def compute(plan: Any, order: Any, *operands: Any, loop: Loop) -> list[Any]:
+def compute(plan: Any, order: Any, *operands: Any, loop: Loop, spare: int = 0) -> list[Any]:
     """Return the outputs; rows that are not chosen are 0.
 
     Args:
@@ -119,16 +126,20 @@ def compute(plan: Any, order: Any, *operands: Any, loop: Loop) -> list[Any]:
         order: the chosen rows, then copies of one of them, as many as a turn takes.
         operands: arrays.
         loop: what to run.
+        spare: rows behind those of the outputs, for what is dropped; without them it is written out
+            of bounds, which `checkify` would report.
     """
-    zeros = [jnp.zeros(output.aval.shape, output.aval.dtype) for output in loop.outputs]
-    results = vary(zeros, varying(order))
+    results = vary([output.zeros(spare) for output in loop.outputs], varying(order))
     for number, phase in enumerate(loop.phases):
         if not phase.outputs:
             continue
         first, turns = plan[1 + 2 * number], plan[2 + 2 * number]
-        turn = functools.partial(_turn, loop, phase, plan[0], first, order, operands)
+        turn = functools.partial(_turn, loop, phase, plan[0], first, order, operands, spare)
         results = lax.fori_loop(0, turns, turn, results)
-    return results
+    return [
+        result[: result.shape[0] - spare] if spare and output.kind.has_rows else result
+        for result, output in zip(results, loop.outputs, strict=True)
+    ]
 
 
 def _turn(
@@ -138,6 +149,7 @@ def _turn(
     first: Any,
     order: Any,
     operands: Sequence[Any],
+    spare: int,
     turn: Any,
     results: list[Any],
 ) -> list[Any]:
@@ -145,7 +157,7 @@ def _turn(
     start = first + turn * phase.rows
     rows = lax.dynamic_slice_in_dim(order, start, phase.rows)
     live = jnp.arange(phase.rows, dtype=order.dtype) < count - start
-    block = _Block(loop.spread, turn, rows, live)
+    block = _Block(loop.spread, turn, rows, live, spare)
     values = phase.function([block.take(each, operands[each.operand]) for each in phase.inputs])
     for place, value in zip(phase.outputs, values, strict=True):
         results[place] = block.give(loop.outputs[place].kind, results[place], value)
@@ -161,12 +173,14 @@ class _Block:
         index: the number of the block in its phase.
         rows: its rows.
         live: which of them are chosen rows, rather than copies that fill the block.
+        spare: as in `compute`.
     """
 
     spread: Callable[[Any], Any]
     index: Any
     rows: Any
     live: Any
+    spare: int
 
     def take(self, given: Input, operand: Any) -> Any:
         """Return what it takes of an operand."""
@@ -174,7 +188,8 @@ class _Block:
             return operand
         if given.kind is Kind.STACKED:
             return lax.dynamic_index_in_dim(operand, self.index, 0, keepdims=False)
-        value = operand.at[self._where(given.kind)].get(mode="promise_in_bounds")
+        places = self._where(given.kind)
+        value = jnp.asarray(operand).at[places].get(mode="promise_in_bounds")
         if not given.zeroed:
             return value
         live = self.live.reshape(-1, *[1] * (value.ndim - 1))
@@ -186,7 +201,7 @@ class _Block:
             return result + value
         if kind is Kind.STACKED:
             return lax.dynamic_update_index_in_dim(result, value, self.index, 0)
-        nowhere = jnp.full((), result.shape[0], self.rows.dtype)
+        nowhere = jnp.full((), result.shape[0] - self.spare, self.rows.dtype)
         places = result.at[jnp.where(self.live, self._where(kind), nowhere)]
         if kind is Kind.SPREAD:
             return places.add(value, mode="drop")

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 from jax.sharding import PartitionSpec
 
 from tdjax.core.arrays import vary, varying
+from tdjax.core.checkable import Checkable, unseen
 from tdjax.strategies.row_loop.linear import Distinct, linearized
 from tdjax.strategies.row_loop.loop import Input, Kind, Loop, Output, Phase, compute
 
-loop_p = Primitive("tdjax_row_loop")
+loop_p = Checkable("tdjax_row_loop", functools.partial(compute, spare=1))
 loop_p.multiple_results = True
 
 
@@ -167,9 +168,9 @@ def _one_by_one(args: Sequence[Any], dims: Sequence[Any], loop: Loop) -> tuple[A
     return results, [0] * len(results)
 
 
-loop_p.def_impl(compute)
-loop_p.def_abstract_eval(_abstract)
-mlir.register_lowering(loop_p, mlir.lower_fun(compute, multiple_results=True))
-ad.primitive_jvps[loop_p] = _jvp
-ad.primitive_transposes[loop_p] = _transpose
-batching.primitive_batchers[loop_p] = _batch
+loop_p.def_impl(unseen(compute))
+loop_p.def_abstract_eval(unseen(_abstract))
+mlir.register_lowering(loop_p, mlir.lower_fun(unseen(compute), multiple_results=True))
+ad.primitive_jvps[loop_p] = unseen(_jvp)
+ad.primitive_transposes[loop_p] = unseen(_transpose)
+batching.primitive_batchers[loop_p] = unseen(_batch)

@@ -23,6 +23,7 @@ import jax.numpy as jnp
 
 from tdjax.core.arrays import has_mesh_axes, is_symbolic
 from tdjax.core.errors import StrategyError
+from tdjax.strategies.rows.recomputing import recomputing
 
 Body = Callable[[list[Any]], list[Any]]
 
@@ -46,9 +47,9 @@ def in_blocks(
             f'strategy "vmap" or "fold" without chunk_size to export with symbolic sizes.'
         )
     if size == block:
-        return (jax.checkpoint(body) if remat else body)(leaves)
+        return (recomputing(body) if remat else body)(leaves)
     if unroll is True:
-        return _unrolled(jax.checkpoint(body) if remat else body, leaves, size, block)
+        return _unrolled(recomputing(body) if remat else body, leaves, size, block)
     return _scanned(body, leaves, size, block, max(1, int(unroll)), remat)
 
 
@@ -76,7 +77,7 @@ def _scanned(
         return body([x.reshape(shape) for x, shape in zip(xs, shapes, strict=True)])
 
     # XLA cannot merge what a scan recomputes with its forward pass: the guard against that costs.
-    run = jax.checkpoint(shaped, prevent_cse=False) if remat else shaped
+    run = recomputing(shaped, prevent_cse=False) if remat else shaped
 
     def one(carry: None, xs: list[Any]) -> tuple[None, list[Any]]:
         outputs = run(xs)

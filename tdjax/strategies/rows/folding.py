@@ -27,6 +27,7 @@ from tdjax.strategies.rows.blocks import in_blocks
 from tdjax.strategies.rows.layout import fold_leaf, rows_first
 from tdjax.strategies.rows.outputs import check_stacked, evaluate, once_a_step, stack
 from tdjax.strategies.rows.padding import fill, real_steps, zero
+from tdjax.strategies.rows.recomputing import recomputing
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -83,7 +84,7 @@ class Folding:
         with jax.named_scope("tdjax.fold"):
             folded = [fold_leaf(leaves[i], call.time_axis(i), call) for i in where] + found
             if self.block is self.rows or self.block == self.rows:
-                whole = (jax.checkpoint(evaluated) if self.remat else evaluated)(folded)
+                whole = (recomputing(evaluated) if self.remat else evaluated)(folded)
                 return [
                     step if kind is STEP else _leading(value, kind)
                     for value, step, kind in zip(whole, steps, outputs, strict=True)

@@ -68,3 +68,12 @@ def test_loops_and_branches_are_found():
     assert hlo.loops(module)
     assert hlo.counts(module)["while"] == 1
     assert not hlo.loops(hlo.parse(PROGRAM))
+
+
+@pytest.mark.parametrize(
+    ("function", "chooses"),
+    [(jnp.tanh, False), (jax.nn.relu, True), (jnp.abs, False), (lambda x: x.max(), True)],
+)
+def test_what_chooses_is_seen(function, chooses):
+    text = jax.jit(function).lower(jnp.ones(8)).compile().as_text()
+    assert hlo.read_facts(text).chooses is chooses

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tdjax.comparison.measuring.agreement import disagreement
+from tdjax.comparison.measuring.agreement import disagreement, why_off
 
 RIGHT = np.linspace(-2, 2, 12, dtype=np.float32).reshape(3, 4)
 
@@ -82,3 +82,14 @@ def test_in_16_bits_rounding_is_larger_and_a_wrong_answer_is_still_wrong(dtype, 
     assert disagreement([right, noise], [right, -noise], "cpu")[1] is None
     assert "array 1" in disagreement([right, right - right.mean()], [right, right + 1], "cpu")[1]
     assert "array 0" in disagreement([right[::-1]], [right], "cpu")[1]
+
+
+def test_an_answer_that_is_off_says_why():
+    jumped = off_by(0.04)
+    assert why_off([RIGHT, jumped], [RIGHT, RIGHT], "cpu") == (
+        "rounding flipped a relu: 1 of 12 values of gradients are off by more than 0.001"
+    )
+    assert why_off([jumped], [RIGHT], "gpu").startswith("float32 products are rounded")
+    low = RIGHT.astype(np.float16)
+    assert why_off([low * np.float16(1.01)], [low], "cpu") == "rounded to float16"
+    assert why_off([off_by(1e-5)], [RIGHT], "cpu") is None

@@ -124,3 +124,14 @@ def test_an_open_question_keeps_those_that_are_far_behind_the_leader(prepare):
 def test_a_closed_question_frees_them(prepare):
     found = asked(prepare, 0.005, vmap=2.0, fold=2.6, map=1.0, unroll=4.0)
     assert found["fold"] == found["vmap"] == 5
+
+
+def test_from_the_second_visit_on_only_what_is_open_is_measured(prepare):
+    made, candidates = prepare(0.02, vmap=2.0, fold=2.06, map=1.0, unroll=1.0)
+    vmap, fold, *_ = candidates
+    made = Rounds(candidates, Effort(budget_s=1e-9), "", [(fold, vmap)])
+    made.begin(None, quiet)
+    assert set(taken(candidates).values()) == {5}
+    made.go_on(None, 60, quiet)
+    found = taken(candidates)
+    assert 5 < found["map"] == found["unroll"] < found["vmap"] == found["fold"]

@@ -150,7 +150,7 @@ KERNELS = [
 def test_layers_of_one_kind_are_told_in_one_sentence():
     (said,) = differences(*KERNELS)
     assert said == (
-        "the convolutions of res5a, res5b, res5c (resnet.py:60): vmap reorders kernels, "
+        "the 3x3 convolutions of res5a, res5b, res5c (resnet.py:60): vmap reorders kernels, "
         "3 transposes of 300 MB in all; fold has none."
     )
     assert "res5a, res5b, res5c and" not in said and "(3,3,512,512)" not in said
@@ -163,7 +163,7 @@ def test_layers_of_one_kind_are_told_in_one_sentence():
 
 
 def test_two_axes_of_one_size_are_not_said_to_become_each_other():
-    same = dataclasses.replace(KERNELS[0], place=Place("rev", "Conv_0"))
+    same = dataclasses.replace(KERNELS[0], place=Place("add", "Conv_0"))
     assert "vmap reorders (3,3,512,512) in memory, 1 transpose" in differences(same)[0]
 
 

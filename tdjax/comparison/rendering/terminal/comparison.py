@@ -70,7 +70,7 @@ def _said(answer: Answer, reasons: Sequence[str]) -> Iterator[tuple[str, Any]]:
     from rich.text import Text
 
     for question, asked in QUESTIONS.items():
-        said = answer.text if question == FASTEST else (answer.said or {}).get(question)
+        said = answer.text if question == FASTEST else answer.said.get(question)
         if said is not None:
             text = Text(said)
             if question == FASTEST:
@@ -101,15 +101,15 @@ def _columns(entries: Sequence[Entry], reference: str) -> Iterator[Column]:
     yield Column("compile s", [numbers.hundredths(entry.compile_s) for entry in entries], spare=5)
     yield Column("temp", [numbers.memory(entry.temp_bytes) for entry in entries], spare=3)
     yield Column("error", [naming.agreement(entry) for entry in entries], spare=2)
-    yield Column(f"speed / {reference}", [_bar(entry, entries) for entry in entries], spare=6)
+    yield Column(f"speed / {reference}", [_bar(entry, entries) for entry in entries], 6, names=True)
 
 
 def _bar(entry: Entry, entries: Sequence[Entry]) -> str:
-    """Return a bar as long as the speed; padded, so that it begins at the left."""
+    """Return a bar as long as the speed."""
     fastest = max((e.ratio for e in entries if e.ratio), default=1.0)
     length = (entry.ratio or 0.0) / fastest * _BAR
     whole = int(length)
-    return ("█" * whole + " ▏▎▍▌▋▊▉"[int((length - whole) * 8)].strip()).ljust(_BAR)
+    return "█" * whole + " ▏▎▍▌▋▊▉"[int((length - whole) * 8)].strip()
 
 
 def _notes(entries: Sequence[Entry]) -> Any:

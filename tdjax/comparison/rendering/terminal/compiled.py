@@ -22,18 +22,18 @@ def columns(entries: Sequence[Entry], reference: str) -> Iterator[Column]:
         found = [advantage(entry, against, name) for entry in entries]
         ratios = [numbers.hundredths(ratio and ratio.value) for ratio in found]
         yield Column(_TITLES[name], [_figure(entry, name) for entry in entries])
-        yield Column(heading(name, reference), ratios, spare=0 if name == metric else 3)
+        yield Column(heading(name, reference), ratios, spare=0 if name == metric else 4)
     yield from _sent(entries)
-    yield Column("flops", [numbers.count(entry.flops) for entry in entries], spare=2)
-    yield Column("temp", [numbers.memory(entry.temp_bytes) for entry in entries], spare=1)
-    yield Column("compile s", [numbers.hundredths(e.compile_s) for e in entries], spare=4)
+    yield Column("flops", [numbers.count(entry.flops) for entry in entries], spare=3)
+    yield Column("temp", [numbers.memory(entry.temp_bytes) for entry in entries], spare=2)
+    yield Column("compile s", [numbers.hundredths(e.compile_s) for e in entries], spare=5)
 
 
 def _sent(entries: Sequence[Entry]) -> Iterator[Column]:
     """Yield what devices send each other; nothing where none does."""
     if any(entry.comm_bytes for entry in entries):
         counts = [None if entry.hlo is None else entry.hlo.get("collectives") for entry in entries]
-        yield Column("collectives", list(map(numbers.count, counts)), spare=5)
+        yield Column("collectives", list(map(numbers.count, counts)), spare=1)
         yield Column("sent", [numbers.memory(entry.comm_bytes) for entry in entries])
 
 

@@ -74,8 +74,12 @@ class Column:
         """The letters that it needs at least."""
         if not self.names:
             return self.width
-        words = [word for text in (self.title, *self.cells) for word in text.split()]
-        return max(min(self.width, _NAME), *map(len, words))
+        return max(len(word) for text in (self.title, *self.cells) for word in text.split() or "-")
+
+    @property
+    def wish(self) -> int:
+        """The letters that it gets before a column is spared for it."""
+        return max(self.least, min(self.width, _NAME))
 
 
 def table(
@@ -97,15 +101,15 @@ def table(
     from rich.text import Text
 
     shown = list(columns)
-    while _needed(shown) > width and any(column.spare for column in shown):
+    while _sum(shown, [c.wish for c in shown]) > width and any(c.spare for c in shown):
         shown.remove(max(shown, key=lambda column: column.spare))
-    room = width - _needed(shown)
+    widths = [column.least for column in shown]
+    for wanted in ("wish", "width"):  # What is left over is for names.
+        for place, column in enumerate(shown):
+            room = max(width - _sum(shown, widths), 0)
+            widths[place] += min(getattr(column, wanted) - widths[place], room)
     made = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1), show_edge=False)
-    for column in shown:
-        most = column.width
-        if column.names:  # What is left over is for names.
-            most = min(column.width, column.least + max(room, 0))
-            room -= most - column.least
+    for column, most in zip(shown, widths, strict=True):
         made.add_column(column.title, width=most, overflow="fold")
         made.columns[-1].justify = "left" if column.names else "right"
     cell_styles = cell_styles or {}
@@ -133,5 +137,5 @@ def labeled(rows: Sequence[tuple[str, Any]]) -> Any:
     return Padding(grid, (0, 0, 0, 2), expand=False)
 
 
-def _needed(columns: Sequence[Column]) -> int:
-    return sum(column.least for column in columns) + _GAP * (len(columns) - 1)
+def _sum(columns: Sequence[Column], widths: Sequence[int]) -> int:
+    return sum(widths) + _GAP * (len(columns) - 1)
