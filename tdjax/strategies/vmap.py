@@ -289,9 +289,14 @@ def way_for_any(call: Call) -> str:
 def _with_copies(
     values: Sequence[Any], axes: Sequence[int | None], time: int
 ) -> tuple[list[Any], list[int | None]]:
-    """Return the values with a copy a step of every shared array that can have a gradient."""
+    """Return the values with a copy a step of every shared array that can have a gradient.
+
+    What is not traced has none. A rule may close over it, and would not know of its copies.
+    """
     shared = [
-        axis is None and jnp.issubdtype(jnp.result_type(value), jnp.inexact)
+        axis is None
+        and isinstance(value, jax.core.Tracer)
+        and jnp.issubdtype(value.dtype, jnp.inexact)
         for value, axis in zip(values, axes, strict=True)
     ]
     copied = [

@@ -70,8 +70,12 @@ def _conditions_on_sums() -> None:
 
 
 def _constants_for_shared_arrays() -> None:
-    """A rule may give a shared array the same gradient whatever the rows are."""
-    follow = derivatives._follow_backward
+    """A rule may give a shared array the same gradient whatever the rows are.
+
+    That is not zero for a cotangent of zero, either, which here it need not be.
+    """
+    follow, check = derivatives._follow_backward, derivatives.check_rules
+    constant = []
 
     def followed(*args: Any) -> None:
         try:
@@ -79,8 +83,17 @@ def _constants_for_shared_arrays() -> None:
         except NotProvenError as error:
             if "the loop adds it up once a step" not in str(error):
                 raise
+            constant.append(error)
 
-    derivatives._follow_backward = followed
+    def checked(*args: Any) -> None:
+        constant.clear()
+        try:
+            check(*args)
+        except NotProvenError as error:
+            if not constant or derivatives.NOT_ZERO not in str(error):
+                raise
+
+    derivatives._follow_backward, control.check_rules = followed, checked
 
 
 def _shared_by_many_steps() -> None:

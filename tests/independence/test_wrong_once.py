@@ -490,6 +490,11 @@ def test_zero_is_followed_through_what_gives_several_outputs():
     assert_proven(kept, (X,), 1)
 
 
+def test_what_a_rule_closes_over_is_not_copied_for_every_step():
+    constant = rule(lambda x: jnp.sin(CODES[:3, :3]), lambda kept, g: (kept[0] * 0 + 1,))
+    assert_kept(lambda x: (constant(x), x * 2), (X,), 1, tdjax.Vmap(chunk_size=2))
+
+
 def test_a_rule_that_clips_is_zero_where_the_cotangent_is():
     clipped = rule(scaled, lambda kept, g: (
         jnp.clip(g, -0.1, 0.1) * kept[1][None], (jnp.maximum(g, 0.0) * kept[0]).sum(0)
