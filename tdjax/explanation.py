@@ -11,12 +11,15 @@ import jax
 
 from tdjax.comparison.numbers import amount, seconds, trimmed
 from tdjax.core.arrays import is_symbolic
+from tdjax.core.mask import MaskLike
 from tdjax.core.sites import flat, listening
 from tdjax.costs.machine import current_machine
 from tdjax.costs.work import Work
+from tdjax.flax_guard import StepLike
 from tdjax.independence import prove
 from tdjax.model_call import is_wrapper, pure_call
 from tdjax.strategies import Candidate, Decision, Strategy
+from tdjax.strategies.rows.prints import lift_prints
 
 # What is traced under another value is traced anew, by transforms that remember traces as well.
 _retracing = jax.make_user_context(None)
@@ -76,10 +79,10 @@ _COLUMNS = operator.attrgetter("path"), operator.attrgetter("strategy")
 
 
 def explain(
-    fun: Callable[..., Any],
+    fun: StepLike,
     *args: Any,
-    mask: Any = None,
-    seq_lengths: Any = None,
+    mask: MaskLike | jax.ShapeDtypeStruct = None,
+    seq_lengths: MaskLike | jax.ShapeDtypeStruct = None,
     **kwargs: Any,
 ) -> Explanation:
     """Say which strategy will run for a call, and why; in a model, for all that is distributed.
@@ -194,6 +197,7 @@ def _proof(call: Any) -> tuple[bool, str]:
     rows = call.batch * call.time
     if not is_symbolic(rows) and rows == 0:
         return False, "there are none"
+    call = lift_prints(call) or call
     proof = prove(call, rows).proof
     return proof.independent, proof.reason
 

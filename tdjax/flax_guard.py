@@ -10,7 +10,14 @@ import contextlib
 import functools
 import sys
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+if TYPE_CHECKING:
+    import flax.linen
+    import flax.nnx
+
+StepLike: TypeAlias = "Callable[..., Any] | flax.linen.Module | flax.nnx.Module"
+"""What can run at every step, for type checkers."""
 
 
 def linen_module() -> Any:

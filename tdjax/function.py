@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import functools
 import inspect
+import types
+import weakref
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Literal
@@ -23,7 +25,7 @@ from tdjax.core.axes import (
     time_size,
 )
 from tdjax.core.call import Call, Role, trace
-from tdjax.core.jaxpr import hide_own_frames
+from tdjax.core.jaxpr import hide_own_frames, stand_in
 from tdjax.core.mask import resolve_mask
 from tdjax.core.sites import site
 from tdjax.flax_guard import no_module_in_use
@@ -65,6 +67,10 @@ class TimeOptions:
             raise ValueError(f"axis_size is {size!r}; it must be an int, the number of steps.")
 
 
+class OwnKeyword(inspect.Parameter):
+    """A keyword of the wrapper around a step function, in the signature that it shows."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Signature:
     """What errors call a step and its positional parameters, and whether one is called `mask`."""
@@ -76,6 +82,16 @@ class Signature:
     @classmethod
     def of(cls, fun: Callable[..., Any], is_method: bool = False) -> Signature:
         """Return that of a function; of a method, as seen by a caller who does not give `self`."""
+        function = getattr(fun, "__func__", fun)
+        if not isinstance(function, types.FunctionType):
+            return cls._read(fun, is_method)
+        known, place = _signatures.setdefault(function, {}), (function is fun, is_method)
+        if place not in known:
+            known[place] = cls._read(fun, is_method)
+        return known[place]
+
+    @classmethod
+    def _read(cls, fun: Callable[..., Any], is_method: bool) -> Signature:
         title = getattr(fun, "__qualname__", type(fun).__name__)
         try:
             parameters = list(inspect.signature(fun).parameters.values())[is_method:]
@@ -83,7 +99,14 @@ class Signature:
             return cls(title)
         kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
         names = tuple(parameter.name for parameter in parameters if parameter.kind in kinds)
-        return cls(title, names, any(parameter.name == "mask" for parameter in parameters))
+        has_mask = any(
+            parameter.name == "mask" and not isinstance(parameter, OwnKeyword)
+            for parameter in parameters
+        )
+        return cls(title, names, has_mask)
+
+
+_signatures: weakref.WeakKeyDictionary[Any, dict[Any, Signature]] = weakref.WeakKeyDictionary()
 
 
 def place_of(fun: Callable[..., Any], path: str = "") -> str:
@@ -97,49 +120,35 @@ def place_of(fun: Callable[..., Any], path: str = "") -> str:
     return name if code is None else f"{name} at {code.co_filename}:{code.co_firstlineno}"
 
 
-class StepOverTime:
-    """A step function applied over time; modules are not wrapped here.
+def run_over_time(
+    fun: Callable[..., Any],
+    options: TimeOptions,
+    args: tuple,
+    kwargs: Mapping[str, Any],
+    mask: Any = None,
+    seq_lengths: Any = None,
+    path: str = "",
+) -> Any:
+    """Run every step of a call; see `tdjax.time_distributed`.
 
-    Attributes:
+    Args:
+        fun, options: the step function, and how it runs.
+        args, kwargs, mask, seq_lengths: what it is called with.
         path: where the wrapper that it belongs to is in a model, if it belongs to one.
     """
+    call = bind(fun, options, args, kwargs, mask, seq_lengths)
 
-    def __init__(self, fun: Callable[..., Any], options: TimeOptions, path: str = "") -> None:
-        functools.update_wrapper(self, fun)
-        self.__wrapped__ = fun
-        self.options, self.path = options, path
+    def run() -> Any:
+        if not is_symbolic(call.time) and call.time == 0:
+            return no_steps(call)
+        return run_in_blocks(call, options.strategy, options.partition)
 
-    def __get__(self, instance: Any, owner: type | None = None) -> Any:
-        """Bind to an instance, so that methods can be decorated."""
-        if instance is None:
-            return self
-        bound = self.__wrapped__.__get__(instance, owner)
-        return type(self)(bound, self.options)
-
-    def __repr__(self) -> str:
-        name = getattr(self.__wrapped__, "__qualname__", repr(self.__wrapped__))
-        return f"time_distributed({name}, strategy={str(self.options.strategy)!r})"
-
-    def __call__(self, *args: Any, mask: Any = None, seq_lengths: Any = None, **kwargs: Any) -> Any:
-        """Run every step; see `tdjax.time_distributed`."""
-        call = self.bind(args, kwargs, mask, seq_lengths)
-        fun = self.__wrapped__
-
-        def run() -> Any:
-            if not is_symbolic(call.time) and call.time == 0:
-                return no_steps(call)
-            return run_in_blocks(call, self.options.strategy, self.options.partition)
-
-        with (
-            site(lambda: place_of(fun, self.path)),
-            no_module_in_use(fun),
-            no_variable_changed(fun),
-        ):
-            return run_apart(fun, run)
-
-    def bind(self, args: tuple, kwargs: dict[str, Any], mask: Any, seq_lengths: Any) -> Call:
-        """Check the arguments of a call and find their time axes, rows and sizes."""
-        return bind(self.__wrapped__, self.options, args, kwargs, mask, seq_lengths)
+    with (
+        site(lambda: place_of(fun, path)),
+        no_module_in_use(fun),
+        no_variable_changed(fun),
+    ):
+        return run_apart(fun, run)
 
 
 def bind(
@@ -199,7 +208,7 @@ def bind(
 
     return Call(
         title=signature.title,
-        step=step,
+        step=stand_in(step, fun),
         names=tuple(names),
         leaves=tuple(leaves),
         axes=tuple(axes),

@@ -5,8 +5,8 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import textwrap
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal
 
 import flax.linen as nn
 import jax
@@ -15,14 +15,17 @@ from flax.core import Scope
 from flax.errors import InvalidRngError
 
 from tdjax.core.arrays import take_arrays
+from tdjax.core.axes import Axes
+from tdjax.core.mask import MaskLike
 from tdjax.core.sites import site
-from tdjax.flax_guard import is_nnx
-from tdjax.function import StepOverTime, place_of
+from tdjax.flax_guard import StepLike, is_nnx
+from tdjax.function import place_of, run_over_time
 from tdjax.layers.layer_call import bind_arguments
 from tdjax.layers.linen_layer import LinenLayer, lift_layer
 from tdjax.layers.options import Arguments, Options
 from tdjax.layers.run import run_layer, run_outputs
 from tdjax.partition.placement import gather
+from tdjax.strategies import StrategyLike
 
 _OWNED = "layer"
 
@@ -69,15 +72,15 @@ class TimeDistributed(nn.Module):
     (32, 10, 64)
     """
 
-    layer: Any
-    strategy: Any = "auto"
-    rng: Any = "split"
+    layer: StepLike
+    strategy: StrategyLike = "auto"
+    rng: Literal["split", "shared"] = "split"
     pooled: bool | None = None
-    state: str | None = None
-    sum_collections: Any = ()
-    in_axes: Any = 1
-    out_axes: Any = 1
-    masked_output: str = "zero"
+    state: Literal["carry"] | None = None
+    sum_collections: Sequence[str] = ()
+    in_axes: Axes = 1
+    out_axes: Axes = 1
+    masked_output: Literal["zero", "keep"] = "zero"
     partition: Any = None
 
     def __post_init__(self) -> None:
@@ -96,7 +99,12 @@ class TimeDistributed(nn.Module):
         return f"TimeDistributed(\n{body}\n)"
 
     def __call__(
-        self, x: Any, *args: Any, mask: Any = None, seq_lengths: Any = None, **kwargs: Any
+        self,
+        x: Any,
+        *args: Any,
+        mask: MaskLike = None,
+        seq_lengths: MaskLike = None,
+        **kwargs: Any,
     ) -> Any:
         """Run every step.
 
@@ -114,9 +122,8 @@ class TimeDistributed(nn.Module):
         """
         module, function = _method_of(self.layer)
         if module is None:
-            path = "/".join(self.path)
-            step = StepOverTime(self.layer, _options_of(self).for_function(), path)
-            return step(x, *args, mask=mask, seq_lengths=seq_lengths, **kwargs)
+            options, path = _options_of(self).for_function(), "/".join(self.path)
+            return run_over_time(self.layer, options, (x, *args), kwargs, mask, seq_lengths, path)
         if self.scope is None:
             raise TypeError(
                 f"TimeDistributed({type(module).__name__}) has no variables here: call it through "

@@ -10,8 +10,7 @@ import jax
 
 from tdjax.core.arrays import is_array
 from tdjax.flax_guard import is_linen, is_nnx
-from tdjax.function import StepOverTime
-from tdjax.transform import time_distributed
+from tdjax.transform import TimeDistributed, time_distributed
 
 # What `.apply` takes beside the arguments of the module.
 _OF_APPLY = ("rngs", "mutable", "method", "capture_intermediates")
@@ -27,7 +26,7 @@ def is_wrapper(fun: Any) -> bool:
         from tdjax import nnx
 
         return isinstance(fun, nnx.TimeDistributed)
-    return isinstance(fun, StepOverTime)
+    return isinstance(fun, TimeDistributed)
 
 
 def pure_call(
@@ -115,7 +114,7 @@ def _name_paths(value: Any) -> None:
 
 def _owner(fun: Any) -> Any:
     """Return the NNX module that a call writes to; None if it is none's."""
-    method = fun.__wrapped__ if isinstance(fun, StepOverTime) else fun
+    method = fun.__wrapped__ if isinstance(fun, TimeDistributed) else fun
     if inspect.ismethod(method):
         method = method.__self__
     return method if is_nnx(method) else None
@@ -132,7 +131,7 @@ def _of_nnx(
         module = nnx.merge(graph, state)
         _name_paths(module)
         rebound: Any = module
-        if isinstance(fun, StepOverTime):
+        if isinstance(fun, TimeDistributed):
             method: Any = fun.__wrapped__
             rebound = type(fun)(method.__func__.__get__(module), fun.options)
         elif inspect.ismethod(fun):

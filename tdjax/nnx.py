@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, cast
 
 import jax
 from flax import nnx
 
 from tdjax.core.axes import Axes
+from tdjax.core.mask import MaskLike
 from tdjax.core.sites import site
-from tdjax.flax_guard import is_linen
-from tdjax.function import StepOverTime, place_of
+from tdjax.flax_guard import StepLike, is_linen
+from tdjax.function import place_of, run_over_time
 from tdjax.layers.nnx_layer import NnxLayer
 from tdjax.layers.options import Arguments, Options
 from tdjax.layers.run import run_layer, run_outputs
+from tdjax.strategies import StrategyLike, parse
 
 _PATH = "_tdjax_path"
 
@@ -57,37 +59,43 @@ class TimeDistributed(nnx.Module):
 
     def __init__(
         self,
-        layer: Any,
+        layer: StepLike,
         *,
-        strategy: Any = "auto",
-        rng: Any = "split",
+        strategy: StrategyLike = "auto",
+        rng: Literal["split", "shared"] = "split",
         pooled: bool | None = None,
-        state: Any = None,
-        sum_collections: Any = (),
+        state: Literal["carry"] | None = None,
+        sum_collections: Sequence[str | type[nnx.Variable[Any]]] = (),
         in_axes: Axes = 1,
         out_axes: Axes = 1,
-        masked_output: Any = "zero",
+        masked_output: Literal["zero", "keep"] = "zero",
         partition: Any = None,
     ) -> None:
         check_layer(layer)
         options = Options(
-            strategy,
+            parse(strategy),
             rng,
             pooled,
             state,
-            sum_collections,
+            cast("tuple[Any, ...]", sum_collections),
             in_axes,
             out_axes,
             masked_output,
             partition,
         )
-        if inspect.ismethod(layer) and isinstance(layer.__self__, nnx.Module):
-            layer, self.method = layer.__self__, layer.__name__
-        self.layer = layer
+        given: Any = layer
+        if inspect.ismethod(given) and isinstance(given.__self__, nnx.Module):
+            given, self.method = given.__self__, given.__name__
+        self.layer = given
         self.options = nnx.static(options)
 
     def __call__(
-        self, x: Any, *args: Any, mask: Any = None, seq_lengths: Any = None, **kwargs: Any
+        self,
+        x: Any,
+        *args: Any,
+        mask: MaskLike = None,
+        seq_lengths: MaskLike = None,
+        **kwargs: Any,
     ) -> Any:
         """Run every step.
 
@@ -105,8 +113,8 @@ class TimeDistributed(nnx.Module):
         """
         check_arguments((x, *args))
         if not isinstance(self.layer, nnx.Module):
-            step = StepOverTime(self.layer, self.options.for_function(), path_of(self))
-            return step(x, *args, mask=mask, seq_lengths=seq_lengths, **kwargs)
+            options, path = self.options.for_function(), path_of(self)
+            return run_over_time(self.layer, options, (x, *args), kwargs, mask, seq_lengths, path)
         function = getattr(type(self.layer), self.method or "__call__")
         given = Arguments((x, *args), kwargs, mask, seq_lengths)
         return distribute(self.layer, function, self.options, given, path_of(self))

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from tdjax import workloads
+from tdjax.core.byte_size import byte_size
 
 INTERRUPTED = 130
 _Read = Callable[[str], Any]
@@ -141,15 +142,7 @@ def read_shape(text: str) -> tuple[int, ...]:
     return tuple(_positive(int(size)) for size in text.split(","))
 
 
-@_else_say("is not a size; write 500kB, 64MB, 1GiB, ...")
-def read_bytes(text: str) -> int:
-    """Return bytes, of a size such as "64MB"."""
-    scales = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9}
-    scales |= {"KIB": 2**10, "MIB": 2**20, "GIB": 2**30}
-    number = text.strip().rstrip("kKMGgmiIbB")
-    unit = text.strip()[len(number) :].upper()
-    size: int = _positive(int(float(number) * scales.get(unit, 0)))
-    return size
+read_bytes = _else_say("is not a size; write 500kB, 64MB, 1GiB, ...")(byte_size)
 
 
 @_else_say("is not a time; write seconds above 0, or none")

@@ -89,13 +89,13 @@ def add(commands: Any) -> None:
         default=_DEFAULT,
         metavar="SECONDS",
         help="what everything may take, or none: with more, measuring takes more rounds until "
-        "verdicts are clear, and compilers of devices that are not here are waited for longer "
+        "questions are closed, and compilers of devices that are not here are waited for longer "
         f"(default: {_MEASURING_S:.0f} for what is here, {_ALL_S:.0f} in all; none if --rounds)",
     )
     option(
         "--control",
         action="store_true",
-        help="measure vmap twice: where it differs from itself, no verdict holds",
+        help="measure vmap twice: where it differs from itself, nothing is clear",
     )
     option("--quick", action="store_true", help="tiny arrays: does it all work?")
     option("--json", action="store_true", help="print the comparison as JSON instead of tables")

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from tdjax.comparison.comparison import Comparison
 from tdjax.comparison.measuring.rounds import Effort, check_effort
-from tdjax.comparison.session import Session, modes
+from tdjax.comparison.session import Mode, Session, modes
 from tdjax.comparison.subjects.benchmark import Made, Series, check_densities
 from tdjax.comparison.subjects.partitioned import Partitioned, has_devices
 from tdjax.comparison.subjects.strategy_list import parse_strategies
@@ -18,21 +18,24 @@ from tdjax.comparison.subjects.subject import Subject, own_option, subject
 from tdjax.comparison.subjects.thinned_masks import thinned
 from tdjax.comparison.system.progress import Progress, told
 from tdjax.comparison.targets.target import Target, resolve
-from tdjax.core.mask import lengths_to_mask
+from tdjax.core.axes import Axes
+from tdjax.core.mask import MaskLike, lengths_to_mask
+from tdjax.flax_guard import StepLike
+from tdjax.strategies import StrategyLike
 
-DEFAULT_STRATEGIES = ("vmap", "fold", "map", "unroll", "auto")
+DEFAULT_STRATEGIES: tuple[StrategyLike, ...] = ("vmap", "fold", "map", "unroll", "auto")
 
 
 def compare(
-    fun: Any,
+    fun: StepLike,
     *args: Any,
-    in_axes: Any = 1,
-    out_axes: Any = 1,
-    strategies: Sequence[Any] = DEFAULT_STRATEGIES,
+    in_axes: Axes = 1,
+    out_axes: Axes = 1,
+    strategies: Sequence[StrategyLike] = DEFAULT_STRATEGIES,
     targets: Sequence[str] | str | None = None,
-    mode: str = "forward",
-    mask: Any = None,
-    seq_lengths: Any = None,
+    mode: Mode = "forward",
+    mask: MaskLike = None,
+    seq_lengths: MaskLike = None,
     valid_fractions: Sequence[float] | None = None,
     kwargs: dict[str, Any] | None = None,
     partition: Any = None,

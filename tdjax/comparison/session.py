@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 from tdjax.comparison.comparison import Comparison
 from tdjax.comparison.compiling.group import CompiledCandidate, CompiledGroup, Lowered, lower
@@ -29,7 +29,7 @@ from tdjax.comparison.verdicts.verdict import judge
 from tdjax.strategies import parse
 
 # A group's first rounds take this part of its share of the time that is left. The rest is for
-# compiling, and for returning to groups whose verdict is not clear.
+# compiling, and for returning to groups with open questions.
 _FIRST_SHARE = 0.35
 _TURN_S = 3.0
 _TURN_ROUNDS = 6  # A turn begins with a round that warms up.
@@ -52,6 +52,10 @@ class Limits:
 
     measuring: float
     all: float
+
+
+Mode: TypeAlias = Literal["forward", "grad", "both"]
+"""What is measured, for type checkers."""
 
 
 def modes(mode: str) -> tuple[str, ...]:

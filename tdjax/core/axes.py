@@ -88,7 +88,7 @@ def time_size(
     sizes = {}
     for name, leaf, axis in zip(names, leaves, axes, strict=True):
         if axis is not None:
-            sizes[name] = (leaf.shape[axis], axis, describe(leaf))
+            sizes[name] = leaf.shape[axis], axis, leaf
     if not sizes:
         if axis_size is None:
             raise ValueError(
@@ -102,8 +102,8 @@ def time_size(
         distinct.append(axis_size)
     if any(size != distinct[0] for size in distinct):
         lines = [
-            f"  {name} is {what}: {size} steps along axis {axis}"
-            for name, (size, axis, what) in sizes.items()
+            f"  {name} is {describe(leaf)}: {size} steps along axis {axis}"
+            for name, (size, axis, leaf) in sizes.items()
         ]
         if axis_size is not None:
             lines.append(f"  axis_size is {axis_size}")

@@ -15,7 +15,8 @@ from tdjax.core.arrays import reshaped
 from tdjax.core.axes import Axes, broadcast_axes, normalize_out_axis
 from tdjax.core.errors import StrategyError
 from tdjax.core.fingerprint import fingerprint
-from tdjax.core.jaxpr import Opened, open_program, uses_axis
+from tdjax.core.jaxpr import Opened, open_program, stand_in, uses_axis
+from tdjax.core.shared import Split, joined, repeated
 from tdjax.core.sites import traced_on
 
 Role = Literal["rows", "step", "shared", "spread"]
@@ -56,6 +57,12 @@ class Call:
     proven: Any = None
     """What has been proven of the step on some number of rows, by the code that made this
     per-device call."""
+    prints: Any = None
+    """What the step would print, if it returns that beside its output; see `rows.prints`."""
+
+    def finish(self, outputs: Any) -> Any:
+        """Return the output of a call from those of its step."""
+        return outputs if self.prints is None else self.prints.tell(outputs, self.time)
 
     def time_axis(self, index: int) -> int:
         """Return where time is in a mapped leaf."""
@@ -97,10 +104,13 @@ class Call:
         axes, roles, leaves = list(self.axes), list(self.roles), list(self.leaves)
         for index, role in enumerate(self.roles):
             if role == "spread":
-                shape = (self.batch, self.time, *leaves[index].shape[1:])
-                leaves[index] = jnp.broadcast_to(jnp.expand_dims(leaves[index], 1), shape)
+                leaves[index] = repeated(self._for_each_step, leaves[index])
                 axes[index], roles[index] = 1, "rows"
         return dataclasses.replace(self, leaves=tuple(leaves), axes=tuple(axes), roles=tuple(roles))
+
+    def _for_each_step(self, leaf: Any) -> Any:
+        shape = (self.batch, self.time, *leaf.shape[1:])
+        return jnp.broadcast_to(jnp.expand_dims(leaf, 1), shape)
 
     def _leads_with_batch(self, index: int) -> bool:
         shape = self.leaves[index].shape
@@ -117,6 +127,7 @@ class Call:
             given_mask=(None, None),
             traced=None,
             proven=None,
+            prints=None,
         )
 
     def layout(self) -> tuple:
@@ -152,9 +163,22 @@ class Program:
         return fingerprint(self)
 
     def __call__(self, consts: Any, leaves: Any) -> list[Any]:
-        """Evaluate the equations on the leaves of one step, or of one block of rows."""
-        outputs = self.jaxpr(consts, leaves)
+        """Evaluate the equations on the leaves of one step, or of one block of rows.
+
+        Arrays that several blocks share may be split.
+        """
+        if any(isinstance(value, Split) for value in (*consts, *leaves)):
+            outputs = self._evaluate_split(consts, leaves)
+        else:
+            outputs = self.jaxpr(consts, leaves)
         return [as_array(value, aval) for value, aval in zip(outputs, self.out_avals, strict=True)]
+
+    def _evaluate_split(self, consts: Any, leaves: Any) -> list[Any]:
+        if self.jaxpr.varies:
+            return self.jaxpr(joined(consts), joined(leaves))
+        from tdjax.core.split import evaluate  # needs jax.extend, 20 ms to import
+
+        return joined(evaluate(self.jaxpr.bare, consts, leaves))
 
     def out_axes(self, call: Call) -> list[int | None]:
         """Return where time goes in each output, as a nonnegative axis or None."""
@@ -204,8 +228,9 @@ def trace_along(call: Call, rows: Any, axis_name: Any) -> tuple[Program, Any]:
         return call.step(list(leaves))
 
     bound = None if axis_name is None else [(axis_name, call.time)]
+    shown = stand_in(one_step, call.step, call.names)
     with traced_on(rows):
-        closed, outputs = jax.make_jaxpr(one_step, axis_env=bound, return_shape=True)(*specs)
+        closed, outputs = jax.make_jaxpr(shown, axis_env=bound, return_shape=True)(*specs)
     avals, out_tree = jax.tree.flatten(outputs)
     program = Program(
         rows=rows,

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import inspect
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 
 from tdjax.core.arrays import varying
 
+_F = TypeVar("_F", bound=Callable[..., Any])
 _VARY = "pvary"
 _VMAP_OF_CALLBACKS = str(Path(jax.__file__).parent / "_src" / "ffi.py"), "ffi_batching_rule"
 """Where JAX has its rule for host functions under `jax.vmap`."""
@@ -61,6 +63,44 @@ def hide_own_frames() -> None:
     package = Path(__file__).parents[1]
     for part in _OWN_FRAMES:
         source_info_util.register_exclusion(str(package / part))
+
+
+class _AnyName(str):
+    """A name of a parameter that need not be an identifier: `params['kernel']`."""
+
+    __slots__ = ()
+
+    def isidentifier(self) -> bool:
+        return True
+
+
+def stand_in(function: _F, fun: Callable[..., Any], names: tuple[str, ...] = ("leaves",)) -> _F:
+    """Return a function of ours, told so that errors of JAX name the user's while it is traced.
+
+    Args:
+        function: calls `fun`, with other arguments.
+        fun: the user's function, or one that stands in for it.
+        names: what the arguments of `function` are called.
+    """
+    shown: Any = function
+    shown.__wrapped__ = _innermost(fun)
+    shown.__signature__ = _signature_of(names)
+    return function
+
+
+@functools.lru_cache(256)
+def _signature_of(names: tuple[str, ...]) -> inspect.Signature:
+    place = inspect.Parameter.POSITIONAL_ONLY
+    return inspect.Signature(
+        [inspect.Parameter(_AnyName(name), place) for name in dict.fromkeys(names)]
+    )
+
+
+def _innermost(fun: Any) -> Any:
+    fun = inspect.unwrap(fun)
+    if isinstance(fun, functools.partial):
+        return _innermost(fun.func)
+    return fun if hasattr(fun, "__code__") else type(fun).__call__
 
 
 def bind(eqn: Any, inputs: Sequence[Any]) -> list[Any]:
@@ -120,7 +160,8 @@ def inner_program(eqn: Any) -> Any:
     if _HIGH in eqn.params:
         return _expanded(eqn)
     names = ("jaxpr", "call_jaxpr", "fun_jaxpr")
-    return next((eqn.params[name] for name in names if name in eqn.params), None)
+    found = (eqn.params[name] for name in names if name in eqn.params)
+    return next((program for program in found if hasattr(program, "eqns")), None)
 
 
 @functools.lru_cache(maxsize=64)
@@ -145,9 +186,14 @@ class Opened:
     eqns: tuple[Any, ...]
     bare: Any
 
+    @property
+    def varies(self) -> bool:
+        """Whether it tells arrays, inside `jax.shard_map`, that they vary over devices."""
+        return any(eqn.primitive.name == _VARY for eqn in all_equations(self.bare))
+
     def __call__(self, consts: Sequence[Any], inputs: Sequence[Any]) -> list[Any]:
         """Evaluate the equations."""
-        if any(eqn.primitive.name == _VARY for eqn in all_equations(self.bare)):
+        if self.varies:
             return evaluate(self.bare, consts, inputs)
         return jax.core.eval_jaxpr(self.bare, consts, *inputs)
 

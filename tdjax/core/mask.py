@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -10,6 +10,9 @@ import numpy as np
 
 from tdjax.core.arrays import is_concrete_shape
 from tdjax.core.errors import describe
+
+MaskLike: TypeAlias = "jax.Array | np.ndarray[Any, Any] | None"
+"""What type checkers take for a mask, or for lengths."""
 
 
 def resolve_mask(mask: Any, seq_lengths: Any, batch: Any, time: Any) -> Any:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import collections
 import dataclasses
 from typing import Any
 
@@ -12,6 +11,7 @@ from tdjax.core.arrays import is_symbolic
 from tdjax.core.call import Call, Program, trace
 from tdjax.core.fingerprint import fingerprint
 from tdjax.core.jaxpr import all_equations, has_custom_rules
+from tdjax.core.recent import Recent
 from tdjax.core.sites import somebody_listens
 from tdjax.independence.analysis import Analysis, ObstacleError
 from tdjax.independence.kinds import CONST, STEP, Kind, NotProvenError, Rows
@@ -114,9 +114,8 @@ def _first_line(error: Exception) -> str:
     return f"{type(error).__name__}: {text[0].rstrip('.')}" if text else type(error).__name__
 
 
-_KEPT = 256
-_known: collections.OrderedDict[Any, tuple[Proof, Program]] = collections.OrderedDict()
-_failures: collections.OrderedDict[Any, str] = collections.OrderedDict()
+_known: Recent[tuple[Proof, Program]] = Recent()
+_failures: Recent[str] = Recent()
 
 
 def _key(call: Call, step: Program, rows: Any) -> Any:
@@ -151,14 +150,8 @@ def _remember(call: Call, found: Proven, rows: Any) -> None:
     if key is None:
         return
     if not found.proof.independent or found.block is None:
-        _keep(_failures, key, found.proof.reason)
+        _failures.keep(key, found.proof.reason)
         return
     block = dataclasses.replace(found.block, consts=())
     if block.key is not None:
-        _keep(_known, key, (found.proof, block))
-
-
-def _keep(entries: collections.OrderedDict[Any, Any], key: Any, value: Any) -> None:
-    entries[key] = value
-    if len(entries) > _KEPT:
-        entries.popitem(last=False)
+        _known.keep(key, (found.proof, block))

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 
 from tdjax.core.arrays import is_array, take_arrays
 from tdjax.core.call import Call
+from tdjax.core.jaxpr import stand_in
 from tdjax.function import Signature, TimeOptions, bind
 from tdjax.layers.device_part import DevicePart
 from tdjax.layers.layer import Layer, Statistics, StepInputs
@@ -136,7 +137,7 @@ class LayerCall:
                 output, after = layer(StepInputs(variables, keys, args, kwargs, statistics))
             return output, _group_writes(layer, variables, after, way, scalars)
 
-        return step
+        return stand_in(step, layer.function)
 
     def _averaged_axes(self, way: Way) -> tuple[str, ...]:
         """Return the named axes that batch normalization averages over, beside its rows."""

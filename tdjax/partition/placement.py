@@ -126,6 +126,7 @@ def find_placement(call: Call, partition: Any) -> Placement | None:
         batch, time = (*map(entry_names, spec), (), ())[:2]
         if not batch and not time:
             return None
+        _check_outside_of_blocks(spec)
         mesh = partition.mesh if isinstance(partition, NamedSharding) else _find_mesh(call, spec)
         found = Placement(mesh, batch, time)
         _check_names(found, spec)
@@ -239,16 +240,22 @@ def _shown(mesh: Any) -> str:
     return f"({sizes})"
 
 
+def _check_outside_of_blocks(spec: PartitionSpec) -> None:
+    """Raise ValueError inside of `jax.shard_map`, along any of whose axes arrays are blocks."""
+    divided = jax.sharding.get_abstract_mesh().manual_axes
+    if divided:
+        raise ValueError(
+            f"partition is {spec}, inside a jax.shard_map over {quote_names(divided)}, which has "
+            f"given each device its own block already: leave partition out there, and name the "
+            f"axes of batch and time in the in_specs of the jax.shard_map."
+        )
+
+
 def _check_names(found: Placement, spec: PartitionSpec) -> None:
     mesh = found.mesh
     for name in found.names:
         if name not in mesh.axis_names:
             raise ValueError(f"partition is {spec}: the mesh {_shown(mesh)} has no axis {name!r}.")
-        if mesh.abstract_mesh.shape and name in getattr(mesh, "manual_axes", ()):
-            raise ValueError(
-                f"partition is {spec}, inside a jax.shard_map that already divides the mesh axis "
-                f"{name!r}: leave partition out there."
-            )
 
 
 def _check_sizes(call: Call, found: Placement) -> None:

@@ -5,7 +5,7 @@ from tdjax.strategies.base import Strategy, to_data
 from tdjax.strategies.choosing.decision import Decision, recorded, run_as_asked, tell_of
 from tdjax.strategies.choosing.ranking import Candidate, candidates
 from tdjax.strategies.fold import Fold
-from tdjax.strategies.names import NAMES, parse, register, unregister
+from tdjax.strategies.names import NAMES, StrategyLike, parse, register, unregister
 from tdjax.strategies.packed import Packed
 from tdjax.strategies.vmap import Vmap
 
@@ -17,6 +17,7 @@ __all__ = [
     "Fold",
     "Packed",
     "Strategy",
+    "StrategyLike",
     "Vmap",
     "candidates",
     "parse",

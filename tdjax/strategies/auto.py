@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from typing import Any, Literal, cast
 
+from tdjax.core.byte_size import read_budget
 from tdjax.core.call import Call
 from tdjax.independence import Proven
 from tdjax.strategies.base import InOrder, Strategy
@@ -26,10 +27,11 @@ class Auto(Strategy):
     nothing is run or compiled to find it.
 
     Args:
-        memory_budget: bytes of temporary memory that may be taken, in the backward pass too unless
-            the mode is "forward"; None for as much as is fastest. What tuning has compiled is known
-            to fit or not; of the rest only what surely fits is taken, by a bound that is far from
-            tight. If nothing surely fits, it warns, and takes what needs least.
+        memory_budget: bytes of temporary memory that may be taken, as a number or "64MB", in the
+            backward pass too unless the mode is "forward"; None for as much as is fastest. What
+            tuning has compiled is known to fit or not; of the rest only what surely fits is taken,
+            by a bound that is far from tight. If nothing surely fits, it warns, and takes what
+            needs least.
         mode: "both" ranks by the time of a forward pass and that of one with its gradient, since
             the call does not know whether it is differentiated; "forward" by the first alone.
         valid_fraction: the part of all steps that masks usually keep, from 0 to 1: it tells
@@ -42,16 +44,15 @@ class Auto(Strategy):
     folds = False  # what it picks keeps the meaning
     decides = True
 
-    memory_budget: int | None = None
-    mode: str = "both"
+    memory_budget: int | str | None = None
+    mode: Literal["both", "forward"] = "both"
     valid_fraction: float | None = None
 
     def __post_init__(self) -> None:
-        budget = self.memory_budget
-        if budget is not None and (isinstance(budget, bool) or not budget > 0):
-            raise ValueError(
-                f"Auto(memory_budget={budget!r}): memory_budget must be bytes above 0, or None."
-            )
+        try:
+            object.__setattr__(self, "memory_budget", read_budget(self.memory_budget))
+        except ValueError as error:
+            raise ValueError(f"Auto: memory_budget must be bytes above 0 ({error})") from None
         if self.mode not in ("both", "forward"):
             raise ValueError(f'Auto(mode={self.mode!r}): mode must be "both" or "forward".')
         fraction = self.valid_fraction
@@ -65,12 +66,16 @@ class Auto(Strategy):
         """Run the call under the strategy that suits it."""
         decision = self.decide(call)
         record(decision)
-        warn_of_budget(decision, self.memory_budget)
+        warn_of_budget(decision, self._bytes)
         return decision.run()
 
     def decide(self, call: Call) -> Decision:
         """Return what would run, and why; nothing is run or compiled."""
-        return decide(call, self.mode, self.memory_budget, self.valid_fraction)
+        return decide(call, self.mode, self._bytes, self.valid_fraction)
+
+    @property
+    def _bytes(self) -> int | None:
+        return cast("int | None", self.memory_budget)  # texts have been read
 
     def by_step(self) -> Strategy:
         """Return the reference, which sees each step by itself."""

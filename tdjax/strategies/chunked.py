@@ -101,6 +101,8 @@ class Chunked(Strategy):
             raise ValueError(
                 f"{owner}(unroll={unroll}) must be at least 1 block per turn of the loop."
             )
+        if unroll == 1 and unroll is not True:
+            object.__setattr__(self, "unroll", False)  # 1 == True, which is all of them
         if (unroll is True or unroll > 1) and self.chunk_size is None:
             raise ValueError(
                 f"{owner}(unroll={unroll!r}) has no blocks to unroll: give chunk_size as well."

@@ -16,6 +16,7 @@ from tdjax.strategies.chunked import Chunked
 from tdjax.strategies.convolution import convolving_fast
 from tdjax.strategies.rows.compiled_once import execute
 from tdjax.strategies.rows.folding import Folding
+from tdjax.strategies.rows.prints import lift_prints
 from tdjax.strategies.vmap import Vmap, way_for_any
 
 
@@ -75,6 +76,11 @@ class Fold(Chunked):
         if call.batch is None:
             self._refuse(call, "no argument has both time and batch")
         block = self.rows_at_once(call)
+        if call.traced is None and not call.pooled:
+            rows = block if self.assume_independent else call.batch
+            call = dataclasses.replace(call, traced=trace(call, rows))
+        if (lifted := lift_prints(call)) is not None:
+            return lifted.finish(self.run(lifted))
         whole = call.pooled and self.takes_all(call.batch, call.time)
         # Padding can only be filled with other rows if rows are independent.
         fills = call.mask is not None and not call.filled
@@ -93,16 +99,14 @@ class Fold(Chunked):
         assert program is not None
         call = dataclasses.replace(call, roles=proof.roles).with_rows_mapped()
         rows = call.batch * call.time
-        bare = dataclasses.replace(program, consts=())
-        folding = Folding(
-            call.described(),
-            bare if self.chunk_size is None else convolving_fast(bare),
-            proof,
-            rows,
-            program.rows,
-            self.unroll,
-            self.remat,
-        )
+
+        def folding() -> Folding:
+            bare = dataclasses.replace(program, consts=())
+            if self.chunk_size is not None:
+                bare = convolving_fast(bare)
+            shapes = rows, program.rows
+            return Folding(call.described(), bare, proof, *shapes, self.unroll, self.remat)
+
         operands = list(program.consts), list(call.leaves), call.mask
 
         def key() -> Any:

@@ -8,13 +8,20 @@ from __future__ import annotations
 
 import ast
 import re
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 from tdjax.strategies.auto import Auto
 from tdjax.strategies.base import KINDS, SHORTHANDS, Strategy
 from tdjax.strategies.fold import Fold
 from tdjax.strategies.packed import Packed
 from tdjax.strategies.vmap import Vmap
+
+StrategyName: TypeAlias = Literal["vmap", "map", "unroll", "fold", "packed", "auto"]
+"""The shorthands, for type checkers."""
+
+StrategyLike: TypeAlias = StrategyName | Strategy
+"""What type checkers take for a strategy: a misspelled text is no shorthand. `parse` gives the
+object of any text that is read."""
 
 NAMES: dict[str, Strategy] = {}
 """Every shorthand with the strategy it stands for."""
@@ -71,7 +78,8 @@ def parse(strategy: Any) -> Strategy:
     if isinstance(strategy, Strategy):
         return strategy
     if isinstance(strategy, str):
-        return NAMES[strategy] if strategy in NAMES else _parse_text(strategy)
+        text = strategy.strip().removeprefix("auto: ")  # as tables show what auto took
+        return NAMES[text] if text in NAMES else _parse_text(text)
     is_class = isinstance(strategy, type) and issubclass(strategy, Strategy)
     hint = f" Write tdjax.{strategy.__name__}()." if is_class else ""
     raise TypeError(
@@ -83,7 +91,7 @@ def parse(strategy: Any) -> Strategy:
 def _parse_text(text: str) -> Strategy:
     """Return the strategy that a text such as "Fold(64, unroll)" describes."""
     try:
-        node = ast.parse(_spelled_out(text.strip()), mode="eval").body
+        node = ast.parse(_spelled_out(text), mode="eval").body
     except (SyntaxError, ValueError):  # ValueError: there is a null character in it
         node = None
     if not isinstance(node, ast.Call):

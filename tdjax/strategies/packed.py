@@ -19,6 +19,7 @@ from tdjax.strategies.chunked import check_chunk_size
 from tdjax.strategies.convolution import convolving_fast
 from tdjax.strategies.fold import Fold
 from tdjax.strategies.rows.compiled_once import execute
+from tdjax.strategies.rows.prints import lift_prints
 from tdjax.strategies.vmap import way_for_any
 
 # Rows of a block where sizes are symbols.
@@ -65,6 +66,8 @@ class Packed(Strategy):
         if not is_symbolic(rows) and rows == 0:
             return Fold().run(call)
         call = dataclasses.replace(call, traced=trace(call, call.batch))
+        if (lifted := lift_prints(call)) is not None:
+            return lifted.finish(self.run(lifted))
         proven = prove_for_blocks(call, self.rows_at_once(call)) if proven is None else proven
         if not proven.proof.independent:
             _refuse(call, proven.proof.reason)
@@ -93,8 +96,11 @@ class Packed(Strategy):
             chunk, _work(call), call.batch, current_machine()
         ):
             programs.append(proven.step)
-        bare = tuple(convolving_fast(dataclasses.replace(each, consts=())) for each in programs)
-        packing = Packing(call.described(), bare, proof)
+
+        def packing() -> Packing:
+            bare = (convolving_fast(dataclasses.replace(each, consts=())) for each in programs)
+            return Packing(call.described(), tuple(bare), proof)
+
         operands = list(program.consts), list(call.leaves), call.mask
 
         def key() -> Any:

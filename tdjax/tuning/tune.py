@@ -16,7 +16,7 @@ from tdjax.comparison.measuring.call_client import CallClient
 from tdjax.comparison.measuring.group import Measurement
 from tdjax.comparison.measuring.rounds import Effort, check_effort
 from tdjax.comparison.rendering.html import notebook
-from tdjax.comparison.session import modes
+from tdjax.comparison.session import Mode, modes
 from tdjax.comparison.subjects.strategy_list import parse_strategies
 from tdjax.comparison.subjects.subject import Subject, subject
 from tdjax.comparison.system.progress import Progress, told
@@ -24,13 +24,18 @@ from tdjax.comparison.verdicts.entry import Entry, Group
 from tdjax.comparison.verdicts.intervals import paired_medians
 from tdjax.comparison.verdicts.naming import short
 from tdjax.comparison.verdicts.standing import speed
+from tdjax.core.axes import Axes
+from tdjax.core.byte_size import read_budget
+from tdjax.core.mask import MaskLike
 from tdjax.devices.attached import device_kind
 from tdjax.devices.tuned_result import Tuned, TunedCandidate
+from tdjax.flax_guard import StepLike
 from tdjax.strategies import (
     Auto,
     Candidate,
     Decision,
     Strategy,
+    StrategyLike,
     parse,
     recorded,
     to_data,
@@ -110,26 +115,27 @@ def _rows(result: Tuned) -> Iterator[tuple[str, ...]]:
 
 
 def tune(
-    fun: Any,
+    fun: StepLike,
     *args: Any,
-    in_axes: Any = 1,
-    out_axes: Any = 1,
-    mode: str = "forward",
-    strategies: Sequence[Any] | None = None,
-    mask: Any = None,
-    seq_lengths: Any = None,
+    in_axes: Axes = 1,
+    out_axes: Axes = 1,
+    mode: Mode = "forward",
+    strategies: Sequence[StrategyLike] | None = None,
+    mask: MaskLike = None,
+    seq_lengths: MaskLike = None,
     kwargs: dict[str, Any] | None = None,
-    memory_budget: int | None = None,
+    memory_budget: int | str | None = None,
     timeout: float = 60.0,
     progress: Progress | bool | None = None,
 ) -> Tuning:
     """Measure the strategies that could be fastest, and remember the results.
 
     Candidates come from the predictions of `auto`. Each is compiled, its outputs and gradients are
-    checked against `vmap`, and rounds of samples are taken, which slow ones leave early. The
-    results are kept in a file, and from then on `auto` takes the fastest, in this process and in
-    others, for the same program, sizes, device and versions. Where several cannot be told apart by
-    what was measured, it takes the one of them that is predicted to be the fastest.
+    checked against `vmap` (in float32, where dtypes are narrower), and rounds of samples are taken,
+    which slow ones leave early. The results are kept in a file, and from then on `auto` takes the
+    fastest, in this process and in others, for the same program, sizes, device and versions. Where
+    several cannot be told apart by what was measured, it takes the one of them that is predicted to
+    be the fastest.
 
     Args:
         fun: a step function, a wrapped one, or a Flax module, as for `compare`.
@@ -139,8 +145,8 @@ def tune(
             sum of the two.
         strategies: the candidates; None: those that are predicted to be fastest.
         mask, seq_lengths, kwargs: passed on.
-        memory_budget: bytes of temporary memory that the compiled program may take; one that takes
-            more is not run.
+        memory_budget: bytes of temporary memory that the compiled program may take, or a text such
+            as "64MB"; one that takes more is not run.
         timeout: seconds that a call may take.
         progress: True shows it on standard error; or an object, as for `compare`.
 
@@ -157,6 +163,7 @@ def tune(
     ['ok', 'ok']
     """
     given = None if strategies is None else parse_strategies(strategies)
+    budget = read_budget(memory_budget)
     made = subject(
         fun,
         args,
@@ -167,7 +174,7 @@ def tune(
         kwargs=kwargs,
     )
     with told(progress) as progress_told:
-        return tune_subject(made, mode, given, memory_budget, timeout, progress_told)
+        return tune_subject(made, mode, given, budget, timeout, progress_told)
 
 
 def tune_subject(
@@ -181,8 +188,6 @@ def tune_subject(
     """Tune a subject that `compare` could run; see `tune`."""
     chosen_modes = modes(mode)
     check_effort(None, timeout)
-    if memory_budget is not None and not memory_budget > 0:
-        raise ValueError(f"memory_budget: got {memory_budget!r}, needed bytes above 0, or None.")
     decision = _decision(made, mode)
     chosen = strategies or _promising(decision.predicted, mode, memory_budget)
     with CallClient(jax.default_backend()) as client:

@@ -34,6 +34,7 @@ WITHOUT_PROMISE = (
 LOOPS = "packed steps fail when they are first used; nothing else does"
 OWN_CONVOLUTION = "convolutions in blocks fail when they are first used; vmap, map and fold do not"
 MEASURED = "`tdjax compare` and `tune` fail at the first candidate"
+CHECKED = "steps with `checkify.check` fail in loops; nothing else does"
 WRAPPERS = "`import tdjax.linen` fails; functions and NNX modules work"
 TOUCHED = {
     "jax.core.Tracer": "every call fails",
@@ -59,6 +60,9 @@ TOUCHED = {
     "jax.profiler.ProfileData.from_file": "seconds on the device alone are unknown",
     "jax.experimental.serialize_executable.serialize": MEASURED,
     "jax.experimental.serialize_executable.deserialize_and_load": MEASURED,
+    "jax.experimental.checkify.check_error": CHECKED,
+    "jax.experimental.checkify.checkify": CHECKED,
+    "jax.experimental.checkify.user_checks": CHECKED,
     "jax.experimental.topologies.get_topology_desc": "targets that are not here are rows that fail",
     "flax.core.Scope": WRAPPERS,
     "flax.core.lift.pack": WRAPPERS,

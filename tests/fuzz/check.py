@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 import tdjax
@@ -88,7 +89,7 @@ def trials(program: Program, proven: bool, rng: random.Random) -> list[Trial]:
         Trial(tdjax.Fold(), masked=True),
         *([] if draws_otherwise(program) else [Trial(tdjax.Auto(), masked=True)]),
     ]
-    return [Trial(tdjax.Fold()), rng.choice(folds), rng.choice([*folds, *any_function[:2]])]
+    return [Trial(tdjax.Fold()), rng.choice([*folds, *any_function[:2]])]
 
 
 def wrap(step: Any, program: Program, strategy: Any) -> Any:
@@ -139,12 +140,15 @@ def _check(program: Program, only: Failure | None) -> Outcome:
         return Outcome("proven", strategies=tuple(tried))
     if only is not None and only.kind != "refused without need":
         return Outcome("refused", reason=reason)
-    listed = ""
-    if not depends(program):
-        listed = known_refusal(reason)
-        if not listed and not depends_inside(program):
-            failure = Failure("refused without need", "fold", reason)
-            return Outcome("refused", failure, reason)
+    listed = known_refusal(reason)
+    if listed and rng.random() < 0.8:  # whether it depends changes nothing, and takes long
+        return Outcome("refused", reason=reason, strategies=tuple(tried))
+    if depends(program):
+        listed = ""
+    elif not listed and not depends_inside(program):
+        failure = Failure("refused without need", "fold", reason)
+        return Outcome("refused", failure, reason)
+    else:
         listed = listed or "what mixes rows does not show in the outputs"
     return Outcome("refused", reason=reason, listed=listed, strategies=tuple(tried))
 
@@ -156,6 +160,8 @@ def has_rules(program: Program) -> bool:
 
 def draws_otherwise(program: Program) -> bool:
     """Say whether `jax.vmap` draws other noise from the keys of a program than a loop does."""
+    if "rng_bit_generator" in program.step_code():
+        return True
     return any(array.kind == "key" and array.impl != "threefry2x32" for array in program.arrays)
 
 
@@ -183,16 +189,44 @@ def _try(
         refused = isinstance(error, tdjax.StrategyError)
         if refused and isinstance(trial.strategy, (tdjax.Fold, tdjax.Packed)):
             return None  # smaller blocks are refused now and then
-        return (
-            None if _vmap_fails(program, step, level, loop, args) else _crash(trial, error, level)
-        )
+        fails = _CANNOT in str(error) or _vmap_fails(program, step, level, loop, args)
+        return None if fails else _crash(trial, error, level)
     found = difference(expected, actual)
     if found is None:
         return None
     name, text, error = found
     if error <= 100 * _noise(loop, level, args, mask, expected):
         return None
+    if level.startswith("second") and _is_lost_in_scan(program, step, loop, level, args):
+        return None
     return Failure(f"wrong {name}", str(trial), text, level)
+
+
+_CANNOT = "can't apply forward-mode autodiff (jvp) to a custom_vjp function"
+"""What JAX says to `jax.lax.scan` of `jax.vmap` of a rule with another rule inside it."""
+
+
+def _is_lost_in_scan(
+    program: Program, step: Any, loop: Loop, level: str, args: Sequence[Any]
+) -> bool:
+    """Say whether the loop itself has other second derivatives as `jax.lax.scan`.
+
+    Up to 0.10, JAX forgets `custom_jvp` rules in a scan that it linearizes: those that stand in the
+    forward function of a `custom_vjp`, say. A rule that is no derivative shows it.
+    """
+    axes = program.in_axes()
+    where = [place for place, axis in enumerate(axes) if axis is not None]
+
+    def scanned(*args: Any) -> Any:
+        def turn(_: None, parts: Sequence[Any]) -> tuple[None, Any]:
+            given = dict(zip(where, parts, strict=True))
+            return None, step(*(given.get(place, arg) for place, arg in enumerate(args)))
+
+        moved = [jnp.moveaxis(args[place], axes[place], 0) for place in where]
+        return jax.lax.scan(turn, None, moved)[1]
+
+    actual = of_strategy(scanned, level, args, loop.directions, None)
+    return difference(loop(level, loop.args), actual) is not None
 
 
 def _vmap_fails(program: Program, step: Any, level: str, loop: Loop, args: Sequence[Any]) -> bool:
@@ -214,11 +248,18 @@ def _crash(trial: Any, error: Exception, level: str = "values") -> Failure:
 
 
 def _mask(program: Program) -> np.ndarray:
-    """Return a mask; all steps are real where rows are merged with other axes in an output."""
+    """Return a mask; all steps are real where the rows of an output are not to be told.
+
+    They are merged with other axes, or the output may be made from a shared array that leads with
+    the batch: a proof takes that for rows if it finds no other.
+    """
     types = program.types()
     outputs = [types[name] for name in program.outputs if name in types]
+    may_be_rows = any(
+        each.axis is None and each.shape[:1] == (program.batch,) for each in program.arrays
+    )
     plain = all(
-        not each.row_axes
+        (not each.row_axes and not may_be_rows)
         or (len(each.row_axes) == 1 and each.small[each.row_axes[0]] == program.batch)
         for each in outputs
     )

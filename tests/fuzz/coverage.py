@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -18,53 +18,31 @@ from .program import Program
 from .scope import Unfit, quiet
 
 
-@dataclasses.dataclass
-class Reached:
-    """What the examples of a primitive contain.
-
-    Attributes:
-        primitives: the names of all primitives.
-        numbers: the parameters, as (primitive, name), that hold whole numbers.
-        following: those whose numbers were others for another batch.
-    """
-
-    primitives: set[str] = dataclasses.field(default_factory=set)
-    numbers: set[tuple[str, str]] = dataclasses.field(default_factory=set)
-    following: set[tuple[str, str]] = dataclasses.field(default_factory=set)
-
-
-def reached(primitive: str, seeds: Sequence[int], follow: float) -> Reached:
-    """Return what some examples of a primitive contain, forward and backward."""
-    found = Reached()
-    for seed in seeds:
+def follows(primitive: str, parameter: str, tries: int = 90) -> bool:
+    """Say whether a primitive's builders write lines in which a parameter follows the batch."""
+    for seed in range(tries):
         try:
-            program = example(primitive, seed, follow)
+            program = example(primitive, seed, follow=0.5)
         except Unfit:
             continue
         with quiet():
-            _look(program, found)
-    return found
+            if (primitive, parameter) in _following(program):
+                return True
+    return False
 
 
-def _look(program: Program, found: Reached) -> None:
-    traces = []
-    for rows in (program.batch, 2 * program.batch + 1):
-        try:
-            traces.append([*all_equations(_trace(program, rows))])
-        except Exception:  # it takes no batch of this size, or has no gradient
-            return
-    small, large = traces
-    for eqn in small:
-        found.primitives.add(eqn.primitive.name)
-        for name, value in eqn.params.items():
-            if any(True for _ in _numbers(value)):
-                found.numbers.add((eqn.primitive.name, name))
-    for ours, theirs in zip(small, large, strict=False):
+def _following(program: Program) -> Iterator[tuple[str, str]]:
+    """Yield primitives and parameters that are others for a batch of another size."""
+    try:
+        small, large = (_trace(program, rows) for rows in (program.batch, 2 * program.batch + 1))
+    except Exception:  # it takes no batch of this size
+        return
+    for ours, theirs in zip(all_equations(small), all_equations(large), strict=False):
         if ours.primitive is not theirs.primitive:
-            break
+            return
         for name, value in ours.params.items():
             if [*_numbers(value)] != [*_numbers(theirs.params.get(name))]:
-                found.following.add((ours.primitive.name, name))
+                yield ours.primitive.name, name
 
 
 def _trace(program: Program, rows: int) -> Any:

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from .program import Program
+from .scope import Type
 
 LEVELS = ("values", "tangents", "gradients", "second", "second by reverse mode")
 
@@ -179,7 +180,7 @@ class Loop:
         if known is not None and mask is None and args is self.args:
             return known
         try:
-            answer = self._run(level, args, mask)
+            answer = self._run(level, args, np.ones((), bool) if mask is None else mask)
         except Exception as error:
             raise LoopError(f"{type(error).__name__}: {error}") from None
         if mask is None and args is self.args:
@@ -187,16 +188,15 @@ class Loop:
         return answer
 
     def _run(self, level: str, args: Sequence[Any], mask: Any) -> Answer:
-        key = level, mask is not None
-        if key not in self.compiled:
-            self.compiled[key] = jax.jit(self._derived(level, mask))
+        if level not in self.compiled:
+            self.compiled[level] = jax.jit(self._derived(level))
+        mask = np.broadcast_to(mask, (self.program.batch, self.program.time))
         steps = []
         for t in range(self.program.time):
             given = [
                 take(arg, axis, t) for arg, axis in zip(args, self.program.in_axes(), strict=True)
             ]
-            real = np.ones(()) if mask is None else np.asarray(mask)[:, t]
-            steps.append(self.compiled[key](given, self._of_step(t), real))
+            steps.append(self.compiled[level](given, self._of_step(t), mask[:, t]))
         groups = [
             [np.stack([*map(_plain, each)]) for each in zip(*(s[0] for s in steps), strict=True)]
         ]
@@ -221,30 +221,28 @@ class Loop:
             [take(each, axis, t) for each, axis in zip(whole.again, self.axes, strict=True)],
         )
 
-    def _derived(self, level: str, mask: Any) -> Callable[..., Any]:
+    def _derived(self, level: str) -> Callable[..., Any]:
         types = self.program.types()
-        rows = [types[name].row_axes if name in types else () for name in self.program.outputs]
+        rows = [types.get(name) for name in self.program.outputs]
 
         def run(args: Sequence[Any], directions: Directions, real: Any) -> Any:
             def step(*args: Any) -> Any:
-                outputs = self.step(*args)
-                if mask is None:
-                    return outputs
-                return tuple(
-                    _masked(output, axes, real) for output, axes in zip(outputs, rows, strict=True)
-                )
+                outputs = zip(self.step(*args), rows, strict=True)
+                return tuple(_masked(output, given, real) for output, given in outputs)
 
             return derived(step, level, args)(args, directions)
 
         return run
 
 
-def _masked(output: Any, axes: Sequence[int], real: Any) -> Any:
-    keep = (
-        real.any()
-        if not axes
-        else real.reshape([-1 if i == axes[0] else 1 for i in range(output.ndim)])
-    )
+def _masked(output: Any, given: Type | None, real: Any) -> Any:
+    """Return an output with zeros where a step is not real; merged rows are always real."""
+    if given is None or not given.row_axes:
+        keep = real.any()
+    elif len(given.row_axes) > 1 or given.small[given.row_axes[0]] != real.size:
+        return output
+    else:
+        keep = real.reshape([-1 if i == given.row_axes[0] else 1 for i in range(output.ndim)])
     return jnp.where(keep, output, jnp.zeros_like(output))
 
 

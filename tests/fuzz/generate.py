@@ -20,7 +20,7 @@ from .operations import (  # noqa: F401  (they register the builders)
     reductions,
     shapes,
 )
-from .operations.registry import BUILDERS, grow, weights
+from .operations.registry import BUILDERS, grow, weights, write
 from .program import Program
 from .scope import Scope, Setting, Unfit, quiet
 
@@ -30,11 +30,64 @@ def generate(seed: Any) -> Program:
     rng = random.Random(str(seed))
 
     def lines(scope: Scope) -> None:
-        scope.setting.follow = rng.choice([0.0, 0.0, 0.0, 0.1, 0.25])
-        scope.setting.mixing = rng.choice([0.0, 0.0, 0.0, 0.03, 0.1])
-        grow(scope, rng.choice([1, 2, 2, 3, 3, 4, 5, 7]))
+        setting, theme = scope.setting, rng.choice([None, None, *_THEMES])
+        if theme is not None:
+            theme(scope)
+        setting.follow = rng.choice([0.0, 0.0, 0.0, 0.05, 0.2])
+        setting.mixing = rng.choice([0.0, 0.0, 0.0, 0.03, 0.1])
+        setting.wrong = rng.choice([0.0, 0.4])
+        grow(scope, rng.choice([1, 2, 2, 3, 3, 4, 5, 7] if theme is None else [0, 1, 2]))
 
     return _until_fit(rng, seed, lines)
+
+
+def _follow_the_batch(scope: Scope) -> None:
+    """Write a line in which a number follows the batch; all primitives have the same odds."""
+    setting = scope.setting
+    setting.follow = 0.7
+    for _ in range(40):
+        followed = setting.followed
+        try:
+            with scope.undone():
+                write(scope, scope.rng.choice(list(BUILDERS)))
+                if setting.followed == followed:
+                    raise Unfit
+            return
+        except Unfit:
+            continue
+
+
+_HOLDING = (
+    "jit", "checkpoint", "closed_call", "custom_jvp_call", "custom_vjp_call", "custom_linear_solve",
+    "triangular_solve", "cond", "scan", "while",
+)  # fmt: skip
+"""Primitives that hold programs, or stand for some that do."""
+
+
+def _convolve_beside_programs(scope: Scope) -> None:
+    """Write a convolution, which blocks run in a form of their own, and what holds a program."""
+    for primitive in ("conv_general_dilated", scope.rng.choice(_HOLDING)):
+        for _ in range(5):
+            try:
+                write(scope, primitive)
+                break
+            except Unfit:
+                continue
+
+
+def _derive_by_hand(scope: Scope) -> None:
+    """Write a call of a function with a rule for reverse mode that is wrong rather often."""
+    scope.setting.wrong = 0.8
+    for _ in range(5):
+        try:
+            write(scope, "custom_vjp_call")
+            return
+        except Unfit:
+            continue
+
+
+_THEMES = (_follow_the_batch, _convolve_beside_programs, _derive_by_hand, _derive_by_hand)
+"""What programs are about, that lines drawn one by one would seldom be."""
 
 
 def example(primitive: str, seed: Any, follow: float = 0.0) -> Program:
@@ -49,8 +102,7 @@ def example(primitive: str, seed: Any, follow: float = 0.0) -> Program:
 
     def lines(scope: Scope) -> None:
         scope.setting.follow, scope.setting.mixing = follow, 0.2
-        with scope.undone():
-            scope.line(rng.choice(BUILDERS[primitive])(scope), primitive)
+        write(scope, primitive)
 
     return _until_fit(rng, seed, lines)
 

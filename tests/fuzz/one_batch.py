@@ -34,11 +34,11 @@ def _differs(program: Program, wanted: str, draw: int, extra: int) -> bool:
     args = _same_steps(program, program.args(draw))
     loop = Loop(program, step, args)
     try:
-        level = loop.level(wanted)
-        expected = loop(level, loop.args)
-        merges = _merges(program, step, args, extra, expected.groups[0])
+        merges = _merges(program, step, args, extra, loop("values", loop.args).groups[0])
         if merges is None:
             return True
+        level = loop.level(wanted)
+        expected = loop(level, loop.args)
         function = one_batch(program, step, extra, merges)
         actual = of_strategy(function, level, args, loop.directions, None)
     except Exception:

@@ -16,10 +16,13 @@ PREAMBLE = """\
 import functools
 
 import jax
+import jax.ad_checkpoint
+import jax.extend.core.primitives
 import jax.numpy as jnp
 import numpy as np
 
 import tdjax
+import tdjax.core.jaxpr
 
 jax.config.update("jax_enable_x64", True)
 """
@@ -50,6 +53,13 @@ def with_jvp(fun, derivative):
     rule = jax.custom_jvp(fun)
     rule.defjvp(derivative)
     return rule
+
+
+def closed_call(fun, x):
+    called = jax.make_jaxpr(fun)(x)
+    primitive = jax.extend.core.primitives.closed_call_p
+    eqn = called.eqns[0].replace(primitive=primitive, params={"call_jaxpr": called})
+    return tdjax.core.jaxpr.bind(eqn, [x])[0]
 """
 
 
@@ -88,13 +98,17 @@ class Array:
 
 @dataclasses.dataclass(frozen=True)
 class Function:
-    """A function that a node defines: its parameters, its nodes and what it returns."""
+    """A function that a node defines: its parameters, its nodes and what it returns.
+
+    If it is `closed`, it reads nothing but its parameters and constants.
+    """
 
     name: str
     params: str
     nodes: tuple[Node, ...]
     result: str
     decorator: str = ""
+    closed: bool = False
 
     def code(self) -> str:
         """Return its definition."""
@@ -229,9 +243,12 @@ def namespace() -> dict[str, Any]:
     import functools
 
     import jax
+    import jax.ad_checkpoint
+    import jax.extend.core.primitives
     import jax.numpy as jnp
 
     import tdjax
+    import tdjax.core.jaxpr
 
     space: dict[str, Any] = {
         "functools": functools, "jax": jax, "jnp": jnp, "np": np, "tdjax": tdjax,

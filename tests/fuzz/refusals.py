@@ -52,6 +52,11 @@ KNOWN = {
     ),
     r"solves rows together with a matrix": "a shared matrix is not laid out by row to be solved",
     r"that its mask keeps first": "packed calls inside a step are not followed",
+    r"loops over rows with something at hand": "values of a step are not laid out by row",
+    r"differentiation of a custom_vjp function with respect to a closed-over value": (
+        "rules that close over arrays cannot be derived once more"
+    ),
+    r"calls a function on the host": "what a function on the host does, nobody knows",
     r"`(ragged_dot_general|threefry2x32|rng_bit_generator|custom_lin|remat_opt)`.* no rule": (
         "no rule has been written"
     ),

@@ -121,7 +121,9 @@ class Setting:
         time: steps.
         weights: odds of every family of primitives.
         follow: odds that a number follows the batch.
+        followed: how many do so far.
         mixing: odds that an operation mixes rows.
+        wrong: odds that a derivative rule does what no fold may do.
         depth: of functions inside functions.
         arrays: the arguments so far.
         consts: what is closed over so far.
@@ -134,7 +136,9 @@ class Setting:
     time: int
     weights: dict[str, float]
     follow: float = 0.0
+    followed: int = 0
     mixing: float = 0.0
+    wrong: float = 0.4
     depth: int = 2
     arrays: list[Array] = dataclasses.field(default_factory=list)
     consts: list[Array] = dataclasses.field(default_factory=list)
@@ -157,7 +161,6 @@ class Scope:
         self.before: list[Node] = []
         self.depth = outer.depth + 1 if outer else 0
         self.callables: list[tuple[str, tuple[Type, ...]]] = []
-        self.notes: set[str] = set()
         if outer is None:
             self.values: list[Value] = []
             self.envs: tuple[dict[str, Any], dict[str, Any]] = (namespace(), namespace())
@@ -182,7 +185,7 @@ class Scope:
         text = self.rng.choice([f"{anchor}.shape[{anchor.rows}]"] * 3 + [f"len({anchor})"])
         if anchor.rows != 0 and text.startswith("len"):
             text = f"{anchor}.shape[{anchor.rows}]"
-        self.notes.add("follows")
+        self.setting.followed += 1
         if size and value and value % size == 0:
             times = value // size
             return text if times == 1 else f"{times} * {text}"
@@ -209,6 +212,7 @@ class Scope:
         row_values = [each for each in self.values if each.rows is not None]
         if row_values and self.chance(self.setting.follow):
             anchor = self.rng.choice(row_values[-4:])
+            self.setting.followed += 1
             return f"float({anchor}.shape[{anchor.rows}])"
         return literal
 
@@ -445,7 +449,7 @@ class Scope:
         result = body(inner, values)
         name = self.setting.name(letter)
         spelled = ", ".join(map(str, values))
-        self.pending.append(Function(name, spelled, tuple(inner.nodes), result, decorator))
+        self.pending.append(Function(name, spelled, tuple(inner.nodes), result, decorator, closed))
         return name
 
     def undone(self) -> _Undone:

@@ -25,10 +25,11 @@ class Summary:
 
     Attributes:
         verdicts: how many programs were proven, refused, invalid.
-        listed: how many refusals without need each known reason excuses.
+        listed: how many refusals without need each known reason excuses, among a fifth of them.
         strategies: how often each kind of strategy was run.
         failures: the seed, the program and what is wrong with it, made smaller.
         seconds: it took.
+        processor: seconds of the processor that it took.
     """
 
     verdicts: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
@@ -36,6 +37,7 @@ class Summary:
     strategies: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
     failures: list[tuple[Any, Program, Failure]] = dataclasses.field(default_factory=list)
     seconds: float = 0.0
+    processor: float = 0.0
 
     @property
     def programs(self) -> int:
@@ -44,7 +46,8 @@ class Summary:
 
     def __str__(self) -> str:
         count = ", ".join(f"{n} {verdict}" for verdict, n in sorted(self.verdicts.items()))
-        lines = [f"{self.programs} programs in {self.seconds:.0f} s: {count}."]
+        took = f"{self.seconds:.0f} s ({self.processor:.0f} s of a processor)"
+        lines = [f"{self.programs} programs in {took}: {count}."]
         lines += [f"  ran {name}: {n}" for name, n in self.strategies.most_common()]
         lines += [
             f"  refused without need, {n} times: {why}" for why, n in self.listed.most_common()
@@ -70,7 +73,7 @@ def run(
         shrink: make failing programs smaller.
         found: is told of every failure; goes on if it returns True.
     """
-    summary, started = Summary(), time.monotonic()
+    summary, started, worked = Summary(), time.monotonic(), time.process_time()
     for count, seed in enumerate(seeds, 1):
         program = generate(seed)
         outcome = check(program)
@@ -78,7 +81,6 @@ def run(
         summary.strategies.update(map(_kind, outcome.strategies))
         if outcome.listed:
             summary.listed[outcome.listed] += 1
-        summary.seconds = time.monotonic() - started
         if outcome.failure is not None:
             failure = outcome.failure
             if shrink:
@@ -89,4 +91,5 @@ def run(
         if count % CLEARED_EVERY == 0:
             jax.clear_caches()
     summary.seconds = time.monotonic() - started
+    summary.processor = time.process_time() - worked
     return summary

@@ -40,42 +40,31 @@ def _fails(program: Program, failure: Failure) -> Failure | None:
 
 
 def _smaller(program: Program) -> Iterator[Program]:
-    types = program.types() | _inner_types(program.nodes)
     for kept in program.outputs if len(program.outputs) > 1 else ():
         yield dataclasses.replace(program, outputs=(kept,)).live()
     for dropped in program.outputs if len(program.outputs) > 2 else ():
         yield dataclasses.replace(
             program, outputs=tuple(each for each in program.outputs if each != dropped)
         ).live()
-    for node in reversed(list(program.all_nodes())):
+    arrays = {each.name: _type_of(program, each.name) for each in program.arrays}
+    for node, known in reversed([*_with_known(program.nodes, arrays)]):
         if node.types is None:
             continue
-        earlier = [
-            name
-            for name, known in types.items()
-            if known == node.types and name != node.target and _number(name) < _number(node.target)
-        ]
-        arrays = [
-            each.name for each in program.arrays if _type_of(program, each.name) == node.types
-        ]
-        for name in (*arrays, *earlier[:3]):
+        for name in [name for name, types in known.items() if types == node.types][:4]:
             yield _without(program, node.target, name)
         if node.target not in program.outputs:
             yield _without(program, node.target, None)
 
 
-def _number(name: str) -> int:
-    digits = "".join(filter(str.isdigit, name))
-    return int(digits) if digits and name[0] == "v" else -1
-
-
-def _inner_types(nodes: tuple[Node, ...]) -> dict[str, object]:
-    found = {}
+def _with_known(
+    nodes: tuple[Node, ...], known: dict[str, object]
+) -> Iterator[tuple[Node, dict[str, object]]]:
+    """Yield all nodes, those of functions included, with the variables that each could read."""
     for node in nodes:
         for function in node.functions:
-            found |= {each.target: each.types for each in function.nodes if each.types is not None}
-            found |= _inner_types(function.nodes)
-    return found
+            yield from _with_known(function.nodes, {} if function.closed else known)
+        yield node, known
+        known = known | {node.target: node.types}
 
 
 def _type_of(program: Program, name: str) -> object:

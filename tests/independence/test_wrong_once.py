@@ -299,6 +299,13 @@ def test_vector_quantization_is_proven():
     assert_proven(quantized(lambda x, g: g * 2), (X,), 1)
 
 
+def test_a_rule_beside_whole_numbers_inside_a_rule_is_followed():
+    inner = quantized(lambda x, g: g * 2, lambda x: x > 0)
+    outer = rule(lambda x, w: inner(x)[0] * w[None], lambda kept, g: jax.vjp(
+        lambda x, w: inner(x)[0] * w[None], *kept)[1](g))  # fmt: skip
+    assert_proven(outer, (X, WEIGHT), (1, None))
+
+
 # --- two rules on one function ----------------------------------------------------------------
 
 
@@ -476,6 +483,16 @@ def test_rows_that_fill_a_block_add_nothing_to_a_gradient(name):
     in_axes = 1 if len(args) == 1 else (1, None)
     weighted = (lambda x: scaled(fun(x), WEIGHT)) if len(args) == 1 else fun
     assert_refused(weighted, args, in_axes)
+
+
+def test_zero_is_followed_through_what_gives_several_outputs():
+    kept = rule(lambda x: x * 2, lambda kept, g: (jax.lax.optimization_barrier((g, g))[0],))
+    assert_proven(kept, (X,), 1)
+
+
+def test_what_a_rule_closes_over_is_not_copied_for_every_step():
+    constant = rule(lambda x: jnp.sin(CODES[:3, :3]), lambda kept, g: (kept[0] * 0 + 1,))
+    assert_kept(lambda x: (constant(x), x * 2), (X,), 1, tdjax.Vmap(chunk_size=2))
 
 
 def test_a_rule_that_clips_is_zero_where_the_cotangent_is():

@@ -110,6 +110,25 @@ def test_weights_that_the_step_closes_over(strategy):
 
 
 @KINDS
+@pytest.mark.parametrize("manual", [("data", "model"), ("data",)], ids="-".join)
+@pytest.mark.parametrize("spec", [P("data"), P("model"), P(None, "model")], ids=str)
+def test_a_partition_inside_says_to_leave_it_away(kind, manual, spec):
+    mesh = jax.make_mesh((2, 2), ("data", "model"), axis_types=(kind, kind))
+    batch = ("data", "model") if kind is AxisType.Explicit and len(manual) > 1 else "data"
+    x = jax.device_put(X, jax.NamedSharding(mesh, P(batch)))
+    layer = tdjax.nnx.TimeDistributed(nnx.Linear(5, 5, rngs=nnx.Rngs(0)), partition=spec)
+    placed = jax.NamedSharding(mesh, spec)
+    function = tdjax.time_distributed(jnp.tanh, partition=placed)
+    for run in (function, layer):
+        mapped = jax.shard_map(
+            run, mesh=mesh, in_specs=P(batch), out_specs=P(batch), axis_names=set(manual)
+        )
+        words = r"inside a jax.shard_map over 'data'.* leave partition out there"
+        with jax.set_mesh(mesh), pytest.raises(ValueError, match=words):
+            jax.eval_shape(jax.jit(mapped), x)
+
+
+@KINDS
 @pytest.mark.parametrize("strategy", ["auto", "map", "fold", Fold(chunk_size=4)], ids=str)
 def test_flax_wrappers(kind, strategy):
     linen = tdjax.linen.TimeDistributed(nn.Dense(3), strategy=strategy)

@@ -1,7 +1,11 @@
 """Every spelling of a strategy that tdjax prints is read back, wherever a strategy is given."""
 
+import itertools
+import json
+
 import flax.linen as nn
 import jax.numpy as jnp
+import numpy as np
 import pytest
 from flax import nnx
 
@@ -9,27 +13,60 @@ import tdjax
 import tdjax.linen
 import tdjax.nnx
 from tdjax import Auto, Fold, Packed, Vmap
+from tdjax.cli.arguments import strategies_of
 from tdjax.comparison.subjects.strategy_list import parse_strategies
 from tdjax.comparison.verdicts.naming import short
-from tdjax.strategies import NAMES, candidates, parse
+from tdjax.strategies import NAMES, candidates, parse, to_data
+from tdjax.strategies.base import from_data
 
-OTHERS = [
-    Fold(remat=True),
-    Fold(chunk_size=5, unroll=2, assume_independent=True),
-    Vmap(chunk_size=3, unroll=4, remat=True),
-    Packed(chunk_size=8),
-    Auto(memory_budget=10**6, mode="forward", valid_fraction=0.5),
-]
+LENGTHS = np.array([3, 1])
+
+BOTH = (False, True)
+
+
+def every_strategy():
+    """Return every kind with every combination of its options."""
+    for size, unroll, remat in itertools.product((None, 1, 64), (False, True, 2), BOTH):
+        if size is not None or unroll is False:
+            yield Vmap(size, unroll, remat)
+            yield from (Fold(size, unroll, remat, trusted) for trusted in BOTH)
+        yield Packed(size)
+    budgets, fractions = (None, 10**6, "64MB"), (None, 0, 0.5)
+    for options in itertools.product(budgets, ("both", "forward"), fractions):
+        yield Auto(*options)
 
 
 def spellings(strategy):
     """Return the names in tables and files, and what Python shows."""
-    return {str(strategy), short(str(strategy)), repr(strategy), f"tdjax.{strategy!r}"}
+    names = str(strategy), short(str(strategy)), repr(strategy), f"tdjax.{strategy!r}"
+    return {*names, *(f"auto: {name}" for name in names), f" {names[1]} "}
 
 
-@pytest.mark.parametrize("strategy", [*NAMES.values(), *OTHERS], ids=str)
-def test_what_is_printed_is_read(strategy):
-    assert {parse(text) for text in spellings(strategy)} == {strategy}
+def test_what_is_printed_is_read():
+    found = list(every_strategy())
+    assert len(set(found)) == 42 + 3 + 18 and set(NAMES.values()) <= set(found)
+    for strategy in found:
+        assert {parse(text) for text in spellings(strategy)} == {strategy}
+        assert from_data(json.loads(json.dumps(to_data(strategy)))) == strategy.on_proof()
+
+
+@pytest.mark.parametrize("kind", [Vmap, Fold])
+def test_one_block_a_turn_is_the_plain_loop_and_not_all_of_them_written_out(kind):
+    assert kind(1, unroll=1) == kind(1) != kind(1, unroll=True)
+    assert parse(str(kind(1, unroll=1))) == kind(1)
+
+
+@pytest.mark.parametrize("written", [str, lambda each: short(str(each)), repr])
+def test_a_list_of_them_is_read_as_a_command_line_writes_it(written):
+    found = list(dict.fromkeys(every_strategy()))
+    assert strategies_of(", ".join(map(written, found))) == found
+
+
+def test_tune_reads_its_candidates():
+    candidates = ["Fold(4, unroll)", "auto: Vmap(2, remat)", "Packed(4)"]
+    tuning = tdjax.tune(jnp.tanh, jnp.ones((2, 3, 4)), strategies=candidates, seq_lengths=LENGTHS)
+    assert [e.strategy for e in tuning.entries] == [str(parse(text)) for text in candidates]
+    assert tuning.best in map(parse, candidates)
 
 
 def test_what_auto_and_tune_choose_from_is_read():

@@ -26,7 +26,7 @@ class Point:
         label: the strategies that compiled to this program.
         said: both values in words.
         kind: "lead", "plain", "cut" (not run to the end) or "bound" (not measured).
-        leads: whether it is the winner, or one of those that tie.
+        leads: whether it is one of the fastest.
         x_low, x_high: the interval of x, where there is one.
     """
 

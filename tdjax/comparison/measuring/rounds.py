@@ -27,7 +27,7 @@ LONG_CALL_SECONDS = 0.2
 CLEARING_SECONDS = 0.02
 FEWEST_ROUNDS = 7
 MOST_ROUNDS = 201
-# A candidate leaves by a wider margin than its verdict needs: the verdict then still holds with a
+# A candidate leaves by a wider margin than the answer needs: the answer then still holds with a
 # new leader, or with one more sample of this one.
 OUT_RATIO = 1.15
 OUT_RATIO_EARLY = 2.0
@@ -87,7 +87,7 @@ class Rounds:
 
     @property
     def undecided(self) -> bool:
-        """Whether another visit could tell more: a verdict should be reached twice."""
+        """Whether another visit could tell more: an answer should be reached twice."""
         if self._effort.rounds is not None or self._race.over or self._taken >= MOST_ROUNDS:
             return False
         return self._visits < VISITS or not self._race.decided
@@ -99,7 +99,7 @@ class Rounds:
         return sum((c.call_s or 0.0) * (c.calls_per_sample or 1) for c in running)
 
     def begin(self, inputs: Rotation, tell: Tell) -> None:
-        """Warm up, then take rounds until the verdict is clear or the budget is used up."""
+        """Warm up, then take rounds until all questions are closed or the budget is used up."""
         for candidate in self._candidates:
             _warm_up(candidate, inputs)
         if self._effort.rounds is None:
@@ -110,7 +110,7 @@ class Rounds:
             self._take(self._candidates, inputs)
 
     def go_on(self, inputs: Rotation, budget_s: float, tell: Tell) -> None:
-        """Take more rounds, until the verdict is clear again or the budget is used up."""
+        """Take more rounds, until they are closed again or the budget is used up."""
         for candidate in self._race.running:
             _sample(candidate, inputs)
         self._visit(lambda spent: spent <= 1 and not self._clear, inputs, budget_s, tell)

@@ -93,9 +93,7 @@ class Answer:
 
     def names(self, most: int = 3) -> str:
         """Return the fastest in words, the names of so many at most."""
-        shown = [naming.short(name) for name in self.fastest[:most]]
-        more = len(self.fastest) - most
-        return ", ".join(shown) + (f" and {more} more" if more > 0 else "")
+        return _listed(list(map(naming.short, self.fastest)), most)
 
     def to_json(self) -> dict[str, Any]:
         """Return the fields as JSON values."""
@@ -128,10 +126,10 @@ def summary(found: Sequence[Answer], reference: str = "vmap") -> str:
     if unclear and len(unclear) == len(measured):
         said.append("nothing is clear yet")
     elif unclear:
-        said.append(f"unclear: {', '.join(unclear)}")
+        said.append(f"unclear: {_listed(unclear)}")
     if not said and measured:
         leaders = [f"{each.names()} in {_where(each, measured)}" for each in measured]
-        said.append(f"fastest: {', '.join(leaders)}")
+        said.append(f"fastest: {_listed(leaders)}")
     compiled = [each for each in found if each.evidence == "compiled"]
     if compiled:
         said.append(_of_devices(compiled))
@@ -157,6 +155,11 @@ def _behind(measured: Sequence[Answer], name: str) -> str:
         return f", {share} behind the best measured" if behind[0] else ", the best measured"
     close = sum(share <= _CLOSE for share in behind)
     return f", at most {numbers.share(_CLOSE)} behind the best measured in {close}"
+
+
+def _listed(names: Sequence[str], most: int = 4) -> str:
+    more = len(names) - most
+    return ", ".join(names[:most]) + (f" and {more} more" if more > 0 else "")
 
 
 def _where(answer: Answer, measured: Sequence[Answer]) -> str:
@@ -261,19 +264,18 @@ class _Group:
             return Speed(SAME, len(own.samples_s))
         return speed(own.samples_s, other.samples_s)
 
+    def _over_auto(self) -> dict[str, Speed]:
+        """Return how many times as fast as `auto` each other one is."""
+        pairs = {name: self._speed(name, AUTO) for name in self._ran}
+        return {name: pair for name, pair in pairs.items() if pair is not None}
+
     def _behind_best(self) -> Interval | None:
-        auto = self._ran.get(AUTO)
-        if auto is None:
-            return None
-        ahead = [pair.ratio for name in self._ran if (pair := self._speed(name, AUTO)) is not None]
+        ahead = [pair.ratio for pair in self._over_auto().values()]
         if not ahead:
             return None
-        value = max(0.0, *(_share(ratio.value) for ratio in ahead))
-        lows = [_share(ratio.low) for ratio in ahead if ratio.low is not None]
-        highs = [_share(ratio.high) for ratio in ahead if ratio.high is not None]
-        if len(lows) < len(ahead):
-            return Interval(value, None, None)
-        return Interval(value, max(0.0, *lows), max(0.0, *highs))
+        bounds = [[_share(end) for end in ratio if end is not None] for ratio in ahead]
+        most = [max(0.0, *each) for each in zip([0.0] * 3, *bounds, strict=False)]
+        return Interval(most[0], *(most[1:] or (None, None)))
 
     def _sentence(self, name: str, pair: Speed | None) -> str:
         """Return how `fold` or `auto` does against the reference, and what `auto` leaves."""
@@ -286,8 +288,7 @@ class _Group:
 
     def _left(self) -> str:
         """Return by how much something else is faster than `auto`."""
-        pairs = {name: self._speed(name, AUTO) for name in self._ran if name != AUTO}
-        known = {name: pair for name, pair in pairs.items() if pair is not None}
+        known = self._over_auto()
         best = max(known, key=lambda name: known[name].ratio.value)
         if known[best].ahead:
             faster = numbers.speed_interval(*known[best].ratio)
@@ -306,7 +307,8 @@ class _Group:
             if not math.isfinite(found.apart):
                 apart = "measured once"
             text = f"{', '.join(groups)}: {apart}"
-            text = text if found.closed else f"{text}, not told apart in {self._rounds(found)}"
+            rounds = _rounds(min(len(self._runs[name].samples_s) for name in found.members))
+            text = text if found.closed else f"{text}, not told apart in {rounds}"
         elif found.next is None:
             return self._alone(groups[0])
         else:
@@ -322,11 +324,11 @@ class _Group:
     def _alone(self, lead: str) -> str:
         if " = " in lead:
             return f"{lead}: the compiler made the same program of them"
-        return f"{lead}: no other candidate ran to the end" if self._entries[1:] else f"{lead} ran"
-
-    def _rounds(self, found: Front) -> str:
-        count = min(len(self._runs[name].samples_s) for name in found.members)
-        return "1 round" if count == 1 else f"{count} rounds"
+        return (
+            f"{lead}: no other candidate ran to the end"
+            if self._entries[1:]
+            else f"{lead} ran alone"
+        )
 
     def _doubt(self) -> str | None:
         """Return what a control that differs from the reference says of the samples."""
@@ -359,11 +361,19 @@ def _words(pair: Speed, reference: str) -> str:
         return f"level with {reference} within {numbers.share(_CLOSE)}"
     if pair.closed:
         return numbers.speed_interval(*pair.ratio, of=reference)
-    rounds = "1 round" if pair.rounds == 1 else f"{pair.rounds} rounds"
-    if pair.ratio.low is None or pair.ratio.high is None:
-        return f"{numbers.speed(pair.ratio.value)} {reference} in {rounds}: not told apart"
-    ends = f"{numbers.speed(pair.ratio.low)} and {numbers.speed(pair.ratio.high)} {reference}"
+    rounds = _rounds(pair.rounds)
+    value, low, high = pair.ratio
+    if low is None or high is None:
+        return f"{numbers.speed(value)} {reference} in {rounds}: not told apart"
+    if low > 1 or high < 1:
+        ratio = numbers.speed_interval(*pair.ratio, of=reference)
+        return f"{ratio}, not clear by {numbers.share(_CLOSE)} in {rounds}"
+    ends = f"{numbers.speed(low)} and {numbers.speed(high)} {reference}"
     return f"between {ends}, not told apart in {rounds}"
+
+
+def _rounds(count: int) -> str:
+    return "1 round" if count == 1 else f"{count} rounds"
 
 
 def _share(ratio: float) -> float:

@@ -31,6 +31,8 @@ def _run(program: Any, inputs: Sequence[_Value]) -> list[_Value]:
     known: dict[Any, _Value] = dict(zip(jaxpr.invars, inputs, strict=True))
 
     def read(atom: Any) -> _Value:
+        if atom.aval.dtype == jax.dtypes.float0:  # of whole numbers: there is nothing but zero
+            return 0
         if not is_literal(atom):
             return known.get(atom)
         return atom.val if np.ndim(atom.val) == 0 else None
@@ -59,7 +61,9 @@ def _equation(eqn: Any, values: list[_Value]) -> list[_Value]:
                 np.asarray(value, atom.aval.dtype)
                 for value, atom in zip(values, eqn.invars, strict=True)
             )
-            return [eqn.primitive.bind(*numbers, **eqn.params).item()]
+            outputs = eqn.primitive.bind(*numbers, **eqn.params)
+            outputs = outputs if eqn.primitive.multiple_results else [outputs]
+            return [output.item() for output in outputs]
     if eqn.primitive.name in ("broadcast_in_dim", "reshape"):
         return values[:1]
     return nothing

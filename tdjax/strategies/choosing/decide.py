@@ -13,18 +13,20 @@ from collections.abc import Sequence
 
 from tdjax.core.arrays import is_symbolic
 from tdjax.core.call import Call, Program, trace
-from tdjax.costs.machine import current_machine
+from tdjax.core.recent import Recent
+from tdjax.costs.machine import Machine, current_machine
 from tdjax.costs.work import Work, work_of
 from tdjax.independence import CONST, Proven, prove_for_blocks
 from tdjax.independence.one_by_one import why_one_by_one
 from tdjax.independence.rules.derivatives import adds_by_itself
-from tdjax.strategies.base import Strategy
+from tdjax.strategies.base import KINDS, Strategy
 from tdjax.strategies.choosing import tuned
 from tdjax.strategies.choosing.decision import Decision
 from tdjax.strategies.choosing.measured import Measured
 from tdjax.strategies.choosing.packing import packing_choice
 from tdjax.strategies.choosing.ranking import Candidate, candidates, ranked
 from tdjax.strategies.fold import Fold
+from tdjax.strategies.rows.prints import lift_prints
 from tdjax.strategies.vmap import Vmap
 
 _COUNTED = {"forward": ("forward",), "both": ("forward", "grad")}
@@ -49,7 +51,7 @@ def decide(
         return decision
     rows = candidate.strategy.rows_at_once(decision.call)
     proven = prove_for_blocks(decision.call, rows, settled=True)
-    if not proven.proof.independent or _shares_rows(call, proven):
+    if not proven.proof.independent or _shares_rows(decision.call, proven):
         return dataclasses.replace(decision, packing=None)
     return dataclasses.replace(
         decision,
@@ -101,6 +103,9 @@ def _decide_unpacked(call: Call, mode: str, memory_budget: int | None) -> Decisi
         )
     if not is_symbolic(call.time) and call.time == 1:
         return Decision(call, Vmap(), "There is one step only.")
+    call = lift_prints(call) or call
+    step = trace(call, call.batch)
+    call = dataclasses.replace(call, traced=step)
     work, planned = _plan(call, step, mode)
     measured = _find_measured(call, step, mode) if planned else None
     if measured is not None:
@@ -118,18 +123,28 @@ def _decide_unpacked(call: Call, mode: str, memory_budget: int | None) -> Decisi
     return Decision(call, best, reason, proven, work, fitting, measured=measured)
 
 
-def _plan(call: Call, step: Program, mode: str) -> tuple[Work | None, list[Candidate]]:
+def _plan(call: Call, step: Program, mode: str) -> tuple[Work | None, Sequence[Candidate]]:
     """Return what a row costs, and what every strategy is predicted to take, the best first.
 
     Nothing is known where a size is a symbol.
     """
     if is_symbolic(call.batch) or is_symbolic(call.time) or call.batch * call.time == 0:
-        return None, []
+        return None, ()
+    machine, kinds = current_machine(), tuple(KINDS.values())
+    key = step.key and (step.key, call.batch, call.time, call.roles, mode)
+    known = _plans.get(key)
+    if known is not None and known[2] is machine and known[3] == kinds:
+        return known[:2]
     work = work_of(step.jaxpr, call.batch, call.has_rows())
-    machine = current_machine()
     convolves = work.convolves and machine.platform == "cpu"
     among = candidates(call.batch, call.time, True, work.operations, convolves)
-    return work, ranked(among, work, call.batch, call.time, machine, mode)
+    plan = work, tuple(ranked(among, work, call.batch, call.time, machine, mode))
+    if key:
+        _plans.keep(key, (*plan, machine, kinds))
+    return plan
+
+
+_plans: Recent[tuple[Work, Sequence[Candidate], Machine, tuple[type[Strategy], ...]]] = Recent()
 
 
 def _find_measured(call: Call, step: Program, mode: str) -> Measured | None:

@@ -44,7 +44,7 @@ class Decision:
 
     def run(self) -> Any:
         """Run the call."""
-        return self.strategy.run(self.call, self.proven)
+        return self.call.finish(self.strategy.run(self.call, self.proven))
 
 
 _recorded: contextvars.ContextVar[list[Decision] | None] = contextvars.ContextVar(

@@ -22,6 +22,7 @@ from typing import Any
 from tdjax.core import typed, whole_file
 from tdjax.core.arrays import on_several_devices
 from tdjax.core.call import Call, Program
+from tdjax.core.recent import Recent
 from tdjax.devices import shipped
 from tdjax.devices.attached import device_kind
 from tdjax.devices.tuned_result import Tuned
@@ -39,12 +40,14 @@ class _Exported:
 
 def folder() -> Path:
     """Return where results are kept: `TDJAX_CACHE_DIR`, or the user's cache folder."""
-    given = os.environ.get("TDJAX_CACHE_DIR")
-    if given:
-        return Path(given) / "tuning"
+    return _folder(*map(os.environ.get, ("TDJAX_CACHE_DIR", "HOME", "XDG_CACHE_HOME")))
+
+
+@functools.cache
+def _folder(given: str | None, *_: str | None) -> Path:
     import platformdirs
 
-    return Path(platformdirs.user_cache_dir("tdjax")) / "tuning"
+    return Path(given or platformdirs.user_cache_dir("tdjax")) / "tuning"
 
 
 def program_of(call: Call, step: Program) -> str:
@@ -53,13 +56,17 @@ def program_of(call: Call, step: Program) -> str:
     The values of arrays are not part of it, nor is what a function's derivative rules compute:
     those have no text.
     """
-    described = (
-        _ADDRESS.sub("", str(step.jaxpr.bare)),
-        str(call.layout()),
-        [str(getattr(leaf, "sharding", None)) for leaf in call.leaves if on_several_devices(leaf)],
-        device_kind(),
-    )
-    return _hash(described)[:32]
+    layout, kind = call.layout(), device_kind()
+    shardings = tuple(getattr(leaf, "sharding", None) for leaf in call.leaves)
+
+    def hashed() -> str:
+        placed = [str(getattr(x, "sharding", None)) for x in call.leaves if on_several_devices(x)]
+        return _hash((_ADDRESS.sub("", str(step.jaxpr.bare)), str(layout), placed, kind))[:32]
+
+    return _programs.made(step.key and (step.key, layout, shardings, kind), hashed)
+
+
+_programs: Recent[str] = Recent()
 
 
 @functools.cache
@@ -71,8 +78,8 @@ def versions() -> dict[str, str]:
 
 def find(program: str) -> list[Tuned]:
     """Return what this user has measured of a program with these versions, in any mode."""
-    paths = (_path(program, mode, versions()) for mode in MODES)
-    return [found for path in paths if (found := _read(path)) is not None]
+    files, paths = _files(), [_path(program, mode, versions()) for mode in MODES]
+    return [found for path in paths if path.name in files and (found := _read(path)) is not None]
 
 
 def find_shipped(program: str) -> list[Tuned]:
@@ -85,11 +92,23 @@ def anything_known(sizes: tuple[int, int]) -> bool:
 
     Where there are none, a program need not be hashed.
     """
-    here = any(each.sizes == sizes for each in shipped.results(device_kind()))
+    shipped_here = shipped.results(device_kind())
+    return bool(_files()) or any(each.sizes == sizes for each in shipped_here)
+
+
+def _files() -> frozenset[str]:
+    """Return the names of what is in the folder, listed anew when files came or went."""
+    path = str(folder())
     try:
-        return here or any(folder().glob("*.json"))
+        changed = os.stat(path).st_mtime_ns
+        if path not in _listed or _listed[path][0] != changed:
+            _listed[path] = changed, frozenset(os.listdir(path))
     except OSError:
-        return False
+        return frozenset()
+    return _listed[path][1]
+
+
+_listed: dict[str, tuple[int, frozenset[str]]] = {}
 
 
 def everything(names: Collection[str] = ()) -> dict[Path, Tuned]:
@@ -166,17 +185,22 @@ def _write(tuned: Tuned) -> Path:
     path = _path(tuned.program, tuned.mode, tuned.versions)
     whole_file.write(path, _text(tuned))
     _known.pop(path, None)
+    _listed.clear()  # a folder's time is coarse
     return path
 
 
-def _text(fields: Tuned | _Exported) -> str:
-    return json.dumps(
-        {"format": FORMAT, "version": VERSION, **vars(fields)}, indent=1, default=vars
-    )
+def _text(held: Tuned | _Exported) -> str:
+    content = {"format": FORMAT, "version": VERSION, **vars(held)}
+    return json.dumps(content, indent=1, default=vars)
 
 
 def _path(program: str, mode: str, versions: Mapping[str, str]) -> Path:
-    return folder() / f"{program}-{_hash(sorted(versions.items()))[:8]}-{mode}.json"
+    return _path_in(folder(), program, mode, tuple(sorted(versions.items())))
+
+
+@functools.lru_cache(1024)
+def _path_in(folder: Path, program: str, mode: str, versions: tuple[tuple[str, str], ...]) -> Path:
+    return folder / f"{program}-{_hash(list(versions))[:8]}-{mode}.json"
 
 
 def _hash(value: Any) -> str:

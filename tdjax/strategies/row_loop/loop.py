@@ -188,7 +188,8 @@ class _Block:
             return operand
         if given.kind is Kind.STACKED:
             return lax.dynamic_index_in_dim(operand, self.index, 0, keepdims=False)
-        value = operand.at[self._where(given.kind)].get(mode="promise_in_bounds")
+        places = self._where(given.kind)
+        value = jnp.asarray(operand).at[places].get(mode="promise_in_bounds")
         if not given.zeroed:
             return value
         live = self.live.reshape(-1, *[1] * (value.ndim - 1))

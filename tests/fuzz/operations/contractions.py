@@ -174,6 +174,12 @@ _FACTORS = {
     "hessenberg": ["jax.lax.stop_gradient(jax.lax.linalg.hessenberg({m})[0])"],
     "schur": ["jax.lax.stop_gradient(jax.lax.linalg.schur({m})[0])"],
     "eig": ["jax.lax.stop_gradient(jnp.sort(jnp.linalg.eigvals({m}).real, -1))"],
+    "geqp3": ["jax.lax.stop_gradient(jax.scipy.linalg.qr({m}, pivoting=True)[1])"],
+    "ormqr": ["jax.lax.linalg.ormqr(*[jax.lax.stop_gradient(z) for z in ({m}, {m}[..., 0] * 0.1, {m})])"],  # noqa: E501
+    "cholesky_update": ["jax.lax.linalg.cholesky_update(*[jax.lax.stop_gradient(z) for z in ({m}, {m}[..., 0] * 0.1)])"],  # noqa: E501
+    "symmetric_product": ["jax.lax.linalg.symmetric_product(*[jax.lax.stop_gradient({m})] * 2)"],
+    "tridiagonal": ["jax.lax.linalg.tridiagonal(jax.lax.stop_gradient({m}))[1]"],
+    "tridiagonal_solve": ["jax.lax.linalg.tridiagonal_solve({m}[..., 0], {m}[..., 1] + 2.0, {m}[..., 0], {m})"],  # noqa: E501
 }  # fmt: skip
 
 

@@ -29,6 +29,7 @@ def unary(scope: Scope, given: Type, like: bool = False, closed: bool = False) -
 
 _CALLS = {
     "jit": ["jax.jit({f})", "jax.jit({f}, inline=True)"],
+    "composite": ["jax.lax.composite({f}, 'fuzz.composite')"],
     "checkpoint": [
         "jax.checkpoint({f})",
         "jax.checkpoint({f}, policy=jax.checkpoint_policies.dots_saveable)",
@@ -68,12 +69,11 @@ def _called_again(scope: Scope) -> str:
     return f"{name}({', '.join(map(str, found))})"
 
 
-@builds("closed_call")
+@builds("closed_call", "call", "eval_jaxpr")
 def _closed_call(scope: Scope) -> str:
     a = scope.pick()
     f = unary(scope, a.type, closed=True)
-    bind = "jax.extend.core.primitives.closed_call_p.bind"
-    return f"{bind}({a}, call_jaxpr=jax.make_jaxpr({f})({a}))[0]"
+    return f"closed_call({f}, {a})"
 
 
 def predicate(scope: Scope, a: Value) -> str:
@@ -204,6 +204,18 @@ def _row_by_row(scope: Scope) -> str:
     return f"jax.lax.scan(lambda c, r: (c * 0.5 + {f}(r), c), jnp.zeros({a}.shape[1:]), {a})[1]"
 
 
+@builds("pure_callback")
+def _callback(scope: Scope) -> str:
+    a = scope.pick(low=1)
+    method = scope.rng.choice(["expand_dims", "broadcast_all", "sequential"])
+    given = f"jax.lax.stop_gradient({a})"
+    host = scope.rng.choice(["np.sin", "np.square", "lambda z: np.cumsum(z, -1)"])
+    if scope.chance(0.5) and a.rows == 0:
+        row = f"jax.pure_callback({host}, r, r, vmap_method={method!r})"
+        return f"jax.vmap(lambda r: {row})({given})" if a.rank > 1 else given
+    return f"jax.pure_callback({host}, {a}, {given}, vmap_method={method!r})"
+
+
 @builds("scan", "concatenate", "pad")
 def _associative_scan(scope: Scope) -> str:
     from .shapes import free_axis
@@ -213,11 +225,11 @@ def _associative_scan(scope: Scope) -> str:
     return f"jax.lax.associative_scan({how}, {a}, axis={scope.number(free_axis(scope, a))})"
 
 
-@builds("custom_linear_solve", "custom_jvp_call")
+@builds("custom_linear_solve", "custom_jvp_call", "call_hi_primitive")
 def _root(scope: Scope) -> str:
     a = scope.pick(low=0, high=2)
     solve = "lambda f, y: jax.lax.fori_loop(0, 20, lambda _, z: z - f(z) / (1 + 3 * z ** 2), y)"
-    tangent = scope.rng.choice(["lambda g, y: y / g(jnp.ones_like(y))", "lambda g, y: y / g(1.0)"])
+    tangent = "lambda g, y: y / g(jnp.ones_like(y))"
     return (
         f"jax.lax.custom_root(lambda y: y ** 3 + y - {a}, jnp.zeros_like({a}), {solve}, {tangent})"
     )

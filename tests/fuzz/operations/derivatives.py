@@ -24,19 +24,22 @@ _OF_ROWS = [
     "{d} * jnp.abs({p})",
     "jnp.zeros_like({d})",
 ]
-# The same, so that a fold would not give the gradient of the loop: rows mix, or zero gives more.
-_OF_ROWS_WRONG = [
-    "{d} - {d}.mean({r}, keepdims=True)",
-    "{d} / jnp.sqrt(({d} ** 2).sum() + 0.1)",
-    "jnp.flip({d}, {r})",
-    "{d} * {d}.shape[{r}]",
-    "{d} ** {d}.shape[{r}]",
-    "{d} * {p}.sum()",
-    "jnp.maximum({d}, 0.5)",
-    "{d} + 1.0",
-    "jnp.ones_like({d})",
-    "jnp.cosh({d})",
-]
+# The same, so that a fold would not give the gradient of the loop, by what is wrong.
+_OF_ROWS_WRONG = {
+    "rows mix": [
+        "{d} - {d}.mean({r}, keepdims=True)",
+        "{d} / jnp.sqrt(({d} ** 2).sum() + 0.1)",
+        "jnp.flip({d}, {r})",
+        "{d} * {p}.sum()",
+    ],
+    "their number": ["{d} * {d}.shape[{r}]", "{d} ** {d}.shape[{r}]"],
+    "zero gives more": [
+        "jnp.maximum({d}, 0.5)",
+        "{d} + 1.0",
+        "jnp.ones_like({d})",
+        "jnp.cosh({d})",
+    ],
+}
 # What a rule may do to the gradient of a shared array, which is a sum over rows.
 _OF_SUMS = [
     "{d} * 2.0",
@@ -49,34 +52,38 @@ _OF_SUMS = [
     "jax.lax.stop_gradient({d}) + {d}",
     "{d}.T.T - 0.5 * {d}",
 ]
-# The same, so that a fold would not give the gradient of the loop.
-_OF_SUMS_WRONG = [
-    "jnp.ones_like({d})",
-    "{p} * 0.3",
-    "jnp.sin({p})",
-    "{d} + 1.0",
-    "jnp.maximum({d}, 0.5)",
-    "jnp.maximum({d}, 0.0)",
-    "jnp.tanh({d})",
-    "{d} ** 2",
-    "jnp.round({d})",
-    "{d}.astype(int).astype(float)",
-    "jnp.round({d} * 2.0).astype(int) * 0.5",
-    "({d} > 0).astype(float) * {p}",
-    "jnp.where({d} > 0, {d}, 0.1 * {d})",
-    "jax.lax.cond({d}.sum() > 0, lambda z: z * 2.0, lambda z: z, {d})",
-    "jax.lax.cond({d}.sum().astype(int) > 0, lambda z: z * 2.0, lambda z: z, {d})",
-    "jax.lax.cond({d}.sum().astype(bool), lambda z: z * 2.0, lambda z: z, {d})",
-    "jax.lax.switch({d}.sum().astype(int), [lambda z: z, lambda z: -z], {d})",
-    "jax.lax.while_loop(lambda z: (jnp.abs(z) > 1.0).any(), lambda z: z * 0.5, {d})",
-    "jax.lax.fori_loop(0, {d}.sum().astype(int), lambda _, z: z * 0.5, {d})",
-    "jax.lax.while_loop(lambda c: c[0] < c[1].sum(), lambda c: (c[0] + 1, c[1] * 0.5), (0, {d}))[1]",  # noqa: E501
-    "jax.lax.scan(lambda c, _: (jnp.tanh(c), None), {d}, None, length=2)[0]",
-    "jax.lax.reduce_precision({d}, 8, 3)",
-    "{d} / jnp.sqrt(({d} ** 2).sum() + 0.1)",
-    "jnp.sort({d}.ravel()).reshape({d}.shape)",
-    "{d} * {d}.shape[0]",
-]
+# The same, so that a fold would not give the gradient of the loop, by what is wrong.
+_OF_SUMS_WRONG = {
+    "no sum": ["jnp.ones_like({d})", "{p} * 0.3", "jnp.sin({p})"],
+    "zero gives more": ["{d} + 1.0", "jnp.maximum({d}, 0.5)", "jnp.cosh({d}) * {p}"],
+    "whole numbers": [
+        "{d}.astype(int).astype(float)",
+        "jnp.round({d} * 2.0).astype(int) * 0.5",
+        "({d} * 3.0).astype(jnp.int32).astype(float) / 3.0",
+        "({d} > 0).astype(float) * {p}",
+    ],
+    "conditions": [
+        "jax.lax.cond({d}.sum() > 0, lambda z: z * 2.0, lambda z: z, {d})",
+        "jax.lax.cond({d}.sum().astype(int) > 0, lambda z: z * 2.0, lambda z: z, {d})",
+        "jax.lax.cond({d}.sum().astype(bool), lambda z: z * 2.0, lambda z: z, {d})",
+        "jax.lax.switch({d}.sum().astype(int), [lambda z: z, lambda z: -z], {d})",
+        "jax.lax.while_loop(lambda z: (jnp.abs(z) > 1.0).any(), lambda z: z * 0.5, {d})",
+        "jax.lax.fori_loop(0, {d}.sum().astype(int), lambda _, z: z * 0.5, {d})",
+        "jax.lax.while_loop(lambda c: c[0] < c[1].sum(), lambda c: (c[0] + 1, c[1] * 0.5), (0, {d}))[1]",  # noqa: E501
+    ],
+    "not linear": [
+        "jnp.maximum({d}, 0.0)",
+        "jnp.tanh({d})",
+        "{d} ** 2",
+        "jnp.round({d})",
+        "jnp.where({d} > 0, {d}, 0.1 * {d})",
+        "jax.lax.scan(lambda c, _: (jnp.tanh(c), None), {d}, None, length=2)[0]",
+        "jax.lax.reduce_precision({d}, 8, 3)",
+        "{d} / jnp.sqrt(({d} ** 2).sum() + 0.1)",
+        "jnp.sort({d}.ravel()).reshape({d}.shape)",
+        "{d} * {d}.shape[0]",
+    ],
+}
 # What a rule may do to a tangent, and what it may not.
 _OF_TANGENTS = ["{d} * 2.0", "{d} * jnp.abs({p})", "{d} * jax.nn.sigmoid({p})", "{d} * 0.0"]
 _OF_TANGENTS_WRONG = [
@@ -91,7 +98,7 @@ def _changed_gradient(scope: Scope, d: Value, primal: Value, wrong: float) -> st
     """Return code for what a rule gives in the place of the true gradient."""
     right, mixing = (_OF_SUMS, _OF_SUMS_WRONG) if d.rows is None else (_OF_ROWS, _OF_ROWS_WRONG)
     if scope.chance(wrong):
-        form = scope.rng.choice(mixing)
+        form = scope.rng.choice(mixing[scope.rng.choice(list(mixing))])
     elif scope.chance(0.4):
         form = scope.rng.choice(right)
     elif scope.chance(0.15):
@@ -103,7 +110,7 @@ def _changed_gradient(scope: Scope, d: Value, primal: Value, wrong: float) -> st
 
 def _inputs(scope: Scope) -> list[Value]:
     """Return what a function with a rule is called on: rows, what is shared, or both."""
-    form = scope.rng.choice(["rows", "rows", "both", "both", "shared", "two", "step"])
+    form = scope.rng.choice(["rows", "rows", *["both"] * 3, "shared", "shared", "two", "step"])
     if form == "shared":
         return [scope.pick(low=1, high=2, rows=False)]
     a = scope.pick(low=1, high=3, rows=True)
@@ -185,9 +192,13 @@ def _with_reverse_rule(
         spelled = ", ".join(map(str, primals))
         function = f"(lambda *q: {name}(*q)[0])" if whole else name
         returned = []
+        # One of them is wrong, that of a shared array more often.
+        odds = [1 if primal.rows is not None else 2 for primal in primals]
+        (wrong,) = inner.rng.choices(range(len(primals)), odds)
         for i, primal in enumerate(primals):
             true = inner.line(f"jax.vjp({function}, {spelled})[1]({cotangent})[{i}]")
-            returned.append(_changed_gradient(inner, true, primal, 0.3 / len(primals)))
+            amiss = inner.setting.wrong if i == wrong else 0.0
+            returned.append(_changed_gradient(inner, true, primal, amiss))
         return f"({', '.join(returned)},)"
 
     backward = scope.function([*types, output], body, closed=True)

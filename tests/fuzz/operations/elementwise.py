@@ -51,6 +51,8 @@ _UNARY = {
         "jax.lax.with_sharding_constraint({a}, jax.sharding.SingleDeviceSharding(jax.devices()[0]))"
     ),
     "optimization_barrier": "jax.lax.optimization_barrier(({a}, {a}))[0]",
+    "copy_p": "jnp.array({a}, copy=True)",
+    "polynomial": "jnp.polyval(jnp.array([0.1, 0.5, 1.0]), {a})",
     "one_minus_square": "1 - jnp.square({a})",
 }
 # What takes two floats, and gives floats.
@@ -95,6 +97,7 @@ _WHOLE = {
     "sign": "jnp.sign({a})",
     "max": "jnp.maximum({a}, {b})",
     "mul": "{a} * {b}",
+    "mulhi": "jax.lax.mulhi({a}, {b})",
 }
 
 

@@ -85,7 +85,17 @@ def draw(scope: Scope, weights: dict[str, float]) -> Value:
         Unfit: it did not work out.
     """
     (family,) = scope.rng.choices(list(weights), list(weights.values()))
-    primitive = scope.rng.choice(families()[family])
+    names = families()[family]
+    (primitive,) = scope.rng.choices(names, [len(BUILDERS[name]) for name in names])
+    return write(scope, primitive)
+
+
+def write(scope: Scope, primitive: str) -> Value:
+    """Write a line that calls a primitive.
+
+    Raises:
+        Unfit: it did not work out.
+    """
     builder = scope.rng.choice(BUILDERS[primitive])
     with scope.undone():
         return scope.line(builder(scope), primitive)
@@ -161,7 +171,7 @@ def weights(rng: random.Random) -> dict[str, float]:
     return {family: odds * (8 if family in chosen else 1) for family, odds in base.items()}
 
 
-_ODDS = {"derivatives": 2.5, "without a rule": 0.15, "layers": 0.7, "random": 1.2}
+_ODDS = {"derivatives": 3.0, "without a rule": 0.15, "layers": 0.7, "random": 1.2}
 
 
 def installed_primitives() -> dict[str, Any]:
