@@ -7,6 +7,7 @@ names the place: "entries[3].median_s: got 'x', needed a number".
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import json
 import re
@@ -124,7 +125,8 @@ def _reader(kind: Any) -> _Read:
     hints = typing.get_type_hints(kind, include_extras=True)
     if issubclass(kind, tuple):
         return _row(kind, dict(enumerate(map(_reader, hints.values()))))
-    return _record(kind, {name: _reader(hints[name]) for name in kind.__dataclass_fields__})
+    names = [field.name for field in dataclasses.fields(kind)]
+    return _record(kind, {name: _reader(hints[name]) for name in names})
 
 
 def _is_number(value: Any) -> bool:

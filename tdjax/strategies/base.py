@@ -7,6 +7,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple
 
+from tdjax.core import typed
 from tdjax.core.call import Call
 from tdjax.costs.predict import Blocks
 from tdjax.independence import Proven
@@ -143,6 +144,6 @@ def from_data(kind: str, options: Mapping[str, Any]) -> Strategy | None:
     A file is no word to fold on: rows are proven to be independent.
     """
     try:
-        return KINDS[kind](**options).on_proof()
+        return typed.read(KINDS[kind], options).on_proof()
     except (KeyError, TypeError, ValueError):
         return None

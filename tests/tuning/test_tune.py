@@ -279,7 +279,7 @@ def test_what_is_shipped_for_the_device_counts_where_nothing_was_tuned_here(meas
     known = {device_kind(): (result,)}
     monkeypatch.setattr(shipped, "results", lambda kind: known.get(kind, ()))
     forward = time_distributed(step, strategy=Auto(mode="forward"))
-    assert "measured to be the fastest here" in explain(forward, CLIPS).reasons[0]
+    assert "here (tuned on " in explain(forward, CLIPS).reasons[0]
     tuned.clear()
     found = explain(forward, CLIPS)
     assert found.strategy == Fold(chunk_size=6)
