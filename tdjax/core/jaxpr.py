@@ -156,11 +156,11 @@ def rebuilt(sequence: Any, values: Iterable[Any]) -> Any:
 
 
 def inner_program(eqn: Any) -> Any:
-    """Return the program that an equation calls, None if it calls none."""
+    """Return the program that an equation calls, None if it calls none, or none that is open."""
     if _HIGH in eqn.params:
         return _expanded(eqn)
-    names = ("jaxpr", "call_jaxpr", "fun_jaxpr")
-    return next((eqn.params[name] for name in names if name in eqn.params), None)
+    found = (eqn.params.get(name) for name in ("jaxpr", "call_jaxpr", "fun_jaxpr"))
+    return next((program for program in found if hasattr(program, "eqns")), None)
 
 
 @functools.lru_cache(maxsize=64)
