@@ -149,7 +149,11 @@ def test_signature_and_help_show_what_a_call_takes():
     inspect.signature(type(scale))
 
 
-@pytest.mark.parametrize("through", [lambda f: f, jax.jit, functools.partial], ids=str)
+@pytest.mark.parametrize(
+    "through",
+    [lambda f: f, jax.jit, functools.partial],
+    ids=["itself", "jit", "partial"],
+)
 def test_a_mask_is_not_given_to_a_decorated_step(through):
     inner = through(tdjax.time_distributed(lambda x: x * 2, strategy="vmap"))
     outer = tdjax.time_distributed(inner, strategy="vmap")

@@ -16,6 +16,7 @@ from tdjax.core.axes import Axes, broadcast_axes, normalize_out_axis
 from tdjax.core.errors import StrategyError
 from tdjax.core.fingerprint import fingerprint
 from tdjax.core.jaxpr import Opened, open_program, stand_in, uses_axis
+from tdjax.core.shared import Split, joined, repeated
 from tdjax.core.sites import traced_on
 
 Role = Literal["rows", "step", "shared", "spread"]
@@ -103,10 +104,13 @@ class Call:
         axes, roles, leaves = list(self.axes), list(self.roles), list(self.leaves)
         for index, role in enumerate(self.roles):
             if role == "spread":
-                shape = (self.batch, self.time, *leaves[index].shape[1:])
-                leaves[index] = jnp.broadcast_to(jnp.expand_dims(leaves[index], 1), shape)
+                leaves[index] = repeated(self._for_each_step, leaves[index])
                 axes[index], roles[index] = 1, "rows"
         return dataclasses.replace(self, leaves=tuple(leaves), axes=tuple(axes), roles=tuple(roles))
+
+    def _for_each_step(self, leaf: Any) -> Any:
+        shape = (self.batch, self.time, *leaf.shape[1:])
+        return jnp.broadcast_to(jnp.expand_dims(leaf, 1), shape)
 
     def _leads_with_batch(self, index: int) -> bool:
         shape = self.leaves[index].shape
@@ -159,9 +163,22 @@ class Program:
         return fingerprint(self)
 
     def __call__(self, consts: Any, leaves: Any) -> list[Any]:
-        """Evaluate the equations on the leaves of one step, or of one block of rows."""
-        outputs = self.jaxpr(consts, leaves)
+        """Evaluate the equations on the leaves of one step, or of one block of rows.
+
+        Arrays that several blocks share may be split.
+        """
+        if any(isinstance(value, Split) for value in (*consts, *leaves)):
+            outputs = self._evaluate_split(consts, leaves)
+        else:
+            outputs = self.jaxpr(consts, leaves)
         return [as_array(value, aval) for value, aval in zip(outputs, self.out_avals, strict=True)]
+
+    def _evaluate_split(self, consts: Any, leaves: Any) -> list[Any]:
+        if self.jaxpr.varies:
+            return self.jaxpr(joined(consts), joined(leaves))
+        from tdjax.core.split import evaluate  # needs jax.extend, 20 ms to import
+
+        return joined(evaluate(self.jaxpr.bare, consts, leaves))
 
     def out_axes(self, call: Call) -> list[int | None]:
         """Return where time goes in each output, as a nonnegative axis or None."""

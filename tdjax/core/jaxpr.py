@@ -156,10 +156,11 @@ def rebuilt(sequence: Any, values: Iterable[Any]) -> Any:
 
 
 def inner_program(eqn: Any) -> Any:
-    """Return the program that an equation calls, None if it calls none, or none that is open."""
+    """Return the program that an equation calls, None if it calls none."""
     if _HIGH in eqn.params:
         return _expanded(eqn)
-    found = (eqn.params.get(name) for name in ("jaxpr", "call_jaxpr", "fun_jaxpr"))
+    names = ("jaxpr", "call_jaxpr", "fun_jaxpr")
+    found = (eqn.params[name] for name in names if name in eqn.params)
     return next((program for program in found if hasattr(program, "eqns")), None)
 
 
@@ -185,9 +186,14 @@ class Opened:
     eqns: tuple[Any, ...]
     bare: Any
 
+    @property
+    def varies(self) -> bool:
+        """Whether it tells arrays, inside `jax.shard_map`, that they vary over devices."""
+        return any(eqn.primitive.name == _VARY for eqn in all_equations(self.bare))
+
     def __call__(self, consts: Sequence[Any], inputs: Sequence[Any]) -> list[Any]:
         """Evaluate the equations."""
-        if any(eqn.primitive.name == _VARY for eqn in all_equations(self.bare)):
+        if self.varies:
             return evaluate(self.bare, consts, inputs)
         return jax.core.eval_jaxpr(self.bare, consts, *inputs)
 

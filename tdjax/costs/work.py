@@ -20,6 +20,8 @@ from tdjax.independence.rules.rule import Cost, Form, traits_of
 # smallest, for which that hardly counts.
 _NARROW = 64
 
+_PRODUCTS = ("dot_general", "tdjax_product", "tdjax_pushed")
+
 
 @dataclasses.dataclass(frozen=True)
 class Work:
@@ -190,7 +192,7 @@ class _Reader:
                 value.died = self._clock + 1
 
     def _add_contraction(self, eqn: Any, times: float) -> None:
-        if eqn.primitive.name == "dot_general":
+        if eqn.primitive.name in _PRODUCTS and "feature_group_count" not in eqn.params:
             (contracted, _), _ = eqn.params["dimension_numbers"]
             left = eqn.invars[0].aval.shape
             inner = math.prod(left[axis] for axis in contracted)

@@ -24,7 +24,7 @@ from tdjax.core.jaxpr import (
     source_line,
 )
 from tdjax.independence.differing import follow_steps
-from tdjax.independence.rules.rule import Form, has_rule, traits_of
+from tdjax.independence.rules.rule import Form, surely_batches, traits_of
 
 
 class _OneByOneError(Exception):
@@ -58,7 +58,7 @@ def makes_refs(program: Program) -> bool:
 
 
 def _is_doubtful(eqn: Any) -> bool:
-    return bool(eqn.effects) or (bool(eqn.invars) and not has_rule(eqn.primitive))
+    return bool(eqn.effects) or (bool(eqn.invars) and not surely_batches(eqn.primitive))
 
 
 def _check_effects(call: Call, program: Program, fills: bool) -> None:

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from tdjax.core.axes import broadcast_axes, normalize_out_axis
 from tdjax.core.errors import StrategyError, describe
 from tdjax.core.jaxpr import stand_in
+from tdjax.core.shared import joined, split
 from tdjax.independence import Rows
 from tdjax.layers.choose_way import check_statistics_on_mesh, written
 from tdjax.layers.effects import Effects
@@ -44,9 +45,11 @@ def run_in_order(call: LayerCall, effects: Effects) -> tuple[Any, dict[str, Any]
     }
     times = {index: axis for index, axis in enumerate(bound.axes) if axis is not None}
     xs = [jnp.moveaxis(bound.leaves[index], axis, 0) for index, axis in times.items()]
+    given = {*where.values(), *times}
+    shared = [leaf if i in given else split(leaf) for i, leaf in enumerate(bound.leaves)]
 
     def body(state: dict[str, Any], steps: list[Any]) -> tuple[dict[str, Any], Any]:
-        leaves = list(bound.leaves)
+        leaves = joined(shared)
         for index, value in zip(times, steps, strict=True):
             leaves[index] = value
         for name, value in state.items():

@@ -1,9 +1,12 @@
-"""Arrays that a step closes over, on explicit meshes, where a block may not reach them.
+"""Arrays that a step closes over, on meshes, where a block may not, or should not, reach them.
 
 JAX hands arrays that are closed over into `jax.shard_map` only where the mesh is automatic. On an
 explicit one their types say how they lie, and a block has no such axes. So the step is traced where
 no mesh is in scope, which finds them; they become arguments that all steps share, and the trace is
 evaluated anew on what a block sees, without anything in it that says how arrays lie.
+
+So are narrow arrays on any mesh: the gradients of what is closed over JAX adds up over devices in
+the dtype that the array has, those of arguments in float32 (`core/shared.py`).
 """
 
 from __future__ import annotations
@@ -20,6 +23,7 @@ from tdjax.core.arrays import reshaped
 from tdjax.core.call import Call, Role
 from tdjax.core.errors import StrategyError
 from tdjax.core.jaxpr import bind, inner_program, is_literal, scan_counts
+from tdjax.core.shared import is_summed_wide
 from tdjax.independence.rules.rule import Form, traits_of
 
 _NOWHERE = AbstractMesh((), ())
@@ -28,11 +32,12 @@ _NOWHERE = AbstractMesh((), ())
 def hoisted(call: Call) -> Call:
     """Return the call with the arrays that its step closes over as shared arguments.
 
-    It is returned as it is where there are none that know of an explicit mesh.
+    It is returned as it is where there are none that know of an explicit mesh, or are narrow.
     """
     step = _Traced(call.step)
     try:
-        found = [const for const in step.at(_step_shapes(call)).consts if _is_explicit(const)]
+        consts = step.at(_step_shapes(call)).consts
+        found = [const for const in consts if _is_explicit(const) or is_summed_wide(const)]
     except Exception:  # where a mesh is in scope it may well be traced; if not, that says why
         return call
     if not found:

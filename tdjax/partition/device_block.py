@@ -20,6 +20,7 @@ from tdjax.core.axes import broadcast_axes, normalize_out_axis
 from tdjax.core.call import Call, trace
 from tdjax.core.errors import StrategyError
 from tdjax.core.jaxpr import stand_in
+from tdjax.core.shared import dtype_of_sums, is_summed_wide
 from tdjax.independence import CONST, Kind, Proven, Rows, prove
 from tdjax.partition.closed_over import hoisted
 from tdjax.partition.noise import Noise, draws, find_noise, restore_key
@@ -139,9 +140,10 @@ def _divide(call: Call, strategy: Strategy, where: Placement) -> DividedCall:
             f"the batch, leave out axis_name, or use partition=PartitionSpec(), which leaves "
             f"spreading to XLA."
         )
-    if where.explicit:
+    untraced = not where.batch and not call.pooled
+    if where.explicit or (untraced and _computes_narrow(call)):
         call = hoisted(call)
-    if not where.batch and not call.pooled:
+    if untraced:
         return DividedCall(call, where)
     rows = call.batch // where.batch_blocks
     with within_block(where):
@@ -154,10 +156,18 @@ def _divide(call: Call, strategy: Strategy, where: Placement) -> DividedCall:
     if not proven.proof.independent:
         refuse_dependent_rows(call, where, proven.proof.reason)
     assert proven.block is not None
+    if any(map(is_summed_wide, proven.step.consts)) and (given := hoisted(call)) is not call:
+        return _divide(given, strategy, where)
     call = dataclasses.replace(call, roles=proven.proof.roles)
     noise = find_noise(call.title, proven.step, proven.block) if where.batch else None
     known = proven if noise is None and call.axis_name is None else None
     return DividedCall(call, where, proven.proof.outputs if where.batch else None, known, noise)
+
+
+def _computes_narrow(call: Call) -> bool:
+    """Say whether a step may close over arrays whose gradients are added up in another dtype."""
+    inexact = [leaf.dtype for leaf in call.leaves if jnp.issubdtype(leaf.dtype, jnp.inexact)]
+    return not inexact or any(dtype_of_sums(dtype) != dtype for dtype in inexact)
 
 
 def _rows_at_once(strategy: Strategy, batch: int, time: int) -> int:

@@ -11,6 +11,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from tdjax.core.call import Program
 from tdjax.core.jaxpr import open_program
+from tdjax.core.shared import joining, split
 from tdjax.partition.placement import Placement, entry_names
 from tdjax.strategies.rows.compiled_once import execute
 
@@ -31,19 +32,27 @@ def map_blocks(
         specs: the spec of each operand.
     """
     trees: list[Any] = []
+    traced = any(isinstance(operand, jax.core.Tracer) for operand in operands)
+    # The gradients of what several devices hold are added up over them.
+    held = [traced and set(_names(spec)) != set(where.names) for spec in specs]
 
     def function(operands: list[Any]) -> Any:
         # The outputs' specs are known once the block has been traced; JAX reads them after that.
         found: list[PartitionSpec] = []
 
         def body(operands: list[Any]) -> list[Any]:
-            output, specs = block(operands)
+            with joining(operands) as whole:
+                output, specs = block(whole)
             flat, tree = jax.tree.flatten(output)
             found.extend(specs)
             trees.append(tree)
             return flat
 
         def mapped(operands: list[Any]) -> list[Any]:
+            operands = [
+                split(operand) if several else operand
+                for operand, several in zip(operands, held, strict=True)
+            ]
             return jax.shard_map(
                 body,
                 mesh=jax.sharding.get_abstract_mesh() if where.others else where.mesh,
@@ -64,7 +73,7 @@ def map_blocks(
 
     if where.explicit:
         operands = [_reshard(x, spec, where) for x, spec in zip(operands, specs, strict=True)]
-    if any(isinstance(operand, jax.core.Tracer) for operand in operands):
+    if traced:
         return jax.jit(function)(operands)
     return _run_compiled(function, operands)
 
@@ -79,6 +88,10 @@ def _run_compiled(function: Callable[[list[Any]], Any], operands: list[Any]) -> 
         return jax.tree.unflatten(tree, jax.jit(bare)(program.consts, operands))
     flat = execute(lambda: program.key, lambda: bare, program.consts, operands)
     return jax.tree.unflatten(tree, flat)
+
+
+def _names(spec: PartitionSpec) -> list[str]:
+    return [name for entry in spec for name in entry_names(entry)]
 
 
 def _reshard(array: Any, spec: PartitionSpec, where: Placement) -> Any:

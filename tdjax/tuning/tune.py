@@ -94,9 +94,9 @@ def tune(
     """Measure the strategies that could be fastest, and remember the results.
 
     Candidates come from the predictions of `auto`. Each is compiled, its outputs and gradients are
-    checked against `vmap`, and rounds of samples are taken, which slow ones leave early. The
-    results are kept in a file, and from then on `auto` takes the fastest, in this process and in
-    others, for the same program, sizes, device and versions.
+    checked against `vmap` (in float32, where dtypes are narrower), and rounds of samples are taken,
+    which slow ones leave early. The results are kept in a file, and from then on `auto` takes the
+    fastest, in this process and in others, for the same program, sizes, device and versions.
 
     Args:
         fun: a step function, a wrapped one, or a Flax module, as for `compare`.

@@ -124,7 +124,17 @@ def test_under_vmap_they_name_its_line_as_there(strategy):
         (tdjax.nnx.TimeDistributed(branches), branches),
         (lambda x: tdjax.explain(branches, x), branches),
     ],
-    ids=str,
+    ids=[
+        "method",
+        "object",
+        "partial",
+        "jit",
+        "decorated",
+        "nnx",
+        "nnx_method",
+        "nnx_function",
+        "explain",
+    ],
 )
 def test_they_name_methods_and_whatever_is_called(fun, step):
     for call in (lambda: fun(X), lambda: jax.grad(lambda x: fun(x).sum())(X)):

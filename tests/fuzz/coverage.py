@@ -18,7 +18,7 @@ from .program import Program
 from .scope import Unfit, quiet
 
 
-def follows(primitive: str, parameter: str, tries: int = 30) -> bool:
+def follows(primitive: str, parameter: str, tries: int = 90) -> bool:
     """Say whether a primitive's builders write lines in which a parameter follows the batch."""
     for seed in range(tries):
         try:

@@ -1,4 +1,4 @@
-"""Operations that open only when they are compiled, roots, and what is called as a whole."""
+"""Operations that open only when they are compiled, roots, and bits read as other numbers."""
 
 import functools
 
@@ -113,18 +113,6 @@ def test_a_loop_over_rows_does_not_hide_the_size_of_the_batch_in_an_operation():
         return jax.lax.map(one, x)
 
     assert refusal(step, SINGLE) is not None
-
-
-def test_a_composite_operation_is_the_loop():
-    def step(x):
-        called = jax.lax.composite(lambda x: jnp.sort(x, -1) * 2, name="tests.sorted")(x)
-        return x, called
-
-    def mixing(x):
-        return jax.lax.composite(lambda x: jnp.sort(x, 0), name="tests.sorted")(x)
-
-    assert_is_the_loop(step, X, strategies=["fold"], order=0)
-    assert refusal(mixing, SINGLE) is not None
 
 
 @pytest.mark.parametrize("dtype", [jnp.int32, jnp.int8])

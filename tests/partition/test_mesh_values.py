@@ -431,3 +431,31 @@ def test_spreading_can_be_left_to_xla():
     assert_same(
         jax.device_get(got), jax.device_get(loop(lambda x: x - x.mean(0), (array(4, 3, 2),)))
     )
+
+
+@pytest.mark.parametrize("closed", [False, True])
+@pytest.mark.parametrize("kind", ["auto", "explicit"])
+def test_gradients_of_narrow_weights_are_added_up_in_float32(kind, closed):
+    rng = np.random.default_rng(0)
+    x, cotangent = rng.normal(size=(2, 16, 8 * TIME, 16)).astype(jnp.bfloat16)
+    kernel = rng.normal(size=(16, 16)).astype(jnp.bfloat16)
+    right = np.einsum("btf,btg->fg", *(np.asarray(each, np.float64) for each in (x, cotangent)))
+
+    def gradient(kernel, strategy, partition):
+        def run(kernel):
+            step, given, axes = lambda kernel, x: x @ kernel, (kernel, x), (None, 1)
+            if closed:
+                step, given, axes = lambda x: x @ kernel, (x,), 1
+            options = {"in_axes": axes, "strategy": strategy, "partition": partition}
+            return tdjax.time_distributed(step, **options)(*given)
+
+        return jax.vjp(run, kernel)[1](jnp.asarray(cotangent))[0]
+
+    def error(strategy, partition):
+        found = jax.jit(lambda kernel: gradient(kernel, strategy, partition))(kernel)
+        return np.linalg.norm(np.asarray(found, np.float64) - right) / np.linalg.norm(right)
+
+    whole = error(Fold(), None)
+    with jax.set_mesh(mesh_of(kind)):
+        for partition in (BOTH, TIME_ALONE):
+            assert error(Fold(chunk_size=8), partition) < 1.5 * whole

@@ -233,7 +233,7 @@ def test_effects_come_in_the_order_of_the_steps(make, jit):
     assert_same(output, expected)
 
 
-@pytest.mark.parametrize("make", EFFECTS)
+@pytest.mark.parametrize("make", EFFECTS[:-1])  # what steps print is printed step by step
 @pytest.mark.parametrize("strategy", ["fold", Vmap(chunk_size=2)], ids=str)
 def test_effects_of_several_steps_at_once_are_refused(make, strategy):
     run = tdjax.time_distributed(make(Log()), strategy=strategy)

@@ -36,8 +36,8 @@ def disagreement(
     """Compare a candidate's arrays with the reference's.
 
     Args:
-        answers: the candidate's arrays.
-        expected: the reference's, in the same order.
+        answers: the candidate's arrays, whose dtypes say how much is rounded.
+        expected: the right ones, in the same order, perhaps of wider dtypes.
         platform: where they were computed: "cpu", "gpu" or "tpu".
         gradients: how many of them, the last ones, are gradients.
 
@@ -51,8 +51,8 @@ def disagreement(
     problem = None
     values = len(expected) - gradients
     for index, (answer, right) in enumerate(zip(answers, expected, strict=True)):
-        allowed = _tolerance(right.dtype, platform)
-        floor = _scale_floor(right.dtype, allowed) * largest
+        allowed = _tolerance(answer.dtype, platform)
+        floor = _scale_floor(answer.dtype, allowed) * largest
         error = _error(answer, right, max(_magnitude(right), floor) or 1.0)
         if not np.isfinite(error):
             return None, f"array {index} of the answer is not finite where the reference is"
@@ -103,7 +103,7 @@ def _flips(answer: np.ndarray, right: np.ndarray, platform: str) -> bool:
 
     On accelerators, whose products are rounded to a few digits, many relus flip.
     """
-    if right.dtype not in (np.float32, np.complex64):
+    if answer.dtype not in (np.float32, np.complex64):
         return False
     finite = np.isfinite(right)
     answer, right = answer[finite].astype(_wide(right)), right[finite].astype(_wide(right))

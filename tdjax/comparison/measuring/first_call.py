@@ -32,9 +32,10 @@ class FirstCalls:
         platform: "cpu", "gpu" or "tpu".
         client: calls programs that loop first, on a CPU.
         timeout_s: the longest that one call may take.
-        reference: whose answer is the right one.
+        reference: whose answer is the right one, unless there is a better one.
         gradients: how many arrays of an answer, the last ones, are gradients: one that a relu,
             flipped by rounding, moves in a few places is right.
+        expected: the right answer; None for the reference's.
     """
 
     def __init__(
@@ -45,6 +46,7 @@ class FirstCalls:
         timeout_s: float,
         reference: MeasuredCandidate,
         gradients: int = 0,
+        expected: list[np.ndarray] | None = None,
     ) -> None:
         self._arguments = arguments
         self._platform = platform
@@ -52,7 +54,8 @@ class FirstCalls:
         self._timeout_s = timeout_s
         self._reference = reference
         self._gradients = gradients
-        self._expected: list[np.ndarray] | None = None
+        self._expected = expected
+        self._right = reference.name if expected is None else "float32"
         self._leader_s: float | None = None
 
     def call(self, candidate: MeasuredCandidate) -> None:
@@ -96,7 +99,7 @@ class FirstCalls:
     def _accept(
         self, candidate: MeasuredCandidate, seconds: float, outputs: list[np.ndarray]
     ) -> None:
-        if candidate is self._reference:
+        if candidate is self._reference and self._expected is None:
             self._expected = outputs
         if self._expected is not None:
             assert self._reference.program is not None
@@ -104,7 +107,7 @@ class FirstCalls:
             error, problem = disagreement(outputs, self._expected, self._platform, jumping)
             candidate.max_rel_error = error
             if problem is not None:
-                candidate.drop("failed", f"disagrees with {self._reference.name}: {problem}")
+                candidate.drop("failed", f"disagrees with {self._right}: {problem}")
                 return
             if error is not None and error > EXPLAINED:
                 candidate.error = why_off(outputs, self._expected, self._platform)

@@ -17,6 +17,7 @@ from tdjax.comparison.measuring.first_call import FirstCalls
 from tdjax.comparison.measuring.program import Building
 from tdjax.comparison.measuring.rotation import Rotation
 from tdjax.comparison.measuring.rounds import Effort, Pair, Rounds, Tell
+from tdjax.comparison.measuring.wide_answer import answer_in_float32
 from tdjax.comparison.subjects.subject import Subject
 from tdjax.comparison.system.memory import settle_allocator
 from tdjax.comparison.verdicts.entry import Entry, Group
@@ -115,6 +116,9 @@ class Measurement:
                 self.effort.timeout_s,
                 self.reference,
                 len(self.subject.differentiated) if self.group.mode == "grad" else 0,
+                answer_in_float32(
+                    self.subject.function(self.reference.strategy, self.group.mode), arguments
+                ),
             )
             # Programs that loop come last: by then there is a leader to compare them with.
             running = [c for c in candidates if c.running]

@@ -204,7 +204,7 @@ def _label(places: Sequence[Place], window: str) -> str:
         return "the inputs"
     layers = list(dict.fromkeys(each.layer for each in places if each.layer is not None))
     what = window + _OPERATIONS.get(place.op, place.op)
-    what = f"the {what}s" if len(layers) > 1 else what
+    what = f"the {what}s" if len(places) > 1 else what
     what = f"gradient of {what}" if place.backward else what
     of = f" of {_listed(_distinct(layers))}" if layers else ""
     sources = list(dict.fromkeys(_relative(each.source) for each in places if each.source))

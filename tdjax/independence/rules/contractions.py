@@ -30,6 +30,24 @@ def dot_general(eqn: Any, kinds: list[Kind]) -> list[Kind]:
     return [rows.at(_free_axis(eqn, side, rows.axis))]
 
 
+def product(eqn: Any, kinds: list[Kind]) -> list[Kind]:
+    """The copy of one side, as third input, is as that side is."""
+    *sides, copy = kinds
+    if copy != sides[_side(**eqn.params)]:
+        raise NotProvenError("has rows where the copy of a side has none")
+    return pushed(eqn, sides)
+
+
+def pushed(eqn: Any, kinds: list[Kind]) -> list[Kind]:
+    """It is as the product that it stands for."""
+    convolves = "feature_group_count" in eqn.params
+    return conv_general_dilated(eqn, kinds) if convolves else dot_general(eqn, kinds)
+
+
+def _side(side: int, **_: Any) -> int:
+    return side
+
+
 def _free_axis(eqn: Any, side: int, axis: int) -> int:
     contracting, batch = eqn.params["dimension_numbers"]
     taken = set(contracting[side]) | set(batch[side])

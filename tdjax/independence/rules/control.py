@@ -54,24 +54,13 @@ def call(analysis: Follows, eqn: Any, kinds: list[Kind]) -> _Result:
     return outputs, (steps,)
 
 
-def _called_as_a_whole(analysis: Follows, eqn: Any, kinds: list[Kind]) -> list[Kind]:
-    """Return the kinds of the outputs of a program into which no part of a step can be brought."""
-    _refuse_step_values(kinds, " (broadcast it to the rows before the call)")
-    outputs, _ = analysis.run(inner_program(eqn), kinds)
-    if STEP in kinds and _has_rows(outputs):
-        raise NotProvenError("makes rows from a value of one step")
-    return outputs
-
-
-def composite(analysis: Follows, eqn: Any, kinds: list[Kind]) -> _Result:
-    """What an operation is composed of has to keep rows apart; it has no derivatives."""
-    return _result(kinds, _called_as_a_whole(analysis, eqn, kinds), ())
-
-
 def custom_derivative(analysis: Follows, eqn: Any, kinds: list[Kind]) -> _Result:
     """Both the function and its derivative rule have to keep rows apart."""
-    outputs = _called_as_a_whole(analysis, eqn, kinds)
+    _refuse_step_values(kinds, " (broadcast it to the rows before the call)")
+    outputs, _ = analysis.run(inner_program(eqn), kinds)
     check_rules(analysis, eqn, kinds, outputs)
+    if STEP in kinds and _has_rows(outputs):
+        raise NotProvenError("makes rows from a value of one step")
     return _result(kinds, outputs, ())
 
 

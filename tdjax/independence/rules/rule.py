@@ -119,6 +119,7 @@ class Traits:
             which the rows of many steps cannot have as an array with rows: then each row is taken
             by itself, with what its step gives.
         draws: whether it draws noise from a key.
+        batches: whether `jax.vmap` takes every form of it.
         form: what it is to those that evaluate a program in a way of their own.
         cost: what it costs beside arithmetic.
     """
@@ -132,6 +133,7 @@ class Traits:
     numbers: slice | None = None
     row_by_row: bool = False
     draws: bool = False
+    batches: bool = True
     form: Form = Form.OPERATION
     cost: Cost = Cost.FUSED
 
@@ -167,10 +169,10 @@ def traits_of(primitive: Any) -> Traits:
     return _TRAITS.get(primitive.name, _UNKNOWN)
 
 
-def has_rule(primitive: Any) -> bool:
-    """Say whether it is known where a primitive takes the rows."""
+def surely_batches(primitive: Any) -> bool:
+    """Say whether `jax.vmap` is known to take every form of a primitive."""
     traits = traits_of(primitive)
-    return traits.rows is not None or traits.nested is not None
+    return traits.batches and (traits.rows is not None or traits.nested is not None)
 
 
 def known_primitives() -> tuple[str, ...]:

@@ -48,7 +48,7 @@ register("add", "add_any", "sub", rows=elementwise.elementwise, sums="additive")
 register("mul", rows=elementwise.elementwise, sums="bilinear")
 register("div", rows=elementwise.elementwise, sums="quotient")
 register("neg", "real", "imag", "conj", rows=elementwise.elementwise, sums="linear")
-register("name", "stop_gradient", rows=elementwise.elementwise, cost=Cost.FREE)
+register("name", "stop_gradient", "tdjax_view", rows=elementwise.elementwise, cost=Cost.FREE)
 register("convert_element_type", "copy", "copy_p", rows=elementwise.elementwise,
          sums="linear", cost=Cost.FREE)
 register("mesh_cast", "pvary", "reshard", "sharding_constraint", rows=elementwise.elementwise,
@@ -98,6 +98,8 @@ register("fft", rows=reductions.fft, sums="linear", cost=Cost.STORED)
 
 # products and matrices
 register("dot_general", rows=contractions.dot_general, sums="bilinear", cost=Cost.KEPT)
+register("tdjax_pushed", rows=contractions.pushed, sums="bilinear", cost=Cost.KEPT)
+register("tdjax_product", rows=contractions.product, cost=Cost.KEPT)
 register("conv_general_dilated", "tdjax_conv_general_dilated",
          rows=contractions.conv_general_dilated,
          follows={"batch_group_count": End.NEITHER, "feature_group_count": End.NEITHER},
@@ -133,8 +135,8 @@ register("call", "closed_call", "core_call", "eval_jaxpr", "jit", "pjit", nested
 register("checkpoint", "remat", "remat2", nested=control.call, form=Form.REMAT)
 register("custom_jvp_call", "custom_vjp_call", "custom_vjp_call_jaxpr",
          nested=control.custom_derivative, form=Form.CUSTOM, numbers=_ALL)
-register("composite", nested=control.composite, numbers=_ALL, cost=Cost.KEPT)
-register("call_hi_primitive", nested=control.high_level, numbers=_ALL, cost=Cost.KEPT)
+register("call_hi_primitive", nested=control.high_level, numbers=_ALL, batches=False,
+         cost=Cost.KEPT)
 register("custom_linear_solve", nested=control.linear_solve, zeros=slice(-1, None))
 register("cond", nested=control.cond, form=Form.BRANCH, numbers=_ALL_BUT_FIRST, cost=Cost.KEPT)
 register("scan", nested=control.scan, follows={"length": End.INPUT}, form=Form.LOOP,
@@ -142,7 +144,7 @@ register("scan", nested=control.scan, follows={"length": End.INPUT}, form=Form.L
 register("while", nested=control.while_loop, form=Form.LOOP, numbers=_ALL, cost=Cost.KEPT)
 register("tdjax_row_loop", cost=Cost.KEPT)
 register("pure_callback", rows=control.callback, follows={"result_avals": End.NEITHER},
-         cost=Cost.KEPT)
+         batches=False, cost=Cost.KEPT)
 
 # what devices, or the steps under a name, say to each other: no row may enter
 register("all_gather", "pmax", "pmin", "psum", "psum2", "psum_invariant",

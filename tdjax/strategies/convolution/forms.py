@@ -66,6 +66,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from tdjax.core.arrays import has_mesh_axes
+from tdjax.core.shared import dtype_of_sums
 
 _PLAIN = lax.conv_general_dilated_p
 # Every tap of a kernel is written out: compiling more takes longer than anyone wants to wait.
@@ -200,7 +201,7 @@ def _contracted(
     """Return `seen^T @ cotangent`, `(rows, channels)` and `(rows, features)`, group by group."""
     rows, groups = seen.shape[0], feature_group_count
     if _is_one_each(seen, cotangent, groups):
-        exact = _exact(seen.dtype)
+        exact = dtype_of_sums(seen.dtype)
         return (seen.astype(exact) * cotangent.astype(exact)).sum(0)
     contract = functools.partial(
         lax.dot_general, precision=precision, preferred_element_type=preferred_element_type
@@ -215,12 +216,6 @@ def _contracted(
 def _are_seen(sizes: Sequence[Any]) -> bool:
     """Say whether there are pixels along every axis, and it is known how many."""
     return all(type(size) is int and size > 0 for size in sizes)
-
-
-def _exact(dtype: Any) -> Any:
-    """Return the dtype in which sums are computed that end in this one."""
-    narrow = jnp.issubdtype(dtype, jnp.floating) and jnp.finfo(dtype).bits < 32
-    return jnp.float32 if narrow else dtype
 
 
 def _is_product(kernel: Any, feature_group_count: int, batch_group_count: int, **_: Any) -> bool:
@@ -266,7 +261,7 @@ def _is_depthwise(
 def _depthwise(images: Any, kernel: Any, window: _Window, dtype: Any) -> Any:
     """Return a convolution of every channel with a kernel of its own."""
     dtype = dtype or images.dtype
-    exact = _exact(dtype)
+    exact = dtype_of_sums(dtype)
     # What all taps read is in memory once; fused, it would be padded anew for every tap.
     padded = lax.optimization_barrier(_padded(images, window))
     sizes = window.out_sizes(padded.shape[1:-1], kernel.shape[:-2])

@@ -25,6 +25,7 @@ from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
 from tdjax.core.jaxpr import rebuilt
+from tdjax.core.split import WIDE_GRADIENTS, rounded_gradient
 from tdjax.strategies.convolution.forms import convolution, has_few_taps, kernel_gradient
 
 _PLAIN = lax.conv_general_dilated_p
@@ -85,6 +86,25 @@ def _transpose_rhs(cotangent: Any, lhs: Any, rhs: Any, **params: Any) -> Any:
     return _run_replaced(forms, cotangent, lhs)
 
 
+def _wide_gradient(
+    cotangent: Any, other: Any, sought: Any, place: int, params: dict[str, Any]
+) -> Any:
+    """Return the gradient of one side in its dtype, which is wider than those of the others."""
+
+    def rounded(cotangent: Any, other: Any) -> Any:
+        return rounded_gradient(cotangent, other, sought, place, params)
+
+    def on_cpu(cotangent: Any, other: Any) -> Any:
+        dtype = sought.dtype
+        return kernel_gradient(cotangent.astype(dtype), other.astype(dtype), sought, **own)
+
+    own = {name: value for name, value in params.items() if name not in ("operation", "side")}
+    if place == 0 or not has_few_taps(cotangent, other, sought, **own):
+        return rounded(cotangent, other)
+    forms = functools.partial(lax.platform_dependent, cpu=on_cpu, default=rounded)
+    return _run_replaced(forms, cotangent, other)
+
+
 def _batch(args: Sequence[Any], axes: Sequence[Any], **params: Any) -> tuple[Any, int]:
     mapped = jax.vmap(functools.partial(_plain, **params), tuple(axes))
     return _run_replaced(mapped, *args), 0
@@ -94,5 +114,6 @@ conv_p.def_impl(_plain)
 conv_p.def_effectful_abstract_eval(_PLAIN.abstract_eval)
 ad.defbilinear(conv_p, _transpose_lhs, _transpose_rhs)
 batching.primitive_batchers[conv_p] = _batch
+WIDE_GRADIENTS[conv_p.name] = _wide_gradient
 mlir.register_lowering(conv_p, mlir.lower_fun(_plain, multiple_results=False))
 mlir.register_lowering(conv_p, mlir.lower_fun(convolution, multiple_results=False), platform="cpu")

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 
 from tdjax.core.arrays import keys_of, words_of
 from tdjax.core.call import Call, Program
+from tdjax.core.shared import split
 from tdjax.independence import Proof, Rows
 from tdjax.strategies.row_loop.loop import Input, Kind, Loop, Output, Phase
 from tdjax.strategies.row_loop.primitive import run
@@ -65,17 +66,25 @@ class Packing:
             fold_leaf(leaf, call.time_axis(index), call) if role == "rows" else leaf
             for index, (leaf, role) in enumerate(zip(leaves, call.roles, strict=True))
         ]
-        operands = [*map(jnp.asarray, consts), *folded, *found]
+        given = [*map(jnp.asarray, consts), *folded, *found]
         kinds = [Kind.SHARED] * len(consts) + [_KINDS[role] for role in call.roles]
         kinds += [Kind.ROWS] * len(found)
+        given = [
+            split(value) if kind is Kind.SHARED else value
+            for value, kind in zip(given, kinds, strict=True)
+        ]
+        kinds = [
+            kind for value, kind in zip(given, kinds, strict=True) for _ in jax.tree.leaves(value)
+        ]
         inputs = tuple(Input(index, kind) for index, kind in enumerate(kinds))
         outputs = self._row_outputs(rows)
+        operands, tree = jax.tree.flatten(given)
         types = [jax.typeof(operand) for operand in operands]
         phases = tuple(
             Phase(
                 program.rows,
                 capacity,
-                self._function(program, types, len(consts), len(leaves)),
+                self._function(program, types, tree, len(consts), len(leaves)),
                 inputs,
                 tuple(range(len(outputs))),
             )
@@ -91,13 +100,14 @@ class Packing:
         return [keys_of(value, aval) for value, aval in zip(results, outputs, strict=True)]
 
     def _function(
-        self, program: Program, types: Sequence[Any], consts: int, leaves: int
+        self, program: Program, types: Sequence[Any], tree: Any, consts: int, leaves: int
     ) -> Callable[[Sequence[Any]], list[Any]]:
         """Return what computes a block."""
         first, last = consts, consts + leaves
 
         def function(values: Sequence[Any]) -> list[Any]:
-            given = [keys_of(value, aval) for value, aval in zip(values, types, strict=True)]
+            each = (keys_of(value, aval) for value, aval in zip(values, types, strict=True))
+            given = jax.tree.unflatten(tree, each)
             parts = given[:first], given[first:last], given[last:]
             outputs = evaluate(self.call, program, self.proof, *parts)
             return [

@@ -14,6 +14,7 @@ from jax.sharding import PartitionSpec
 
 from tdjax.core.arrays import vary, varying
 from tdjax.core.checkable import Checkable, unseen
+from tdjax.core.shared import dtype_of_sums
 from tdjax.strategies.row_loop.linear import Distinct, linearized
 from tdjax.strategies.row_loop.loop import Input, Kind, Loop, Output, Phase, compute
 
@@ -66,11 +67,21 @@ def _transpose(cotangents: Sequence[Any], plan: Any, order: Any, *operands: Any,
         _transposed(loop, phase, operands, cotangents, linear, known, found)
         for phase in loop.phases
     )
-    kinds = _kinds(loop)
-    outputs = tuple(Output(kinds[k], _described(operands[k].aval)) for k in linear)
+    kinds, avals = _kinds(loop), [operands[k].aval for k in linear]
+    outputs = tuple(
+        Output(kinds[k], jax.ShapeDtypeStruct(aval.shape, _dtype(kinds[k], aval)))
+        for k, aval in zip(linear, avals, strict=True)
+    )
     results = run(Loop(phases, outputs, loop.spread), plan, order, found.values)
-    moved = dict(zip(linear, results, strict=True))
+    moved = {
+        k: result.astype(aval.dtype) for k, result, aval in zip(linear, results, avals, strict=True)
+    }
     return [None, None, *(moved.get(k) for k in range(len(operands)))]
+
+
+def _dtype(kind: Kind, aval: Any) -> Any:
+    """Return the dtype of the cotangent of an operand, which blocks add up unless it has rows."""
+    return dtype_of_sums(aval.dtype) if kind in (Kind.SHARED, Kind.SPREAD) else aval.dtype
 
 
 def _transposed(
@@ -96,7 +107,9 @@ def _transposed(
         place = phase.outputs[k]
         kind = loop.outputs[place].kind
         inputs.append(Input(found.place(cotangents[place]), kind, zeroed=kind.has_rows))
-    specs = [phase.taken(phase.inputs[k], operands[phase.inputs[k].operand].aval) for k in moving]
+    avals = [operands[phase.inputs[k].operand].aval for k in moving]
+    specs = [phase.taken(phase.inputs[k], aval) for k, aval in zip(moving, avals, strict=True)]
+    dtypes = [_dtype(phase.inputs[k].kind, aval) for k, aval in zip(moving, avals, strict=True)]
 
     def function(values: Sequence[Any]) -> list[Any]:
         taken, cotangents = values[: len(fixed)], values[len(fixed) :]
@@ -106,7 +119,8 @@ def _transposed(
             outputs = phase.function([merged[k] for k in range(len(merged))])
             return [outputs[k] for k in given]
 
-        return list(jax.linear_transpose(forward, *specs)(list(cotangents)))
+        given_back = jax.linear_transpose(forward, *specs)(list(cotangents))
+        return [each.astype(dtype) for each, dtype in zip(given_back, dtypes, strict=True)]
 
     places = tuple(linear.index(phase.inputs[k].operand) for k in moving)
     return dataclasses.replace(phase, function=function, inputs=tuple(inputs), outputs=places)
@@ -114,10 +128,6 @@ def _transposed(
 
 def _kinds(loop: Loop) -> dict[int, Kind]:
     return {each.operand: each.kind for phase in loop.phases for each in phase.inputs}
-
-
-def _described(aval: Any) -> jax.ShapeDtypeStruct:
-    return jax.ShapeDtypeStruct(aval.shape, aval.dtype)
 
 
 # Where a batch lies in what a block takes or gives, and in the whole array.

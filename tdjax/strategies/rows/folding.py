@@ -22,6 +22,7 @@ import jax
 import jax.numpy as jnp
 
 from tdjax.core.call import Call, Program
+from tdjax.core.shared import split
 from tdjax.independence import STEP, Kind, Proof, Rows
 from tdjax.strategies.rows.blocks import in_blocks
 from tdjax.strategies.rows.layout import fold_leaf, rows_first
@@ -65,11 +66,15 @@ class Folding:
         """Return outputs with their rows, or time, leading."""
         call, outputs = self.call, self.proof.outputs
         where = [i for i, role in enumerate(call.roles) if role == "rows"]
-        steps, found = once_a_step(call, self.program, self.proof, consts, leaves)
+        whole = self.block is self.rows or self.block == self.rows
+        shared = [None if i in where else leaf for i, leaf in enumerate(leaves)]
+        if not whole:
+            shared, consts = [*map(split, shared)], [*map(split, consts)]
+        steps, found = once_a_step(call, self.program, self.proof, consts, shared)
 
         def evaluated(rows: list[Any]) -> list[Any]:
-            merged = list(leaves)
-            for index, value in zip(where, rows[: len(where)], strict=True):
+            merged = list(shared)
+            for index, value in zip(where, rows, strict=False):
                 merged[index] = value
             more = rows[len(where) :]
             return evaluate(call, self.program, self.proof, consts, merged, more)
@@ -83,11 +88,11 @@ class Folding:
 
         with jax.named_scope("tdjax.fold"):
             folded = [fold_leaf(leaves[i], call.time_axis(i), call) for i in where] + found
-            if self.block is self.rows or self.block == self.rows:
-                whole = (recomputing(evaluated) if self.remat else evaluated)(folded)
+            if whole:
+                values = (recomputing(evaluated) if self.remat else evaluated)(folded)
                 return [
                     step if kind is STEP else _leading(value, kind)
-                    for value, step, kind in zip(whole, steps, outputs, strict=True)
+                    for value, step, kind in zip(values, steps, outputs, strict=True)
                 ]
             if self.proof.steps is None and not all(isinstance(kind, Rows) for kind in outputs):
                 steps = evaluated([value[: self.block] for value in folded])

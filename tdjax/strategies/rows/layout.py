@@ -8,6 +8,7 @@ from typing import Any
 import jax.numpy as jnp
 
 from tdjax.core.call import Call
+from tdjax.core.shared import repeated
 from tdjax.independence import Rows
 
 
@@ -74,4 +75,4 @@ def repeat(value: Any, time_axis: int | None, time: Any) -> Any:
     if time_axis is None:
         return value
     shape = (*value.shape[:time_axis], time, *value.shape[time_axis:])
-    return jnp.broadcast_to(jnp.expand_dims(value, time_axis), shape)
+    return repeated(lambda one: jnp.broadcast_to(jnp.expand_dims(one, time_axis), shape), value)

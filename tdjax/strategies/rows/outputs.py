@@ -8,6 +8,7 @@ import jax.numpy as jnp
 
 from tdjax.core.call import Call, Program, as_array
 from tdjax.core.errors import StrategyError
+from tdjax.core.shared import joined
 from tdjax.independence import STEP, Kind, Proof, Rows
 from tdjax.strategies.rows.layout import repeat, unfold
 from tdjax.strategies.rows.step_values import Folded, Hoist
@@ -32,7 +33,7 @@ def evaluate(
         on_rows = [
             None if role == "step" else leaf for leaf, role in zip(leaves, call.roles, strict=True)
         ]
-        return Folded(program, proof)(consts, on_rows, found)
+        return Folded(program, proof)(joined(consts), joined(on_rows), found)
     return program(consts, leaves)
 
 
@@ -48,9 +49,10 @@ def once_a_step(
     ]
     for index, role in enumerate(call.roles):
         if role == "step":
-            once[index] = jnp.moveaxis(leaves[index], call.time_axis(index), 0)
+            (leaf,) = joined([leaves[index]])
+            once[index] = jnp.moveaxis(leaf, call.time_axis(index), 0)
     assert proof.steps is not None
-    values = hoist.run(program.jaxpr, proof.steps, consts, once)
+    values = hoist.run(program.jaxpr, proof.steps, joined(consts), joined(once))
     return [
         value if value is None else as_array(value, aval)
         for value, aval in zip(values, program.out_avals, strict=True)

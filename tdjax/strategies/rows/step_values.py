@@ -16,6 +16,7 @@ import jax.numpy as jnp
 
 from tdjax.core.call import Call, Program
 from tdjax.core.jaxpr import bind, equations_inside, inner_program, is_literal
+from tdjax.core.shared import repeated
 from tdjax.independence import CONST, STEP, Proof, Rows
 from tdjax.independence.rules.random import each_key_alone
 from tdjax.independence.rules.rule import Form, Step, traits_of
@@ -280,7 +281,8 @@ def _along_rows(value: Any, rows: Rows) -> Any:
 
 def _for_every_row(value: Any, batch: Any) -> Any:
     """Return values `(time, 1, ...)` as `(time, batch, ...)`."""
-    return jnp.broadcast_to(value, (value.shape[0], batch, *value.shape[2:]))
+    shape = (value.shape[0], batch, *value.shape[2:])
+    return repeated(lambda each: jnp.broadcast_to(each, shape), value)
 
 
 def _row_by_row(eqn: Any, step: Step, values: list[Any]) -> list[Any]:

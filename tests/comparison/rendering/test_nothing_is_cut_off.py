@@ -1,5 +1,6 @@
 """Every shipped result at every width of a terminal: no figure, unit or heading is lost."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -37,6 +38,7 @@ def test_a_shipped_result_is_whole(shipped, width):
     for answer in shipped.answers:
         for sentence in answer.said.values():
             assert sentence.split(": ")[0].split()[0] in words
+    assert not re.search(r"\(([^()]*)\) to \(\1\)", words)
     assert any(heading in words for heading in ("speed / vmap", "vmap / it"))
 
 

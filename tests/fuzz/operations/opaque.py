@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from ..scope import Scope, Unfit
-from .control import unary
 from .registry import builds
 
 _HIGH_LEVEL = [
@@ -33,13 +32,6 @@ def _root(scope: Scope) -> str:
         f"lambda f, y: jax.lax.fori_loop(0, 9, lambda _, y: y - f(y) / (1 + 3 * y * y), y), "
         f"lambda f, v: v / f(jnp.ones_like(v)){mixed})"
     )
-
-
-@builds("composite")
-def _composite(scope: Scope) -> str:
-    a = scope.pick()
-    f = unary(scope, a.type, closed=True)
-    return f"jax.lax.composite({f}, name='tests.any')(jax.lax.stop_gradient({a}))"
 
 
 _ON_HOST = ["np.tanh(v)", "np.asarray(v) - np.asarray(v).mean(0)", "np.cumsum(v, -1)"]

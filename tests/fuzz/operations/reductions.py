@@ -83,7 +83,8 @@ def _sort(scope: Scope) -> str:
         [
             "jnp.sort({a}, {x})",
             "jnp.argsort({a}, {x})",
-            "jax.lax.sort(({a}, {b}), dimension={d}, num_keys={n})[{i}]",
+            *["jax.lax.sort(({a}, {b}), dimension={d}, num_keys={n})[{i}]"] * 2,
+            "jax.lax.sort(({a}, {b}, {a}), dimension={d}, num_keys=min({n}, 3))[{i}]",
             "jax.lax.sort_key_val({a}, {b}, {d})[{i}]",
             "jnp.median({a}, {d})",
             "jnp.quantile({a}, 0.3, {d})",
