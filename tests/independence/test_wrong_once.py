@@ -495,6 +495,18 @@ def test_what_a_rule_closes_over_is_not_copied_for_every_step():
     assert_kept(lambda x: (constant(x), x * 2), (X,), 1, tdjax.Vmap(chunk_size=2))
 
 
+@pytest.mark.parametrize("inner", [tdjax.Packed(chunk_size=2), tdjax.Fold(chunk_size=2)], ids=str)
+def test_steps_that_are_distributed_inside_stand_beside_rules(inner):
+    doubled = rule(lambda x: x * 2, lambda kept, g: (g * 3,))
+    mask = np.ones((BATCH, FEATURES), bool) if isinstance(inner, tdjax.Packed) else None
+
+    def step(x):
+        return doubled(x), tdjax.time_distributed(jnp.sin, strategy=inner)(x[..., None], mask=mask)
+
+    for strategy in ("auto", "map", tdjax.Vmap(chunk_size=2)):
+        assert_kept(step, (X,), 1, strategy)
+
+
 def test_a_rule_that_clips_is_zero_where_the_cotangent_is():
     clipped = rule(scaled, lambda kept, g: (
         jnp.clip(g, -0.1, 0.1) * kept[1][None], (jnp.maximum(g, 0.0) * kept[0]).sum(0)
