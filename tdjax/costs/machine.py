@@ -1,8 +1,8 @@
 """What a device can do: the few figures that costs are predicted from.
 
 A CPU's caches are read from the machine. Speeds were fitted to the devices that have a file in
-`tdjax/devices`; a CPU without one gets the speeds of the first. Choices depend on ratios of speeds
-alone, so that a CPU of the same design that is faster as a whole gets the same choices.
+`tdjax/devices`; a CPU without one gets the speeds of the nearest that has. Choices depend on ratios
+of speeds alone, so that a CPU of the same design that is faster as a whole gets the same choices.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import jax
 
 from tdjax.devices import shipped
 from tdjax.devices.attached import cpu_caches, device_kind
+from tdjax.devices.processor import Processor
 from tdjax.devices.shipped import SPEEDS
 
 # Larger blocks glibc gets from the system at every call, and returns: mallopt(3),
@@ -154,8 +155,12 @@ def _machine(platform: str, kind: str) -> Machine:
         said = [each.says for each in known if each.says]
         source = " ".join(["No such device was measured: all rows at once keep one busy.", *said])
         return dataclasses.replace(_ACCELERATOR, platform=platform, source=source)
-    first = (own or measured)[0]
-    whose = "this kind of device" if own else f"another one ({first.kind})"
+    first, whose = (own or measured)[0], "this kind of device"
+    if not own:
+        here = Processor.of_kind(kind)
+        first = max(measured, key=lambda each: here.nearness(Processor.of_kind(each.kind)))
+        likeness = here.likeness(Processor.of_kind(first.kind))
+        whose = f"the nearest one that was measured ({first.kind}: {likeness})"
     speeds: dict[str, Any] = {**first.speeds}
     speeds["source"] = f"Speeds are those of {whose}, {first.date}."
     if platform != "cpu":

@@ -187,7 +187,8 @@ def device_file(
     if lacking:
         raise ValueError(f"the comparison does not say its {', '.join(lacking)}")
     if platform == "cpu":
-        kind = f"cpu, {environment['processor']}, {environment['cores']} cores"
+        parts = environment["processor"], f"{environment['cores']} cores", environment.get("caches")
+        kind = ", ".join(["cpu", *(str(part) for part in parts if part)])
     else:
         devices = str(environment["devices"])
         kind = devices.partition("(")[2].rstrip(")") or devices

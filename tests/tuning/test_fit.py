@@ -114,6 +114,15 @@ def test_a_file_in_the_folder_makes_a_machine_known(tmp_path, monkeypatch):
         assert machine_of("cpu").source == "Speeds are those of this kind of device, 2026-01-02."
         with machine.assume("cpu"):
             assert machine_of("cpu").turn_s == 7.0  # the first one, where the kind is not known
+        near = "cpu, EPYC (AMD, family 25, model 17; AVX2 AVX-512), 8 cores, L2 1024 KiB"
+        (tmp_path / "d.json").write_text(json.dumps({**own, "kind": near}))
+        for cache in caches:
+            cache.cache_clear()
+        with pytest.warns(UserWarning, match=r"c.json is left out"):
+            found = machine._machine("cpu", near.replace("8 cores", "2 cores"))
+        assert (
+            f"the nearest one that was measured ({near}: the same design, 8 cores)" in found.source
+        )
     finally:
         for cache in caches:
             cache.cache_clear()
