@@ -507,6 +507,11 @@ def test_steps_that_are_distributed_inside_stand_beside_rules(inner):
         assert_kept(step, (X,), 1, strategy)
 
 
+def test_an_output_that_no_step_changes_has_a_cotangent_of_every_step():
+    apart = rule(lambda x, w: jnp.sin(w), lambda kept, g: (kept[0] * 0, jnp.tanh(g)))
+    assert_kept(apart, (X, WEIGHT), (1, None), tdjax.Vmap(chunk_size=2))
+
+
 def test_a_rule_that_clips_is_zero_where_the_cotangent_is():
     clipped = rule(scaled, lambda kept, g: (
         jnp.clip(g, -0.1, 0.1) * kept[1][None], (jnp.maximum(g, 0.0) * kept[0]).sum(0)
