@@ -82,6 +82,7 @@ class SingleResult(Checkable):
         jvp: Rule,
         transpose: Rule | None = None,
         batch: Rule,
+        checked: Rule | None = None,
     ) -> None:
         def pair(rule: Rule) -> Rule:
             return lambda *args, **params: tuple([each] for each in rule(*args, **params))
@@ -99,6 +100,7 @@ class SingleResult(Checkable):
             jvp=pair(jvp),
             transpose=transpose and transposed,
             batch=pair(batch),
+            checked=checked,
         )
 
     def lower_single(self, compute: Rule, platform: str) -> None:

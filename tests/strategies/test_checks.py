@@ -12,6 +12,7 @@ from cases import array
 from jax import lax
 from jax.experimental import checkify
 from jax.extend.core import Primitive
+from jax.sharding import NamedSharding, PartitionSpec
 
 import tdjax
 from tdjax import Fold, Vmap
@@ -186,10 +187,15 @@ def test_every_primitive_of_ours_is_checked_as_what_computes_it():
     def scaled(x, kernel, scale):
         return convolve(x, kernel) * scale
 
+    place = NamedSharding(jax.make_mesh((1,), ("batch",)), PartitionSpec("batch"))
+
     def run(kernel, scale, x):
         blocks, packed = (
-            tdjax.time_distributed(scaled, strategy=strategy, in_axes=(1, None, None))
-            for strategy in (Vmap(chunk_size=2), "packed")
+            tdjax.time_distributed(scaled, **options, in_axes=(1, None, None))
+            for options in (
+                {"strategy": Vmap(chunk_size=2), "partition": place},
+                {"strategy": "packed"},
+            )
         )
         return blocks(x, kernel, scale) + packed(x, kernel, scale, seq_lengths=LENGTHS)
 
@@ -206,6 +212,10 @@ def test_every_primitive_of_ours_is_checked_as_what_computes_it():
     assert {eqn.primitive for eqn in ours} == defined
     for eqn in ours:
         program = eqn.params["call_jaxpr"]
+        if eqn.params.get("fails"):
+            with pytest.raises(tdjax.StrategyError):
+                program.debug_info  # noqa: B018
+            continue
         assert program.debug_info is not None
         types = [atom.aval.strip_weak_type() for atom in program.outvars]
         assert types == [atom.aval.strip_weak_type() for atom in eqn.outvars], eqn.primitive
