@@ -120,9 +120,10 @@ def visible_params(eqn: Any) -> dict[str, Any]:
     """Return the parameters that say what an equation computes.
 
     Left out are custom derivative rules, opaque objects that every trace makes anew, what
-    `jax.checkpoint` is to keep in memory, and the function of a reduction, which is there as a
-    program as well. Of a high-level operation it is the program that it stands for, and of a
-    callback also whether `jax.vmap` has made its leading axis.
+    `jax.checkpoint` is to keep in memory, the function of a reduction, which is there as a program
+    as well, and what `checkify` takes for the program of an operation of ours. Of a high-level
+    operation it is the program that it stands for, and of a callback also whether `jax.vmap` has
+    made its leading axis.
     """
     if eqn.primitive.name in _CUSTOM_RULES:
         return {
@@ -133,6 +134,8 @@ def visible_params(eqn: Any) -> dict[str, Any]:
     if _HIGH in eqn.params:
         return {"jaxpr": inner_program(eqn)}
     hidden = ("policy", "computation") if "jaxpr" in eqn.params else ("policy",)
+    if eqn.primitive.name.startswith("tdjax_"):
+        hidden = (*hidden, "call_jaxpr")
     params = {name: value for name, value in eqn.params.items() if name not in hidden}
     if eqn.primitive.name == "pure_callback":
         params["vmapped"] = _made_by_vmap(eqn)

@@ -73,7 +73,7 @@ class Split:
         array, dtype = self.array, dtype or self.dtype
         if array is None:
             return self.copy.astype(self.dtype).astype(dtype)
-        return view_p.bind(array.astype(dtype), self.copy)
+        return view_p.single(array.astype(dtype), self.copy)
 
     def moved(self, move: Callable[[Any], Any]) -> Split:
         """Return what a linear function gives that moves the array about, or repeats it."""

@@ -21,9 +21,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jax.extend.core import Primitive
-from jax.interpreters import ad, batching, mlir
+from jax.interpreters import ad
 
+from tdjax.core.checkable import SingleResult, bilinear, with_tangent
 from tdjax.core.jaxpr import bind, is_literal, scan_counts
 from tdjax.core.shared import Split, joined
 from tdjax.core.view import leading, view_p
@@ -129,15 +129,15 @@ def _product(eqn: Any, values: list[Any], side: int) -> Any:
     return bind(eqn.replace(primitive=product_p, params=params), [*given, split.copy])[0]
 
 
-product_p = Primitive("tdjax_product")
-"""A product, of which a copy of the side `side` is the third operand, whose value is not read."""
-pushed_p = Primitive("tdjax_pushed")
-"""A product, one side of which, `side`, is of a wider dtype, and is rounded."""
-
-
 def _multiply(left: Any, right: Any, *, operation: Any, **params: Any) -> Any:
     params.pop("side", None)
-    return operation.bind(left, right, **params)
+    output = operation.bind(left, right, **params)
+    return output[0] if operation.multiple_results else output
+
+
+def _type_of_product(left: Any, right: Any, *, operation: Any, **params: Any) -> Any:
+    output = operation.abstract_eval(left, right, **params)[0]
+    return output[0] if operation.multiple_results else output
 
 
 def _rounded(sides: Sequence[Any], side: int) -> list[Any]:
@@ -153,40 +153,36 @@ def _pushed_value(left: Any, right: Any, *, side: int, **params: Any) -> Any:
     return _multiply(*_rounded((left, right), side), **params)
 
 
-def _product_type(
-    left: Any, right: Any, copy: Any, *, side: int, operation: Any, **params: Any
-) -> Any:
-    return operation.abstract_eval(left, right, **params)
+def _product_type(left: Any, right: Any, copy: Any, *, side: int, **params: Any) -> Any:
+    return _type_of_product(left, right, **params)
 
 
-def _pushed_type(left: Any, right: Any, *, side: int, operation: Any, **params: Any) -> Any:
+def _pushed_type(left: Any, right: Any, *, side: int, **params: Any) -> Any:
     sides = [left, right]
     sides[side] = sides[side].update(dtype=sides[1 - side].dtype)
-    return operation.abstract_eval(*sides, **params)
+    return _type_of_product(*sides, **params)
 
 
 def _product_jvp(
     primals: Sequence[Any], tangents: Sequence[Any], *, side: int, **params: Any
 ) -> tuple[Any, Any]:
-    output = product_p.bind(*primals, side=side, **params)
+    output = product_p.single(*primals, side=side, **params)
     *sides, copy = primals
     parts = []
     if not isinstance(tangents[1 - side], ad.Zero):
         moved = [tangents[k] if k == 1 - side else each for k, each in enumerate(sides)]
-        parts.append(product_p.bind(*moved, copy, side=side, **params))
+        parts.append(product_p.single(*moved, copy, side=side, **params))
     if not isinstance(tangents[2], ad.Zero):
         moved = [tangents[2] if k == side else each for k, each in enumerate(sides)]
-        parts.append(pushed_p.bind(*moved, side=side, **params))
-    if not parts:
-        return output, ad.Zero(jax.typeof(output).to_tangent_aval())
-    return output, sum(parts[1:], parts[0])
+        parts.append(pushed_p.single(*moved, side=side, **params))
+    return with_tangent(output, parts)
 
 
 def _product_transpose(
     cotangent: Any, left: Any, right: Any, copy: Any, *, side: int, **params: Any
 ) -> list[Any]:
     sides = [left, right]
-    joined = view_p.bind(sides[side], copy)
+    joined = view_p.single(sides[side], copy)
 
     def of_other(other: Any) -> Any:
         return _multiply(*((joined, other) if side == 0 else (other, joined)), **params)
@@ -319,15 +315,17 @@ def _batched(
     return joined(evaluate(closed, closed.consts, given))[0]
 
 
-product_p.def_impl(_product_value)
-product_p.def_effectful_abstract_eval(_product_type)
-ad.primitive_jvps[product_p] = _product_jvp
-ad.primitive_transposes[product_p] = _product_transpose
-batching.primitive_batchers[product_p] = _product_batch
-mlir.register_lowering(product_p, mlir.lower_fun(_product_value, multiple_results=False))
+product_p = SingleResult(
+    "tdjax_product",
+    _product_value,
+    _product_type,
+    jvp=_product_jvp,
+    transpose=_product_transpose,
+    batch=_product_batch,
+)
+"""A product, of which a copy of the side `side` is the third operand, whose value is not read."""
 
-pushed_p.def_impl(_pushed_value)
-pushed_p.def_effectful_abstract_eval(_pushed_type)
-ad.defbilinear(pushed_p, _pushed_back(0), _pushed_back(1))
-batching.primitive_batchers[pushed_p] = _pushed_batch
-mlir.register_lowering(pushed_p, mlir.lower_fun(_pushed_value, multiple_results=False))
+pushed_p = bilinear(
+    "tdjax_pushed", _pushed_value, _pushed_type, _pushed_back(0), _pushed_back(1), _pushed_batch
+)
+"""A product, one side of which, `side`, is of a wider dtype, and is rounded."""

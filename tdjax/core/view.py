@@ -5,14 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 from jax import lax
-from jax.extend.core import Primitive
-from jax.interpreters import ad, batching, mlir
+from jax.interpreters import ad
 
-view_p = Primitive("tdjax_view")
-"""Takes an array, and a copy whose value is not read; returns the array."""
+from tdjax.core.checkable import SingleResult, with_tangent
 
 
 def _first(array: Any, copy: Any) -> Any:
@@ -20,14 +17,13 @@ def _first(array: Any, copy: Any) -> Any:
 
 
 def _view_jvp(primals: Sequence[Any], tangents: Sequence[Any]) -> tuple[Any, Any]:
-    array, tangent = view_p.bind(*primals), tangents[1]
-    if isinstance(tangent, ad.Zero):
-        return array, ad.Zero(jax.typeof(array).to_tangent_aval())
-    return array, lax.convert_element_type(tangent, array.dtype)
+    array, tangent = view_p.single(*primals), tangents[1]
+    moves = not isinstance(tangent, ad.Zero)
+    return with_tangent(array, [lax.convert_element_type(tangent, array.dtype)] if moves else [])
 
 
 def _view_batch(args: Sequence[Any], axes: Sequence[Any]) -> tuple[Any, int]:
-    return view_p.bind(*leading(args, axes)), 0
+    return view_p.single(*leading(args, axes)), 0
 
 
 def leading(args: Sequence[Any], axes: Sequence[Any]) -> list[Any]:
@@ -39,8 +35,5 @@ def leading(args: Sequence[Any], axes: Sequence[Any]) -> list[Any]:
     ]
 
 
-view_p.def_impl(_first)
-view_p.def_abstract_eval(_first)
-ad.primitive_jvps[view_p] = _view_jvp
-batching.primitive_batchers[view_p] = _view_batch
-mlir.register_lowering(view_p, mlir.lower_fun(_first, multiple_results=False))
+view_p = SingleResult("tdjax_view", _first, _first, jvp=_view_jvp, batch=_view_batch)
+"""Takes an array, and a copy whose value is not read; returns the array."""

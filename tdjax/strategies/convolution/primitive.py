@@ -21,17 +21,13 @@ from typing import Any
 
 import jax
 from jax import lax
-from jax.extend.core import Primitive
-from jax.interpreters import ad, batching, mlir
 
+from tdjax.core.checkable import Checkable, bilinear
 from tdjax.core.jaxpr import rebuilt
 from tdjax.core.split import WIDE_GRADIENTS, rounded_gradient
 from tdjax.strategies.convolution.forms import convolution, has_few_taps, kernel_gradient
 
 _PLAIN = lax.conv_general_dilated_p
-
-conv_p = Primitive("tdjax_conv_general_dilated")
-"""A convolution with the parameters of `jax.lax.conv_general_dilated_p`."""
 
 
 def replace_convolutions(jaxpr: Any) -> Any:
@@ -43,7 +39,10 @@ def replace_convolutions(jaxpr: Any) -> Any:
 
 def _replace_equation(eqn: Any) -> Any:
     if eqn.primitive is _PLAIN:
-        return eqn.replace(primitive=conv_p)
+        params = conv_p.with_program(eqn.params, [atom.aval for atom in eqn.invars])
+        return eqn.replace(primitive=conv_p, params=params)
+    if isinstance(eqn.primitive, Checkable):
+        return eqn
     return eqn.replace(params={name: _replace_param(value) for name, value in eqn.params.items()})
 
 
@@ -62,6 +61,10 @@ def _run_replaced(function: Callable[..., Any], *args: Any) -> Any:
 
 def _plain(lhs: Any, rhs: Any, **params: Any) -> Any:
     return _PLAIN.bind(lhs, rhs, **params)
+
+
+def _type(lhs: Any, rhs: Any, **params: Any) -> Any:
+    return _PLAIN.abstract_eval(lhs, rhs, **params)[0]
 
 
 def _transpose_lhs(cotangent: Any, lhs: Any, rhs: Any, **params: Any) -> Any:
@@ -110,10 +113,9 @@ def _batch(args: Sequence[Any], axes: Sequence[Any], **params: Any) -> tuple[Any
     return _run_replaced(mapped, *args), 0
 
 
-conv_p.def_impl(_plain)
-conv_p.def_effectful_abstract_eval(_PLAIN.abstract_eval)
-ad.defbilinear(conv_p, _transpose_lhs, _transpose_rhs)
-batching.primitive_batchers[conv_p] = _batch
+conv_p = bilinear(
+    "tdjax_conv_general_dilated", _plain, _type, _transpose_lhs, _transpose_rhs, _batch
+)
+"""A convolution with the parameters of `jax.lax.conv_general_dilated_p`."""
+conv_p.lower_single(convolution, platform="cpu")
 WIDE_GRADIENTS[conv_p.name] = _wide_gradient
-mlir.register_lowering(conv_p, mlir.lower_fun(_plain, multiple_results=False))
-mlir.register_lowering(conv_p, mlir.lower_fun(convolution, multiple_results=False), platform="cpu")

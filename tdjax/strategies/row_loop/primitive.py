@@ -9,17 +9,14 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.interpreters import ad, batching, mlir
+from jax.interpreters import ad
 from jax.sharding import PartitionSpec
 
 from tdjax.core.arrays import vary, varying
-from tdjax.core.checkable import Checkable, unseen
+from tdjax.core.checkable import Checkable
 from tdjax.core.shared import dtype_of_sums
 from tdjax.strategies.row_loop.linear import Distinct, linearized
 from tdjax.strategies.row_loop.loop import Input, Kind, Loop, Output, Phase, compute
-
-loop_p = Checkable("tdjax_row_loop", functools.partial(compute, spare=1))
-loop_p.multiple_results = True
 
 
 def run(loop: Loop, plan: Any, order: Any, operands: Sequence[Any]) -> list[Any]:
@@ -178,9 +175,12 @@ def _one_by_one(args: Sequence[Any], dims: Sequence[Any], loop: Loop) -> tuple[A
     return results, [0] * len(results)
 
 
-loop_p.def_impl(unseen(compute))
-loop_p.def_abstract_eval(unseen(_abstract))
-mlir.register_lowering(loop_p, mlir.lower_fun(unseen(compute), multiple_results=True))
-ad.primitive_jvps[loop_p] = unseen(_jvp)
-ad.primitive_transposes[loop_p] = unseen(_transpose)
-batching.primitive_batchers[loop_p] = unseen(_batch)
+loop_p = Checkable(
+    "tdjax_row_loop",
+    compute,
+    _abstract,
+    jvp=_jvp,
+    transpose=_transpose,
+    batch=_batch,
+    checked=functools.partial(compute, spare=1),
+)
