@@ -19,10 +19,11 @@ from flax.core import lift
 from flax.core.scope import LazyRng
 from flax.linen.transforms import lift_direct_transform
 
+from tdjax.core.recent import Recent
 from tdjax.layers.batch_norm.linen import normalizing_with
 from tdjax.layers.layer import Layer, Role, StepInputs
 from tdjax.layers.noise import as_typed_key
-from tdjax.layers.shape_checks import check_once
+from tdjax.layers.shape_checks import Known, check_once
 
 Inside = Callable[["LinenLayer"], tuple[Any, dict[str, Any]]]
 
@@ -90,7 +91,7 @@ class LinenLayer(Layer):
         self.may_write = self._may_write()
         self._after: Any = None
         self._last: list[dict] | None = None
-        self._shapes_known: dict[Any, list[tuple]] = {}
+        self._shapes_known: Known = Recent(4096)
 
     def _may_write(self) -> bool:
         held = {self._collection(name) for name in self._names if not self._is_sown(name)}
