@@ -115,8 +115,17 @@ def versions() -> dict[str, str]:
 
 def find(program: str) -> list[Tuned]:
     """Return what this user has measured of a program with these versions, in any mode."""
-    files, paths = _files(), [_path(program, mode) for mode in MODES]
-    return [found for path in paths if path.name in files and (found := _read(path)) is not None]
+    return [found for path in _paths(program) if (found := _read(path)) is not None]
+
+
+def has_files(program: str) -> bool:
+    """Say whether there are files of this user's results of a program."""
+    return bool(_paths(program))
+
+
+def _paths(program: str) -> list[Path]:
+    listed, paths = files(), (_path(program, mode) for mode in MODES)
+    return [path for path in paths if path.name in listed]
 
 
 def find_shipped(program: str) -> list[Tuned]:
@@ -131,21 +140,22 @@ def anything_known(sizes: tuple[int, int]) -> bool:
     Where there are none, a program need not be hashed.
     """
     shipped_here = shipped.results(device_kind())
-    return bool(_files()) or any(tuple(each["sizes"]) == sizes for each in shipped_here)
+    return bool(files()) or any(tuple(each["sizes"]) == sizes for each in shipped_here)
 
 
-def _files() -> frozenset[str]:
-    """Return the names of what is in the folder, listed anew when files came or went."""
+def files() -> frozenset[str]:
+    """Return the names of what is in the folder, one object until files come or go."""
     path = str(folder())
     try:
         changed = os.stat(path).st_mtime_ns
         if path not in _listed or _listed[path][0] != changed:
             _listed[path] = changed, frozenset(os.listdir(path))
     except OSError:
-        return frozenset()
+        return _NO_FILES
     return _listed[path][1]
 
 
+_NO_FILES: frozenset[str] = frozenset()
 _listed: dict[str, tuple[int, frozenset[str]]] = {}
 
 
