@@ -16,6 +16,7 @@ from tdjax.core.jaxpr import is_literal, visible_params
 from tdjax.core.recent import Recent
 
 _SMALL_BYTES = 4096
+_PLAIN = (type(None), bool, int, str)
 
 
 class Key:
@@ -111,6 +112,8 @@ def _jaxpr_key(jaxpr: Any, consts: tuple, arrays: list[np.ndarray]) -> tuple:
 
 def _value_key(value: Any, arrays: list[np.ndarray]) -> Any:
     """Return the key of a value in a program; add to `arrays` those that may change in place."""
+    if type(value) in _PLAIN:
+        return type(value), value
     if hasattr(value, "eqns"):
         consts = tuple(_value_key(const, arrays) for const in getattr(value, "consts", ()))
         return _jaxpr_key(getattr(value, "jaxpr", value), consts, arrays)

@@ -153,8 +153,8 @@ class _Plan:
 
 
 def _holding() -> tuple[Any, ...]:
-    """Return what plans depend on beside the program: the machine, strategies, files of results."""
-    return (current_machine(), tuned.files(), *KINDS.values())
+    """Return what plans depend on beside the program: the machine, results and strategies."""
+    return (current_machine(), *tuned.sources(), *KINDS.values())
 
 
 def _recall(key: Any) -> _Plan | None:

@@ -124,7 +124,7 @@ def has_files(program: str) -> bool:
 
 
 def _paths(program: str) -> list[Path]:
-    listed, paths = files(), (_path(program, mode) for mode in MODES)
+    listed, paths = _files(), (_path(program, mode) for mode in MODES)
     return [path for path in paths if path.name in listed]
 
 
@@ -139,23 +139,27 @@ def anything_known(sizes: tuple[int, int]) -> bool:
 
     Where there are none, a program need not be hashed.
     """
-    shipped_here = shipped.results(device_kind())
-    return bool(files()) or any(tuple(each["sizes"]) == sizes for each in shipped_here)
+    files, shipped_here = sources()
+    return bool(files) or any(tuple(each["sizes"]) == sizes for each in shipped_here)
 
 
-def files() -> frozenset[str]:
-    """Return the names of what is in the folder, one object until files come or go."""
+def sources() -> tuple[frozenset[str], Sequence[Mapping[str, Any]]]:
+    """Return the names of this user's files, and what is shipped for the device."""
+    return _files(), shipped.results(device_kind())
+
+
+def _files() -> frozenset[str]:
+    """Return the names of what is in the folder, listed anew when files came or went."""
     path = str(folder())
     try:
         changed = os.stat(path).st_mtime_ns
         if path not in _listed or _listed[path][0] != changed:
             _listed[path] = changed, frozenset(os.listdir(path))
     except OSError:
-        return _NO_FILES
+        return frozenset()
     return _listed[path][1]
 
 
-_NO_FILES: frozenset[str] = frozenset()
 _listed: dict[str, tuple[int, frozenset[str]]] = {}
 
 
