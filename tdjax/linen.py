@@ -116,7 +116,8 @@ class TimeDistributed(nn.Module):
         ) -> Any:
             options = _options_of(self)
             given = Arguments(args, kw, mask, seq_lengths)
-            layer = open_layer(self.layer, root, _OWNED, options.sum_collections)
+            module: Any = self.layer
+            layer = open_layer(module, root, _OWNED, options.sum_collections)
             with _telling(lambda: _OWNED, layer.title, _OWNED):
                 return run_layer(layer, options, given)[0]
 
@@ -193,7 +194,9 @@ _ASKED = {"method", "mutable", "capture_intermediates"}
 def _is_plain(wrapper: TimeDistributed, given: tuple) -> bool:
     """Say whether a call of `apply` is of arrays, writes nothing, and nobody looks at it."""
     layer, (variables, *args, _, kwargs) = wrapper.layer, given
-    if type(wrapper) is not TimeDistributed or not isinstance(layer, nn.Module) or not args:
+    if type(wrapper) is not TimeDistributed or not isinstance(layer, nn.Module):
+        return False
+    if not args or not isinstance(variables, Mapping):
         return False
     if any(module.parent is not None or module.scope is not None for module in (wrapper, layer)):
         return False
