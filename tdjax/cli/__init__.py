@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import io
 import os
 import sys
@@ -15,6 +16,7 @@ from tdjax.cli.arguments import INTERRUPTED, Wrong
 
 _UNREAD = 1
 _USAGE = 2
+_FULL = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
 
 
 class _Parser(argparse.ArgumentParser):
@@ -31,23 +33,29 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: the words after the program's name; None takes the process's own.
 
     Returns:
-        The exit code: 0; 1 if the output's reader is gone; 2 for wrong usage, after one line that
-        begins with `error:`; 130 after Ctrl-C.
+        The exit code: 0; 1 if the output's reader is gone; 2 for wrong usage or a full disk, after
+        one line that begins with `error:`; 130 after Ctrl-C.
     """
     _replace_what_cannot_be_encoded()
     try:
         from tdjax.comparison.system.extras import leave_out_absent
 
-        chosen = _parser().parse_args(arguments)
+        words = sys.argv[1:] if arguments is None else list(arguments)
+        chosen = _parser().parse_args(words)
+        chosen.words = words[1:]
         leave_out_absent()
         code: int = chosen.command(chosen)
         sys.stdout.flush()
     except Wrong as error:
         return _fail(error)
-    except BrokenPipeError:
+    except OSError as error:
+        if not isinstance(error, BrokenPipeError) and error.errno not in _FULL:
+            raise
         # Python flushes standard output once more when it ends.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return _UNREAD
+        if isinstance(error, BrokenPipeError):
+            return _UNREAD
+        return _fail(f"{error.filename or 'standard output'}: {error.strerror}")
     except KeyboardInterrupt:
         sys.stderr.write("interrupted\n")
         code = INTERRUPTED

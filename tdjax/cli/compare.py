@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +22,9 @@ from tdjax.cli.arguments import (
     series_of,
     wrapped,
 )
+from tdjax.cli.show import load
 
+_NAME = "comparison.json"
 _DEFAULT = object()
 _MEASURING_S = 160.0
 _ALL_S = 310.0
@@ -101,22 +106,26 @@ def add(commands: Any) -> None:
         metavar="DIR",
         help="folder for comparison.json, .html and pictures (default: tdjax-results)",
     )
-    compare.set_defaults(command=_compare)
+    option(
+        "--resume",
+        action="store_true",
+        help="go on with what --out holds of a run that was stopped; with no other words, with "
+        "those of that run",
+    )
+    compare.set_defaults(command=_compare, parser=compare)
 
 
 def _compare(chosen: argparse.Namespace) -> int:
     from tdjax.comparison.session import Limits, Session, modes
     from tdjax.comparison.subjects.benchmark import check_densities
     from tdjax.comparison.system.error_place import error_place
-    from tdjax.comparison.system.extras import need
     from tdjax.comparison.system.interrupts import heeding
     from tdjax.comparison.system.progress import shown
     from tdjax.comparison.targets.target import installed
     from tdjax.core import whole_file
 
+    chosen, earlier = _resumed(chosen) if chosen.resume else (chosen, None)
     try:
-        need("rich", "tables")
-        need("matplotlib", "plots")
         asked = None if chosen.targets is None else read_words(chosen.targets)
         targets, missing = installed(asked)
         effort, all_series = _effort(chosen), series_of(chosen)
@@ -134,8 +143,12 @@ def _compare(chosen: argparse.Namespace) -> int:
         sys.stderr.write(f"left out: {text}\n")
     interrupted = False
     with shown() as shown_progress, heeding(shown_progress) as progress:
-        limits = _limits(chosen, targets, Limits)
-        session = Session(targets, modes(chosen.mode), effort, progress, limits, chosen.control)
+        kept = _Kept(folder / _NAME, chosen.words, progress)
+        options = modes(chosen.mode), effort, progress, _limits(chosen, targets, Limits)
+        try:
+            session = Session(targets, *options, chosen.control, kept.save_group, earlier)
+        except ValueError as error:
+            raise Wrong(f"--resume: {error}") from None
         try:
             session.run(benchmarks)
         except KeyboardInterrupt:
@@ -145,16 +158,68 @@ def _compare(chosen: argparse.Namespace) -> int:
             said = f"{session.current}: {type(error).__name__}{error_place(error)}: {error}"
             interrupted = progress.asked  # If so, Ctrl-C caused it.
             if not interrupted:
-                raise Wrong(said) from error
-    comparison = session.comparison(interrupted)
-    if not interrupted:
-        _present(comparison, folder, chosen.json, chosen.quick)
-        return 0
-    if not any(entry.status == "ok" for entry in comparison.entries):
+                raise Wrong(f"{said}{kept.so_far()}") from error
+    comparison = kept.with_words(session.comparison(interrupted))
+    if interrupted and not any(entry.status == "ok" for entry in comparison.entries):
         raise KeyboardInterrupt
-    _present(comparison, folder, chosen.json, chosen.quick)
-    sys.stderr.write("interrupted\n")
-    return INTERRUPTED
+    _present(comparison, kept, chosen.json, chosen.quick)
+    if interrupted:
+        sys.stderr.write("interrupted\n")
+    return INTERRUPTED if interrupted else 0
+
+
+def _resumed(chosen: argparse.Namespace) -> tuple[argparse.Namespace, Any]:
+    """Return what a run that was stopped was asked for, unless other words are given, and it."""
+    if not (chosen.out / _NAME).exists():
+        sys.stderr.write(f"{chosen.out} holds no comparison: it begins now\n")
+        return chosen, None
+    earlier = load(chosen.out / _NAME)
+    given = {**vars(chosen), "words": []}
+    nothing = chosen.parser.parse_args(["--resume", "--out", str(chosen.out)])
+    command = earlier.environment.get("command")
+    if command and given == {**vars(nothing), "words": []}:
+        words = shlex.split(str(command))
+        chosen = chosen.parser.parse_args([*words, "--out", str(chosen.out)])
+        chosen.words = words
+    return chosen, earlier
+
+
+class _Kept:
+    """The file of a run, written whenever a group is finished: what is killed leaves the others.
+
+    Args:
+        path: the file.
+        words: what the run was asked for, which `--resume` needs.
+        progress: who is told where it cannot be written.
+    """
+
+    def __init__(self, path: Path, words: Sequence[str], progress: Any) -> None:
+        self.path = path
+        self._command = shlex.join(words)
+        self._progress = progress
+        self._groups = 0
+
+    def with_words(self, comparison: Any) -> Any:
+        """Return a comparison that says what it was asked for."""
+        return replace(comparison, environment={**comparison.environment, "command": self._command})
+
+    def save(self, comparison: Any) -> Path:
+        """Write it."""
+        path: Path = comparison.save(self.path)
+        self._groups = len(comparison.verdicts)
+        return path
+
+    def save_group(self, comparison: Any) -> None:
+        """Write it, or say that it cannot be; measuring goes on."""
+        try:
+            self.save(self.with_words(comparison))
+        except OSError as error:
+            self._progress.log(f"{self.path}: cannot be written: {error.strerror}")
+
+    def so_far(self) -> str:
+        """Return what is saved, for the end of an error."""
+        groups = "1 group" if self._groups == 1 else f"{self._groups} groups"
+        return f"; saved: {self.path} with {groups}" if self._groups else ""
 
 
 def _limits(chosen: argparse.Namespace, targets: Sequence[Any], make: Any) -> Any:
@@ -167,39 +232,60 @@ def _limits(chosen: argparse.Namespace, targets: Sequence[Any], make: Any) -> An
     return make(measuring=share * chosen.within, all=chosen.within)
 
 
-def _present(comparison: Any, folder: Path, as_json: bool, quick: bool) -> None:
+def _present(comparison: Any, kept: _Kept, as_json: bool, quick: bool) -> None:
+    """Save the comparison, print it, and draw what can be drawn here."""
     from rich.console import Console
 
-    from tdjax.comparison.rendering.pictures.kinds import kinds
+    from tdjax.comparison.system.extras import COMPARE, need
 
+    folder = kept.path.parent
+    saved: list[Path] = []
+    failed: OSError | None = None
     # Saved first, so that nothing is lost if the output's reader is gone.
-    saved = comparison.save(folder / "comparison.json")
+    try:
+        saved.append(kept.save(comparison))
+    except OSError as error:
+        failed = error
     if as_json:
         sys.stdout.write(comparison.to_json())
     else:
         Console().print(comparison)
-    paths = [
-        saved,
-        *(
-            comparison.plot(folder / f"comparison{'' if kind == 'time' else f'-{kind}'}.png", kind)
-            for kind in kinds(comparison)
-        ),
-        comparison.report(folder / "comparison.html"),
-        *_pictures(comparison, folder, quick),
-    ]
-    names = ", ".join(path.name for path in paths)
+    drawings: Iterable[Callable[[], Path]] = [] if failed else _drawings(comparison, folder, quick)
+    try:
+        need("matplotlib", "pictures")
+        need("jinja2", "the report")
+    except ImportError:
+        drawings = []
+        sys.stderr.write(f'no pictures and no report; for these: pip install "{COMPARE}"\n')
+    try:
+        for draw in drawings:
+            saved.append(draw())
+    except OSError as error:
+        failed = error
+    if failed is not None:
+        names = f"; saved: {', '.join(map(str, saved))}" if saved else kept.so_far()
+        raise Wrong(f"{folder}: cannot be written: {failed.strerror}{names}")
+    names = ", ".join(path.name for path in saved)
     sys.stderr.write(f"\n{wrapped(f'saved in {folder}: {names}')}\n")
 
 
-def _pictures(comparison: Any, folder: Path, quick: bool) -> list[Path]:
-    """Draw what the compared workloads work on, where they have a picture."""
-    paths = []
-    for name in {entry.workload: None for entry in comparison.entries}:
+def _drawings(comparison: Any, folder: Path, quick: bool) -> Iterator[Callable[[], Path]]:
+    """Yield what draws each picture, and the report, into a file."""
+    from tdjax.comparison.rendering.pictures.kinds import kinds
+
+    for kind in kinds(comparison):
+        name = "comparison.png" if kind == "time" else f"comparison-{kind}.png"
+        yield partial(comparison.plot, folder / name, kind)
+    yield partial(comparison.report, folder / "comparison.html")
+    for name in dict.fromkeys(entry.workload for entry in comparison.entries):
         picture = workloads.get(name).picture if name in workloads.names() else None
         if picture is not None:
-            paths.append(folder / f"{name}.png")
-            picture(paths[-1], quick)
-    return paths
+            yield partial(_draw, picture, folder / f"{name}.png", quick)
+
+
+def _draw(picture: Callable[[Path, bool], object], path: Path, quick: bool) -> Path:
+    picture(path, quick)
+    return path
 
 
 def _effort(chosen: argparse.Namespace) -> Any:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from tdjax.cli.arguments import INTERRUPTED, Wrong, add_what, read_bytes, series_of
+from tdjax.cli.arguments import INTERRUPTED, Wrong, add_what, read_bytes, series_of, wrapped
 from tdjax.cli.show import load
 
 
@@ -38,7 +38,15 @@ def add(commands: Any) -> None:
         "where auto finds them on every device of this kind",
     )
     option("--list", action="store_true", help="list the results that are kept")
-    option("--clear", action="store_true", help="delete them")
+    option(
+        "--clear",
+        nargs="?",
+        const="",
+        metavar="NAME",
+        help="delete them all, or those of a workload or function",
+    )
+    option("--export", type=Path, metavar="FILE", help="write them all, or those of what is named")
+    option("--import", type=Path, metavar="FILE", dest="taken_in", help="keep what --export wrote")
     tune.set_defaults(command=_tune, quick=False)
     fit = commands.add_parser(
         "fit",
@@ -57,21 +65,12 @@ def add(commands: Any) -> None:
 
 
 def _tune(chosen: argparse.Namespace) -> int:
-    from tdjax.comparison.system.extras import need
     from tdjax.comparison.system.interrupts import heeding
     from tdjax.comparison.system.progress import shown
-    from tdjax.strategies.choosing import tuned
 
-    if chosen.clear:
-        try:
-            sys.stdout.write(f"deleted {tuned.clear()} results in {tuned.folder()}\n")
-        except OSError as error:
-            raise Wrong(f"{tuned.folder()}: cannot be cleared: {error.strerror}") from None
-        return 0
-    if chosen.list:
-        return _list_results()
+    if chosen.list or chosen.clear is not None or chosen.export or chosen.taken_in:
+        return _manage(chosen)
     try:
-        need("rich", "progress")
         all_series = series_of(chosen)
     except (ValueError, TypeError, ImportError) as error:
         raise Wrong(error) from None
@@ -111,18 +110,45 @@ def _tune_one(series: Any, chosen: argparse.Namespace, progress: Any) -> Any:
     return tuning
 
 
-def _list_results() -> int:
+def _manage(chosen: argparse.Namespace) -> int:
+    """List, delete, write or take in the results that are kept."""
+    from tdjax.comparison.numbers import join
+    from tdjax.devices.tuned_result import level
     from tdjax.strategies.choosing import tuned
 
-    results = tuned.everything()
-    for each in results:
-        fastest = min(each.times, key=lambda name: each.times[name], default="nothing ran")
-        sizes = " x ".join(map(str, each.sizes))
-        sys.stdout.write(
-            f"{each.title} {each.mode}, {sizes} rows, {each.device}, {each.date}: {fastest}\n"
-        )
-    sys.stdout.write(f"{len(results)} results in {tuned.folder()}\n")
+    said, names = [], chosen.what
+    try:
+        if chosen.taken_in:
+            said.append(f"took in {_take_in(chosen.taken_in)} results, to {tuned.folder()}")
+        if chosen.list:
+            found = tuned.everything(names).values()
+            for each in found:
+                fastest = level(each.bounds_s) or ("nothing",)
+                what = join(fastest) + (" are level" if len(fastest) > 1 else " is fastest")
+                sizes = " x ".join(map(str, each.sizes))
+                about = f"{each.title} {each.mode}, {sizes} rows, {each.device}, {each.date}"
+                said.append(f"{about}: {what}")
+            said.append(f"{len(found)} results in {tuned.folder()}")
+        if chosen.export:
+            said.append(f"wrote {tuned.export(chosen.export, names)} results to {chosen.export}")
+        if chosen.clear is not None:
+            count = tuned.clear([*names, *([chosen.clear] if chosen.clear else [])])
+            said.append(f"deleted {count} results in {tuned.folder()}")
+    except OSError as error:
+        raise Wrong(f"{error.filename}: {error.strerror}") from None
+    except ValueError as error:
+        raise Wrong(error) from None
+    sys.stdout.writelines(f"{wrapped(line)}\n" for line in said)
     return 0
+
+
+def _take_in(path: Path) -> int:
+    from tdjax.strategies.choosing import tuned
+
+    try:
+        return len(tuned.take_in(path))
+    except ValueError as error:
+        raise Wrong(f"{path}: {error}") from None
 
 
 def _fit(chosen: argparse.Namespace) -> int:
@@ -151,7 +177,10 @@ def _keep_device(entries: Sequence[Any], environment: Any, results: Any, out: Pa
             f"{title}: choices take {fit.regret:.3f}x the best that was measured; predictions "
             f"differ by {fit.error:.0%}\n  {choices}\n"
         )
-    text = fitting.device_file(found, environment, platform, results)
+    try:
+        text = fitting.device_file(found, environment, platform, results)
+    except ValueError as error:
+        raise Wrong(error) from None
     if out is None:
         sys.stdout.write(text)
         return

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from tdjax.comparison.system.extras import need
+from tdjax.comparison.verdicts.entry import Entry
 from tdjax.comparison.verdicts.records import Record
 from tdjax.core import whole_file
 
@@ -15,7 +17,8 @@ from tdjax.core import whole_file
 class Comparison(Record):
     """Strategies compared on one or more workloads.
 
-    Printing it gives a table. `rich.print` gives the same with colors. Its fields are those of
+    Printing it gives a table. `rich.print` gives the same with colors, and a notebook shows its
+    answers and a chart. Its fields are those of
     `Record`: `entries`, `verdicts`, `reference`, `workloads`, `environment`, `interrupted`,
     `ceilings` and `densities`.
     """
@@ -29,6 +32,23 @@ class Comparison(Record):
         from tdjax.comparison.rendering.terminal.comparison import renderable
 
         return renderable(self)
+
+    def _repr_html_(self) -> str:
+        from tdjax.comparison.rendering.html.notebook import of_comparison
+
+        return of_comparison(self)
+
+    def to_dataframe(self) -> Any:
+        """Return the entries as a pandas data frame, one a row, their fields as columns.
+
+        Raises:
+            ImportError: pandas is missing; the message says how to install it.
+        """
+        need("pandas", "data frames", install="pandas")
+        from pandas import DataFrame
+
+        columns = [field.name for field in fields(Entry)]
+        return DataFrame([vars(entry) for entry in self.entries], columns=columns)
 
     def plot(self, path: str | os.PathLike[str], kind: str = "time") -> Path:
         """Draw it with matplotlib: one panel a workload, target and mode.

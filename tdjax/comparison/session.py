@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeAlias
@@ -24,7 +24,7 @@ from tdjax.comparison.targets.target import Target
 from tdjax.comparison.verdicts import naming
 from tdjax.comparison.verdicts.answers import AUTO, FOLD, Answer, answers
 from tdjax.comparison.verdicts.density import Density
-from tdjax.comparison.verdicts.entry import Entry, Group
+from tdjax.comparison.verdicts.entry import Entry, Group, grouped
 from tdjax.comparison.verdicts.verdict import judge
 from tdjax.strategies import parse
 
@@ -35,6 +35,9 @@ _TURN_S = 3.0
 _TURN_ROUNDS = 6  # A turn begins with a round that warms up.
 # On a slow machine measuring takes longer than planned; compilers still get this part of all.
 _LEAST_TO_COMPILE = 0.25
+_UNFINISHED = "interrupted while it was measured"
+# What a run that goes on with another may do at another time, or for other devices.
+_MAY_DIFFER = {"date", "devices", "command"}
 
 
 @dataclass(frozen=True)
@@ -81,6 +84,11 @@ class Session:
         progress: who is told.
         limits: how long all jobs together may take; None: no such limit.
         control: whether to measure the reference twice.
+        keep: called with what is known whenever a group is finished.
+        earlier: a comparison to go on with: what it has of the same work is not measured again.
+
+    Raises:
+        ValueError: the earlier comparison was made on another machine, or with other versions.
     """
 
     def __init__(
@@ -91,6 +99,8 @@ class Session:
         progress: Progress,
         limits: Limits | None = None,
         control: bool = False,
+        keep: Callable[[Comparison], None] | None = None,
+        earlier: Comparison | None = None,
     ) -> None:
         self._targets = targets
         self._modes = modes
@@ -102,8 +112,13 @@ class Session:
         self._groups: list[Measurement | CompiledGroup] = []
         self._workloads: dict[str, str] = {}
         self._densities: dict[str, Density] = {}
-        self._environment = environment(targets)
+        self._environment: dict[str, Any] = dict(environment(targets))
         self._ceilings: dict[str, Ceilings] = {}
+        self._keep = keep
+        self._earlier: dict[Group, list[Entry]] = {}
+        self._finished: set[Group] = set()
+        if earlier is not None:
+            self._go_on_from(earlier)
         self._clients = {t.name: CallClient(t.name) for t in targets if t.evidence == "measured"}
         self._done = 0
         self._total = 0
@@ -126,8 +141,14 @@ class Session:
         self._compile([group for group in self._groups if isinstance(group, CompiledGroup)])
 
     def comparison(self, interrupted: bool = False) -> Comparison:
-        """Return what is known so far."""
-        entries = tuple(entry for group in self._groups for entry in group.entries)
+        """Return what is known so far; a group that is not finished says so."""
+        known = self._earlier | {group.group: group.entries for group in self._groups}
+        for group in known.keys() - self._finished - self._earlier.keys():
+            known[group] = [replace(e, error=e.error or _UNFINISHED) for e in known[group]]
+        return self._comparison(known, interrupted)
+
+    def _comparison(self, known: Mapping[Group, Sequence[Entry]], interrupted: bool) -> Comparison:
+        entries = tuple(entry for group in known.values() for entry in group)
         return Comparison(
             entries=entries,
             verdicts=judge(entries, str(self._reference)),
@@ -138,6 +159,34 @@ class Session:
             ceilings=dict(self._ceilings),
             densities=dict(self._densities),
         )
+
+    def _go_on_from(self, earlier: Comparison) -> None:
+        """Take over what was finished."""
+        was, now = earlier.environment, self._environment
+        apart = [name for name in now.keys() & was.keys() - _MAY_DIFFER if was[name] != now[name]]
+        if apart:
+            said = ", ".join(f"{name} was {was[name]} and is {now[name]}" for name in sorted(apart))
+            raise ValueError(
+                f"what was measured before cannot go on here: {said}. Measure anew, into another "
+                "folder"
+            )
+        devices = [name for each in (was, now) for name in str(each["devices"]).split(", ")]
+        self._environment = {**was, **now, "devices": ", ".join(dict.fromkeys(devices))}
+        for group, entries in grouped(earlier.entries).items():
+            if not any((entry.error or "").startswith("interrupted") for entry in entries):
+                self._earlier[group] = entries
+        self._workloads |= earlier.workloads
+        self._densities |= earlier.densities
+        self._ceilings |= earlier.ceilings
+
+    def _has(self, group: Group, strategies: Sequence[Any]) -> bool:
+        """Whether an earlier run finished a group with these strategies."""
+        entries = [entry for entry in self._earlier.get(group, ()) if not entry.control]
+        if not entries or {entry.strategy for entry in entries} != set(map(str, strategies)):
+            return False
+        self._done += 1
+        self._log(f"{self._done}/{self._total}", group, self._answer(entries), ", from before")
+        return True
 
     def _find_ceilings(self) -> None:
         for target in self._targets:
@@ -150,6 +199,8 @@ class Session:
         subject, strategies = job.make()
         modes = self._modes_for(subject)
         self._total -= (len(self._modes) - len(modes)) * len(self._targets)
+        if self._workloads.get(job.name) not in (None, subject.description):
+            self._earlier = {g: e for g, e in self._earlier.items() if g.workload != job.name}
         self._workloads[job.name] = subject.description
         if job.density is not None:
             self._densities[job.name] = job.density
@@ -157,6 +208,8 @@ class Session:
         for target in self._targets:
             for mode in modes:
                 group = Group(job.name, target.name, target.evidence, mode)
+                if self._has(group, strategies):
+                    continue
                 device = target.compiles_for
                 if device is None:
                     self._measure(job, subject, strategies, group, target)
@@ -253,6 +306,10 @@ class Session:
         self._done += 1
         mark = f"{self._done}/{self._total}"
         self._log(mark, group, self._answer(entries), f", {seconds:.1f} s")
+        self._finished.add(group)
+        finished = {g.group: g.entries for g in self._groups if g.group in self._finished}
+        if self._keep is not None:
+            self._keep(self._comparison(self._earlier | finished, interrupted=True))
 
     def _answer(self, entries: Sequence[Entry]) -> Answer:
         return answers(entries, str(self._reference))[0]

@@ -161,7 +161,12 @@ def inner_program(eqn: Any) -> Any:
         return _expanded(eqn)
     names = ("jaxpr", "call_jaxpr", "fun_jaxpr")
     found = (eqn.params[name] for name in names if name in eqn.params)
-    return next((program for program in found if hasattr(program, "eqns")), None)
+    return next(filter(_has_equations, found), None)
+
+
+def _has_equations(program: Any) -> bool:
+    """Say whether a program has equations, which those of two traces merge when they are read."""
+    return hasattr(type(program), "eqns") or "eqns" in vars(program)
 
 
 @functools.lru_cache(maxsize=64)

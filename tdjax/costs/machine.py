@@ -1,8 +1,8 @@
 """What a device can do: the few figures that costs are predicted from.
 
 A CPU's caches are read from the machine. Speeds were fitted to the devices that have a file in
-`tdjax/devices`; a CPU without one gets the speeds of the first. Choices depend on ratios of speeds
-alone, so that a CPU of the same design that is faster as a whole gets the same choices.
+`tdjax/devices`; a CPU without one gets the speeds of the nearest that has. Choices depend on ratios
+of speeds alone, so that a CPU of the same design that is faster as a whole gets the same choices.
 """
 
 from __future__ import annotations
@@ -13,17 +13,14 @@ import dataclasses
 import functools
 import math
 from collections.abc import Iterator
+from typing import Any
 
 import jax
 
 from tdjax.devices import shipped
 from tdjax.devices.attached import cpu_caches, device_kind
-
-SPEEDS = (
-    ("dot_flops_s", "conv_flops_s", "transcendentals_s", "near_bytes_s", "far_bytes_s")
-    + ("memory_bytes_s", "operation_s", "turn_s", "fresh_bytes_s", "narrow_conv")
-    + ("back_conv", "plain_conv", "patch_passes", "kept_passes", "stacked_passes")
-)  # fmt: skip
+from tdjax.devices.processor import Processor
+from tdjax.devices.shipped import SPEEDS
 
 # Larger blocks glibc gets from the system at every call, and returns: mallopt(3),
 # DEFAULT_MMAP_THRESHOLD_MAX.
@@ -79,6 +76,11 @@ class Machine:
     kept_passes: float = 2.0
     stacked_passes: float = 4.0
     source: str = ""
+
+    @property
+    def speeds(self) -> dict[str, float]:
+        """The figures that are fitted to measurements."""
+        return {name: getattr(self, name) for name in SPEEDS}
 
     def fresh_s(self, temporary: float) -> float:
         """Return what it costs to get so much temporary memory from the system."""
@@ -146,16 +148,21 @@ def machine_of(platform: str) -> Machine:
 
 @functools.cache
 def _machine(platform: str, kind: str) -> Machine:
-    known = [each for each in shipped.devices() if each["platform"] == platform]
-    measured = [each for each in known if each["evidence"] == "measured"]
-    own = [each for each in measured if each["kind"] == kind]
-    if platform != "cpu" and not own:
-        said = [each["says"] for each in known if each["evidence"] == "compiled"]
+    known = [each for each in shipped.devices() if each.platform == platform]
+    measured = [each for each in known if each.evidence == "measured"]
+    own = [each for each in measured if each.kind == kind]
+    if not own and (platform != "cpu" or not measured):
+        said = [each.says for each in known if each.says]
         source = " ".join(["No such device was measured: all rows at once keep one busy.", *said])
         return dataclasses.replace(_ACCELERATOR, platform=platform, source=source)
-    first = (own or measured)[0]
-    whose = "this kind of device" if own else f"another one ({first['kind']})"
-    speeds = {**first["speeds"], "source": f"Speeds are those of {whose}, {first['date']}."}
+    first, whose = (own or measured)[0], "this kind of device"
+    if not own:
+        here = Processor.of_kind(kind)
+        first = max(measured, key=lambda each: here.nearness(Processor.of_kind(each.kind)))
+        likeness = here.likeness(Processor.of_kind(first.kind))
+        whose = f"the nearest one that was measured ({first.kind}: {likeness})"
+    speeds: dict[str, Any] = {**first.speeds}
+    speeds["source"] = f"Speeds are those of {whose}, {first.date}."
     if platform != "cpu":
         return dataclasses.replace(_ACCELERATOR, platform=platform, **speeds)
     near, far = cpu_caches()

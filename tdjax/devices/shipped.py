@@ -8,37 +8,78 @@ device that was not measured it may hold a sentence on what its compiler says of
 from __future__ import annotations
 
 import functools
-import json
 import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated
+
+from tdjax.core import typed
+from tdjax.core.typed import Positive, one_of
+from tdjax.devices.tuned_result import Tuned
 
 FORMAT = "tdjax-device"
-VERSION = 2
+VERSION = 3
+# The figures of `tdjax.costs.machine.Machine` that are fitted to measurements.
+SPEEDS = (
+    ("dot_flops_s", "conv_flops_s", "transcendentals_s", "near_bytes_s", "far_bytes_s")
+    + ("memory_bytes_s", "operation_s", "turn_s", "fresh_bytes_s", "narrow_conv")
+    + ("back_conv", "plain_conv", "patch_passes", "kept_passes", "stacked_passes")
+)  # fmt: skip
 
 _FOLDER = Path(__file__).parent
 
 
+@dataclass(frozen=True)
+class Device:
+    """What a file holds.
+
+    Attributes:
+        platform: "cpu", "gpu" or "tpu".
+        kind: the kind of device, as `device_kind` names it.
+        evidence: "measured"; or "compiled", where only its compiler is known.
+        date: when that was.
+        versions: of the packages that it was measured or compiled with.
+        regret: the time of what is chosen by its speeds over that of the best.
+        says: a sentence on what its compiler says.
+        speeds: by their names; of an accelerator, only those that limit it.
+        results: what tuning measured.
+    """
+
+    platform: str
+    kind: str
+    evidence: Annotated[str, one_of("measured", "compiled")]
+    date: str
+    versions: Mapping[str, str]
+    regret: Positive | None
+    says: str | None
+    speeds: Mapping[str, Positive]
+    results: tuple[Tuned, ...]
+
+    def __post_init__(self) -> None:
+        odd = self.speeds.keys() - set(SPEEDS)
+        if self.platform == "cpu" and self.evidence == "measured":
+            odd = self.speeds.keys() ^ set(SPEEDS)
+        if odd:
+            raise ValueError(f"speeds that are missing or not known: {', '.join(sorted(odd))}")
+
+
 @functools.cache
-def devices() -> tuple[dict[str, Any], ...]:
-    """Return what the files hold, in the order of their names; warn of other formats' files."""
+def devices() -> tuple[Device, ...]:
+    """Return what the files hold, in the order of their names; warn of those that do not fit."""
     found = []
     for path in sorted(_FOLDER.glob("*.json")):
-        content = json.loads(path.read_text())
-        if (kind := (content.get("format"), content.get("version"))) == (FORMAT, VERSION):
-            found.append(content)
-        else:
+        try:
+            found.append(typed.load(Device, path, FORMAT, VERSION))
+        except (OSError, ValueError) as error:
             warnings.warn(
-                f"{path} is left out: it is of {kind[0]} {kind[1]}, needed {FORMAT} {VERSION}. "
-                f"Write it anew: tdjax tune --out {path.name}",
+                f"{path} is left out: {error}. Write it anew: tdjax tune --out {path.name}",
                 stacklevel=2,
             )
     return tuple(found)
 
 
 @functools.cache
-def results(kind: str) -> tuple[dict[str, Any], ...]:
+def results(kind: str) -> tuple[Tuned, ...]:
     """Return what tuning has measured on a kind of device."""
-    return tuple(
-        result for device in devices() if device["kind"] == kind for result in device["results"]
-    )
+    return tuple(result for device in devices() if device.kind == kind for result in device.results)

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from tdjax.core.call import Call
-from tdjax.core.jaxpr import all_equations
+from tdjax.core.jaxpr import all_equations, inner_program
 from tdjax.independence.analysis import Analysis
 from tdjax.independence.differing import follow_steps
 from tdjax.independence.kinds import CONST, SUM, NotProvenError
@@ -68,6 +68,14 @@ def _is_written_by_hand(eqn: Any) -> bool:
     return ("bwd" in eqn.params and not is_jaxs_own(eqn)) or is_someones_operation(eqn)
 
 
+def _differing_outputs(eqn: Any, stepped: list[bool]) -> list[bool]:
+    called = inner_program(eqn)
+    jaxpr = getattr(called, "jaxpr", called)
+    if called is None or len(jaxpr.invars) != len(stepped):
+        return [True] * len(eqn.outvars)
+    return follow_steps(jaxpr, [*[False] * len(jaxpr.constvars), *stepped])
+
+
 def _adds_up(eqn: Any, stepped: list[bool], fills: bool) -> bool:
     """Say whether a rule gives the loop's gradients to what the steps of its call share."""
     variables, active, smooth = differentiated(eqn)
@@ -86,6 +94,8 @@ def _adds_up(eqn: Any, stepped: list[bool], fills: bool) -> bool:
         return False
     nothing = known_zeros(jaxpr, [False] * len(jaxpr.invars))
     if any(stepped):
+        if shared and not all(map(_differing_outputs(eqn, stepped).__getitem__, smooth)):
+            return False  # of an output that all steps share, `jax.vmap` hands on one cotangent
         differs = [stepped[i] for i in variables] + [True] * cotangents
         follows = follow_steps(jaxpr, [*[False] * len(jaxpr.constvars), *differs])
         return all(follows[place] or nothing[place] for place in shared)

@@ -7,6 +7,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple
 
+from tdjax.core import typed
 from tdjax.core.call import Call
 from tdjax.costs.predict import Blocks
 from tdjax.independence import Proven
@@ -137,12 +138,12 @@ def to_data(strategy: Strategy) -> dict[str, Any]:
     return {"kind": type(strategy).__name__, "options": dataclasses.asdict(strategy)}
 
 
-def from_data(values: Mapping[str, Any]) -> Strategy | None:
+def from_data(kind: str, options: Mapping[str, Any]) -> Strategy | None:
     """Return the strategy that `to_data` wrote, None for one that this version does not know.
 
     A file is no word to fold on: rows are proven to be independent.
     """
     try:
-        return KINDS[values["kind"]](**values["options"]).on_proof()
+        return typed.read(KINDS[kind], options).on_proof()
     except (KeyError, TypeError, ValueError):
         return None

@@ -94,7 +94,8 @@ class Vmap(Chunked):
                 if call.traced is None or not self._must_be_traced(call, call.traced):
                     return self._plain(call)
             if named:
-                return _zeroed_by_shape(call, self._plain(call))
+                output = self._plain(call)
+                return _zeroed_by_shape(call, output) if zeroed else output
         if proven is None and (zeroed or call.pooled):
             proven = prove(call, call.batch)
         if call.pooled and (proven is None or not proven.proof.independent):

@@ -20,13 +20,13 @@ from tdjax import workloads
 from tdjax.comparison.verdicts.entry import Entry, grouped
 from tdjax.comparison.verdicts.intervals import paired_medians
 from tdjax.core.call import trace
-from tdjax.costs.machine import SPEEDS, Machine
+from tdjax.costs.machine import Machine
 from tdjax.costs.predict import forward_s, gradient_s
 from tdjax.costs.work import Work, work_of
-from tdjax.devices.shipped import FORMAT, VERSION
+from tdjax.devices.shipped import FORMAT, SPEEDS, VERSION
+from tdjax.devices.tuned_result import Tuned
 from tdjax.strategies import Fold, Strategy, parse
 from tdjax.strategies.choosing.ranking import ranked
-from tdjax.strategies.choosing.tuned import Tuned
 from tdjax.transform import time_distributed
 
 STEPS = 3000
@@ -35,6 +35,7 @@ _CHANGED = 0.4
 _ERROR_COUNTS = 0.25
 _MOVED_COUNTS = 0.01
 _NEAR = 1.5
+_NEEDED = ("date", "devices", "processor", "cores", "jax", "jaxlib", "tdjax")
 _MEMORIES = ("near_bytes_s", "far_bytes_s", "memory_bytes_s")
 
 
@@ -122,7 +123,7 @@ def _another(machine: Machine, steps: random.Random) -> Machine:
         name: math.exp(steps.gauss(0, _STEP)) if steps.random() < _CHANGED else 1.0
         for name in SPEEDS
     }
-    new = {name: getattr(machine, name) * factor for name, factor in factors.items()}
+    new: dict[str, Any] = {name: speed * factors[name] for name, speed in machine.speeds.items()}
     # A nearer cache is not slower.
     speeds = sorted((new[name] for name in SPEEDS[3:6]), reverse=True)
     new.update(zip(_MEMORIES, speeds, strict=True))
@@ -148,8 +149,8 @@ def _judge(machine: Machine, workloads_measured: Sequence[MeasuredWorkload], sta
                 blocks = strategy.blocks(each.batch, each.time)
                 if blocks is not None and taken < _NEAR * least:
                     errors.append(abs(math.log(predict(blocks, each.work, machine) / taken)))
-    finite = [name for name in SPEEDS if math.isfinite(getattr(start, name))]
-    moved = fmean(abs(math.log(getattr(machine, name) / getattr(start, name))) for name in finite)
+    began = {name: speed for name, speed in start.speeds.items() if math.isfinite(speed)}
+    moved = fmean(abs(math.log(machine.speeds[name] / speed)) for name, speed in began.items())
     return Fit(machine, math.exp(fmean(regrets)), fmean(errors), moved, chosen)
 
 
@@ -178,25 +179,34 @@ def device_file(
         environment: of what they were fitted to, as a `Comparison` has it.
         platform: "cpu", "gpu" or "tpu".
         results: what tuning measured on it.
+
+    Raises:
+        ValueError: the environment does not say where that was.
     """
+    lacking = [name for name in _NEEDED if not environment.get(name)]
+    if lacking:
+        raise ValueError(f"the comparison does not say its {', '.join(lacking)}")
     if platform == "cpu":
-        kind = f"cpu, {environment['processor']}, {environment['cores']} cores"
+        parts = environment["processor"], f"{environment['cores']} cores", environment.get("caches")
+        kind = ", ".join(["cpu", *(str(part) for part in parts if part)])
     else:
-        kind = environment["devices"].partition("(")[2].rstrip(")") or environment["devices"]
+        devices = str(environment["devices"])
+        kind = devices.partition("(")[2].rstrip(")") or devices
     content = {
         "format": FORMAT,
         "version": VERSION,
         "platform": platform,
         "kind": kind,
         "evidence": "measured",
-        "date": environment["date"][:10],
-        "versions": {name: environment[name] for name in ("jax", "jaxlib", "tdjax")},
+        "date": str(environment["date"])[:10],
+        "versions": {name: str(environment[name]) for name in _NEEDED[-3:]},
         "regret": round(found.regret, 3),
+        "says": None,
         "speeds": {
             name: float(f"{speed:.3g}")
-            for name in SPEEDS
-            if math.isfinite(speed := getattr(found.machine, name))
+            for name, speed in found.machine.speeds.items()
+            if math.isfinite(speed)
         },
-        "results": [dataclasses.asdict(each) for each in results],
+        "results": results,
     }
-    return json.dumps(content, indent=1) + "\n"
+    return json.dumps(content, indent=1, default=vars) + "\n"

@@ -5,27 +5,30 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import functools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
 
+from tdjax.comparison import numbers
 from tdjax.comparison.measuring.call_client import CallClient
 from tdjax.comparison.measuring.group import Measurement
 from tdjax.comparison.measuring.rounds import Effort, check_effort
-from tdjax.comparison.numbers import memory, seconds
+from tdjax.comparison.rendering.html import notebook
 from tdjax.comparison.session import Mode, modes
 from tdjax.comparison.subjects.strategy_list import parse_strategies
 from tdjax.comparison.subjects.subject import Subject, subject
 from tdjax.comparison.system.progress import Progress, told
-from tdjax.comparison.verdicts.entry import Entry, Group, grouped
+from tdjax.comparison.verdicts.entry import Entry, Group
 from tdjax.comparison.verdicts.intervals import paired_medians
 from tdjax.comparison.verdicts.naming import short
+from tdjax.comparison.verdicts.standing import speed
 from tdjax.core.axes import Axes
 from tdjax.core.byte_size import read_budget
 from tdjax.core.mask import MaskLike
 from tdjax.devices.attached import device_kind
+from tdjax.devices.tuned_result import Tuned, TunedCandidate
 from tdjax.flax_guard import StepLike
 from tdjax.strategies import (
     Auto,
@@ -38,6 +41,7 @@ from tdjax.strategies import (
     to_data,
 )
 from tdjax.strategies.choosing import tuned
+from tdjax.strategies.choosing.measured import Measured
 
 # Candidates predicted to take so many times as long as the first are not measured.
 _PROMISING = 2.5
@@ -49,32 +53,65 @@ _BUDGET_S = 15.0
 
 @dataclasses.dataclass(frozen=True)
 class Tuning:
-    """What `tune` measured. Printing it gives a table.
+    """What `tune` measured. Printing it gives a table, and so does a notebook.
 
     Attributes:
-        best: the strategy object that was fastest.
+        best: the strategy object that `auto` takes from now on: the fastest; of several that cannot
+            be told apart, the one that is predicted to be.
+        level: the strategies that cannot be told from the fastest, that one included.
         entries: what was measured, one a candidate and mode, as in a `Comparison`.
         paths: where the results were written; empty where the folder cannot be written.
         results: what is kept, one a mode.
     """
 
     best: Strategy
+    level: tuple[Strategy, ...]
     entries: tuple[Entry, ...]
     paths: tuple[Path, ...]
-    results: tuple[tuned.Tuned, ...] = dataclasses.field(default=(), repr=False)
+    results: tuple[Tuned, ...] = dataclasses.field(repr=False)
 
     def __str__(self) -> str:
-        lines = [f"{self.best} is fastest."]
-        for mode in dict.fromkeys(entry.mode for entry in self.entries):
-            entries = [entry for entry in self.entries if entry.mode == mode]
-            entries.sort(key=lambda e: (e.status != "ok", e.median_s or 0.0))
-            width = max(len(short(entry.strategy)) for entry in entries)
+        lines = [self._answer()]
+        for mode, rows in self._tables().items():
+            widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
             lines.append(f"{mode}:")
-            for entry in entries:
-                what = f"{seconds(entry.median_s):>8}  {memory(entry.temp_bytes):>8}"
-                note = "" if entry.status == "ok" else f"  {entry.status}: {entry.error}"
-                lines.append(f"  {short(entry.strategy):<{width}}  {what}{note}")
+            for name, *cells in rows:
+                columns = [f"{c:>{w}}" for c, w in zip(cells[:-1], widths[1:], strict=False)]
+                lines.append("  ".join(["", f"{name:<{widths[0]}}", *columns, cells[-1]]).rstrip())
         return "\n".join(lines)
+
+    def _repr_html_(self) -> str:
+        return notebook.page(self._answer(), self._tables())
+
+    def _answer(self) -> str:
+        """Return what was found, in a sentence."""
+        if len(self.level) == 1:
+            return f"{self.best} is fastest."
+        names = numbers.join([str(each) for each in self.level])
+        return (
+            f"{names} cannot be told apart by their speed; auto takes {self.best}, which is "
+            "predicted to be the fastest of them."
+        )
+
+    def _tables(self) -> dict[str, list[tuple[str, ...]]]:
+        """Return the rows of each mode, the first of them the headings."""
+        return {result.mode: [_HEADINGS, *_rows(result)] for result in self.results}
+
+
+_HEADINGS = ("strategy", "median", "speed / fastest", "95% interval", "memory", "")
+
+
+def _rows(result: Tuned) -> Iterator[tuple[str, ...]]:
+    """Yield what a table says of each candidate, the fastest first."""
+    least = min(result.times.values())
+    for each in sorted(result.candidates, key=lambda c: (c.status != "ok", c.median_s or 0.0)):
+        speeds = ["", ""]
+        if each.status == "ok":
+            median, low, high = each.bounds_s
+            between = numbers.interval(least / high, least / low)
+            speeds = [numbers.speed(least / median), "" if low == high else between]
+        figures = numbers.seconds(each.median_s), *speeds, numbers.memory(each.temp_bytes)
+        yield short(each.strategy), *figures, f"{each.status}: {each.error}" if each.error else ""
 
 
 def tune(
@@ -96,7 +133,9 @@ def tune(
     Candidates come from the predictions of `auto`. Each is compiled, its outputs and gradients are
     checked against `vmap` (in float32, where dtypes are narrower), and rounds of samples are taken,
     which slow ones leave early. The results are kept in a file, and from then on `auto` takes the
-    fastest, in this process and in others, for the same program, sizes, device and versions.
+    fastest, in this process and in others, for the same program, sizes, device and versions. Where
+    several cannot be told apart by what was measured, it takes the one of them that is predicted to
+    be the fastest.
 
     Args:
         fun: a step function, a wrapped one, or a Flax module, as for `compare`.
@@ -158,10 +197,14 @@ def tune_subject(
         ]
     for measurement in measured:
         _check_any(measurement, memory_budget)
-    results = tuple(_result(decision, each, chosen) for each in measured)
+    results = tuple(_result(decision, made.name, each, chosen) for each in measured)
     paths = tuple(path for each in results if (path := tuned.keep(each)) is not None)
     entries = tuple(entry for measurement in measured for entry in measurement.entries)
-    return Tuning(_best(entries, chosen), entries, paths, results)
+    known = Measured(results)
+    ordered, level = known.order(known.complete(decision.predicted))
+    if not level:
+        raise ValueError("tune: no candidate ran to the end in both modes.")
+    return Tuning(ordered[0].strategy, tuple(level), entries, paths, results)
 
 
 def _decision(made: Subject, mode: str) -> Decision:
@@ -231,46 +274,58 @@ def _check_any(measurement: Measurement, memory_budget: int | None) -> None:
     if memory_budget is not None and sized:
         least = min(sized, key=lambda entry: entry.temp_bytes or 0)
         raise ValueError(
-            f"memory_budget: nothing fits {memory(memory_budget)}; the least that {name} can do "
-            f"with in mode {mode!r} is {memory(least.temp_bytes)}, by {least.strategy}."
+            f"memory_budget: nothing fits {numbers.memory(memory_budget)}; the least that {name} "
+            f"can do with in mode {mode!r} is {numbers.memory(least.temp_bytes)}, by "
+            f"{least.strategy}."
         )
     first = next((entry.error for entry in entries if entry.error), "nothing ran")
     raise ValueError(f"tune: no candidate for {name} ran to the end in mode {mode!r}: {first}")
 
 
 def _result(
-    decision: Decision, measurement: Measurement, strategies: Sequence[Strategy]
-) -> tuned.Tuned:
-    call, times = decision.call, paired_medians(measurement.entries)
+    decision: Decision, title: str, measurement: Measurement, strategies: Sequence[Strategy]
+) -> Tuned:
+    call, entries = decision.call, measurement.entries
     assert call.traced is not None
-    return tuned.Tuned(
+    times = paired_medians([entry for entry in entries if entry.status == "ok"])
+    fastest = min(times, key=times.__getitem__)
+    samples = next(entry.samples_s for entry in entries if entry.strategy == fastest)
+    return Tuned(
         program=tuned.program_of(call, call.traced),
         mode=measurement.group.mode,
-        title=call.title,
+        title=title,
         sizes=(call.batch, call.time),
         device=device_kind(),
         versions=tuned.versions(),
         date=datetime.datetime.now(datetime.UTC).date().isoformat(),
-        candidates=[
-            {
-                "strategy": entry.strategy,
+        candidates=tuple(
+            TunedCandidate(
+                entry.strategy,
                 **to_data(strategy),
-                "status": entry.status,
-                "error": entry.error,
-                "median_s": times.get(entry.strategy),
-                "samples_s": list(entry.samples_s),
-                "temp_bytes": entry.temp_bytes,
-            }
-            for entry, strategy in zip(measurement.entries, strategies, strict=True)
-        ],
+                status=entry.status,
+                error=entry.error,
+                **timed(entry, samples, times[fastest]),
+                samples_s=entry.samples_s,
+                temp_bytes=entry.temp_bytes,
+            )
+            for entry, strategy in zip(entries, strategies, strict=True)
+        ),
     )
 
 
-def _best(entries: Sequence[Entry], strategies: Sequence[Strategy]) -> Strategy:
-    """Return the strategy with the smallest sum of times over the modes."""
-    times = [paired_medians(rows) for rows in grouped(entries).values()]
-    failed = {entry.strategy for entry in entries if entry.status != "ok"}
-    ran = [strategy for strategy in strategies if str(strategy) not in failed]
-    if not ran:
-        raise ValueError("tune: no candidate ran to the end in both modes.")
-    return min(ran, key=lambda strategy: sum(each[str(strategy)] for each in times))
+def timed(entry: Entry, fastest: Sequence[float], least: float) -> dict[str, Any]:
+    """Return an entry's time, and its interval from rounds that it shares with the fastest.
+
+    Args:
+        entry: what was measured.
+        fastest: the samples of the fastest.
+        least: its time.
+    """
+    if entry.status != "ok":
+        return {"median_s": entry.median_s}
+    pair = speed(entry.samples_s, fastest)
+    value, low, high = pair.ratio
+    slow, fast = low or value, high or value
+    if not pair.behind:
+        slow, fast = min(slow, 1.0), max(fast, 1.0)
+    return {"median_s": least / value, "low": value / fast, "high": value / slow}

@@ -140,7 +140,7 @@ def test_a_device_that_is_not_here_is_compiled_for(folder, capfd):
     assert "around the steps: map runs a loop" in out
     # The compiler's own printing reaches no one.
     assert [
-        line for line in err.splitlines() if line and not line.startswith(("[1/1]", "saved"))
+        line for line in err.splitlines() if line and not line.startswith(("[1/1]", "saved", "  "))
     ] == []
 
 

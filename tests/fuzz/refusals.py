@@ -25,7 +25,7 @@ _HIDDEN = [
     r"convolves (along the rows|with a kernel)",
     r"does not treat every row's part of a sum alike|a sum over all rows, of which",
     r"gives a shared array the same gradient|that moves the rows|other inputs for another size",
-    r"goes round as often as some row or step says|joins values whose rows lie",
+    r"goes round as often as some row says|joins values whose rows lie",
 ]
 # The operation is fine, and the rules do not see it.
 KNOWN = {
@@ -52,6 +52,7 @@ KNOWN = {
     ),
     r"solves rows together with a matrix": "a shared matrix is not laid out by row to be solved",
     r"that its mask keeps first": "packed calls inside a step are not followed",
+    r"goes round as often as one step says": "a number of turns that a step says is not laid out",
     r"loops over rows with something at hand": "values of a step are not laid out by row",
     r"differentiation of a custom_vjp function with respect to a closed-over value": (
         "rules that close over arrays cannot be derived once more"

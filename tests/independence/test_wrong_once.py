@@ -495,6 +495,23 @@ def test_what_a_rule_closes_over_is_not_copied_for_every_step():
     assert_kept(lambda x: (constant(x), x * 2), (X,), 1, tdjax.Vmap(chunk_size=2))
 
 
+@pytest.mark.parametrize("inner", [tdjax.Packed(chunk_size=2), tdjax.Fold(chunk_size=2)], ids=str)
+def test_steps_that_are_distributed_inside_stand_beside_rules(inner):
+    doubled = rule(lambda x: x * 2, lambda kept, g: (g * 3,))
+    mask = np.ones((BATCH, FEATURES), bool) if isinstance(inner, tdjax.Packed) else None
+
+    def step(x):
+        return doubled(x), tdjax.time_distributed(jnp.sin, strategy=inner)(x[..., None], mask=mask)
+
+    for strategy in ("auto", "map", tdjax.Vmap(chunk_size=2)):
+        assert_kept(step, (X,), 1, strategy)
+
+
+def test_an_output_that_no_step_changes_has_a_cotangent_of_every_step():
+    apart = rule(lambda x, w: jnp.sin(w), lambda kept, g: (kept[0] * 0, jnp.tanh(g)))
+    assert_kept(apart, (X, WEIGHT), (1, None), tdjax.Vmap(chunk_size=2))
+
+
 def test_a_rule_that_clips_is_zero_where_the_cotangent_is():
     clipped = rule(scaled, lambda kept, g: (
         jnp.clip(g, -0.1, 0.1) * kept[1][None], (jnp.maximum(g, 0.0) * kept[0]).sum(0)

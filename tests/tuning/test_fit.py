@@ -10,12 +10,12 @@ from tdjax import Fold, Vmap
 from tdjax.cli import main
 from tdjax.comparison import Comparison, Entry
 from tdjax.costs import machine
-from tdjax.costs.machine import SPEEDS, Machine, machine_of
+from tdjax.costs.machine import Machine, machine_of
 from tdjax.costs.predict import forward_s, gradient_s
 from tdjax.costs.work import Work
 from tdjax.devices import shipped
 from tdjax.devices.attached import device_kind
-from tdjax.devices.shipped import FORMAT, VERSION
+from tdjax.devices.shipped import FORMAT, SPEEDS, VERSION
 from tdjax.strategies import candidates
 from tdjax.tuning.fit import MeasuredWorkload, fit, measured
 
@@ -98,8 +98,8 @@ def test_measurements_are_read_from_comparisons(tmp_path, capsys):
 def test_a_file_in_the_folder_makes_a_machine_known(tmp_path, monkeypatch):
     speeds = dict.fromkeys(SPEEDS, 2.0)
     own = {"format": FORMAT, "version": VERSION, "platform": "cpu", "kind": device_kind(),
-           "evidence": "measured", "date": "2026-01-02", "results": [],
-           "speeds": speeds}  # fmt: skip
+           "evidence": "measured", "date": "2026-01-02", "results": [], "versions": {},
+           "regret": 1.0, "says": None, "speeds": speeds}  # fmt: skip
     others = {**own, "kind": "another", "speeds": dict.fromkeys(SPEEDS, 7.0)}
     newer = {"format": FORMAT, "version": VERSION + 1}
     for name, content in (("a", others), ("b", own), ("c", newer)):
@@ -114,20 +114,28 @@ def test_a_file_in_the_folder_makes_a_machine_known(tmp_path, monkeypatch):
         assert machine_of("cpu").source == "Speeds are those of this kind of device, 2026-01-02."
         with machine.assume("cpu"):
             assert machine_of("cpu").turn_s == 7.0  # the first one, where the kind is not known
+        near = "cpu, EPYC (AMD, family 25, model 17; AVX2 AVX-512), 8 cores, L2 1024 KiB"
+        (tmp_path / "d.json").write_text(json.dumps({**own, "kind": near}))
+        for cache in caches:
+            cache.cache_clear()
+        with pytest.warns(UserWarning, match=r"c.json is left out"):
+            found = machine._machine("cpu", near.replace("8 cores", "2 cores"))
+        assert (
+            f"the nearest one that was measured ({near}: the same design, 8 cores)" in found.source
+        )
     finally:
         for cache in caches:
             cache.cache_clear()
 
 
 def test_shipped_files_name_what_they_are_from():
-    assert {each["platform"] for each in shipped.devices()} >= {"cpu"}
+    assert {each.platform for each in shipped.devices()} >= {"cpu"}
     for each in shipped.devices():
-        assert each["kind"] and each["date"] and each["versions"]["jax"]
-        if each["evidence"] == "measured":
-            assert set(each["speeds"]) <= set(SPEEDS) and min(each["speeds"].values()) > 0
-            assert each["regret"] >= 1
+        assert each.kind and each.date and each.versions["jax"]
+        if each.evidence == "measured":
+            assert each.speeds and each.regret >= 1
         else:
-            assert "compiler" in each["says"] and not each["speeds"]
+            assert "compiler" in each.says and not each.speeds
 
 
 def test_other_comparisons_are_refused(tmp_path, capsys):

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Annotated
 
 from tdjax.comparison.hlo.cost import Counter
 from tdjax.comparison.hlo.memory import own_bytes
@@ -12,6 +12,7 @@ from tdjax.comparison.hlo.module import Computation, Instruction, Module
 from tdjax.comparison.hlo.opcodes import COLLECTIVES, IDLE_CALLS, MOVEMENT
 from tdjax.comparison.hlo.place import Place, find_place, find_place_near
 from tdjax.comparison.hlo.trips import trip_count
+from tdjax.core.typed import Count, one_of
 
 KINDS = ("transpose", "copy", "gather", "scatter", "loop", "collective", "custom call")
 
@@ -29,16 +30,11 @@ class Movement:
             well: what passes through them. A loop: everything inside it.
     """
 
-    kind: str
+    kind: Annotated[str, one_of(*KINDS)]
     what: str
     place: Place
-    count: int | None
-    bytes: int | None
-
-    @classmethod
-    def from_json(cls, values: Mapping[str, Any]) -> Movement:
-        """Return the movement whose fields these are."""
-        return cls(**{**values, "place": Place(**values["place"])})
+    count: Count | None
+    bytes: Count | None
 
 
 @dataclass(frozen=True)

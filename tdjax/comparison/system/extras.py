@@ -9,12 +9,15 @@ from pathlib import Path
 _DEVICE_FILES = ("accel*", "vfio/[0-9]*", "nvidia[0-9]*", "dxg", "kfd")
 
 
-def need(package: str, purpose: str) -> None:
+COMPARE = "tdjax[compare]"
+
+
+def need(package: str, purpose: str, install: str = COMPARE) -> None:
     """Raise ImportError, with how to install it, unless the package is there."""
     if importlib.util.find_spec(package) is None:
         raise ImportError(
             f"{package} is needed for {purpose} and is not installed. "
-            'Install it: pip install "tdjax[compare]"'
+            f'Install it: pip install "{install}"'
         )
 
 

@@ -10,15 +10,15 @@ References:
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, fields
-from typing import Any
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
 
 from tdjax.comparison import numbers
 from tdjax.comparison.system import memory
+from tdjax.core.typed import Positive
 
 _SAMPLE_S = 0.015
 _SAMPLES = 4
@@ -38,8 +38,8 @@ class Ceilings:
         source: where the figures are from.
     """
 
-    flops_per_s: float
-    bytes_per_s: float
+    flops_per_s: Positive
+    bytes_per_s: Positive
     source: str
 
     @property
@@ -50,26 +50,6 @@ class Ceilings:
     def at(self, intensity: float) -> float:
         """Return the flops a second that a program of this intensity reaches at best."""
         return min(self.flops_per_s, intensity * self.bytes_per_s)
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the fields as JSON values."""
-        return asdict(self)
-
-    @classmethod
-    def from_json(cls, values: Mapping[str, Any]) -> Ceilings:
-        """Return the ceilings that `to_json` wrote.
-
-        Raises:
-            ValueError: a field is missing or unknown, or a figure is not positive.
-        """
-        known = {field.name for field in fields(cls)}
-        if set(values) != known:
-            odd = ", ".join(sorted(known.symmetric_difference(values)))
-            raise ValueError(f"ceilings whose fields do not fit: {odd}")
-        made = cls(**values)
-        if not (made.flops_per_s > 0 and made.bytes_per_s > 0):
-            raise ValueError(f"ceilings must be positive, got {made}")
-        return made
 
 
 def published(teraflops: float, gigabytes: float, source: str, devices: int = 1) -> Ceilings:

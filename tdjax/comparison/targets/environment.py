@@ -24,6 +24,7 @@ def environment(targets: Sequence[Target]) -> dict[str, str | int | None]:
         "devices": ", ".join(_device(target) for target in targets),
         "processor": str(processor()),
         "cores": cores(),
+        "caches": processor().caches,
         "platform": platform.platform(),
         "python": platform.python_version(),
         "tdjax": __version__,

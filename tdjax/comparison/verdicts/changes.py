@@ -18,7 +18,7 @@ VERSION = 2
 
 AGREES, CHANGED, REVERSED, OPEN = "agrees", "changed", "reversed", "open"
 MOVED = 1.5
-_CHANCE = ("date",)  # What is not a reason for another answer.
+_CHANCE = ("date", "command")  # What is not a reason for another answer.
 
 
 @dataclass(frozen=True)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from tdjax.core.typed import Positive
+
 
 class Density(NamedTuple):
     """Which series of workloads one belongs to, and the part of its steps that is real."""
 
     series: str
-    part: float
+    part: Positive
 
     @property
     def name(self) -> str:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, fields
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Annotated, NamedTuple
 
 from tdjax.comparison.hlo import Movement
+from tdjax.core.typed import Amount, Count, Positive, Size, one_of
 
-STATUSES = ("ok", "failed", "timeout")
+Evidence = Annotated[str, one_of("measured", "compiled")]
+Mode = Annotated[str, one_of("forward", "grad")]
 EXPLAINED = 1e-3
 """An answer that is off by more has a reason in its entry's `error`."""
 NARROW = "float32 products are rounded to fewer digits on this device"
@@ -19,8 +21,8 @@ class Group(NamedTuple):
 
     workload: str
     target: str
-    evidence: str
-    mode: str
+    evidence: Evidence
+    mode: Mode
 
 
 @dataclass(frozen=True)
@@ -74,37 +76,41 @@ class Entry:
 
     workload: str
     target: str
-    evidence: str
-    mode: str
+    evidence: Evidence
+    mode: Mode
     strategy: str
-    status: str
+    status: Annotated[str, one_of("ok", "failed", "timeout")]
     error: str | None = None
     chose: str | None = None
     control: bool = False
-    samples_s: tuple[float, ...] = ()
-    calls_per_sample: int | None = None
-    median_s: float | None = None
-    median_low_s: float | None = None
-    median_high_s: float | None = None
-    ratio: float | None = None
-    ratio_low: float | None = None
-    ratio_high: float | None = None
-    trace_s: float | None = None
-    lower_s: float | None = None
-    compile_s: float | None = None
-    first_run_s: float | None = None
-    device_s: float | None = None
-    flops: float | None = None
-    bytes_accessed: float | None = None
-    temp_bytes: int | None = None
-    peak_bytes: int | None = None
-    comm_bytes: int | None = None
-    estimated_cycles: int | None = None
+    samples_s: tuple[Positive, ...] = ()
+    calls_per_sample: Size | None = None
+    median_s: Positive | None = None
+    median_low_s: Positive | None = None
+    median_high_s: Positive | None = None
+    ratio: Positive | None = None
+    ratio_low: Positive | None = None
+    ratio_high: Positive | None = None
+    trace_s: Amount | None = None
+    lower_s: Amount | None = None
+    compile_s: Amount | None = None
+    first_run_s: Amount | None = None
+    device_s: Amount | None = None
+    flops: Amount | None = None
+    bytes_accessed: Amount | None = None
+    temp_bytes: Count | None = None
+    peak_bytes: Count | None = None
+    comm_bytes: Count | None = None
+    estimated_cycles: Count | None = None
     same_as: str | None = None
     hlo: Mapping[str, int] | None = None
     program: str | None = None
     movements: tuple[Movement, ...] | None = None
-    max_rel_error: float | None = None
+    max_rel_error: Amount | None = None
+
+    def __post_init__(self) -> None:
+        check_bounds("median", self.median_low_s, self.median_high_s)
+        check_bounds("ratio", self.ratio_low, self.ratio_high)
 
     @property
     def group(self) -> Group:
@@ -116,30 +122,11 @@ class Entry:
         """Whether it ran to the end: its samples may be ranked."""
         return self.status == "ok" and bool(self.samples_s)
 
-    def to_json(self) -> dict[str, Any]:
-        """Return the fields as JSON values."""
-        values = asdict(self)
-        movements = None if self.movements is None else list(values["movements"])
-        return {**values, "samples_s": list(self.samples_s), "movements": movements}
 
-    @classmethod
-    def from_json(cls, values: Mapping[str, Any]) -> Entry:
-        """Return the entry that `to_json` wrote.
-
-        Raises:
-            ValueError: a field is missing, unknown or has an unknown status.
-        """
-        known = {field.name for field in fields(cls)}
-        if set(values) != known:
-            odd = ", ".join(sorted(known.symmetric_difference(values)))
-            raise ValueError(f"an entry whose fields do not fit: {odd}")
-        if values["status"] not in STATUSES:
-            raise ValueError(f"an entry with the unknown status {values['status']!r}")
-        movements = values["movements"]
-        if movements is not None:
-            movements = tuple(Movement.from_json(movement) for movement in movements)
-        samples = tuple(values["samples_s"])
-        return cls(**{**values, "samples_s": samples, "movements": movements})
+def check_bounds(name: str, low: float | None, high: float | None) -> None:
+    """Raise ValueError unless both ends of an interval are known, in their order, or neither."""
+    if (low is None) != (high is None) or (low is not None and high is not None and low > high):
+        raise ValueError(f"the interval of its {name} goes from {low} to {high}")
 
 
 def grouped(entries: Iterable[Entry]) -> dict[Group, list[Entry]]:

@@ -16,7 +16,7 @@ from tdjax.comparison.verdicts.density import Density
 from tdjax.comparison.verdicts.entry import EXPLAINED, NARROW, Entry, Group, grouped
 from tdjax.comparison.verdicts.intervals import figures
 from tdjax.comparison.verdicts.verdict import Verdict
-from tdjax.core import whole_file
+from tdjax.core import typed, whole_file
 
 FORMAT = "tdjax-comparison"
 # Every change of what a file holds makes a new version, with a row in the table below.
@@ -35,6 +35,9 @@ _ADDED: Mapping[int, Mapping[str, Mapping[str, Any]]] = {
     5: {},
 }
 _SPEEDS = 5
+_OLDER = {"tie": "level", "unstable": "unclear"}
+# What is written for others to read: it follows from the rest.
+_DERIVED = ("format", "version", "summary", "answers")
 _UNSAID = "off by more than 1e-3, as rounding explains; its file is too old to say where"
 
 
@@ -59,7 +62,7 @@ class Record:
     verdicts: tuple[Verdict, ...]
     reference: str
     workloads: Mapping[str, str]
-    environment: Mapping[str, Any]
+    environment: Mapping[str, str | int | float | bool | None]
     interrupted: bool = False
     ceilings: Mapping[str, Ceilings] = field(default_factory=dict)
     densities: Mapping[str, Density] = field(default_factory=dict)
@@ -90,6 +93,7 @@ class Record:
 
     def to_json(self) -> str:
         """Return the text that `save` writes."""
+        names = ("environment", "workloads", "ceilings", "densities", "verdicts", "entries")
         content = {
             "format": FORMAT,
             "version": VERSION,
@@ -97,14 +101,9 @@ class Record:
             "interrupted": self.interrupted,
             "summary": self.summary,
             "answers": [answer.to_json() for answer in self.answers],
-            "environment": dict(self.environment),
-            "workloads": dict(self.workloads),
-            "ceilings": {name: known.to_json() for name, known in self.ceilings.items()},
-            "densities": dict(self.densities),
-            "verdicts": [verdict.to_json() for verdict in self.verdicts],
-            "entries": [entry.to_json() for entry in self.entries],
+            **{name: getattr(self, name) for name in names},
         }
-        return json.dumps(content, indent=1, allow_nan=False) + "\n"
+        return json.dumps(content, indent=1, allow_nan=False, default=vars) + "\n"
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Self:
@@ -116,7 +115,7 @@ class Record:
         """
         text = Path(path).read_bytes()
         try:
-            content = json.loads(text)
+            content = typed.parse(text)
         except ValueError as error:
             raise ValueError(f"{path}: not a saved comparison: {error}") from None
         if not isinstance(content, dict) or content.get("format") != FORMAT:
@@ -130,20 +129,12 @@ class Record:
                 f"{VERSION}). Upgrade: pip install --upgrade tdjax"
             )
         try:
-            content = _migrated(content, version)
-            entries = tuple(map(Entry.from_json, content["entries"]))
-            return cls(
-                entries=entries if version >= _SPEEDS else _rated(entries, content["reference"]),
-                verdicts=tuple(map(Verdict.from_json, content["verdicts"])),
-                reference=content["reference"],
-                workloads=content["workloads"],
-                environment=content["environment"],
-                interrupted=content["interrupted"],
-                ceilings={n: Ceilings.from_json(each) for n, each in content["ceilings"].items()},
-                densities={n: Density(*each) for n, each in content["densities"].items()},
-            )
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            found = typed.read(cls, _migrated(content, version))
+        except ValueError as error:
             raise ValueError(f"{path}: a damaged comparison: {error}") from None
+        if version >= _SPEEDS:
+            return found
+        return replace(found, entries=_rated(found.entries, found.reference))
 
     def why(
         self,
@@ -198,13 +189,19 @@ class Record:
 
 
 def _migrated(content: Mapping[str, Any], version: int) -> dict[str, Any]:
-    """Return a file's content with the fields that versions after its own added."""
-    content = dict(content)
+    """Return a file's fields as this version has them; what does not fit is left as it is."""
+    content = {name: value for name, value in content.items() if name not in _DERIVED}
     for later in range(version + 1, VERSION + 1):
         added = _ADDED[later]
         content = {**added.get("comparison", {}), **content}
         for part in ("verdicts", "entries"):
-            content[part] = [{**added.get(part, {}), **each} for each in content[part]]
+            if isinstance(rows := content.get(part), list):
+                more = added.get(part, {})
+                content[part] = [{**more, **r} if isinstance(r, dict) else r for r in rows]
+    if version < _SPEEDS and isinstance(rows := content.get("verdicts"), list):
+        for row in rows:
+            if isinstance(row, dict) and isinstance(kind := row.get("kind"), str):
+                row["kind"] = _OLDER.get(kind, kind)
     return content
 
 

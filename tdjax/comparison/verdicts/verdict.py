@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Annotated, Any
 
 from tdjax.comparison.verdicts.answers import Answer, answers
-from tdjax.comparison.verdicts.entry import Entry, Group
+from tdjax.comparison.verdicts.entry import Entry, Group, check_bounds
+from tdjax.core.typed import one_of
 
-# What older files call them.
-_OLDER = {"tie": "level", "unstable": "unclear"}
+KINDS = ("win", "level", "unclear", "none")
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Verdict:
     target: str
     evidence: str
     mode: str
-    kind: str
+    kind: Annotated[str, one_of(*KINDS)]
     leader: str | None
     tied: tuple[str, ...]
     speedup: float | None
@@ -47,8 +47,11 @@ class Verdict:
     speedup_high: float | None
     text: str
     advice: str | None
-    metric: str = "time"
+    metric: Annotated[str, one_of("time", "estimated_cycles", "bytes_accessed")] = "time"
     saving: float | None = None
+
+    def __post_init__(self) -> None:
+        check_bounds("speedup", self.speedup_low, self.speedup_high)
 
     @property
     def group(self) -> Group:
@@ -64,12 +67,6 @@ class Verdict:
     def to_json(self) -> dict[str, Any]:
         """Return the fields as JSON values."""
         return {**asdict(self), "tied": list(self.tied)}
-
-    @classmethod
-    def from_json(cls, values: Mapping[str, Any]) -> Verdict:
-        """Return the verdict that `to_json` wrote, now or earlier."""
-        kind = _OLDER.get(values["kind"], values["kind"])
-        return cls(**{**values, "kind": kind, "tied": tuple(values["tied"])})
 
 
 def judge(entries: Iterable[Entry], reference: str = "vmap") -> tuple[Verdict, ...]:

@@ -93,22 +93,17 @@ def _decide_unpacked(call: Call, mode: str, memory_budget: int | None) -> Decisi
         )
     step = trace(call, call.batch)
     call = dataclasses.replace(call, traced=step)
-    key = step.key and call.prints is None and (step.key, call.layout(), mode)
+    shardings = tuple(getattr(leaf, "sharding", None) for leaf in call.leaves)
+    key = step.key and call.prints is None and (step.key, call.layout(), shardings, mode)
     plan = _recall(key) if key else None
     if plan is None:
         alone = why_one_by_one(call, step)
         if alone:
-            return Decision(
-                call,
-                Vmap(chunk_size=1),
-                f"Its steps run one after the other, because {alone}.",
-            )
+            reason = f"Its steps run one after the other, because {alone}."
+            return Decision(call, Vmap(chunk_size=1), reason)
         if call.batch is None:
-            return Decision(
-                call,
-                Vmap(),
-                "No argument has both time and batch, so that there are no rows to fold.",
-            )
+            reason = "No argument has both time and batch, so that there are no rows to fold."
+            return Decision(call, Vmap(), reason)
         if not is_symbolic(call.time) and call.time == 1:
             return Decision(call, Vmap(), "There is one step only.")
         lifted = lift_prints(call)
@@ -120,15 +115,14 @@ def _decide_unpacked(call: Call, mode: str, memory_budget: int | None) -> Decisi
             _plans.keep(key, plan)
     work, planned, measured = plan.work, plan.candidates, plan.measured
     proven = None
-    fitting = _fitting(planned, memory_budget)
-    reason = _why(fitting, measured)
+    fitting, reason = _order(_fitting(planned, memory_budget), measured)
     first = fitting[0].strategy if fitting else Fold()
     if first.folds:
         proven = prove_for_blocks(call, first.rows_at_once(call), settled=True)
         if proven.proof.independent and not _shares_rows(call, proven):
             return Decision(call, first, reason, proven, work, fitting, measured=measured)
-        fitting = _fitting([each for each in planned if not each.strategy.folds], memory_budget)
-        reason = _why(fitting, measured, left_out=first)
+        whole = [each for each in planned if not each.strategy.folds]
+        fitting, reason = _order(_fitting(whole, memory_budget), measured, left_out=first)
     best = fitting[0].strategy if fitting else Vmap()
     return Decision(call, best, reason, proven, work, fitting, measured=measured)
 
@@ -175,7 +169,7 @@ def _plan(call: Call, step: Program, mode: str) -> _Plan:
     program = tuned.program_of(call, step)
     measured = _find_measured(program, mode)
     if measured is not None:
-        planned = measured.first(planned)
+        planned = measured.complete(planned)
     # A file may change while the list of files stays as it is.
     return _Plan(work, planned, measured, _holding(), lasts=not tuned.has_files(program))
 
@@ -200,20 +194,29 @@ def _fitting(planned: Sequence[Candidate], memory_budget: int | None) -> Sequenc
     return fitting or [min(planned, key=lambda each: each.most_bytes)]
 
 
-def _why(
+def _order(
     fitting: Sequence[Candidate], measured: Measured | None, left_out: Strategy | None = None
-) -> str:
-    """Return why the first of these is taken, in a sentence or two."""
+) -> tuple[Sequence[Candidate], str]:
+    """Return these with the one to run first, and why, in a sentence or two."""
     if measured is None:
-        return _FASTEST
-    text = ""
+        return fitting, _FASTEST
+    fitting, level = measured.order(fitting)
+    where, text = measured.where, ""
     if left_out is not None and measured.knows(left_out):
-        text = f"{left_out} was measured to be the fastest {measured.where}, and does not fit this "
-        text += "function, whose rows it would mix up. "
-    if fitting and measured.knows(fitting[0].strategy):
-        of_the_rest = " of the rest" if text else ""
-        return f"{text}It was measured to be the fastest{of_the_rest} {measured.where}."
-    return text + _FASTEST
+        text = (
+            f"{left_out} was measured to be among the fastest {where}, and does not fit this "
+            "function, whose rows it would mix up. "
+        )
+        where = f"of the rest {where}"
+    if not level:
+        return fitting, text + _FASTEST
+    if len(level) == 1:
+        return fitting, f"{text}It was measured to be the fastest {where}."
+    names = ", ".join(map(str, level))
+    return fitting, (
+        f"{text}It is predicted to be the fastest of those that were measured to be level {where}: "
+        f"{names}."
+    )
 
 
 def _shares_rows(call: Call, proven: Proven) -> bool:

@@ -14,65 +14,28 @@ import json
 import os
 import re
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from tdjax.core import whole_file
+from tdjax.core import typed, whole_file
 from tdjax.core.arrays import on_several_devices
 from tdjax.core.call import Call, Program
 from tdjax.core.recent import Recent
 from tdjax.devices import shipped
 from tdjax.devices.attached import device_kind
+from tdjax.devices.tuned_result import Tuned
 
 FORMAT = "tdjax-tuning"
-VERSION = 3
+VERSION = 4
 MODES = ("forward", "grad")
 _ADDRESS = re.compile(r"0x[0-9a-f]+")
 
 
 @dataclasses.dataclass(frozen=True)
-class Tuned:
-    """What was measured of one program in one mode.
-
-    Attributes:
-        program: the program, its sizes and the device, hashed.
-        mode: "forward", or "grad" for forward and gradient.
-        title: the function's name.
-        sizes: its batch and time size.
-        device: the kind of device.
-        versions: of jax, jaxlib and tdjax.
-        date: when it was measured.
-        candidates: of each strategy its name, kind and options, its status, error, samples in
-            seconds, median, and temporary bytes.
-    """
-
-    program: str
-    mode: str
-    title: str
-    sizes: tuple[int, int]
-    device: str
-    versions: Mapping[str, str]
-    date: str
-    candidates: Sequence[Mapping[str, Any]]
-
-    @property
-    def times(self) -> dict[str, float]:
-        """The median of each strategy that ran to the end, in seconds."""
-        return {c["strategy"]: c["median_s"] for c in self.candidates if c["status"] == "ok"}
-
-    @classmethod
-    def from_json(cls, values: Mapping[str, Any]) -> Tuned:
-        """Return the result whose fields these are.
-
-        Raises:
-            TypeError, KeyError, ValueError: the fields are others, or a time is not positive.
-        """
-        found = cls(**{**values, "sizes": tuple(values["sizes"])})
-        if not all(time > 0 for time in found.times.values()):
-            raise ValueError(f"times must be positive, got {found.times}")
-        return found
+class _Exported:
+    results: tuple[Tuned, ...]
 
 
 def folder() -> Path:
@@ -124,14 +87,13 @@ def has_files(program: str) -> bool:
 
 
 def _paths(program: str) -> list[Path]:
-    listed, paths = _files(), (_path(program, mode) for mode in MODES)
+    listed, paths = _files(), (_path(program, mode, versions()) for mode in MODES)
     return [path for path in paths if path.name in listed]
 
 
 def find_shipped(program: str) -> list[Tuned]:
     """Return what is shipped of a program, with whichever versions it was measured."""
-    known = shipped.results(device_kind())
-    return [Tuned.from_json(each) for each in known if each["program"] == program]
+    return [each for each in shipped.results(device_kind()) if each.program == program]
 
 
 def anything_known(sizes: tuple[int, int]) -> bool:
@@ -140,10 +102,10 @@ def anything_known(sizes: tuple[int, int]) -> bool:
     Where there are none, a program need not be hashed.
     """
     files, shipped_here = sources()
-    return bool(files) or any(tuple(each["sizes"]) == sizes for each in shipped_here)
+    return bool(files) or any(each.sizes == sizes for each in shipped_here)
 
 
-def sources() -> tuple[frozenset[str], Sequence[Mapping[str, Any]]]:
+def sources() -> tuple[frozenset[str], Sequence[Tuned]]:
     """Return the names of this user's files, and what is shipped for the device."""
     return _files(), shipped.results(device_kind())
 
@@ -163,18 +125,56 @@ def _files() -> frozenset[str]:
 _listed: dict[str, tuple[int, frozenset[str]]] = {}
 
 
-def everything() -> list[Tuned]:
-    """Return all results, in the order of their files' names."""
-    found = (_read(path) for path in sorted(folder().glob("*.json")))
-    return [each for each in found if each is not None]
+def everything(names: Collection[str] = ()) -> dict[Path, Tuned]:
+    """Return all results by their files, or those of these workloads or functions.
+
+    Raises:
+        ValueError: there is none of a name.
+    """
+    found = {path: each for path in sorted(folder().glob("*.json")) if (each := _read(path))}
+    known = dict.fromkeys(each.title for each in found.values())
+    for name in names:
+        if name not in known:
+            raise ValueError(f"{name!r} was not tuned; results are of {', '.join(known) or 'none'}")
+    return {path: each for path, each in found.items() if not names or each.title in names}
 
 
-def clear() -> int:
-    """Delete all results; return how many files there were."""
-    paths = list(folder().glob("*.json"))
+def clear(names: Collection[str] = ()) -> int:
+    """Delete all results, or those of these workloads or functions; return how many there were.
+
+    Raises:
+        OSError: one cannot be deleted.
+        ValueError: there is none of a name.
+    """
+    paths = list(everything(names) if names else folder().glob("*.json"))
     for path in paths:
         path.unlink(missing_ok=True)
     return len(paths)
+
+
+def export(path: Path, names: Collection[str] = ()) -> int:
+    """Write all results, or those of these workloads or functions, to one file; return how many.
+
+    Raises:
+        OSError: it cannot be written.
+        ValueError: there is none of a name.
+    """
+    found = _Exported(tuple(everything(names).values()))
+    whole_file.write(path, _text(found))
+    return len(found.results)
+
+
+def take_in(path: Path) -> tuple[Tuned, ...]:
+    """Keep the results of a file that `export` wrote, over own ones of the same; return them.
+
+    Raises:
+        OSError: it cannot be read, or they cannot be kept.
+        ValueError: it holds something else.
+    """
+    found = typed.load(_Exported, path, FORMAT, VERSION).results
+    for each in found:
+        _write(each)
+    return found
 
 
 def keep(tuned: Tuned) -> Path | None:
@@ -196,21 +196,25 @@ _not_written: set[Path] = set()
 
 
 def _write(tuned: Tuned) -> Path:
-    path = _path(tuned.program, tuned.mode)
-    content = {"format": FORMAT, "version": VERSION, **dataclasses.asdict(tuned)}
-    whole_file.write(path, json.dumps(content, indent=1))
+    path = _path(tuned.program, tuned.mode, tuned.versions)
+    whole_file.write(path, _text(tuned))
     _known.pop(path, None)
     _listed.clear()  # a folder's time is coarse
     return path
 
 
-def _path(program: str, mode: str) -> Path:
-    return _path_in(folder(), program, mode)
+def _text(held: Tuned | _Exported) -> str:
+    content = {"format": FORMAT, "version": VERSION, **vars(held)}
+    return json.dumps(content, indent=1, default=vars)
+
+
+def _path(program: str, mode: str, versions: Mapping[str, str]) -> Path:
+    return _path_in(folder(), program, mode, tuple(sorted(versions.items())))
 
 
 @functools.lru_cache(1024)
-def _path_in(folder: Path, program: str, mode: str) -> Path:
-    return folder / f"{program}-{_hash(sorted(versions().items()))[:8]}-{mode}.json"
+def _path_in(folder: Path, program: str, mode: str, versions: tuple[tuple[str, str], ...]) -> Path:
+    return folder / f"{program}-{_hash(list(versions))[:8]}-{mode}.json"
 
 
 def _hash(value: Any) -> str:
@@ -234,11 +238,8 @@ def _read(path: Path) -> Tuned | None:
 
 def _parsed(path: Path) -> Tuned | None:
     try:
-        content = json.loads(path.read_text())
-        if (kind := (content.pop("format"), content.pop("version"))) != (FORMAT, VERSION):
-            raise ValueError(f"it is of {kind[0]} {kind[1]}, needed {FORMAT} {VERSION}")
-        return Tuned.from_json(content)
-    except Exception as error:  # A damaged file must never make a call fail.
+        return typed.load(Tuned, path, FORMAT, VERSION)
+    except (OSError, ValueError) as error:
         warnings.warn(
             f"{path} holds no result of tuning that can be read ({error}); it is left out. "
             f"`tdjax tune --clear` deletes all results.",

@@ -7,7 +7,7 @@ import pytest
 from tdjax.comparison import Comparison
 from tdjax.comparison.rendering.terminal.console import plain
 from tdjax.comparison.verdicts.entry import Entry
-from tdjax.comparison.verdicts.verdict import Verdict, judge
+from tdjax.comparison.verdicts.verdict import judge
 
 pytestmark = pytest.mark.usefixtures("optimised")
 
@@ -76,14 +76,6 @@ def test_what_failed_is_not_ranked():
     late = entry("fold", 10, status="timeout", error="not compiled")
     assert verdict(entry("vmap", 1000), late).leader == "vmap"
     assert verdict(late).text == "nothing was compiled"
-
-
-def test_a_verdict_on_figures_survives_json_and_one_of_the_first_format_is_read():
-    said = verdict(entry("vmap", 1000), entry("fold", 2000))
-    assert Verdict.from_json(said.to_json()) == said
-    old = said.to_json()
-    del old["metric"], old["saving"]
-    assert Verdict.from_json(old).metric == "time"
 
 
 @pytest.mark.parametrize("width", [80, 120])

@@ -7,13 +7,17 @@ import pytest
 
 from tdjax.comparison.verdicts.entry import Entry, grouped
 from tdjax.comparison.verdicts.intervals import median_interval, paired_ratio
+from tdjax.core import typed
 
 ENTRY = Entry("net", "cpu", "measured", "grad", "vmap", "ok", samples_s=(0.5, 0.25), flops=3.0)
 
 
+def carried(**changes):
+    return {**json.loads(json.dumps(vars(ENTRY))), **changes}
+
+
 def test_an_entry_survives_json():
-    carried = json.loads(json.dumps(ENTRY.to_json()))
-    assert Entry.from_json(carried) == ENTRY
+    assert typed.read(Entry, carried()) == ENTRY
 
 
 def test_an_entry_has_every_field_of_the_record():
@@ -26,10 +30,20 @@ def test_an_entry_has_every_field_of_the_record():
     }  # fmt: skip
 
 
-@pytest.mark.parametrize("change", [{"status": "fine"}, {"color": "red"}])
-def test_an_entry_that_does_not_fit_is_refused(change):
-    with pytest.raises(ValueError, match=r"fine|color"):
-        Entry.from_json({**ENTRY.to_json(), **change})
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"status": "fine"}, "status: got 'fine', needed one of 'ok', 'failed', 'timeout'"),
+        ({"color": "red"}, "color: is not known"),
+        ({"samples_s": [0.5, "0.25"]}, r"samples_s\[1\]: got '0.25', needed a number"),
+        ({"median_s": 0}, "median_s: got 0, needed a number above 0"),
+        ({"median_s": 1.0, "median_low_s": 2.0, "median_high_s": 1.0}, "of its median goes from 2"),
+        ({"ratio_low": 1.0}, "the interval of its ratio goes from 1.0 to None"),
+    ],
+)
+def test_an_entry_that_does_not_fit_is_refused(change, said):
+    with pytest.raises(ValueError, match=said):
+        typed.read(Entry, carried(**change))
 
 
 def test_groups_keep_modes_apart_and_their_order():

@@ -3,15 +3,21 @@
 import dataclasses
 import json
 import os
+import re
 from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
+from damaging import SCRIPT, damaged, random_damage
 
 import tdjax
 from tdjax.comparison import Comparison, Entry
+from tdjax.comparison.hlo import Movement
+from tdjax.comparison.hlo.place import Place
+from tdjax.comparison.rendering.html import report
 from tdjax.comparison.rendering.terminal.console import plain
 from tdjax.comparison.targets.ceilings import Ceilings
+from tdjax.comparison.verdicts.density import Density
 from tdjax.comparison.verdicts.records import VERSION
 from tdjax.comparison.verdicts.verdict import judge
 from tdjax.core import whole_file
@@ -68,7 +74,7 @@ def test_a_run_of_every_version_is_read(path, tmp_path):
     content = json.loads(path.read_text())
     assert f"version-{content['version']}" == path.stem
     for entry, saved in zip(found.entries, content["entries"], strict=True):
-        written = entry.to_json()
+        written = json.loads(json.dumps(entry, default=vars))
         kept = {name for name in saved if content["version"] == 5 or name not in ANEW}
         assert {name: written[name] for name in kept} == {name: saved[name] for name in kept}
         lacked = {name: value for name, value in written.items() if name not in saved}
@@ -87,6 +93,15 @@ def test_a_run_of_every_version_is_read(path, tmp_path):
     again = found.save(tmp_path / "again.json")
     assert json.loads(again.read_text())["version"] == VERSION
     assert Comparison.load(again) == found
+
+
+@pytest.mark.parametrize(
+    ("older", "newer"), [("tie", "level"), ("unstable", "unclear"), ("win", "win")]
+)
+def test_the_kinds_of_older_files_are_read_as_those_of_today(tmp_path, older, newer):
+    path = tmp_path / "older.json"
+    path.write_text(damaged(json.loads(SAVED[3].read_text()), ("verdicts", 0, "kind"), older))
+    assert Comparison.load(path).verdicts[0].kind == newer
 
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
@@ -108,17 +123,6 @@ def test_a_change_of_fields_makes_a_new_version():
         "verdicts/records.py, say there what earlier files mean without the new fields, and save "
         "a small run as data/version-N.json beside this test"
     )
-
-
-@pytest.mark.parametrize(
-    "known", [{"flops_per_s": 1.0}, {**made().ceilings["cpu"].to_json(), "bytes_per_s": 0}]
-)
-def test_damaged_ceilings_are_said_to_be_damaged(tmp_path, known):
-    path = made().save(tmp_path / "result.json")
-    content = json.loads(path.read_text())
-    path.write_text(json.dumps({**content, "ceilings": {"cpu": known}}))
-    with pytest.raises(ValueError, match=r"damaged.*ceilings"):
-        Comparison.load(path)
 
 
 def test_a_newer_file_is_refused(tmp_path):
@@ -145,14 +149,74 @@ def test_another_file_is_not_a_comparison(tmp_path, text):
         Comparison.load(path)
 
 
-@pytest.mark.parametrize("lost", ["entries", "reference", "verdicts"])
-def test_a_damaged_file_is_said_to_be_damaged(tmp_path, lost):
+@pytest.mark.parametrize(
+    ("place", "value", "said"),
+    [
+        (("entries",), ..., "entries: is missing"),
+        (("entries", 2), None, "entries[2]: got None, needed a table"),
+        (("entries", 3, "median_s"), "x", "entries[3].median_s: got 'x', needed a number"),
+        (("entries", 0, "hlo", "transpose"), 0.5, "entries[0].hlo.transpose: got 0.5, needed a"),
+        (("verdicts", 0, "kind"), "draw", "verdicts[0].kind: got 'draw', needed one of 'win', "),
+        (("ceilings", "cpu", "bytes_per_s"), 0, "ceilings.cpu.bytes_per_s: got 0, needed a number"),
+        (("environment", "jax"), [], "environment.jax: got [], needed text or a whole number or"),
+        (("reference",), ..., "reference: is missing"),
+    ],
+)
+def test_a_damaged_file_is_said_to_be_damaged_and_where(tmp_path, place, value, said):
     path = made().save(tmp_path / "result.json")
-    content = json.loads(path.read_text())
-    del content[lost]
-    path.write_text(json.dumps(content))
-    with pytest.raises(ValueError, match=f"damaged.*{lost}"):
+    path.write_text(damaged(json.loads(path.read_text()), place, value))
+    with pytest.raises(ValueError, match=re.escape(f"result.json: a damaged comparison: {said}")):
         Comparison.load(path)
+
+
+def everything(tmp_path):
+    """Return a comparison that has each kind of group and each field."""
+    place = {"workload": "net", "mode": "grad", "evidence": "compiled", "target": "tpu:v5e"}
+    moved = Movement("copy", "", Place("dot", "net", "net.py:1"), 2, 4096)
+    compiled = [
+        Entry(**place, strategy=name, status="ok", flops=1e6, bytes_accessed=size, temp_bytes=9,
+              movements=(moved,) * (size > 1e3))
+        for name, size in (("vmap", 2e3), ("fold", 1e3))
+    ]  # fmt: skip
+    entries = (*made().entries, *compiled)
+    densities = {"conv <net>": Density("conv", 0.5)}
+    return dataclasses.replace(
+        made(), entries=entries, verdicts=judge(entries), densities=densities
+    )
+
+
+def test_whatever_is_damaged_ends_in_that_error_or_is_shown(tmp_path, capsys):
+    whole = everything(tmp_path).save(tmp_path / "whole.json").read_text()
+    path, read = tmp_path / "damaged.json", 0
+    for seed in range(120):
+        path.write_bytes(random_damage(whole, seed))
+        try:
+            found = Comparison.load(path)
+        except ValueError as error:
+            assert str(error).startswith(f"{path}: "), error
+            continue
+        read += 1
+        page = text_of_report(found)
+        assert str(found) and SCRIPT not in page and 'onload="alert' not in page
+    assert 8 < read < 60
+
+
+def text_of_report(comparison):
+    """Return a report without its charts, which take most of its time."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(report, "_figures", lambda *unused: ())
+        return report.html(comparison)
+
+
+def test_names_that_look_like_markup_are_drawn_as_they_are(tmp_path):
+    hostile = f'style="x{SCRIPT}" $\\frac$ [/b]'
+    entries = [dataclasses.replace(each, workload=hostile) for each in made().entries[:2]]
+    found = dataclasses.replace(made(), entries=tuple(entries), verdicts=judge(entries))
+    page = report.html(found)
+    assert SCRIPT not in page and "<style>" in page
+    assert "alert" not in page.partition("<style>")[2].partition("</style>")[0]
+    assert "[/b]" in str(found)
+    found.plot(tmp_path / "picture.svg")
 
 
 def test_what_cannot_be_written_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch):

@@ -21,6 +21,7 @@ from ..scope import Scope, Type, Unfit, Value
 Builder = Callable[[Scope], str]
 BUILDERS: dict[str, list[Builder]] = {}
 
+_NARROW = "computes in narrow dtypes, whose rounding a comparison in float64 would call wrong"
 # Primitives that no program of this kind can have, and why.
 UNREACHED = {
     "all_gather": "talks over a named axis, which `jax.vmap` takes away",
@@ -31,6 +32,9 @@ UNREACHED = {
     "pvary": "stands inside shard_map",
     "reshard": "needs a mesh of explicit axes",
     "mesh_cast": "needs a mesh of explicit axes",
+    "tdjax_product": _NARROW,
+    "tdjax_pushed": _NARROW,
+    "tdjax_view": _NARROW,
 }
 
 

@@ -10,9 +10,9 @@ import tdjax
 import tdjax.linen
 from tdjax import Auto, Fold, Packed, Vmap, time_distributed
 from tdjax.costs.machine import assume
+from tdjax.devices.tuned_result import Tuned, TunedCandidate
 from tdjax.strategies import candidates, recorded, to_data
 from tdjax.strategies.choosing.measured import Measured
-from tdjax.strategies.choosing.tuned import Tuned
 
 pytestmark = pytest.mark.usefixtures("on_two_cores")
 
@@ -109,12 +109,12 @@ def test_candidates_are_each_one_way_and_cover_the_rows():
 
 def test_auto_is_not_taken_from_what_was_measured_with_others():
     """It would choose itself, without end."""
-    measured = [
-        {"status": "ok", "median_s": 1.0 + number, "temp_bytes": 0, **to_data(strategy)}
-        for number, strategy in enumerate((Auto(), Vmap(), Fold(assume_independent=True)))
-    ]
+    measured = tuple(
+        TunedCandidate(str(s), **to_data(s), status="ok", median_s=1.0 + place, low=1.0, high=1.0)
+        for place, s in enumerate((Auto(), Vmap(), Fold(assume_independent=True)))
+    )
     result = Tuned("program", "forward", "step", (4, 5), "cpu", {}, "2026-01-01", measured)
-    assert [each.strategy for each in Measured([result]).first([])] == [Vmap(), Fold()]
+    assert [each.strategy for each in Measured([result]).complete([])] == [Vmap(), Fold()]
 
 
 def test_what_would_compile_for_minutes_is_not_written_out():

@@ -52,7 +52,7 @@ def html(comparison: Record) -> str:
     styles: dict[str, str] = {}
     figures = list(_figures(comparison, styles))
     series = dict.fromkeys(each.group.workload for each in figures if each.group not in anchors)
-    date = filter(None, [comparison.environment.get("date")])
+    date = comparison.environment.get("date")
     templates = Environment(
         loader=FileSystemLoader(_FOLDER),
         autoescape=True,
@@ -64,7 +64,7 @@ def html(comparison: Record) -> str:
         comparison=comparison,
         reference=comparison.reference,
         title=f"tdjax: {workloads[0] if len(workloads) == 1 else 'strategies compared'}",
-        subtitle=" · ".join([*where(comparison.environment), *date]),
+        subtitle=" · ".join([*where(comparison.environment), *([str(date)] if date else [])]),
         groups=groups,
         anchors=anchors,
         answers={group: answer for group, _, answer in groups},
@@ -116,7 +116,7 @@ def _figures(comparison: Record, styles: dict[str, str]) -> Iterable[_Figure]:
             svg = to_svg(draw(kind, chart, *_INCHES), f"{kind.name} {group}")
             shows = kind.shows.format(reference=comparison.reference)
             said = escape(f"{group.workload}, {chart.title}: {shows}")
-            svg = re.sub('style="([^"]*)"', classed, svg)
+            svg = re.sub('style="([^"]*)"(?=[^<>]*>)', classed, svg)
             svg = svg.replace("<svg ", f'<svg role="img" aria-label="{said}" ', 1)
             yield _Figure(group, kind, chart, shows, Markup(svg))
 

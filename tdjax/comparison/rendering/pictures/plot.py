@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ParamSpec
 
 from tdjax.comparison.rendering.pictures import style
 from tdjax.comparison.rendering.pictures.kinds import KINDS, ChartKind
@@ -19,6 +20,7 @@ from tdjax.comparison.verdicts.records import Record
 from tdjax.core import whole_file
 
 _WIDTH = 6.4
+_Given = ParamSpec("_Given")
 
 
 def plot(comparison: Record, path: str | os.PathLike[str], kind: str = "time") -> Path:
@@ -26,15 +28,34 @@ def plot(comparison: Record, path: str | os.PathLike[str], kind: str = "time") -
     if kind not in KINDS:
         raise ValueError(f"plot: got kind={kind!r}, needed one of {', '.join(KINDS)}.")
     need("matplotlib", "plots")
-    figure = _figure(comparison, KINDS[kind])
     suffix = Path(path).suffix.lstrip(".") or "png"
     if suffix == "svg":
-        return whole_file.write(path, to_svg(figure, kind, style.PAGE))
+        return whole_file.write(path, svg(comparison, kind))
     picture = io.BytesIO()
+    figure = _figure(comparison, KINDS[kind])
     figure.savefig(picture, format=suffix, dpi=150, facecolor=style.PAGE)
     return whole_file.write(path, picture.getvalue())
 
 
+def svg(comparison: Record, kind: str = "time") -> str:
+    """Return the picture of all charts of a kind as an SVG element."""
+    return to_svg(_figure(comparison, KINDS[kind]), kind, style.PAGE)
+
+
+def _literally(make: Callable[_Given, Any]) -> Callable[_Given, Any]:
+    """Decorate what makes a figure: "$" in it is a character, for a user's name is no formula."""
+
+    @functools.wraps(make)
+    def made(*args: _Given.args, **kwargs: _Given.kwargs) -> Any:
+        from matplotlib import rc_context
+
+        with rc_context({"text.parse_math": False}):
+            return make(*args, **kwargs)
+
+    return made
+
+
+@_literally
 def draw(kind: ChartKind, chart: Any, width: float, height: float) -> Any:
     """Return a figure of one chart, its sides in inches."""
     figure = _empty(width, height, pad=0.02)
@@ -42,6 +63,7 @@ def draw(kind: ChartKind, chart: Any, width: float, height: float) -> Any:
     return figure
 
 
+@_literally
 def _figure(comparison: Record, kind: ChartKind) -> Any:
     """Return a figure of all charts of a kind.
 

@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tdjax.comparison.system.extras import need
 from tdjax.comparison.verdicts import naming
 from tdjax.comparison.verdicts.entry import Group
 
@@ -20,16 +19,16 @@ class Fitted:
     """What rich prints once it knows how wide the console is."""
 
     def __init__(self, parts: Callable[[int], Iterator[Any]]) -> None:
-        need("rich", "tables")
         self._parts = parts
 
     def __rich_console__(self, console: Any, options: Any) -> Iterator[Any]:
-        yield from self._parts(options.max_width)
+        # Names are a user's: a bracket in one is no markup.
+        for part in self._parts(options.max_width):
+            yield from console.render(part, options.update(markup=False))
 
 
 def plain(shown: Any, width: int | None = None) -> str:
     """Return what rich prints as text without colors."""
-    need("rich", "tables")
     from rich.console import Console
 
     width = width or shutil.get_terminal_size((100, 24)).columns
