@@ -105,7 +105,7 @@ def anything_known(sizes: tuple[int, int]) -> bool:
     return bool(files) or any(each.sizes == sizes for each in shipped_here)
 
 
-def sources() -> tuple[frozenset[str], Sequence[Tuned]]:
+def sources() -> tuple[frozenset[str], tuple[Tuned, ...]]:
     """Return the names of this user's files, and what is shipped for the device."""
     return _files(), shipped.results(device_kind())
 
