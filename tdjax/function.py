@@ -257,6 +257,8 @@ def _batch_size(leaves: Sequence[Any], axes: Sequence[int | None], known: Any) -
 
 def _check_output(output: Any, title: str) -> None:
     """Raise TypeError unless a step's output is made of arrays and numbers."""
+    if isinstance(output, jax.Array):
+        return
     for path, leaf in jax.tree_util.tree_leaves_with_path(output):
         if not hasattr(leaf, "shape") and not isinstance(leaf, (bool, int, float, complex)):
             raise TypeError(

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import inspect
 import textwrap
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
+import flax.core
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from flax.core import Scope
 from flax.errors import InvalidRngError
+from flax.linen.module import _global_interceptor_stack
 
 from tdjax.core.arrays import take_arrays
 from tdjax.core.axes import Axes
@@ -21,7 +24,7 @@ from tdjax.core.sites import site
 from tdjax.flax_guard import StepLike, is_nnx
 from tdjax.function import place_of, run_over_time
 from tdjax.layers.layer_call import bind_arguments
-from tdjax.layers.linen_layer import LinenLayer, lift_layer
+from tdjax.layers.linen_layer import LinenLayer, lift_layer, open_layer
 from tdjax.layers.options import Arguments, Options
 from tdjax.layers.run import run_layer, run_outputs
 from tdjax.partition.placement import gather
@@ -98,6 +101,28 @@ class TimeDistributed(nn.Module):
         body = textwrap.indent("\n".join(lines), "    ")
         return f"TimeDistributed(\n{body}\n)"
 
+    @nn.nowrap
+    def apply(self, variables: Any, *args: Any, rngs: Any = None, **kwargs: Any) -> Any:
+        """Run every step with the variables given; see `flax.linen.Module.apply`.
+
+        Outside of `jax.jit` a call that writes nothing goes the short way: lifting a module that is
+        bound takes as long as all the rest.
+        """
+        if not _is_plain(self, (variables, *args, rngs, kwargs)):
+            return super().apply(variables, *args, rngs=rngs, **kwargs)
+
+        def run(
+            root: Scope, *args: Any, mask: Any = None, seq_lengths: Any = None, **kw: Any
+        ) -> Any:
+            options = _options_of(self)
+            given = Arguments(args, kw, mask, seq_lengths)
+            module: Any = self.layer
+            layer = open_layer(module, root, _OWNED, options.sum_collections)
+            with _telling(lambda: _OWNED, layer.title, _OWNED):
+                return run_layer(layer, options, given)[0]
+
+        return flax.core.apply(run)(variables, *args, rngs=rngs, **kwargs)
+
     def __call__(
         self,
         x: Any,
@@ -159,11 +184,37 @@ def distribute(
             return _initialize(layer, options, given)
         return run_layer(layer, options, given)
 
+    with _telling(lambda: _place_of(module, function, wrapper), title, "/".join(module.path)):
+        return lift_layer(module, function, title, options.sum_collections, run)
+
+
+_ASKED = {"method", "mutable", "capture_intermediates"}
+
+
+def _is_plain(wrapper: TimeDistributed, given: tuple) -> bool:
+    """Say whether a call of `apply` is of arrays, writes nothing, and nobody looks at it."""
+    layer, (variables, *args, _, kwargs) = wrapper.layer, given
+    if type(wrapper) is not TimeDistributed or not isinstance(layer, nn.Module):
+        return False
+    if not args or not isinstance(variables, Mapping):
+        return False
+    if any(module.parent is not None or module.scope is not None for module in (wrapper, layer)):
+        return False
+    if layer.name is not None or _global_interceptor_stack or _ASKED & kwargs.keys():
+        return False
+    if not all(isinstance(tree, Mapping) and _OWNED in tree for tree in variables.values() if tree):
+        return False
+    return not any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(given))
+
+
+@contextlib.contextmanager
+def _telling(place: Callable[[], str], title: str, path: str) -> Iterator[None]:
+    """Have what is decided inside belong to a layer, and errors of its keys say so."""
     try:
-        with site(lambda: _place_of(module, function, wrapper)):
-            return lift_layer(module, function, title, options.sum_collections, run)
+        with site(place):
+            yield
     except InvalidRngError as error:
-        where = f" at {'/'.join(module.path)}" if module.path else ""
+        where = f" at {path}" if path else ""
         error.add_note(
             f"In tdjax.linen.TimeDistributed of {title}{where}: keys are given by name, as in "
             f".apply(variables, x, rngs={{'dropout': key}}), and every step draws from them."

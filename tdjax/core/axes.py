@@ -27,6 +27,8 @@ def check_axes(name: str, axes: Axes) -> None:
 
 def broadcast_axes(name: str, axes: Axes, tree: Any) -> list[int | None]:
     """Return one axis for each leaf of `tree`, from a pytree prefix of axes."""
+    if axes is None or type(axes) is int:
+        return [axes] * len(jax.tree.leaves(tree))
     flat: list[int | None] = []
 
     def extend(axis: int | None, subtree: Any) -> None:
@@ -46,10 +48,13 @@ def broadcast_axes(name: str, axes: Axes, tree: Any) -> list[int | None]:
 def leaf_names(args: tuple, parameters: Sequence[str]) -> list[str]:
     """Return a name for each leaf of positional arguments: `x`, `params['kernel']`."""
     names = []
-    for path, _ in jax.tree_util.tree_leaves_with_path(args):
-        index = path[0].idx
+    for index, arg in enumerate(args):
         root = parameters[index] if index < len(parameters) else f"argument {index}"
-        names.append(root + jax.tree_util.keystr(path[1:]))
+        if isinstance(arg, jax.Array):  # as most are
+            names.append(root)
+            continue
+        paths = (path for path, _ in jax.tree_util.tree_leaves_with_path(arg))
+        names.extend(root + jax.tree_util.keystr(path) for path in paths)
     return names
 
 

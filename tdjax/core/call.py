@@ -101,6 +101,8 @@ class Call:
 
     def with_rows_mapped(self) -> Call:
         """Return the call with every `spread` leaf repeated for each step, as `rows`."""
+        if "spread" not in self.roles:
+            return self
         axes, roles, leaves = list(self.axes), list(self.roles), list(self.leaves)
         for index, role in enumerate(self.roles):
             if role == "spread":

@@ -13,8 +13,33 @@ import jax
 import numpy as np
 
 from tdjax.core.jaxpr import is_literal, visible_params
+from tdjax.core.recent import Recent
 
 _SMALL_BYTES = 4096
+_PLAIN = (type(None), bool, int, str)
+
+
+class Key:
+    """What a program computes, hashed once: it is looked up several times a call.
+
+    `changeable` says whether it holds what a NumPy array held when the key was made.
+    """
+
+    __slots__ = ("_hash", "_value", "changeable")
+
+    def __init__(self, value: Any, changeable: bool) -> None:
+        self._value, self._hash, self.changeable = value, hash(value), changeable
+
+    def __hash__(self) -> int:
+        return self._hash
+
+    def __eq__(self, other: object) -> bool:
+        if self is other:
+            return True
+        return isinstance(other, Key) and (self._hash, self._value) == (other._hash, other._value)
+
+
+_keys: Recent[Key] = Recent()  # equal keys are one object, which compares at once
 
 
 class _Identity:
@@ -36,28 +61,31 @@ class _Unknown(Exception):
     pass
 
 
-def fingerprint(closed: Any) -> Any:
-    """Return a hashable key of a closed jaxpr, or None where none can be given.
+def fingerprint(closed: Any) -> Key | None:
+    """Return the key of a closed jaxpr, or None where none can be given.
 
     Of the outermost constants only the types enter, not the values: they are given as arguments
     when the program runs. Custom derivative rules do not enter either: every trace makes new ones,
     so a program remembered under this key may be run, but not differentiated.
     """
+    arrays: list[np.ndarray] = []
     try:
-        return _jaxpr_key(closed.jaxpr, tuple(const.aval for const in closed.jaxpr.constvars))
+        consts = tuple(const.aval for const in closed.jaxpr.constvars)
+        key = Key(_jaxpr_key(closed.jaxpr, consts, arrays), bool(arrays))
     except _Unknown:
         return None
+    return _keys.made(key, lambda: key)
 
 
 def program_key(program: Any) -> Any:
     """Return a hashable key of a program inside another, constants included; None if unknown."""
     try:
-        return _value_key(program)
+        return _value_key(program, [])
     except _Unknown:
         return None
 
 
-def _jaxpr_key(jaxpr: Any, consts: tuple) -> tuple:
+def _jaxpr_key(jaxpr: Any, consts: tuple, arrays: list[np.ndarray]) -> tuple:
     numbers: dict[Any, int] = {}
 
     def define(variable: Any) -> Any:
@@ -66,7 +94,7 @@ def _jaxpr_key(jaxpr: Any, consts: tuple) -> tuple:
 
     def use(atom: Any) -> Any:
         if is_literal(atom):
-            return _value_key(atom.val), atom.aval
+            return _value_key(atom.val, arrays), atom.aval
         return numbers[atom]
 
     inputs = tuple(define(v) for v in (*jaxpr.constvars, *jaxpr.invars))
@@ -74,7 +102,7 @@ def _jaxpr_key(jaxpr: Any, consts: tuple) -> tuple:
         (
             eqn.primitive,
             tuple(use(atom) for atom in eqn.invars),
-            tuple((name, _value_key(value)) for name, value in visible_params(eqn).items()),
+            tuple((name, _value_key(value, arrays)) for name, value in visible_params(eqn).items()),
             tuple(define(v) for v in eqn.outvars),
         )
         for eqn in jaxpr.eqns
@@ -82,17 +110,22 @@ def _jaxpr_key(jaxpr: Any, consts: tuple) -> tuple:
     return consts, inputs, equations, tuple(use(atom) for atom in jaxpr.outvars)
 
 
-def _value_key(value: Any) -> Any:
+def _value_key(value: Any, arrays: list[np.ndarray]) -> Any:
+    """Return the key of a value in a program; add to `arrays` those that may change in place."""
+    if type(value) in _PLAIN:
+        return type(value), value
     if hasattr(value, "eqns"):
-        consts = tuple(_value_key(const) for const in getattr(value, "consts", ()))
-        return _jaxpr_key(getattr(value, "jaxpr", value), consts)
+        consts = tuple(_value_key(const, arrays) for const in getattr(value, "consts", ()))
+        return _jaxpr_key(getattr(value, "jaxpr", value), consts, arrays)
     if isinstance(value, (tuple, list)):
-        return type(value), tuple(_value_key(item) for item in value)
+        return type(value), tuple(_value_key(item, arrays) for item in value)
     if isinstance(value, dict):
-        return tuple((key, _value_key(item)) for key, item in value.items())
+        return tuple((key, _value_key(item, arrays)) for key, item in value.items())
     if isinstance(value, jax.Array):
         return _Identity(value)
     if hasattr(value, "__array__"):
+        if not isinstance(value, np.generic):
+            arrays.append(value)
         return _host_array_key(np.asarray(value))
     try:
         hash(value)

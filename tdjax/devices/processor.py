@@ -54,7 +54,7 @@ class Processor:
         sets = f"; {' '.join(self.instruction_sets)}" if self.instruction_sets else ""
         return f"{self.name} ({self.vendor}, family {self.family}, model {self.model}{sets})"
 
-    @property
+    @functools.cached_property
     def kind(self) -> str:
         """What files and kept results call a CPU."""
         parts = ("cpu", str(self), f"{self.cores} cores", self.caches)

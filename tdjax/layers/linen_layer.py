@@ -16,13 +16,14 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from flax.core import lift
-from flax.core.scope import LazyRng
+from flax.core.scope import LazyRng, Scope
 from flax.linen.transforms import lift_direct_transform
 
+from tdjax.core.recent import Recent
 from tdjax.layers.batch_norm.linen import normalizing_with
 from tdjax.layers.layer import Layer, Role, StepInputs
 from tdjax.layers.noise import as_typed_key
-from tdjax.layers.shape_checks import check_once
+from tdjax.layers.shape_checks import Known, check_once
 
 Inside = Callable[["LinenLayer"], tuple[Any, dict[str, Any]]]
 
@@ -50,6 +51,42 @@ def lift_layer(
         return lift.pack(inner, (True,), (True,), (True,), name="time_distributed")(scopes)
 
     return lift_direct_transform(transform, (function,), module)
+
+
+def open_layer(module: nn.Module, root: Scope, name: str, summed: tuple) -> LinenLayer:
+    """Take a module apart as `lift_layer` does one that is bound, where nothing can be written.
+
+    That needs no copy of modules that are bound already, which takes Flax most of a millisecond.
+
+    Args:
+        module: not bound; it holds all the modules that it is made of.
+        root: the scope of the module that owns it.
+        name: what it is called there.
+        summed: collections whose values are added up over steps.
+    """
+    child = root.push(name)
+
+    def scope_fn(variables: Any, rngs: Any) -> tuple[Scope]:
+        path = (f"time_distributed({name})",)
+        ((held,),), ((streams,),) = variables, rngs
+        inner = Scope(held, streams, name, path=child.path, debug_path=path)
+        inner.rng_counters = child.rng_counters
+        return (inner,)
+
+    def core(scopes: tuple[Scope], *args: Any, **kwargs: Any) -> Any:
+        return type(module).__call__(module.copy(parent=scopes[0], name=name), *args, **kwargs)
+
+    def repack_fn(scopes: tuple[Scope]) -> Any:
+        scopes[0].invalidate()
+        return (({},),)
+
+    function, title, rngs = type(module).__call__, type(module).__name__, ((child.rngs,),)
+    lifted = _Lifted(function, title, summed, core, scope_fn, repack_fn, rngs, (child,))
+    return LinenLayer(lifted, ((_variables_in(root, name),),))
+
+
+def _variables_in(root: Scope, name: str) -> dict[str, Any]:
+    return {collection: dict(tree.get(name, {})) for collection, tree in root.variables().items()}
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -90,7 +127,7 @@ class LinenLayer(Layer):
         self.may_write = self._may_write()
         self._after: Any = None
         self._last: list[dict] | None = None
-        self._shapes_known: dict[Any, list[tuple]] = {}
+        self._shapes_known: Known = Recent(4096)
 
     def _may_write(self) -> bool:
         held = {self._collection(name) for name in self._names if not self._is_sown(name)}

@@ -97,7 +97,9 @@ class Fold(Chunked):
         """Run with the step traced on a block of rows, and their independence settled."""
         proof, program = proven.proof, proven.block
         assert program is not None
-        call = dataclasses.replace(call, roles=proof.roles).with_rows_mapped()
+        if call.roles != proof.roles:
+            call = dataclasses.replace(call, roles=proof.roles)
+        call = call.with_rows_mapped()
         rows = call.batch * call.time
 
         def folding() -> Folding:

@@ -28,7 +28,8 @@ from tdjax.core import jaxpr as reading
 PACKAGE = Path(tdjax.__file__).parent
 WITHOUT_PROMISE = (
     "jax._src", "jax.config.values", "jax.core", "jax.experimental", "jax.extend",
-    "jax.interpreters", "jax.profiler.ProfileData", "jaxlib", "flax.core", "flax.linen.transforms",
+    "jax.interpreters", "jax.profiler.ProfileData", "jaxlib", "flax.core", "flax.linen.module",
+    "flax.linen.transforms",
 )  # fmt: skip
 
 LOOPS = "packed steps fail when they are first used; nothing else does"
@@ -63,6 +64,8 @@ TOUCHED = {
     "jax.experimental.checkify.checkify": CHECKED,
     "jax.experimental.checkify.user_checks": CHECKED,
     "jax.experimental.topologies.get_topology_desc": "targets that are not here are rows that fail",
+    "flax.core.apply": WRAPPERS,
+    "flax.linen.module._global_interceptor_stack": WRAPPERS,
     "flax.core.Scope": WRAPPERS,
     "flax.core.lift.pack": WRAPPERS,
     "flax.core.scope.LazyRng": WRAPPERS,

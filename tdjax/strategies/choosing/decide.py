@@ -10,11 +10,12 @@ from __future__ import annotations
 import dataclasses
 import warnings
 from collections.abc import Sequence
+from typing import Any
 
 from tdjax.core.arrays import is_symbolic
 from tdjax.core.call import Call, Program, trace
 from tdjax.core.recent import Recent
-from tdjax.costs.machine import Machine, current_machine
+from tdjax.costs.machine import current_machine
 from tdjax.costs.work import Work, work_of
 from tdjax.independence import CONST, Proven, prove_for_blocks
 from tdjax.independence.one_by_one import why_one_by_one
@@ -92,24 +93,27 @@ def _decide_unpacked(call: Call, mode: str, memory_budget: int | None) -> Decisi
         )
     step = trace(call, call.batch)
     call = dataclasses.replace(call, traced=step)
-    alone = why_one_by_one(call, step)
-    if alone:
-        return Decision(
-            call, Vmap(chunk_size=1), f"Its steps run one after the other, because {alone}."
-        )
-    if call.batch is None:
-        return Decision(
-            call, Vmap(), "No argument has both time and batch, so that there are no rows to fold."
-        )
-    if not is_symbolic(call.time) and call.time == 1:
-        return Decision(call, Vmap(), "There is one step only.")
-    call = lift_prints(call) or call
-    step = trace(call, call.batch)
-    call = dataclasses.replace(call, traced=step)
-    work, planned = _plan(call, step, mode)
-    measured = _find_measured(call, step, mode) if planned else None
-    if measured is not None:
-        planned = measured.complete(planned)
+    shardings = tuple(getattr(leaf, "sharding", None) for leaf in call.leaves)
+    key = step.key and call.prints is None and (step.key, call.layout(), shardings, mode)
+    plan = _recall(key) if key else None
+    if plan is None:
+        alone = why_one_by_one(call, step)
+        if alone:
+            reason = f"Its steps run one after the other, because {alone}."
+            return Decision(call, Vmap(chunk_size=1), reason)
+        if call.batch is None:
+            reason = "No argument has both time and batch, so that there are no rows to fold."
+            return Decision(call, Vmap(), reason)
+        if not is_symbolic(call.time) and call.time == 1:
+            return Decision(call, Vmap(), "There is one step only.")
+        lifted = lift_prints(call)
+        if lifted is not None:
+            step, key = trace(lifted, lifted.batch), None
+            call = dataclasses.replace(lifted, traced=step)
+        plan = _plan(call, step, mode)
+        if key and plan.lasts:
+            _plans.keep(key, plan)
+    work, planned, measured = plan.work, plan.candidates, plan.measured
     proven = None
     fitting, reason = _order(_fitting(planned, memory_budget), measured)
     first = fitting[0].strategy if fitting else Fold()
@@ -123,35 +127,58 @@ def _decide_unpacked(call: Call, mode: str, memory_budget: int | None) -> Decisi
     return Decision(call, best, reason, proven, work, fitting, measured=measured)
 
 
-def _plan(call: Call, step: Program, mode: str) -> tuple[Work | None, Sequence[Candidate]]:
-    """Return what a row costs, and what every strategy is predicted to take, the best first.
+@dataclasses.dataclass(frozen=True)
+class _Plan:
+    """What is known of a program whose steps can run at once, and which prints nothing.
 
-    Nothing is known where a size is a symbol.
+    Attributes:
+        work: what a row costs; None where a size is a symbol, of which nothing is known.
+        candidates: what every strategy takes, the best first.
+        measured: what tuning has measured of it, if it has.
+        under: what it holds for; see `_holding`.
+        lasts: whether it holds for as long as that does.
     """
+
+    work: Work | None
+    candidates: Sequence[Candidate]
+    measured: Measured | None = None
+    under: tuple[Any, ...] = ()
+    lasts: bool = False
+
+
+def _holding() -> tuple[Any, ...]:
+    """Return what plans depend on beside the program: the machine, results and strategies."""
+    return (current_machine(), *tuned.sources(), *KINDS.values())
+
+
+def _recall(key: Any) -> _Plan | None:
+    plan = _plans.get(key)
+    return plan if plan is not None and plan.under == _holding() else None
+
+
+def _plan(call: Call, step: Program, mode: str) -> _Plan:
     if is_symbolic(call.batch) or is_symbolic(call.time) or call.batch * call.time == 0:
-        return None, ()
-    machine, kinds = current_machine(), tuple(KINDS.values())
-    key = step.key and (step.key, call.batch, call.time, call.roles, mode)
-    known = _plans.get(key)
-    if known is not None and known[2] is machine and known[3] == kinds:
-        return known[:2]
+        return _Plan(None, ())
+    machine = current_machine()
     work = work_of(step.jaxpr, call.batch, call.has_rows())
     convolves = work.convolves and machine.platform == "cpu"
     among = candidates(call.batch, call.time, True, work.operations, convolves)
-    plan = work, tuple(ranked(among, work, call.batch, call.time, machine, mode))
-    if key:
-        _plans.keep(key, (*plan, machine, kinds))
-    return plan
-
-
-_plans: Recent[tuple[Work, Sequence[Candidate], Machine, tuple[type[Strategy], ...]]] = Recent()
-
-
-def _find_measured(call: Call, step: Program, mode: str) -> Measured | None:
-    """Return what tuning has measured of this program in the modes that count."""
+    planned: Sequence[Candidate] = tuple(ranked(among, work, call.batch, call.time, machine, mode))
     if not tuned.anything_known((call.batch, call.time)):
-        return None
+        return _Plan(work, planned, None, _holding(), lasts=True)
     program = tuned.program_of(call, step)
+    measured = _find_measured(program, mode)
+    if measured is not None:
+        planned = measured.complete(planned)
+    # A file may change while the list of files stays as it is.
+    return _Plan(work, planned, measured, _holding(), lasts=not tuned.has_files(program))
+
+
+_plans: Recent[_Plan] = Recent()
+
+
+def _find_measured(program: str, mode: str) -> Measured | None:
+    """Return what tuning has measured of a program in the modes that count."""
     for find in (tuned.find, tuned.find_shipped):
         counted = [each for each in find(program) if each.mode in _COUNTED[mode]]
         if counted:
@@ -194,6 +221,8 @@ def _order(
 
 def _shares_rows(call: Call, proven: Proven) -> bool:
     """Say whether an output that is not to be stacked has rows, which a fold would repeat."""
+    if isinstance(call.out_axes, int):
+        return False
     return any(
         axis is None and kind is not CONST
         for axis, kind in zip(proven.step.out_axes(call), proven.proof.outputs, strict=True)

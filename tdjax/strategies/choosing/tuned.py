@@ -78,8 +78,17 @@ def versions() -> dict[str, str]:
 
 def find(program: str) -> list[Tuned]:
     """Return what this user has measured of a program with these versions, in any mode."""
-    files, paths = _files(), [_path(program, mode, versions()) for mode in MODES]
-    return [found for path in paths if path.name in files and (found := _read(path)) is not None]
+    return [found for path in _paths(program) if (found := _read(path)) is not None]
+
+
+def has_files(program: str) -> bool:
+    """Say whether there are files of this user's results of a program."""
+    return bool(_paths(program))
+
+
+def _paths(program: str) -> list[Path]:
+    listed, paths = _files(), (_path(program, mode, versions()) for mode in MODES)
+    return [path for path in paths if path.name in listed]
 
 
 def find_shipped(program: str) -> list[Tuned]:
@@ -92,8 +101,13 @@ def anything_known(sizes: tuple[int, int]) -> bool:
 
     Where there are none, a program need not be hashed.
     """
-    shipped_here = shipped.results(device_kind())
-    return bool(_files()) or any(each.sizes == sizes for each in shipped_here)
+    files, shipped_here = sources()
+    return bool(files) or any(each.sizes == sizes for each in shipped_here)
+
+
+def sources() -> tuple[frozenset[str], tuple[Tuned, ...]]:
+    """Return the names of this user's files, and what is shipped for the device."""
+    return _files(), shipped.results(device_kind())
 
 
 def _files() -> frozenset[str]:
