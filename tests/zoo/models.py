@@ -193,6 +193,31 @@ def graph_network() -> Entry:
 
 
 @_entry
+def unet_with_time_embedding() -> Entry:
+    """diffusers: noise is taken from images, each at a time of its own, given a few words."""
+    from diffusers.models.unets.unet_2d_condition_flax import FlaxUNet2DConditionModel
+
+    net = FlaxUNet2DConditionModel(
+        sample_size=4,
+        in_channels=2,
+        out_channels=2,
+        down_block_types=("DownBlock2D",),
+        up_block_types=("UpBlock2D",),
+        block_out_channels=(32,),
+        layers_per_block=1,
+        attention_head_dim=2,
+        cross_attention_dim=8,
+    )
+    images, words, times = _normal(2, 4, 4), _normal(3, 8), _tokens(1, 1000)[..., 0]
+    variables = net.init(KEY(0), images[:, 0], jnp.asarray(times[:, 0]), words[:, 0])
+
+    def step(variables: Any, image: Any, time: Any, words: Any) -> Any:
+        return net.apply(variables, image, jnp.asarray(time), words).sample
+
+    return Entry(step, (variables, images, times, words), {"in_axes": (None, 1, 1, 1)})
+
+
+@_entry
 def haiku_mobilenet() -> Entry:
     """Haiku."""
     import haiku as hk
