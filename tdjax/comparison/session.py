@@ -141,10 +141,11 @@ class Session:
         self._compile([group for group in self._groups if isinstance(group, CompiledGroup)])
 
     def comparison(self, interrupted: bool = False) -> Comparison:
-        """Return what is known so far; a group that is not finished says so."""
+        """Return what is known so far; a group whose samples are not complete says so."""
         known = self._earlier | {group.group: group.entries for group in self._groups}
         for group in known.keys() - self._finished - self._earlier.keys():
-            known[group] = [replace(e, error=e.error or _UNFINISHED) for e in known[group]]
+            if group.evidence == "measured":
+                known[group] = [replace(e, error=e.error or _UNFINISHED) for e in known[group]]
         return self._comparison(known, interrupted)
 
     def _comparison(self, known: Mapping[Group, Sequence[Entry]], interrupted: bool) -> Comparison:

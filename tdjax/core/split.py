@@ -30,6 +30,7 @@ from tdjax.core.view import leading, view_p
 
 _ELEMENTWISE = ("add", "div", "max", "min", "mul", "sub")
 _CALLS = ("jit", "pjit", "closed_call", "core_call")
+_REMATS = ("checkpoint", "remat", "remat2")
 _MOVES = (
     "broadcast_in_dim", "copy", "dynamic_slice", "expand_dims", "gather", "reshape", "rev", "slice",
     "squeeze", "transpose",
@@ -58,6 +59,10 @@ def _equation(eqn: Any, values: list[Any]) -> list[Any]:
     if name in _CALLS:
         inner = eqn.params.get("jaxpr", eqn.params.get("call_jaxpr"))
         return evaluate(inner, getattr(inner, "consts", ()), values)
+    if name in _REMATS:
+        inner, options = eqn.params["jaxpr"], ("prevent_cse", "policy")
+        run = functools.partial(evaluate, inner, getattr(inner, "consts", ()))
+        return jax.checkpoint(run, **{each: eqn.params[each] for each in options})(values)
     if name == "scan":
         return _scan(eqn, values)
     value = values[found[0]]

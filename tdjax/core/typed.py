@@ -94,7 +94,8 @@ def read(kind: Callable[..., _Kind], value: Any) -> _Kind:
 
     Args:
         kind: a dataclass or named tuple, whose fields are None, bool, int, float, str, tuples,
-            sequences, mappings with texts as keys, such classes in turn, or unions of these.
+            sequences, mappings with texts as keys, literal texts, such classes in turn, or unions
+            of these.
         value: what `parse` gave.
 
     Raises:
@@ -112,6 +113,8 @@ def _reader(kind: Any) -> _Read:
         return lambda value: value
     if kind in _PLAIN:
         return _checked(_legible, Needed(*_PLAIN[kind]))
+    if origin is typing.Literal:
+        return _checked(_reader(str), one_of(*inner))
     if origin is Annotated:
         return _checked(_reader(inner[0]), *inner[1:])
     if origin in (typing.Union, types.UnionType):

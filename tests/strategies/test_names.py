@@ -47,7 +47,7 @@ def test_what_is_printed_is_read():
     assert len(set(found)) == 42 + 3 + 18 and set(NAMES.values()) <= set(found)
     for strategy in found:
         assert {parse(text) for text in spellings(strategy)} == {strategy}
-        assert from_data(json.loads(json.dumps(to_data(strategy)))) == strategy.on_proof()
+        assert from_data(**json.loads(json.dumps(to_data(strategy)))) == strategy.on_proof()
 
 
 @pytest.mark.parametrize("kind", [Vmap, Fold])

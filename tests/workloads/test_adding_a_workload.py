@@ -64,7 +64,7 @@ def test_it_is_tuned_and_speeds_are_fitted_to_it(tmp_path, monkeypatch, capsys):
     assert main([*words, str(tmp_path / "device.json")]) == 0
     assert re.search("toy: (fold|vmap)", capsys.readouterr().out)
     (result,) = json.loads((tmp_path / "device.json").read_text())["results"]
-    assert (result["title"], result["sizes"]) == ("sin", [8, 16])
+    assert (result["title"], result["sizes"]) == ("toy", [8, 16])
 
 
 def test_one_that_is_unseen_runs_beside_rivals_only():
