@@ -32,6 +32,7 @@ UNREACHED = {
     "pvary": "stands inside shard_map",
     "reshard": "needs a mesh of explicit axes",
     "mesh_cast": "needs a mesh of explicit axes",
+    "tdjax_on_device": "needs several devices",
     "tdjax_product": _NARROW,
     "tdjax_pushed": _NARROW,
     "tdjax_view": _NARROW,
