@@ -22,8 +22,7 @@ from tdjax.independence.rules.derivatives import (
     adds_by_itself,
     asks_what_is_wanted,
     differentiated,
-    is_jaxs_own,
-    is_someones_operation,
+    is_written_by_hand,
     pullback,
 )
 from tdjax.independence.rules.zeros import known_zeros
@@ -50,22 +49,17 @@ def needs_own_copies(program: Any, mapped: Sequence[bool], fills: bool) -> bool:
         mapped: for each input, whether steps have their own; its constants are shared.
         fills: whether there are steps that only fill up a chunk, or masked ones.
     """
-    if not any(map(_is_written_by_hand, all_equations(program))):
+    if not any(map(is_written_by_hand, all_equations(program))):
         return False
     shared = [False] * len(program.constvars)
     found: list[bool] = []
 
     def check(eqn: Any, stepped: list[bool]) -> None:
-        if _is_written_by_hand(eqn):
+        if is_written_by_hand(eqn):
             found.append(not _adds_up(eqn, stepped, fills))
 
     follow_steps(program, [*shared, *mapped], check)
     return any(found)
-
-
-def _is_written_by_hand(eqn: Any) -> bool:
-    """Say whether an equation has a rule for reverse mode that is not one of JAX's own."""
-    return ("bwd" in eqn.params and not is_jaxs_own(eqn)) or is_someones_operation(eqn)
 
 
 def _differing_outputs(eqn: Any, stepped: list[bool]) -> list[bool]:

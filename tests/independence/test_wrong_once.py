@@ -519,6 +519,40 @@ def test_a_rule_that_clips_is_zero_where_the_cotangent_is():
     assert_proven(clipped, (X, WEIGHT), (1, None))
 
 
+# --- rules in loops over rows, which are not followed row by row ---------------------------------
+
+ONES = rule(jnp.sin, lambda kept, g: (jnp.ones_like(g),))
+LARGER = rule(jnp.sin, lambda kept, g: (jnp.maximum(g, 0.5),))
+BY_ROW = {
+    "map": lambda x, ruled: jax.lax.map(ruled, x),
+    "scan": lambda x, ruled: jax.lax.scan(lambda _, row: (None, ruled(row)), None, x)[1],
+    "cond": lambda x, ruled: jax.lax.map(
+        lambda row: jax.lax.cond(row.sum() > 0, ruled, lambda row: row, row), x
+    ),
+    "jit": lambda x, ruled: jax.lax.map(jax.jit(ruled), x),
+    "remat": lambda x, ruled: jax.lax.map(jax.checkpoint(ruled), x),
+    "scan_inside": lambda x, ruled: jax.lax.map(lambda row: jax.lax.map(ruled, row), x),
+}
+
+
+@pytest.mark.parametrize("ruled", [ONES, LARGER], ids=["ones", "larger"])
+@pytest.mark.parametrize("name", BY_ROW)
+def test_a_rule_in_a_loop_over_rows_is_zero_for_a_zero_cotangent(name, ruled):
+    fun = functools.partial(BY_ROW[name], ruled=ruled)
+    assert "not zero where the cotangent is zero" in refusal(fun, X)
+    for strategy in (*FOLDS, "vmap", *OTHERS):
+        with pytest.raises(tdjax.StrategyError, match="not zero where"):
+            wrapped = tdjax.time_distributed(fun, strategy=strategy)
+            jax.grad(lambda x: wrapped(x, mask=MASK).sum())(X)  # noqa: B023
+    assert_kept(fun, (X,), 1, *OTHERS)
+
+
+@pytest.mark.parametrize("name", BY_ROW)
+def test_a_rule_in_a_loop_over_rows_is_proven(name):
+    ruled = rule(jnp.sin, lambda kept, g: (g * 3,))
+    assert_proven(functools.partial(BY_ROW[name], ruled=ruled), (X,), 1)
+
+
 # --- programs whose parameters are named tuples, beside convolutions --------------------------
 
 

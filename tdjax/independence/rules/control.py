@@ -7,7 +7,7 @@ from typing import Any
 
 from tdjax.core.jaxpr import inner_program, is_literal, scan_counts
 from tdjax.independence.kinds import CONST, STEP, SUM, Kind, NotProvenError, Rows, join
-from tdjax.independence.rules.derivatives import check_rules
+from tdjax.independence.rules.derivatives import check_rules, check_rules_by_row
 from tdjax.independence.rules.rule import (
     Follows,
     Form,
@@ -132,6 +132,7 @@ def _scan_over_rows(
         )
     if goes_with_rows(eqn.params["jaxpr"]):
         raise NotProvenError("reads the number of rows inside a loop over them")
+    check_rules_by_row(eqn.large.params["jaxpr"])
     return [rows.pop()] * len(eqn.outvars)
 
 

@@ -25,7 +25,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from tdjax.core.fingerprint import program_key
-from tdjax.core.jaxpr import bind, inner_program, is_literal, is_written_by
+from tdjax.core.jaxpr import all_equations, bind, inner_program, is_literal, is_written_by
 from tdjax.independence.kinds import CONST, STEP, SUM, Kind, NotProvenError, Rows
 from tdjax.independence.rules.rule import Follows
 from tdjax.independence.rules.zeros import known_zeros
@@ -60,11 +60,7 @@ def check_rules(analysis: Follows, eqn: Any, kinds: list[Kind], outputs: list[Ki
         )
     if not active or not smooth:
         return
-    if asks_what_is_wanted(eqn.large):
-        raise NotProvenError(
-            "has a derivative rule of its own that is told, and may do something else, where a "
-            "derivative is not wanted or known to be zero (`symbolic_zeros=True`, or a `HiPrim`)"
-        )
+    _refuse_what_is_told(eqn.large)
     same = _known_as(eqn, analysis.depth, (*kinds, *outputs))
     if same is not None and same in analysis.checked:
         return
@@ -79,11 +75,37 @@ def check_rules(analysis: Follows, eqn: Any, kinds: list[Kind], outputs: list[Ki
     cotangents = [SUM if kind is CONST else kind for kind in moved]
     _follow_backward(analysis.inside(sums=True), derived, primals + cotangents, moving)
     # Last, so that the reason says that a rule keeps rows apart but for this.
-    if not all(known_zeros(derived.large, [False] * len(primals) + [True] * len(cotangents))):
+    _demand_zero_for_zero(derived.large, len(cotangents))
+    analysis.checked.add(same)
+
+
+def check_rules_by_row(program: Any) -> None:
+    """Raise NotProvenError unless the rules in a loop over rows fit rows that only fill a block.
+
+    They are called with one row at a time, so that they cannot mix them: nothing else is asked.
+    """
+    for eqn in filter(is_written_by_hand, all_equations(program)):
+        variables, active, smooth = differentiated(eqn)
+        if active and smooth:
+            _refuse_what_is_told(eqn)
+            _demand_zero_for_zero(pullback(eqn, variables, active, smooth), len(smooth))
+
+
+def _refuse_what_is_told(eqn: Any) -> None:
+    if asks_what_is_wanted(eqn):
+        raise NotProvenError(
+            "has a derivative rule of its own that is told, and may do something else, where a "
+            "derivative is not wanted or known to be zero (`symbolic_zeros=True`, or a `HiPrim`)"
+        )
+
+
+def _demand_zero_for_zero(derived: Any, cotangents: int) -> None:
+    """Demand of a map of primals and, last, cotangents that it is zero where the cotangents are."""
+    primals = len(getattr(derived, "jaxpr", derived).invars) - cotangents
+    if not all(known_zeros(derived, [False] * primals + [True] * cotangents)):
         raise NotProvenError(
             f"has {NOT_ZERO}: rows that only fill a block would add to the gradient"
         )
-    analysis.checked.add(same)
 
 
 def _known_as(eqn: Any, depth: int, kinds: Sequence[Kind]) -> Any:
@@ -183,6 +205,11 @@ def is_jaxs_own(eqn: Any) -> bool:
         if f" at {_JAX}" in where and not any(file in where for file in _ANYBODYS_RULES):
             return True
     return is_written_by(eqn, _OWN_OPERATIONS)
+
+
+def is_written_by_hand(eqn: Any) -> bool:
+    """Say whether an equation has a rule for reverse mode that is not one of JAX's own."""
+    return ("bwd" in eqn.params and not is_jaxs_own(eqn)) or is_someones_operation(eqn)
 
 
 def asks_what_is_wanted(eqn: Any) -> bool:
