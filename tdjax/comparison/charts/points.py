@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from tdjax.comparison import numbers
@@ -76,10 +76,27 @@ class Chart:
 
 
 def judged_groups(comparison: Record) -> Iterator[tuple[Group, list[Entry], Answer]]:
-    """Yield each group with its entries and what they say."""
+    """Yield each group with its entries, their times as they are shown, and what they say."""
     groups = grouped(comparison.entries)
     for answer in comparison.answers:
-        yield answer.group, groups[answer.group], answer
+        entries = groups[answer.group]
+        base = next((e for e in entries if e.strategy == comparison.reference), None)
+        yield answer.group, [_as_if_in_every_round(entry, base) for entry in entries], answer
+
+
+def _as_if_in_every_round(entry: Entry, base: Entry | None) -> Entry:
+    """Return an entry whose time is that of the reference over its speed, which is paired by round.
+
+    One that left early may have been measured while the machine was slower than later: its median
+    would contradict its speed.
+    """
+    known = base is not None and base.median_s and entry.measured and entry.median_s
+    if base is None or not known or not entry.ratio or not entry.median_s:
+        return entry
+    scale = (base.median_s or 0.0) / entry.ratio / entry.median_s
+    names = ("median_s", "median_low_s", "median_high_s")
+    times = {name: value and value * scale for name in names for value in [getattr(entry, name)]}
+    return replace(entry, **times)
 
 
 def kind_of(entry: Entry, leads: bool) -> PointKind:
