@@ -7,6 +7,7 @@ import pytest
 
 import tdjax
 from tdjax.comparison import Comparison
+from tdjax.comparison.charts.points import judged_groups
 from tdjax.comparison.rendering.terminal.changes import renderable
 from tdjax.comparison.rendering.terminal.console import Column, plain, table
 from tdjax.comparison.verdicts.changes import changes
@@ -61,3 +62,13 @@ def test_columns_are_left_out_and_names_wrapped_but_figures_stay_whole():
     for text, width in ((wide, 70), (middle, 44), (narrow, 31)):
         whole(text, width)
         assert "Fold(512)" in text
+
+
+def test_a_time_that_is_shown_fits_the_speed_beside_it(shipped):
+    for _, entries, _ in judged_groups(shipped):
+        base = next((each for each in entries if each.strategy == shipped.reference), None)
+        for entry in entries:
+            if base is not None and entry.measured and entry.ratio is not None:
+                assert entry.median_s * entry.ratio == pytest.approx(base.median_s)
+                assert entry.median_low_s <= entry.median_s * (1 + 1e-9)
+                assert entry.median_s <= entry.median_high_s * (1 + 1e-9)
