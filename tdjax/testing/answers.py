@@ -34,6 +34,7 @@ class Answers:
 
 
 def inexact(leaf: Any) -> bool:
+    """Say whether a leaf is of numbers that have derivatives."""
     return hasattr(leaf, "dtype") and jnp.issubdtype(leaf.dtype, jnp.inexact)
 
 
@@ -62,6 +63,7 @@ def evaluate(run: Any, leaves: Sequence[Any], gradients: bool) -> Answers:
 
 
 def cotangent(random: np.random.Generator, output: Any) -> Any:
+    """Return random numbers of an output's shape and dtype."""
     value = random.normal(size=output.shape)
     if jnp.issubdtype(output.dtype, jnp.complexfloating):
         value = value + 1j * random.normal(size=output.shape)
@@ -69,6 +71,7 @@ def cotangent(random: np.random.Generator, output: Any) -> Any:
 
 
 def largest(values: np.ndarray) -> float:
+    """Return the largest finite value, 0 if there is none."""
     finite = values[np.isfinite(values)]
     return float(finite.max()) if finite.size else 0.0
 

@@ -135,6 +135,7 @@ def described(
     words: tuple[str, str] = ("loop", "strategy"),
     among: str = "elements",
 ) -> str:
+    """Return in a line how many numbers differ, by how much at most, and where."""
     ours, theirs, apart, allowed = numbers
     wrong = apart > allowed
     most = np.unravel_index(int(np.argmax(np.where(wrong, apart, -1.0))), apart.shape)
@@ -152,6 +153,7 @@ def _number(value: Any) -> str:
 
 
 def message(call: Call, strategy: Strategy, lines: list[str]) -> str:
+    """Return what an error says of the arrays that differ, a few of them."""
     left = len(lines) - _SHOWN
     more = [f"  and {left} more arrays"] if left > 0 else []
     name = str(strategy)

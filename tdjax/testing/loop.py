@@ -103,16 +103,19 @@ def _filled(value: Any, real: np.ndarray) -> Any:
 
 
 def as_jax_array(leaf: Any) -> Any:
+    """Return a NumPy array as one of JAX, anything else as it is."""
     return jnp.asarray(leaf) if isinstance(leaf, np.ndarray) else leaf
 
 
 def proof_of(call: Call) -> Proof:
+    """Return whether rows are independent, for any number of rows in a block."""
     if call.batch is None:
         return Proof(False, "no argument has both time and batch", call.roles)
     return prove(call, 2 * call.batch + 1).proof
 
 
 def rows_of(call: Call, proof: Proof, place: int, aval: Any) -> Rows | None:
+    """Return where the rows of an output are: as proven, else by its leading size."""
     if proof.independent:
         kind = proof.outputs[place]
         return kind if isinstance(kind, Rows) else None

@@ -33,6 +33,7 @@ class Tested:
 
 
 def tested(fun: Any, args: tuple, options: dict[str, Any], title: str) -> Tested:
+    """Return what is tested, bound to its arguments, or raise for what cannot be."""
     if inspect.isclass(fun) or not callable(fun):
         raise TypeError(
             f"{title}: got {fun!r}; give a step function, or an instance of a Flax module."
@@ -222,6 +223,7 @@ def _bind_layer(
 
 
 def chosen(subject: Tested, strategies: Sequence[Any] | None) -> list[Any]:
+    """Return the strategies to test: those that were named, else all that fit."""
     if strategies is not None:
         given = [strategies] if isinstance(strategies, (str, Strategy)) else list(strategies)
         if not given:
