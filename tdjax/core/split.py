@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import itertools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -25,7 +26,7 @@ from jax.interpreters import ad
 
 from tdjax.core.checkable import SingleResult, bilinear, with_tangent
 from tdjax.core.jaxpr import bind, is_literal, scan_counts
-from tdjax.core.shared import Split, joined
+from tdjax.core.shared import Split, joined, split
 from tdjax.core.view import leading, view_p
 
 _ELEMENTWISE = ("add", "div", "max", "min", "mul", "sub")
@@ -37,34 +38,55 @@ _MOVES = (
 )  # fmt: skip
 
 
-def evaluate(program: Any, consts: Sequence[Any], inputs: Sequence[Any]) -> list[Any]:
-    """Return the outputs of a program, of which constants and inputs may be split."""
+def evaluate(
+    program: Any, consts: Sequence[Any], inputs: Sequence[Any], shared: Sequence[bool] | None = None
+) -> list[Any]:
+    """Return the outputs of a program, of which constants and inputs may be split.
+
+    What is made of shared arrays alone, as `gelu(w)`, is shared, and is split in turn.
+
+    Args:
+        program: the equations.
+        consts, inputs: what they start from.
+        shared: which inputs are the same for all blocks; None for those that are split.
+    """
     jaxpr = getattr(program, "jaxpr", program)
-    known = dict(zip((*jaxpr.constvars, *jaxpr.invars), (*consts, *inputs), strict=True))
+    variables = (*jaxpr.constvars, *jaxpr.invars)
+    known = dict(zip(variables, (*consts, *inputs), strict=True))
+    if shared is None:
+        shared = [isinstance(value, Split) for value in inputs]
+    common = set(itertools.compress(variables, [*[True] * len(consts), *shared]))
 
     def read(atom: Any) -> Any:
         return atom.val if is_literal(atom) else known[atom]
 
     for eqn in jaxpr.eqns:
         values = [read(atom) for atom in eqn.invars]
-        known.update(zip(eqn.outvars, _equation(eqn, values), strict=True))
+        are_shared = [is_literal(atom) or atom in common for atom in eqn.invars]
+        outputs = _equation(eqn, values, are_shared)
+        if all(are_shared):
+            outputs = [each if isinstance(each, Split) else split(each) for each in outputs]
+            common.update(eqn.outvars)
+        known.update(zip(eqn.outvars, outputs, strict=True))
     return [read(atom) for atom in jaxpr.outvars]
 
 
-def _equation(eqn: Any, values: list[Any]) -> list[Any]:
+def _equation(eqn: Any, values: list[Any], shared: list[bool]) -> list[Any]:
     found = [place for place, value in enumerate(values) if isinstance(value, Split)]
     name = eqn.primitive.name
     if not found:
         return bind(eqn, values)
     if name in _CALLS:
         inner = eqn.params.get("jaxpr", eqn.params.get("call_jaxpr"))
-        return evaluate(inner, getattr(inner, "consts", ()), values)
+        return evaluate(inner, getattr(inner, "consts", ()), values, shared)
     if name in _REMATS:
         inner, options = eqn.params["jaxpr"], ("prevent_cse", "policy")
-        run = functools.partial(evaluate, inner, getattr(inner, "consts", ()))
+        run = functools.partial(evaluate, inner, getattr(inner, "consts", ()), shared=shared)
         return jax.checkpoint(run, **{each: eqn.params[each] for each in options})(values)
     if name == "scan":
-        return _scan(eqn, values)
+        return _scan(eqn, values, shared)
+    if name == "cond":
+        return _cond(eqn, values, shared)
     value = values[found[0]]
     if name in _MOVES and found == [0]:
         return [value.moved(lambda part: bind(eqn, [part, *values[1:]])[0])]
@@ -79,14 +101,25 @@ def _equation(eqn: Any, values: list[Any]) -> list[Any]:
     return bind(eqn, joined(values))
 
 
-def _scan(eqn: Any, values: list[Any]) -> list[Any]:
+def _cond(eqn: Any, values: list[Any], shared: list[bool]) -> list[Any]:
+    """Run a branch, which takes arrays in two parts."""
+
+    def taking(branch: Any) -> Callable[[list[Any]], list[Any]]:
+        return lambda given: joined(evaluate(branch, branch.consts, given, shared[1:]))
+
+    index, *operands = values
+    return list(lax.switch(index, [taking(each) for each in eqn.params["branches"]], operands))
+
+
+def _scan(eqn: Any, values: list[Any], shared: list[bool]) -> list[Any]:
     """Run a loop, each turn of which adds to the gradients of its constants."""
     first, carried = scan_counts(eqn)
     body, rest = eqn.params["jaxpr"], joined(values[first:])
+    same = [*shared[:first], *[False] * len(rest)]
 
     def turn(carry: list[Any], xs: list[Any]) -> tuple[list[Any], list[Any]]:
         given = [*values[:first], *carry, *xs]
-        outputs = joined(evaluate(body, getattr(body, "consts", ()), given))
+        outputs = joined(evaluate(body, getattr(body, "consts", ()), given, same))
         return outputs[:carried], outputs[carried:]
 
     options = {key: eqn.params[key] for key in ("length", "reverse", "unroll")}

@@ -68,6 +68,21 @@ CASES = {
         normal(FEATURES, FEATURES) / 4,
         X,
     ),
+    "of_a_function_of_weights": (
+        lambda kernel, x: x @ jax.nn.gelu(kernel) + jnp.where(kernel > 0, kernel, 0)[:1],
+        normal(FEATURES, FEATURES) / 4,
+        X,
+    ),
+    "of_normalized_weights": (
+        lambda kernel, x: x @ (kernel / jnp.linalg.norm(kernel, axis=0, keepdims=True)),
+        normal(FEATURES, FEATURES) / 4,
+        X,
+    ),
+    "in_a_branch": (
+        lambda kernel, x: jax.lax.cond(x.shape[0] > 0, lambda x: jnp.sin(x @ kernel), jnp.sin, x),
+        normal(FEATURES, FEATURES) / 4,
+        X,
+    ),
     "a_step_of_its_own": (
         lambda w, x, t: (x + t) @ w,
         normal(FEATURES, FEATURES),
