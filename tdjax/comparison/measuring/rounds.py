@@ -208,9 +208,11 @@ class _Race:
     def _standing(self) -> dict[Pair | None, Any]:
         """Return the speeds of the pairs that are asked for, and who is in front."""
         found = front({name: candidate.samples for name, candidate in self._all.items()})
-        pairs = [pair for pair in self._calm if pair is not None]
-        speeds = {pair: speed(*(candidate.samples for candidate in pair)) for pair in pairs}
-        return {**speeds, _FASTEST: found}
+        standing: dict[Pair | None, Any] = {_FASTEST: found}
+        for pair in self._calm:
+            if pair is not None:
+                standing[pair] = speed(*(candidate.samples for candidate in pair))
+        return standing
 
     def _open(self, standing: Mapping[Pair | None, Any]) -> list[Pair | None]:
         """Return the questions that more rounds of those that still run could close."""
