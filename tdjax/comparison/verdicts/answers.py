@@ -122,14 +122,15 @@ def summary(found: Sequence[Answer], reference: str = "vmap") -> str:
         if ratios:
             said.append(f"{name}: {_overall(ratios, reference)}{_behind(measured, name)}")
             break
+    clear = [each for each in measured if each.clear]
+    if clear and not said:
+        leaders = [f"{each.names()} in {_where(each, measured)}" for each in clear]
+        said.append(f"fastest: {_listed(leaders)}")
     unclear = [_where(each, measured) for each in measured if not each.clear]
     if unclear and len(unclear) == len(measured):
         said.append("nothing is clear yet")
     elif unclear:
         said.append(f"unclear: {_listed(unclear)}")
-    if not said and measured:
-        leaders = [f"{each.names()} in {_where(each, measured)}" for each in measured]
-        said.append(f"fastest: {_listed(leaders)}")
     compiled = [each for each in found if each.evidence == "compiled"]
     if compiled:
         said.append(_of_devices(compiled))
