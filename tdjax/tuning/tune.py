@@ -57,7 +57,8 @@ class Tuning:
 
     Attributes:
         best: the strategy object that `auto` takes from now on: the fastest; of several that cannot
-            be told apart, the one that is predicted to be.
+            be told apart, the one that is predicted to be. Of both modes, that of the smallest sum
+            of their times: `auto` takes the fastest of each, and this where one must do for both.
         level: the strategies that cannot be told from the fastest, that one included.
         entries: what was measured, one a candidate and mode, as in a `Comparison`.
         paths: where the results were written; empty where the folder cannot be written.
@@ -141,8 +142,8 @@ def tune(
         fun: a step function, a wrapped one, or a Flax module, as for `compare`.
         *args: its arguments, with their time axes.
         in_axes, out_axes: as for `time_distributed`; a wrapped function brings its own.
-        mode: "forward"; "grad", forward and gradient together; or "both", which picks the smallest
-            sum of the two.
+        mode: "forward"; "grad", forward and gradient together; or "both", after which `auto`
+            takes the best of each.
         strategies: the candidates; None: those that are predicted to be fastest.
         mask, seq_lengths, kwargs: passed on.
         memory_budget: bytes of temporary memory that the compiled program may take, or a text such
@@ -215,7 +216,7 @@ def _decision(made: Subject, mode: str) -> Decision:
     if not decisions or not decisions[0].predicted:
         reason = f": {decisions[0].reason}" if decisions else ", for it updates shared state."
         raise ValueError(f"tune: {made.name} can be run in one way only{reason}")
-    return decisions[0]
+    return decisions[0].in_mode("forward" if mode == "forward" else "grad")
 
 
 def _promising(
