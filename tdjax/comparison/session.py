@@ -205,7 +205,7 @@ class Session:
         self._workloads[job.name] = subject.description
         if job.density is not None:
             self._densities[job.name] = job.density
-        lowered: dict[tuple[str, str], list[Lowered]] = {}
+        known: dict[Any, Lowered] = {}
         for target in self._targets:
             for mode in modes:
                 group = Group(job.name, target.name, target.evidence, mode)
@@ -215,11 +215,9 @@ class Session:
                 if device is None:
                     self._measure(job, subject, strategies, group, target)
                     continue
-                key = device.compiler.platform, mode
-                if key not in lowered:
-                    tell = self._tell(group)
-                    lowered[key] = lower(subject, mode, strategies, self._reference, key[0], tell)
-                made = CompiledGroup(group, device, lowered[key], self._reference, subject.steps)
+                tell = self._tell(group)
+                lowered = lower(subject, mode, strategies, self._reference, device, tell, known)
+                made = CompiledGroup(group, device, lowered, self._reference, subject.steps)
                 self._groups.append(made)
 
     def _measure(
