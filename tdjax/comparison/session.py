@@ -27,6 +27,7 @@ from tdjax.comparison.verdicts.density import Density
 from tdjax.comparison.verdicts.entry import Entry, Group, grouped
 from tdjax.comparison.verdicts.verdict import judge
 from tdjax.strategies import parse
+from tdjax.strategies.override import ignoring_override
 
 # A group's first rounds take this part of its share of the time that is left. The rest is for
 # compiling, and for returning to groups with open questions.
@@ -126,7 +127,14 @@ class Session:
         self.current: str | None = None
 
     def run(self, jobs: Sequence[Benchmark]) -> None:
-        """Measure every job on every attached target in every mode, then compile for the others."""
+        """Measure every job on every attached target in every mode, then compile for the others.
+
+        What `auto` would choose by itself is compared, whatever `TDJAX_STRATEGY` says.
+        """
+        with ignoring_override():
+            self._run(jobs)
+
+    def _run(self, jobs: Sequence[Benchmark]) -> None:
         self._start = time.perf_counter()
         self._total = len(jobs) * len(self._targets) * len(self._modes)
         with ExitStack() as processes:

@@ -44,6 +44,7 @@ from tdjax.strategies import (
 )
 from tdjax.strategies.choosing import tuned
 from tdjax.strategies.choosing.measured import Measured
+from tdjax.strategies.override import ignoring_override
 from tdjax.tuning import compiled
 
 # Candidates predicted to take so many times as long as the first are not measured.
@@ -217,11 +218,23 @@ def tune_subject(
     target: str | None = None,
 ) -> Tuning:
     """Tune a subject that `compare` could run; see `tune`."""
-    chosen_modes = modes(mode)
     check_effort(None, timeout)
+    options = made, mode, strategies, memory_budget, timeout, progress
     device = None if target is None else compiled.device_of(target)
-    if device is not None:
-        return _compile(made, mode, strategies, memory_budget, timeout, progress, device)
+    with ignoring_override():
+        return _measure_all(*options) if device is None else _compile(*options, device)
+
+
+def _measure_all(
+    made: Subject,
+    mode: str,
+    strategies: Sequence[Strategy] | None,
+    memory_budget: int | None,
+    timeout: float,
+    progress: Progress,
+) -> Tuning:
+    """Measure the candidates on JAX's default device."""
+    chosen_modes = modes(mode)
     decision = _decision(made, mode)
     chosen = strategies or _promising(decision.predicted, mode, memory_budget)
     with CallClient(jax.default_backend()) as client:

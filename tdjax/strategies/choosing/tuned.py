@@ -227,7 +227,7 @@ def take_in(path: Path) -> tuple[Result, ...]:
         ValueError: it holds something else.
     """
     exported = typed.load(_Exported, path, FORMAT, VERSION, compiled=[])
-    found = *exported.results, *exported.compiled
+    found: tuple[Result, ...] = (*exported.results, *exported.compiled)
     for each in found:
         _write(each)
     return found
@@ -307,9 +307,10 @@ def _read(path: Path) -> Result | None:
 
 
 def _parsed(path: Path) -> Result | None:
-    kind: type[Result] = CompiledResult if path.name.endswith(_COMPILED) else Tuned
     try:
-        return typed.load(kind, path, *_FORMATS[kind])
+        if path.name.endswith(_COMPILED):
+            return typed.load(CompiledResult, path, *_FORMATS[CompiledResult])
+        return typed.load(Tuned, path, *_FORMATS[Tuned])
     except (OSError, ValueError) as error:
         warnings.warn(
             f"{path} holds no result of tuning that can be read ({error}); it is left out. "
