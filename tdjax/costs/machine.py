@@ -7,18 +7,13 @@ of speeds alone, so that a CPU of the same design that is faster as a whole gets
 
 from __future__ import annotations
 
-import contextlib
-import contextvars
 import dataclasses
 import functools
 import math
-from collections.abc import Iterator
 from typing import Any
 
-import jax
-
 from tdjax.devices import shipped
-from tdjax.devices.attached import cpu_caches, device_kind
+from tdjax.devices.attached import assumed, cpu_caches, device_kind, platform
 from tdjax.devices.processor import Processor
 from tdjax.devices.shipped import SPEEDS
 
@@ -122,28 +117,15 @@ _ACCELERATOR = Machine(
 )
 
 
-_assumed: contextvars.ContextVar[str | None] = contextvars.ContextVar("platform", default=None)
-
-
 def current_machine() -> Machine:
-    """Return the device that a call will run on: JAX's default one, or the one assumed."""
-    return machine_of(_assumed.get() or jax.default_backend())
-
-
-@contextlib.contextmanager
-def assume(platform: str) -> Iterator[None]:
-    """Choose for another platform than the attached one, for programs that are compiled for it."""
-    token = _assumed.set(platform)
-    try:
-        yield
-    finally:
-        _assumed.reset(token)
+    """Return the device that a call will run on; see `tdjax.devices.attached`."""
+    return machine_of(platform())
 
 
 def machine_of(platform: str) -> Machine:
     """Return what is known of a platform: "cpu", "gpu", "tpu" or another."""
-    assumed = _assumed.get() is not None
-    return _machine(platform, "" if assumed else device_kind())
+    device = assumed()
+    return _machine(platform, device_kind() if device is None else device.kind or "")
 
 
 @functools.cache

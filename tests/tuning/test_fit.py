@@ -14,7 +14,7 @@ from tdjax.costs.machine import Machine, machine_of
 from tdjax.costs.predict import forward_s, gradient_s
 from tdjax.costs.work import Work
 from tdjax.devices import shipped
-from tdjax.devices.attached import device_kind
+from tdjax.devices.attached import assume, device_kind
 from tdjax.devices.shipped import FORMAT, SPEEDS, VERSION
 from tdjax.strategies import candidates
 from tdjax.tuning.fit import MeasuredWorkload, fit, measured
@@ -112,7 +112,7 @@ def test_a_file_in_the_folder_makes_a_machine_known(tmp_path, monkeypatch):
         with pytest.warns(UserWarning, match=rf"c.json is left out: .* needed {FORMAT} {VERSION}"):
             assert machine_of("cpu").turn_s == 2.0
         assert machine_of("cpu").source == "Speeds are those of this kind of device, 2026-01-02."
-        with machine.assume("cpu"):
+        with assume("cpu"):
             assert machine_of("cpu").turn_s == 7.0  # the first one, where the kind is not known
         near = "cpu, EPYC (AMD, family 25, model 17; AVX2 AVX-512), 8 cores, L2 1024 KiB"
         (tmp_path / "d.json").write_text(json.dumps({**own, "kind": near}))
