@@ -21,7 +21,7 @@ import dataclasses
 from collections.abc import Iterable
 
 from tdjax.costs.machine import Machine
-from tdjax.costs.predict import forward_s, gradient_s, most_bytes
+from tdjax.costs.predict import forward_s, gradient_s, most_bytes, seconds_in
 from tdjax.costs.work import Work
 from tdjax.strategies.base import KINDS, Strategy
 
@@ -48,8 +48,8 @@ class Candidate:
     most_bytes: float
 
     def cost(self, mode: str) -> float:
-        """Return what it is ranked by: "forward" alone, or forward and gradient together."""
-        return self.forward_s if mode == "forward" else self.forward_s + self.gradient_s
+        """Return what it is ranked by: the time of a mode, or the sum of both."""
+        return seconds_in(mode, self.forward_s, self.gradient_s)
 
 
 def candidates(
@@ -86,7 +86,7 @@ def ranked(
         batch: rows of a step.
         time: steps.
         machine: where it runs.
-        mode: "forward", or "both" for forward and gradient.
+        mode: "forward", "grad" for one with its gradient, or "both" for the sum of these.
     """
     given, effort = [], {}
     for strategy in among:
