@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, NamedTuple
+
+import jax
 
 from tdjax import workloads
+from tdjax._version import __version__
+from tdjax.comparison.calibration import calibrate, calibrate_first
 from tdjax.comparison.measuring.candidate import MeasuredCandidate
 from tdjax.comparison.measuring.program import Building
 from tdjax.comparison.measuring.rotation import Rotation
@@ -19,24 +24,101 @@ from tdjax.comparison.subjects.subject import MODES, Subject, subject
 from tdjax.comparison.system.memory import settle_allocator
 from tdjax.comparison.system.progress import Progress
 from tdjax.comparison.verdicts.intervals import paired_times
-from tdjax.devices.attached import cache_bytes
+from tdjax.core.kept_file import jax_versions
+from tdjax.costs.machine import Machine, assume, machine_elsewhere
+from tdjax.devices import calibration
+from tdjax.devices.attached import cache_bytes, device_kind
 from tdjax.devices.processor import cores
 from tdjax.devices.table import FORMAT, VERSION, Row, Table
-from tdjax.strategies import Decision, Strategy, parse
+from tdjax.strategies import Strategy, parse
 from tdjax.strategies.choosing.decide import decide
 from tdjax.transform import time_distributed
 
-LEFT_OUT = 3.0
+LEFT_OUT = 2.2
 """Candidates that are predicted to take so many times as long as the best are not measured."""
+
+Place = tuple[str, str]
+"""A workload and a mode."""
 
 _EFFORT = Effort(budget_s=4.0)
 
 
-def decision_on(workload: str, mode: str) -> Decision:
-    """Return what `auto` decides for a workload of a table; under `jax.eval_shape` alone."""
-    case = workloads.get(workload).build(False)
-    wrapped = time_distributed(case.fun, in_axes=case.in_axes, out_axes=case.out_axes)
-    return decide(wrapped.bind(case.args, {}, None, None), mode, None, None)
+def begin(progress: Progress) -> Table:
+    """Return a table without rows, of this machine, which is calibrated first if it never was.
+
+    Raises:
+        ValueError: JAX's default device is not a CPU.
+    """
+    if jax.default_backend() != "cpu":
+        raise ValueError(f"tables are of CPUs; JAX's default device is {jax.default_backend()!r}")
+    calibrate_first(progress)
+    found = calibration.find(device_kind()) or calibrate(progress)
+    versions = {**found.versions, "tdjax": __version__}
+    return Table(found.platform, found.kind, found.date, versions, found.speeds, ())
+
+
+def check_same(table: Table) -> None:
+    """Raise ValueError where a table was begun on another machine, or with another JAX."""
+    was = table.kind, {name: table.versions.get(name) for name in jax_versions()}
+    if was != (device_kind(), jax_versions()):
+        raise ValueError(f"it is of {table.kind}, jax {table.versions.get('jax')}: begin another")
+
+
+def choices(names: Iterable[str], machines: Sequence[Machine]) -> dict[Place, list[str]]:
+    """Return what `auto` chooses for each workload and mode on each of these machines, by name.
+
+    Nothing is computed: workloads are built, and their steps traced, without values.
+    """
+    found: dict[Place, list[str]] = {}
+
+    def look(name: str) -> int:
+        case = workloads.get(name).build(False)
+        wrapped = time_distributed(case.fun, in_axes=case.in_axes, out_axes=case.out_axes)
+        call = wrapped.bind(case.args, {}, None, None)
+        for mode in MODES:
+            strategies = []
+            for machine in machines:
+                with assume(machine):
+                    strategies.append(decide(call, mode, None, None).strategy)
+            found[name, mode] = [str(_as_recorded(each, mode)) for each in strategies]
+        return 0
+
+    for name in names:
+        jax.eval_shape(functools.partial(look, name))
+    return found
+
+
+def judge(table: Table, machine: Machine | None = None) -> list[Judged]:
+    """Return each row with what `auto` chooses, and what that loses.
+
+    Args:
+        table: what was measured.
+        machine: what it predicts by; None for the speeds that were calibrated there.
+    """
+    machine = machine or machine_elsewhere(table.platform, table.kind, table.speeds)
+    found = choices(dict.fromkeys(row.workload for row in table.rows), [machine])
+    pairs = ((row, *found[row.workload, row.mode]) for row in table.rows)
+    return [Judged(row, strategy, row.regret(strategy)) for row, strategy in pairs]
+
+
+class Judged(NamedTuple):
+    """What was chosen for a row of a table.
+
+    Attributes:
+        row: the row.
+        strategy: what was chosen.
+        regret: its time over that of the best; inf where it was not measured.
+    """
+
+    row: Row
+    strategy: str
+    regret: float
+
+
+def _as_recorded(strategy: Strategy, mode: str) -> Strategy:
+    """Return the strategy that has its program: without a gradient there is nothing to recompute."""
+    recomputes = mode == "forward" and getattr(strategy, "remat", False)
+    return dataclasses.replace(strategy, remat=False) if recomputes else strategy  # type: ignore[call-arg]
 
 
 def record(
@@ -69,11 +151,11 @@ def record(
 def _measured(name: str, mode: str, tell: Callable[[str], None]) -> Row:
     case = workloads.get(name).build(False)
     made = subject(case.fun, case.args, in_axes=case.in_axes, out_axes=case.out_axes, name=name)
-    predicted = decision_on(name, mode).predicted
+    wrapped = time_distributed(case.fun, in_axes=case.in_axes, out_axes=case.out_axes)
+    predicted = decide(wrapped.bind(case.args, {}, None, None), mode, None, None).predicted
     least = min(each.cost(mode) for each in predicted)
     among = [each.strategy for each in predicted if each.cost(mode) <= LEFT_OUT * least]
-    if mode == "forward":  # There is nothing to recompute.
-        among = [each for each in among if not getattr(each, "remat", False)]
+    among = [each for each in among if each == _as_recorded(each, mode)]
     settle_allocator()
     arguments = made.arrays, made.cotangents(parse("vmap"), mode)
     found = _compiled(made, among, mode, arguments, tell)

@@ -12,6 +12,7 @@ from typing import Any
 import jax
 
 from tdjax.comparison import numbers
+from tdjax.comparison.calibration import calibrate_first
 from tdjax.comparison.measuring.call_client import CallClient
 from tdjax.comparison.measuring.group import Measurement
 from tdjax.comparison.measuring.rounds import Effort, check_effort
@@ -126,6 +127,7 @@ def tune(
     kwargs: dict[str, Any] | None = None,
     memory_budget: int | str | None = None,
     timeout: float = 60.0,
+    calibrate: bool = True,
     progress: Progress | bool | None = None,
 ) -> Tuning:
     """Measure the strategies that could be fastest, and remember the results.
@@ -148,6 +150,8 @@ def tune(
         memory_budget: bytes of temporary memory that the compiled program may take, or a text such
             as "64MB"; one that takes more is not run.
         timeout: seconds that a call may take.
+        calibrate: measure this machine's speeds first if that was never done, as `tdjax.calibrate`
+            does.
         progress: True shows it on standard error; or an object, as for `compare`.
 
     Returns:
@@ -174,6 +178,8 @@ def tune(
         kwargs=kwargs,
     )
     with told(progress) as progress_told:
+        if calibrate:
+            calibrate_first(progress_told)
         return tune_subject(made, mode, given, budget, timeout, progress_told)
 
 

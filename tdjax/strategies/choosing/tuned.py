@@ -10,18 +10,17 @@ from __future__ import annotations
 import dataclasses
 import functools
 import hashlib
-import json
 import os
 import re
 import warnings
 from collections.abc import Collection, Mapping
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from tdjax.core import typed, whole_file
 from tdjax.core.arrays import on_several_devices
 from tdjax.core.call import Call, Program
+from tdjax.core.kept_file import KeptFiles, cache_folder, jax_versions
 from tdjax.core.recent import Recent
 from tdjax.devices import shipped
 from tdjax.devices.attached import device_kind
@@ -38,16 +37,14 @@ class _Exported:
     results: tuple[Tuned, ...]
 
 
+_kept = KeptFiles(
+    Tuned, FORMAT, VERSION, "result of tuning", "`tdjax tune --clear` deletes all results."
+)
+
+
 def folder() -> Path:
     """Return where results are kept: `TDJAX_CACHE_DIR`, or the user's cache folder."""
-    return _folder(*map(os.environ.get, ("TDJAX_CACHE_DIR", "HOME", "XDG_CACHE_HOME")))
-
-
-@functools.cache
-def _folder(given: str | None, *_: str | None) -> Path:
-    import platformdirs
-
-    return Path(given or platformdirs.user_cache_dir("tdjax")) / "tuning"
+    return cache_folder("tuning")
 
 
 def program_of(call: Call, step: Program) -> str:
@@ -72,13 +69,12 @@ _programs: Recent[str] = Recent()
 @functools.cache
 def versions() -> dict[str, str]:
     """Return the versions that a result holds for."""
-    found = {name: metadata.version(name) for name in ("jax", "jaxlib")}
-    return {**found, "results": str(VERSION)}
+    return {**jax_versions(), "results": str(VERSION)}
 
 
 def find(program: str) -> list[Tuned]:
     """Return what this user has measured of a program with these versions, in any mode."""
-    return [found for path in _paths(program) if (found := _read(path)) is not None]
+    return [found for path in _paths(program) if (found := _kept.read(path)) is not None]
 
 
 def has_files(program: str) -> bool:
@@ -131,7 +127,7 @@ def everything(names: Collection[str] = ()) -> dict[Path, Tuned]:
     Raises:
         ValueError: there is none of a name.
     """
-    found = {path: each for path in sorted(folder().glob("*.json")) if (each := _read(path))}
+    found = {path: each for path in sorted(folder().glob("*.json")) if (each := _kept.read(path))}
     known = dict.fromkeys(each.title for each in found.values())
     for name in names:
         if name not in known:
@@ -160,7 +156,7 @@ def export(path: Path, names: Collection[str] = ()) -> int:
         ValueError: there is none of a name.
     """
     found = _Exported(tuple(everything(names).values()))
-    whole_file.write(path, _text(found))
+    whole_file.write(path, _kept.text(found))
     return len(found.results)
 
 
@@ -197,15 +193,10 @@ _not_written: set[Path] = set()
 
 def _write(tuned: Tuned) -> Path:
     path = _path(tuned.program, tuned.mode, tuned.versions)
-    whole_file.write(path, _text(tuned))
-    _known.pop(path, None)
+    whole_file.write(path, _kept.text(tuned))
+    _kept.forget(path)
     _listed.clear()  # a folder's time is coarse
     return path
-
-
-def _text(held: Tuned | _Exported) -> str:
-    content = {"format": FORMAT, "version": VERSION, **vars(held)}
-    return json.dumps(content, indent=1, default=vars)
 
 
 def _path(program: str, mode: str, versions: Mapping[str, str]) -> Path:
@@ -219,30 +210,3 @@ def _path_in(folder: Path, program: str, mode: str, versions: tuple[tuple[str, s
 
 def _hash(value: Any) -> str:
     return hashlib.sha256(repr(value).encode()).hexdigest()
-
-
-_known: dict[Path, tuple[int, Tuned | None]] = {}
-
-
-def _read(path: Path) -> Tuned | None:
-    """Return what a file holds, read once for as long as it does not change."""
-    try:
-        changed = path.stat().st_mtime_ns
-    except OSError:
-        return None
-    known = _known.get(path)
-    if known is None or known[0] != changed:
-        known = _known[path] = changed, _parsed(path)
-    return known[1]
-
-
-def _parsed(path: Path) -> Tuned | None:
-    try:
-        return typed.load(Tuned, path, FORMAT, VERSION)
-    except (OSError, ValueError) as error:
-        warnings.warn(
-            f"{path} holds no result of tuning that can be read ({error}); it is left out. "
-            f"`tdjax tune --clear` deletes all results.",
-            stacklevel=2,
-        )
-        return None
