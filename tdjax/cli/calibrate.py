@@ -55,14 +55,14 @@ def add(commands: Any) -> None:
 
 
 def _calibrate(chosen: argparse.Namespace) -> int:
-    import tdjax
+    from tdjax.comparison.calibration import calibrate
     from tdjax.comparison.system.interrupts import heeding
     from tdjax.comparison.system.progress import shown
     from tdjax.devices import calibration, shipped
 
     try:
         with shown() as shown_progress, heeding(shown_progress) as progress:
-            found = tdjax.calibrate(progress)
+            found = calibrate(progress)
     except ValueError as error:
         raise Wrong(error) from None
     sys.stdout.write(f"{found}\n")

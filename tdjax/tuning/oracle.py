@@ -40,7 +40,9 @@ LEFT_OUT = 2.2
 Place = tuple[str, str]
 """A workload and a mode."""
 
-_EFFORT = Effort(budget_s=4.0)
+_FIRST, _EFFORT = Effort(rounds=2), Effort(budget_s=3.0)
+# After the first rounds, who takes so many times as long as the best is measured no further.
+_BEHIND = 1.35
 
 
 def begin(progress: Progress) -> Table:
@@ -116,9 +118,10 @@ class Judged(NamedTuple):
 
 
 def _as_recorded(strategy: Strategy, mode: str) -> Strategy:
-    """Return the strategy that has its program: without a gradient there is nothing to recompute."""
-    recomputes = mode == "forward" and getattr(strategy, "remat", False)
-    return dataclasses.replace(strategy, remat=False) if recomputes else strategy  # type: ignore[call-arg]
+    """Return the strategy of the same program: a forward pass has nothing to recompute."""
+    if mode == "forward" and getattr(strategy, "remat", False):
+        return dataclasses.replace(strategy, remat=False)  # type: ignore[call-arg]
+    return strategy
 
 
 def record(
@@ -161,8 +164,10 @@ def _measured(name: str, mode: str, tell: Callable[[str], None]) -> Row:
     found = _compiled(made, among, mode, arguments, tell)
     tell(f"{name} {mode}: {len(found)} candidates take turns")
     rotation = Rotation(arguments, made.streamed, cache_bytes("cpu"))
-    rounds = Rounds(found, _EFFORT, f"{name} {mode}")
-    rounds.begin(rotation, lambda text, _: tell(f"{name} {mode}: {text}"))
+    said = f"{name} {mode}"
+    for effort in (_FIRST, _EFFORT):
+        running = [c for c in found if _in_sight(c, found)]
+        Rounds(running, effort, said).begin(rotation, lambda text, _: tell(f"{said}: {text}"))
     times = paired_times({each.name: each.samples for each in found})
     return Row(name, mode, {n: float(f"{s:.4g}") for n, s in sorted(times.items())})
 
@@ -188,6 +193,11 @@ def _compiled(
             with contextlib.suppress(Exception):
                 found.append(MeasuredCandidate(strategy, program=building.finish(read=False)))
     return found
+
+
+def _in_sight(candidate: MeasuredCandidate, among: Sequence[MeasuredCandidate]) -> bool:
+    least = min((min(each.samples) for each in among if each.samples), default=None)
+    return least is None or min(candidate.samples) <= _BEHIND * least
 
 
 def text(table: Table) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import os
 import warnings
 from collections.abc import Iterable
 
@@ -31,7 +32,8 @@ def calibrate(progress: Progress | bool | None = None) -> Calibration:
     Takes at most half a minute on two cores that are free. What was measured is kept in the cache
     folder (`TDJAX_CACHE_DIR`) for this device and these versions of jax and jaxlib, and `auto` uses
     it from then on, in this process and in others. `tdjax.compare` and `tdjax.tune` do this first
-    where it was never done.
+    where it was never done, unless they are told not to (`calibrate=False`, or
+    `TDJAX_CALIBRATE=never` in the environment).
 
     Args:
         progress: True shows how far it is on standard error; or an object with the methods
@@ -73,8 +75,13 @@ def calibrate(progress: Progress | bool | None = None) -> Calibration:
 
 
 def calibrate_first(progress: Progress) -> None:
-    """Calibrate if that was never done on this machine with this version of JAX, and say so."""
-    if jax.default_backend() in _PLATFORMS and calibration.find(device_kind()) is None:
+    """Calibrate if that was never done on this machine with this version of JAX, and say so.
+
+    Not where `TDJAX_CALIBRATE` is "never" in the environment, as in tests.
+    """
+    if os.environ.get("TDJAX_CALIBRATE") == "never" or jax.default_backend() not in _PLATFORMS:
+        return
+    if calibration.find(device_kind()) is None:
         progress.log(
             "calibrating this machine once for this version of jax, so that auto predicts with its "
             "own speeds"
