@@ -12,6 +12,7 @@ from typing import Any
 import jax
 
 from tdjax.comparison import numbers
+from tdjax.comparison.calibration import calibrate_first
 from tdjax.comparison.measuring.call_client import CallClient
 from tdjax.comparison.measuring.group import Measurement
 from tdjax.comparison.measuring.rounds import Effort, check_effort
@@ -149,6 +150,7 @@ def tune(
     memory_budget: int | str | None = None,
     timeout: float = 60.0,
     target: str | None = None,
+    calibrate: bool = True,
     progress: Progress | bool | None = None,
 ) -> Tuning:
     """Measure the strategies that could be fastest, and remember the results.
@@ -179,6 +181,8 @@ def tune(
         timeout: seconds that a call may take, or the compiling of one program for a target.
         target: "tpu:v5e", "gpu:h100", ...: what to compile for, as for `compare`, "tpu:v5e:2x4"
             for arrays on several devices. None measures on JAX's default device.
+        calibrate: measure this machine's speeds first if that was never done, as `tdjax.calibrate`
+            does.
         progress: True shows it on standard error; or an object, as for `compare`.
 
     Returns:
@@ -206,6 +210,8 @@ def tune(
         kwargs=kwargs,
     )
     with told(progress) as progress_told:
+        if calibrate and target is None:
+            calibrate_first(progress_told)
         return tune_subject(made, mode, given, budget, timeout, progress_told, target)
 
 

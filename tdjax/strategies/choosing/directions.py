@@ -72,4 +72,6 @@ def run_apart(arrays: Sequence[Any], forward: Run, gradient: Run) -> Any:
         return jax.jvp(of_changed, [values[i] for i in changed], [changes[i] for i in changed])
 
     call.defjvp(rule, symbolic_zeros=True)
-    return jax.tree.unflatten(first.out_tree, call([*closed_over.values(), *jax.tree.leaves(moving)]))
+    return jax.tree.unflatten(
+        first.out_tree, call([*closed_over.values(), *jax.tree.leaves(moving)])
+    )

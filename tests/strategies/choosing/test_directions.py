@@ -170,7 +170,9 @@ def transformed(run, w, x, *rest, twice=True):
         "while": lax.fori_loop(0, 2, lambda _, h: h + loss(w, x * h), 0.5),
         "closed over": jax.grad(lambda w: jax.jit(lambda x: loss(w, x))(x))(w),
         "checkify": checkify.checkify(output, errors=checkify.float_checks)(w, x)[1],
-        "checked gradient": checkify.checkify(jax.grad(loss), errors=checkify.float_checks)(w, x)[1],
+        "checked gradient": checkify.checkify(jax.grad(loss), errors=checkify.float_checks)(w, x)[
+            1
+        ],
     }
     if twice:
         found |= {
@@ -215,7 +217,9 @@ def test_under_every_transform_it_is_the_loop(name):
         return jax.grad(lambda w, x, *rest: first_of(run(w, x, *rest)).sum())
 
     args = WEIGHTS, CLIPS, *more
-    assert loops_in(auto, *args) == loops_in(functools.partial(whole(strategy=forward), **options), *args)  # noqa: E501
+    assert loops_in(auto, *args) == loops_in(
+        functools.partial(whole(strategy=forward), **options), *args
+    )  # noqa: E501
     assert loops_in(change("auto"), *args) == loops_in(change(gradient), *args)
     assert "custom_jvp_call" in names_in(auto, *args)
 
@@ -266,7 +270,9 @@ def test_inside_shard_map_and_on_meshes(kind, check):
             gradient = jax.jit(jax.grad(lambda w, x, run=run: (run(w, x) ** 2).sum(), (0, 1)))
             found = jax.device_get((jax.jit(run)(w, x), gradient(w, x)))
             right = jax.device_get((dense(WEIGHTS, CLIPS), _gradient(WEIGHTS, CLIPS)))
-            jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-6), found, right)  # noqa: E501
+            jax.tree.map(
+                functools.partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-6), found, right
+            )  # noqa: E501
 
 
 def _gradient(w, x):
