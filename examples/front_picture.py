@@ -39,7 +39,7 @@ WORKLOADS = {
 }
 STRATEGIES = ("vmap", "fold", "auto")
 MODES = {"forward": "forward", "grad": "forward + gradient"}
-WIDTH, HEIGHT, DPI = 8.0, 5.2, 200
+WIDTH, HEIGHT, DPI = 8.0, 4.3, 200
 LARGE, MIDDLE, SMALL = 12, 9.5, 8.5
 
 
@@ -118,10 +118,10 @@ def draw_net(figure: Any, clips: np.ndarray, features: np.ndarray, theme: Theme)
         axes.text(x, y, text, fontsize=size, **look)
 
     side, gap, left, right = 0.52, 0.07, 0.62, 5.42
-    rows = (HEIGHT - 1.02, HEIGHT - 1.86)
-    middle = rows[0] - 0.12 + side / 2 - 0.3
-    write(left, HEIGHT - 0.24, "clips (batch, time, …)", LARGE, ha="left", weight="bold")
-    write(right, HEIGHT - 0.24, "features (batch, time, …)", LARGE, ha="left", weight="bold")
+    rows = (HEIGHT - 0.94, HEIGHT - 1.54)
+    middle = (rows[0] + rows[1] + side) / 2
+    write(left, HEIGHT - 0.2, "clips (batch, time, …)", LARGE, ha="left", weight="bold")
+    write(right, HEIGHT - 0.2, "features (batch, time, …)", LARGE, ha="left", weight="bold")
     for clip, y in enumerate(rows):
         for step in range(TIME):
             x = left + step * (side + gap)
@@ -147,14 +147,14 @@ def draw_net(figure: Any, clips: np.ndarray, features: np.ndarray, theme: Theme)
                 write(x + 0.12, y + side / 2, "0", color=theme.soft)
             edge = {"facecolor": "none", "edgecolor": theme.line, "linewidth": 0.8}
             axes.add_patch(Rectangle((x, y), 0.24, side, **edge))
-    write(left + 4.5 * (side + gap), rows[1] - 0.17, "padding", SMALL, color=theme.soft)
+    write(left + 4.5 * (side + gap), rows[1] - 0.12, "padding", SMALL, color=theme.soft)
     net = 4.27, middle - 0.42, 0.86, 0.84
     box = {"boxstyle": "round,pad=0,rounding_size=0.08", "facecolor": theme.lead, "linewidth": 0}
     axes.add_patch(FancyBboxPatch(net[:2], *net[2:], **box))
     write(4.7, middle + 0.1, "one net", MIDDLE, color=theme.page, weight="bold")
     write(4.7, middle - 0.13, "shared weights", SMALL - 1, color=theme.page)
     arrow = {"arrowstyle": "-|>", "mutation_scale": 10, "color": theme.soft, "linewidth": 1.2}
-    for begin, end in (((4.08, middle), (4.25, middle)), ((5.15, middle), (5.4, middle))):
+    for begin, end in (((4.12, middle), (4.26, middle)), ((5.15, middle), (5.4, middle))):
         axes.add_patch(FancyArrowPatch(begin, end, shrinkA=0, shrinkB=0, **arrow))
     write(left - 0.16, rows[0] + side / 2, "clip 1", SMALL, color=theme.soft, rotation=90)
     write(left - 0.16, rows[1] + side / 2, "clip 2", SMALL, color=theme.soft, rotation=90)
@@ -191,7 +191,7 @@ def draw(path: Path, comparison: Comparison, theme: Theme) -> None:
     clips = wander()
     draw_net(figure, clips, features_of(clips), theme)
     for place, (mode, title) in enumerate(MODES.items()):
-        axes = figure.add_axes((0.245 + 0.385 * place, 0.085, 0.36, 0.435))
+        axes = figure.add_axes((0.245 + 0.385 * place, 0.075, 0.36, 0.455))
         draw_bars(axes, speeds(comparison, mode), title, theme)
         if place == 0:
             for group, text in enumerate(WORKLOADS.values()):
