@@ -29,8 +29,8 @@ class Auto(Strategy):
     A call that is not differentiated takes what is fastest forward; one that is takes what is
     fastest for a forward pass with its gradient, in derivatives of any order. Where the two differ,
     `f(x)` and `jax.value_and_grad(f)(x)[0]` may differ by rounding. One strategy is taken for both
-    where it is as good, in what has effects (a print, a callback, an array changed in place), and
-    within the steps of another call.
+    where it is as good, in what has effects (a print, a callback, an array changed in place) or a
+    `jax.custom_vjp`, and within the steps of another call.
 
     Args:
         memory_budget: bytes of temporary memory that may be taken, as a number or "64MB", in the

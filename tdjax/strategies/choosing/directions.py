@@ -1,8 +1,8 @@
 """Runs one program where a call is not differentiated, and another one where it is.
 
 A call does not know whether it is differentiated, for `jax.grad` may be outermost. `jax.custom_jvp`
-does: its function runs if nothing is, and its rule if anything is. The rule differentiates the other
-program, so that derivatives of any order are those of that one.
+does: its function runs if nothing is, and its rule if anything is. The rule differentiates the
+other program, so that derivatives of any order are those of that one.
 
 Both programs are traced at the call, since a rule may be called after what is around the call has
 been traced, when tracers that it closes over are dead. What they close over is given to them.
@@ -72,4 +72,6 @@ def run_apart(arrays: Sequence[Any], forward: Run, gradient: Run) -> Any:
         return jax.jvp(of_changed, [values[i] for i in changed], [changes[i] for i in changed])
 
     call.defjvp(rule, symbolic_zeros=True)
-    return jax.tree.unflatten(first.out_tree, call([*closed_over.values(), *jax.tree.leaves(moving)]))
+    return jax.tree.unflatten(
+        first.out_tree, call([*closed_over.values(), *jax.tree.leaves(moving)])
+    )
