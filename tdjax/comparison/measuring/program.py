@@ -91,14 +91,14 @@ class Building:
         """Return the seconds that its compiler may take, judged by those of another program."""
         return first._result()[1] / max(1, first.operations) * self.operations
 
-    def finish(self) -> CompiledProgram:
-        """Return the program when it is compiled."""
+    def finish(self, read: bool = True) -> CompiledProgram:
+        """Return the program when it is compiled, and what its text says if that is to be read."""
         compiled, compile_s = self._result()
         stats = compiled.memory_analysis()
         temporary = None if stats is None else int(stats.temp_size_in_bytes)
         return CompiledProgram(
             executable=compiled,
-            facts=read_facts(compiled.as_text(), self._steps),
+            facts=read_facts(compiled.as_text() if read else None, self._steps),
             trace_s=self._trace_s,
             lower_s=self._lower_s,
             compile_s=compile_s,

@@ -1,8 +1,9 @@
 """Decides what `auto` runs for a call. Nothing is run or compiled for that.
 
 In this order: what leaves one way only (a name for time, all steps as one batch, a single step);
-what tuning has measured of this program; and the prediction of `tdjax.costs`. A strategy that folds
-is taken where rows are proven to be independent, else the best of those that see whole steps.
+what tuning has measured of this program, here or on such a device; what the device's compiler makes
+of it; and the prediction of `tdjax.costs`. A strategy that folds is taken where rows are proven to
+be independent, else the best of those that see whole steps.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -21,6 +22,8 @@ from tdjax.core.jaxpr import all_equations
 from tdjax.core.recent import Recent
 from tdjax.costs.machine import current_machine
 from tdjax.costs.work import Work, work_of
+from tdjax.devices.attached import device_kind
+from tdjax.devices.compiled_result import Result
 from tdjax.independence import CONST, Proven, prove_for_blocks
 from tdjax.independence.one_by_one import makes_refs, why_one_by_one
 from tdjax.independence.rules.derivatives import adds_by_itself, is_someones_operation
@@ -242,7 +245,7 @@ class _Plan:
 
 def _holding() -> tuple[Any, ...]:
     """Return what plans depend on beside the program: the machine, results and strategies."""
-    return (current_machine(), *tuned.sources(), *KINDS.values())
+    return (current_machine(), device_kind(), *tuned.sources(), *KINDS.values())
 
 
 def _recall(key: Any) -> _Plan | None:
@@ -272,8 +275,13 @@ _plans: Recent[_Plan] = Recent()
 
 
 def _find_measured(program: str, mode: str) -> Measured | None:
-    """Return what tuning has measured of a program in the modes that count."""
-    for find in (tuned.find, tuned.find_shipped):
+    """Return what tuning has measured of a program in the modes that count, else compiled."""
+    finds: Sequence[Callable[[str], Sequence[Result]]] = (
+        tuned.find,
+        tuned.find_shipped,
+        tuned.find_compiled,
+    )
+    for find in finds:
         counted = [each for each in find(program) if each.mode in _COUNTED[mode]]
         if counted:
             return Measured(counted, shipped=find is tuned.find_shipped)
@@ -298,18 +306,18 @@ def _order(
     where, text = measured.where, ""
     if left_out is not None and measured.knows(left_out):
         text = (
-            f"{left_out} was measured to be among the fastest {where}, and does not fit this "
+            f"{left_out} was {measured.words.among} {where}, and does not fit this "
             "function, whose rows it would mix up. "
         )
         where = f"of the rest {where}"
     if not level:
         return fitting, text + _FASTEST
     if len(level) == 1:
-        return fitting, f"{text}It was measured to be the fastest {where}."
+        return fitting, f"{text}It was {measured.words.first} {where}."
     names = ", ".join(map(str, level))
     return fitting, (
-        f"{text}It is predicted to be the fastest of those that were measured to be level {where}: "
-        f"{names}."
+        f"{text}It is predicted to be the fastest of those that were {measured.words.level} "
+        f"{where}: {names}."
     )
 
 

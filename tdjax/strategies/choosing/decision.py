@@ -5,11 +5,13 @@ from __future__ import annotations
 import contextlib
 import contextvars
 import dataclasses
+import logging
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 from tdjax.core.call import Call
-from tdjax.core.sites import tell
+from tdjax.core.recent import Recent
+from tdjax.core.sites import somebody_listens, tell
 from tdjax.costs.work import Work
 from tdjax.independence import Proven
 from tdjax.strategies.base import Strategy
@@ -91,7 +93,32 @@ def record(decision: Decision) -> None:
     decisions = _recorded.get()
     if decisions is not None:
         decisions.append(decision)
+    elif not somebody_listens():  # `explain` and `compare` only ask
+        _log(decision)
     tell_of(decision)
+
+
+def _log(decision: Decision) -> None:
+    """Say a decision, once for each program."""
+    if not _LOGGER.isEnabledFor(logging.DEBUG):
+        return
+    call, gradient = decision.call, decision.in_mode("grad")
+    said = f"{decision.strategy}. {decision.reason}"
+    if gradient.strategy != decision.strategy:
+        said += f" With gradients {gradient.strategy}. {gradient.reason}"
+    sizes = f"{call.batch} x {call.time} rows" if call.batch is not None else f"{call.time} steps"
+    leaves = tuple((leaf.shape, str(leaf.dtype)) for leaf in call.leaves)
+    program = call.traced.key if call.traced is not None else None
+    _said.made((call.title, sizes, leaves, program, said), lambda: _say(call.title, sizes, said))
+
+
+def _say(title: str, sizes: str, said: str) -> bool:
+    _LOGGER.debug("%s, %s: %s", title, sizes, said)
+    return True
+
+
+_LOGGER = logging.getLogger("tdjax")
+_said: Recent[bool] = Recent(4096)
 
 
 def tell_of(decision: Decision) -> None:
