@@ -21,6 +21,9 @@ from tdjax.devices.attached import assume
 os.environ["TDJAX_CACHE_DIR"] = tempfile.mkdtemp(prefix="tdjax-tests-")
 atexit.register(shutil.rmtree, os.environ["TDJAX_CACHE_DIR"], ignore_errors=True)
 
+# Nor does a test wait for half a minute because it is the first to compare something.
+os.environ["TDJAX_CALIBRATE"] = "never"
+
 os.environ["KERAS_BACKEND"] = "jax"  # Keras chooses its backend when it is first imported
 
 # XLA's compiler for CUDA weighs 4.6 GB: its tests run wherever it is installed.

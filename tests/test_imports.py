@@ -59,6 +59,7 @@ LAYERS = (
     "workloads",
     "comparison.numbers",
     "comparison.system",
+    "comparison.calibration",
     "comparison.hlo",
     "comparison.peers",
     "comparison.targets",

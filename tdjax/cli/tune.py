@@ -77,6 +77,7 @@ def add(commands: Any) -> None:
 
 
 def _tune(chosen: argparse.Namespace) -> int:
+    from tdjax.comparison.calibration import calibrate_first
     from tdjax.comparison.system.interrupts import heeding
     from tdjax.comparison.system.progress import shown
 
@@ -92,6 +93,8 @@ def _tune(chosen: argparse.Namespace) -> int:
     interrupted = False
     with shown() as shown_progress, heeding(shown_progress) as progress:
         try:
+            if chosen.calibrate:
+                calibrate_first(progress)
             for series in all_series:
                 tunings.append(_tune_one(series, chosen, progress))
         except KeyboardInterrupt:

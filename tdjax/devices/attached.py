@@ -13,9 +13,8 @@ from typing import NamedTuple
 
 import jax
 
-from tdjax.devices.processor import cache_sizes, cores, processor
+from tdjax.devices.processor import USUAL_FAR, cache_sizes, cores, near_and_far, processor
 
-_USUAL_NEAR, _USUAL_FAR = 2**20, 32 * 2**20
 # No accelerator's last cache is larger: 128 MiB in a TPU v4, 126 MB in a B200.
 _ACCELERATOR_CACHE = 128 * 2**20
 
@@ -82,13 +81,11 @@ def _backend(platform: str) -> str:
 
 def cpu_caches() -> tuple[float, float]:
     """Return the bytes of all cores' own caches together, and of the cache that they share."""
-    sizes = cache_sizes()
-    near = (sizes.get(2) or _USUAL_NEAR) * cores()
-    return near, max(sizes.get(3) or _USUAL_FAR, near)
+    return near_and_far(cache_sizes(), cores())
 
 
 def cache_bytes(target: str) -> int:
     """Return the bytes of a device's last cache, or of the largest one known of its kind."""
     if target != "cpu":
         return _ACCELERATOR_CACHE
-    return max(cache_sizes().values(), default=_USUAL_FAR)
+    return max(cache_sizes().values(), default=USUAL_FAR)

@@ -30,6 +30,12 @@ class Auto(Strategy):
     sizes, the kind of device and these results alone: the same input gives the same choice, and
     nothing is run or compiled to find it.
 
+    A call that is not differentiated takes what is fastest forward; one that is takes what is
+    fastest for a forward pass with its gradient, in derivatives of any order. Where the two differ,
+    `f(x)` and `jax.value_and_grad(f)(x)[0]` may differ by rounding. One strategy is taken for both
+    where it is as good, in what has effects (a print, a callback, an array changed in place), and
+    within the steps of another call.
+
     `TDJAX_STRATEGY=vmap` in the environment, or any other strategy's text, takes its place in a
     whole process, to find out what a choice changes: but where time has a name, steps are pooled,
     or a layer needs another way. `compare` and `tune` do not heed it. The logger "tdjax" says each
@@ -41,8 +47,9 @@ class Auto(Strategy):
             tuning has compiled is known to fit or not; of the rest only what surely fits is taken,
             by a bound that is far from tight. If nothing surely fits, it warns, and takes what
             needs least.
-        mode: "both" ranks by the time of a forward pass and that of one with its gradient, since
-            the call does not know whether it is differentiated; "forward" by the first alone.
+        mode: "both" for the fastest forward, and the fastest with gradients where they are asked
+            for; "forward" takes the first for both. Where one strategy must do, "both" takes that
+            of the smallest sum of both times.
         valid_fraction: the part of all steps that masks usually keep, from 0 to 1: it tells
             whether to pack them where a mask's values are not known. None assumes three quarters.
 

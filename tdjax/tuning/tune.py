@@ -12,6 +12,7 @@ from typing import Any
 import jax
 
 from tdjax.comparison import numbers
+from tdjax.comparison.calibration import calibrate_first
 from tdjax.comparison.measuring.call_client import CallClient
 from tdjax.comparison.measuring.group import Measurement
 from tdjax.comparison.measuring.rounds import Effort, check_effort
@@ -62,7 +63,8 @@ class Tuning:
     Attributes:
         best: the strategy object that `auto` takes from now on: the fastest, or with a target that
             is not here the one of the fewest cycles or bytes; of several that cannot be told apart,
-            the one that is predicted to be.
+            the one that is predicted to be. Of both modes, that of the smallest sum: `auto` takes
+            the best of each, and this where one must do for both.
         level: the strategies that cannot be told from the fastest, that one included.
         entries: what was measured or compiled, one a candidate and mode, as in a `Comparison`.
         paths: where the results were written; empty where the folder cannot be written.
@@ -148,6 +150,7 @@ def tune(
     memory_budget: int | str | None = None,
     timeout: float = 60.0,
     target: str | None = None,
+    calibrate: bool = True,
     progress: Progress | bool | None = None,
 ) -> Tuning:
     """Measure the strategies that could be fastest, and remember the results.
@@ -169,8 +172,8 @@ def tune(
         fun: a step function, a wrapped one, or a Flax module, as for `compare`.
         *args: its arguments, with their time axes.
         in_axes, out_axes: as for `time_distributed`; a wrapped function brings its own.
-        mode: "forward"; "grad", forward and gradient together; or "both", which picks the smallest
-            sum of the two.
+        mode: "forward"; "grad", forward and gradient together; or "both", after which `auto`
+            takes the best of each.
         strategies: the candidates; None: those that are predicted to be fastest.
         mask, seq_lengths, kwargs: passed on.
         memory_budget: bytes of temporary memory that the compiled program may take, or a text such
@@ -178,6 +181,8 @@ def tune(
         timeout: seconds that a call may take, or the compiling of one program for a target.
         target: "tpu:v5e", "gpu:h100", ...: what to compile for, as for `compare`, "tpu:v5e:2x4"
             for arrays on several devices. None measures on JAX's default device.
+        calibrate: measure this machine's speeds first if that was never done, as `tdjax.calibrate`
+            does.
         progress: True shows it on standard error; or an object, as for `compare`.
 
     Returns:
@@ -205,6 +210,8 @@ def tune(
         kwargs=kwargs,
     )
     with told(progress) as progress_told:
+        if calibrate and target is None:
+            calibrate_first(progress_told)
         return tune_subject(made, mode, given, budget, timeout, progress_told, target)
 
 
@@ -317,7 +324,7 @@ def _decision(made: Subject, mode: str) -> Decision:
     if not decisions or not decisions[0].predicted:
         reason = f": {decisions[0].reason}" if decisions else ", for it updates shared state."
         raise ValueError(f"tune: {made.name} can be run in one way only{reason}")
-    return decisions[0]
+    return decisions[0].in_mode("forward" if mode == "forward" else "grad")
 
 
 def _promising(

@@ -227,7 +227,7 @@ class Measurement:
     ) -> Building | None:
         function = self.subject.function(candidate.strategy, self.group.mode)
         try:
-            building = Building(function, arguments, self.subject.steps)
+            building = Building(function, arguments, self.subject.steps, self.group.mode)
             if building.operations > _LARGE and first is not None:
                 seconds, most = building.expected_s(first), self.effort.timeout_s
                 if seconds > most:

@@ -15,6 +15,7 @@ from tdjax.core.sites import somebody_listens, tell
 from tdjax.costs.work import Work
 from tdjax.independence import Proven
 from tdjax.strategies.base import Strategy
+from tdjax.strategies.choosing.directions import run_apart
 from tdjax.strategies.choosing.measured import Measured
 from tdjax.strategies.choosing.packing import PackingChoice
 from tdjax.strategies.choosing.ranking import Candidate
@@ -33,6 +34,7 @@ class Decision:
         predicted: how long strategies are predicted to take, this one first.
         packing: whether packing its steps pays; None where they cannot be packed.
         measured: what tuning has measured, if it has.
+        gradient: what runs where the call is differentiated, if that was decided by itself.
     """
 
     call: Call
@@ -43,10 +45,31 @@ class Decision:
     predicted: Sequence[Candidate] = ()
     packing: PackingChoice | None = None
     measured: Measured | None = None
+    gradient: Decision | None = None
+
+    def in_mode(self, mode: str) -> Decision:
+        """Return what runs in mode "forward" or "grad"."""
+        return self.gradient if mode == "grad" and self.gradient is not None else self
+
+    def instead(self, other: Decision) -> Decision:
+        """Return the same decision for the strategy of another one."""
+        ordered = sorted(self.predicted, key=lambda each: each.strategy != other.strategy)
+        return dataclasses.replace(
+            self, strategy=other.strategy, proven=other.proven, predicted=ordered
+        )
 
     def run(self) -> Any:
         """Run the call."""
-        return self.call.finish(self.strategy.run(self.call, self.proven))
+        arrays, gradient = [*self.call.leaves, self.call.mask], self.in_mode("grad")
+        if gradient.strategy == self.strategy:
+            return self._on(arrays)
+        return run_apart(arrays, self._on, gradient._on)
+
+    def _on(self, arrays: Sequence[Any]) -> Any:
+        """Run the call on its leaves and its mask."""
+        *leaves, mask = arrays
+        call = dataclasses.replace(self.call, leaves=tuple(leaves), mask=mask)
+        return call.finish(self.strategy.run(call, self.proven))
 
 
 _recorded: contextvars.ContextVar[list[Decision] | None] = contextvars.ContextVar(

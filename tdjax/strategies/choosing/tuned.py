@@ -11,7 +11,6 @@ from __future__ import annotations
 import dataclasses
 import functools
 import hashlib
-import json
 import os
 import re
 import warnings
@@ -25,6 +24,7 @@ import jax
 from tdjax.core import typed, whole_file
 from tdjax.core.arrays import on_several_devices
 from tdjax.core.call import Call, Program
+from tdjax.core.kept_file import KeptFiles, cache_folder, jax_versions
 from tdjax.core.recent import Recent
 from tdjax.devices import shipped
 from tdjax.devices.attached import device_kind
@@ -44,16 +44,18 @@ class _Exported:
     compiled: tuple[CompiledResult, ...]
 
 
+_WHAT = ("result of tuning", "`tdjax tune --clear` deletes all results.")
+_kept = KeptFiles(Tuned, FORMAT, VERSION, *_WHAT)
+_kept_compiled = KeptFiles(CompiledResult, "tdjax-compiled", 1, *_WHAT)
+
+
+def _kept_as(path: Path) -> KeptFiles[Tuned] | KeptFiles[CompiledResult]:
+    return _kept_compiled if path.name.endswith(_COMPILED) else _kept
+
+
 def folder() -> Path:
     """Return where results are kept: `TDJAX_CACHE_DIR`, or the user's cache folder."""
-    return _folder(*map(os.environ.get, ("TDJAX_CACHE_DIR", "HOME", "XDG_CACHE_HOME")))
-
-
-@functools.cache
-def _folder(given: str | None, *_: str | None) -> Path:
-    import platformdirs
-
-    return Path(given or platformdirs.user_cache_dir("tdjax")) / "tuning"
+    return cache_folder("tuning")
 
 
 def program_of(call: Call, step: Program) -> str:
@@ -86,7 +88,7 @@ _programs: Recent[str] = Recent()
 @functools.cache
 def versions() -> dict[str, str]:
     """Return the versions that a result holds for."""
-    return {**installed(("jax", "jaxlib")), "results": str(VERSION)}
+    return {**jax_versions(), "results": str(VERSION)}
 
 
 def installed(packages: Collection[str]) -> dict[str, str]:
@@ -104,7 +106,7 @@ def _version(package: str) -> str | None:
 
 def find(program: str) -> list[Tuned]:
     """Return what this user has measured of a program with these versions, in any mode."""
-    return [found for path in _paths(program) if isinstance(found := _read(path), Tuned)]
+    return [found for path in _paths(program) if (found := _kept.read(path)) is not None]
 
 
 def find_compiled(program: str) -> list[CompiledResult]:
@@ -117,16 +119,15 @@ def find_compiled(program: str) -> list[CompiledResult]:
         same = result.versions.items() & installed(result.versions).items()
         return len(same), result.date, str(sorted(result.versions.items()))
 
-    found = (_read(path) for path in _compiled_paths(program))
-    ordered = sorted((each for each in found if isinstance(each, CompiledResult)), key=worth)
+    found = (_kept_compiled.read(path) for path in _compiled_paths(program))
+    ordered = sorted((each for each in found if each is not None), key=worth)
     return list({each.mode: each for each in ordered}.values())
 
 
 def earlier(result: CompiledResult) -> CompiledResult | None:
     """Return what is kept of the same program, mode, devices and versions."""
     path = _path(result)
-    found = _read(path) if path.name in _files() else None
-    return found if isinstance(found, CompiledResult) else None
+    return _kept_compiled.read(path) if path.name in _files() else None
 
 
 def has_files(program: str) -> bool:
@@ -184,7 +185,8 @@ def everything(names: Collection[str] = ()) -> dict[Path, Result]:
     Raises:
         ValueError: there is none of a name.
     """
-    found = {path: each for path in sorted(folder().glob("*.json")) if (each := _read(path))}
+    paths = sorted(folder().glob("*.json"))
+    found = {path: each for path in paths if (each := _kept_as(path).read(path))}
     known = dict.fromkeys(each.title for each in found.values())
     for name in names:
         if name not in known:
@@ -215,7 +217,7 @@ def export(path: Path, names: Collection[str] = ()) -> int:
     found = everything(names).values()
     measured = tuple(each for each in found if isinstance(each, Tuned))
     compiled = tuple(each for each in found if isinstance(each, CompiledResult))
-    whole_file.write(path, _text(_Exported(measured, compiled), FORMAT, VERSION))
+    whole_file.write(path, _kept.text(_Exported(measured, compiled)))
     return len(found)
 
 
@@ -253,21 +255,11 @@ _not_written: set[Path] = set()
 
 def _write(tuned: Result) -> Path:
     path = _path(tuned)
-    whole_file.write(path, _text(tuned, *_FORMATS[type(tuned)]))
-    _known.pop(path, None)
+    kept = _kept_as(path)
+    whole_file.write(path, kept.text(tuned))
+    kept.forget(path)
     _listed.clear()  # a folder's time is coarse
     return path
-
-
-def _text(held: Result | _Exported, name: str, version: int) -> str:
-    content = {"format": name, "version": version, **vars(held)}
-    return json.dumps(content, indent=1, default=vars)
-
-
-_FORMATS: Mapping[type[Result], tuple[str, int]] = {
-    Tuned: (FORMAT, VERSION),
-    CompiledResult: ("tdjax-compiled", 1),
-}
 
 
 def _path(result: Result) -> Path:
@@ -289,32 +281,3 @@ def _path_in(folder: Path, program: str, mode: str, versions: tuple[tuple[str, s
 
 def _hash(value: Any) -> str:
     return hashlib.sha256(repr(value).encode()).hexdigest()
-
-
-_known: dict[Path, tuple[int, Result | None]] = {}
-
-
-def _read(path: Path) -> Result | None:
-    """Return what a file holds, read once for as long as it does not change."""
-    try:
-        changed = path.stat().st_mtime_ns
-    except OSError:
-        return None
-    known = _known.get(path)
-    if known is None or known[0] != changed:
-        known = _known[path] = changed, _parsed(path)
-    return known[1]
-
-
-def _parsed(path: Path) -> Result | None:
-    try:
-        if path.name.endswith(_COMPILED):
-            return typed.load(CompiledResult, path, *_FORMATS[CompiledResult])
-        return typed.load(Tuned, path, *_FORMATS[Tuned])
-    except (OSError, ValueError) as error:
-        warnings.warn(
-            f"{path} holds no result of tuning that can be read ({error}); it is left out. "
-            f"`tdjax tune --clear` deletes all results.",
-            stacklevel=2,
-        )
-        return None
