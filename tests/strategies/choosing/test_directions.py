@@ -219,7 +219,7 @@ def test_under_every_transform_it_is_the_loop(name):
     args = WEIGHTS, CLIPS, *more
     assert loops_in(auto, *args) == loops_in(
         functools.partial(whole(strategy=forward), **options), *args
-    )
+    )  # noqa: E501
     assert loops_in(change("auto"), *args) == loops_in(change(gradient), *args)
     assert "custom_jvp_call" in names_in(auto, *args)
 
@@ -272,7 +272,7 @@ def test_inside_shard_map_and_on_meshes(kind, check):
             right = jax.device_get((dense(WEIGHTS, CLIPS), _gradient(WEIGHTS, CLIPS)))
             jax.tree.map(
                 functools.partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-6), found, right
-            )
+            )  # noqa: E501
 
 
 def _gradient(w, x):
