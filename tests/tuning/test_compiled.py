@@ -88,7 +88,7 @@ def pretend(path, figures, **other):
     for each in content["candidates"]:
         each["estimated_cycles"] = figures.get(each["strategy"], each["estimated_cycles"])
     path.write_text(json.dumps(content))
-    tuned._known.clear()  # Within the clock's resolution the file looks unchanged.
+    tuned._kept_compiled.forget(path)  # Within the clock's resolution the file looks unchanged.
 
 
 def test_every_candidate_is_compiled_checked_and_told(compiled):
@@ -140,7 +140,7 @@ def test_a_second_run_goes_on_where_the_first_one_ended(compiled, kept):
     content = json.loads(forward.read_text())
     content["candidates"] = [c for c in content["candidates"] if c["strategy"] != "map"]
     forward.write_text(json.dumps(content))
-    tuned._known.clear()
+    tuned._kept_compiled.forget(forward)
     again = tune(step, CLIPS, target="tpu:v5e", strategies=FEW, timeout=LONG, progress=told)
     assert told.lines[0] == "step forward on tpu:v5e: 2 candidates from before"
     assert len(told.lines) == 2 and "[1/1] map: " in told.lines[1]
@@ -317,5 +317,5 @@ def test_a_budget_leaves_out_what_takes_more(kept):
             content = json.loads(path.read_text())
             content["candidates"] = [c | {"temp_bytes": 10} for c in content["candidates"]]
             path.write_text(json.dumps(content))
-        tuned._known.clear()
+        tuned._kept_compiled.forget(path)
         tune(step, CLIPS, target="tpu:v5e", strategies=FEW, memory_budget=1, timeout=LONG)

@@ -72,7 +72,7 @@ def pretend(path, part=0.1, **times):
     content = json.loads(path.read_text())
     content["candidates"] = timed(content["candidates"], times, part)
     path.write_text(json.dumps(content))
-    tuned._known.clear()  # Within the clock's resolution the file looks unchanged.
+    tuned._kept._known.clear()  # Within the clock's resolution the file looks unchanged.
 
 
 def test_candidates_are_measured_and_the_fastest_is_named(measured):
@@ -226,7 +226,7 @@ def test_under_a_budget_all_rows_at_once_are_tried_however_much_they_may_take():
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"format": "tdjax-tuning", "version": 1}'])
 def test_a_file_of_something_else_is_left_out_with_a_warning(kept, text):
     kept.write_text(text)
-    tuned._known.clear()
+    tuned._kept._known.clear()
     with pytest.warns(UserWarning, match="no result of tuning that can be read"):
         assert explain(step, CLIPS).strategy == Fold()
     assert explain(step, CLIPS).strategy == Fold()  # it warns once
@@ -237,7 +237,7 @@ def test_whatever_is_damaged_is_left_out_or_taken(kept):
     whole, left_out = kept.read_text(), 0
     for seed in range(150):
         kept.write_bytes(random_damage(whole, seed))
-        tuned._known.clear()
+        tuned._kept._known.clear()
         found = tuned.everything()
         left_out += not found
         assert explain(step, CLIPS).strategy in (Fold(), Vmap(), Fold(chunk_size=6))
@@ -247,7 +247,7 @@ def test_whatever_is_damaged_is_left_out_or_taken(kept):
 
 def test_a_file_of_another_version_is_left_alone_with_a_warning(kept):
     kept.write_text('{"format": "tdjax-tuning", "version": 99, "more": 1}')
-    tuned._known.clear()
+    tuned._kept._known.clear()
     with pytest.warns(
         UserWarning, match=f"it is of tdjax-tuning 99, needed tdjax-tuning {tuned.VERSION}"
     ):
@@ -306,7 +306,7 @@ def test_a_strategy_of_a_later_version_is_left_out(kept):
     content = json.loads(kept.read_text())
     content["candidates"][0] |= {"kind": "Warp", "options": {"factor": 9}, "median_s": 1e-9}
     kept.write_text(json.dumps(content))
-    tuned._known.clear()
+    tuned._kept._known.clear()
     assert explain(step, CLIPS).strategy in (Fold(), Fold(chunk_size=6))
 
 
