@@ -89,6 +89,57 @@ def stand_in(function: _F, fun: Callable[..., Any], names: tuple[str, ...] = ("l
     return function
 
 
+def trace_flat(
+    function: Callable[..., Any],
+    fun: Callable[..., Any],
+    names: tuple[str, ...],
+    types: Sequence[Any],
+    axis: Sequence[tuple[Any, Any]] = (),
+) -> tuple[Any, Sequence[Any], Sequence[Any], Any]:
+    """Return the trace of a function of arrays: jaxpr, constants, types and tree of its output.
+
+    Args:
+        function: what is traced.
+        fun: the user's function, which errors of JAX name.
+        names: what the arguments are called.
+        types: their types.
+        axis: a name that is bound around it, with its size.
+    """
+    if axis:
+        shown = stand_in(function, fun, names)
+        closed, outputs = jax.make_jaxpr(shown, axis_env=axis, return_shape=True)(*types)
+        leaves, tree = jax.tree.flatten(outputs)
+        return closed.jaxpr, closed.consts, leaves, tree
+    # `jax.make_jaxpr` makes a `jit` anew, which takes as long as tracing a few operations.
+    from jax.extend.linear_util import wrap_init
+    from jax.interpreters.partial_eval import trace_to_jaxpr_dynamic
+
+    trees = []
+
+    def flat(*inputs: Any) -> list[Any]:
+        leaves, tree = jax.tree.flatten(function(*inputs))
+        trees.append(tree)
+        return leaves
+
+    inner = _innermost(fun)
+    code = inner.__code__
+    place = f"{inner.__name__} at {code.co_filename}:{code.co_firstlineno}"
+    wrapped = wrap_init(flat, debug_info=_origin(place, names))
+    jaxpr, avals, consts = trace_to_jaxpr_dynamic(wrapped, types)
+    if hasattr(jaxpr, "with_consts"):  # since jax 0.12 constants are inputs with a value
+        jaxpr = jaxpr.with_consts(consts)
+    return jaxpr, consts, avals, trees[0]
+
+
+@functools.lru_cache(256)
+def _origin(place: str, names: tuple[str, ...]) -> Any:
+    """Return what JAX notes with a trace, for its errors."""
+    from jax.api_util import debug_info
+
+    arguments, signature = (0,) * len(names), _signature_of(names)
+    return debug_info("jit", _origin, arguments, {}, sourceinfo=place, signature=signature)
+
+
 @functools.lru_cache(256)
 def _signature_of(names: tuple[str, ...]) -> inspect.Signature:
     place = inspect.Parameter.POSITIONAL_ONLY
@@ -242,9 +293,9 @@ def evaluate(
     return [read(atom) for atom in jaxpr.outvars]
 
 
-def open_program(closed: Any) -> Opened:
+def open_program(jaxpr: Any) -> Opened:
     """Return a trace without its constants, and without dead code, which may mix rows freely."""
-    jaxpr = without_dead_code(closed.jaxpr)
+    jaxpr = without_dead_code(jaxpr)
     if getattr(jaxpr, "consts", None):  # since jax 0.12 a jaxpr holds its constants itself
         jaxpr = jaxpr.replace(consts=[])
     parts = jaxpr.constvars, jaxpr.invars, jaxpr.outvars, jaxpr.eqns

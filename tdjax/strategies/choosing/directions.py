@@ -43,7 +43,7 @@ def run_apart(arrays: Sequence[Any], forward: Run, gradient: Run) -> Any:
 
         closed, outputs = jax.make_jaxpr(on_moving, return_shape=True)(moving)
         avals, tree = jax.tree.flatten(outputs)
-        return Program(None, open_program(closed), tuple(closed.consts), tree, tuple(avals))
+        return Program(None, open_program(closed.jaxpr), tuple(closed.consts), tree, tuple(avals))
 
     programs = traced(forward), traced(gradient)
     closed_over = {id(const): const for program in programs for const in program.consts}
