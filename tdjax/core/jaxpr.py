@@ -298,8 +298,8 @@ def open_program(jaxpr: Any) -> Opened:
     jaxpr = without_dead_code(jaxpr)
     if getattr(jaxpr, "consts", None):  # since jax 0.12 a jaxpr holds its constants itself
         jaxpr = jaxpr.replace(consts=[])
-    parts = jaxpr.constvars, jaxpr.invars, jaxpr.outvars, jaxpr.eqns
-    return Opened(*map(tuple, parts), jaxpr)
+    variables = tuple(jaxpr.constvars), tuple(jaxpr.invars), tuple(jaxpr.outvars)
+    return Opened(*variables, tuple(jaxpr.eqns), jaxpr)
 
 
 @functools.lru_cache(maxsize=1024)  # what JAX has compiled of a program, it keeps under the object
