@@ -39,6 +39,7 @@ class Workload:
             of matplotlib, and returns what must be said of it; None where that is noise.
         unseen: whether it runs only beside rivals: speeds are never fitted to it, so that it shows
             how well `auto` chooses where it knows nothing.
+        tabled: whether it is only there for tables of what `auto` could have chosen.
     """
 
     name: str
@@ -47,6 +48,7 @@ class Workload:
     build: Callable[[bool], Case]
     picture: Callable[[Any, bool], str] | None = None
     unseen: bool = False
+    tabled: bool = False
 
 
 def linen_case(name: str, module: Any, shape: tuple[int, ...]) -> Case:

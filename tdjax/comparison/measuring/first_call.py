@@ -36,6 +36,7 @@ class FirstCalls:
         gradients: how many arrays of an answer, the last ones, are gradients: one that a relu,
             flipped by rounding, moves in a few places is right.
         expected: the right answer; None for the reference's.
+        patient: whether one that is far slower than the leader is called to the end.
     """
 
     def __init__(
@@ -47,6 +48,7 @@ class FirstCalls:
         reference: MeasuredCandidate,
         gradients: int = 0,
         expected: list[np.ndarray] | None = None,
+        patient: bool = False,
     ) -> None:
         self._arguments = arguments
         self._platform = platform
@@ -56,6 +58,7 @@ class FirstCalls:
         self._gradients = gradients
         self._expected = expected
         self._right = reference.name if expected is None else "float32"
+        self._patient = patient
         self._leader_s: float | None = None
 
     def call(self, candidate: MeasuredCandidate) -> None:
@@ -81,11 +84,10 @@ class FirstCalls:
         deadline = self._timeout_s
         if self._leader_s is not None:
             deadline = min(deadline, max(DEADLINE_SECONDS, DEADLINE_RATIO * self._leader_s))
+        enough_s = None if self._patient else self._enough_s
         assert candidate.program is not None
         try:
-            call = self._client.first_call(
-                candidate.program, self._arguments, deadline, self._enough_s
-            )
+            call = self._client.first_call(candidate.program, self._arguments, deadline, enough_s)
         except TooSlow:
             candidate.drop("timeout", self._still_running(deadline))
             return False
@@ -109,6 +111,7 @@ class FirstCalls:
             error, problem = disagreement(outputs, self._expected, self._platform, jumping)
             candidate.max_rel_error = error
             if problem is not None:
+                candidate.disagrees = True
                 candidate.drop("failed", f"disagrees with {self._right}: {problem}")
                 return
             if error is not None and error > EXPLAINED:
@@ -116,7 +119,7 @@ class FirstCalls:
         if seconds > self._enough_s:
             candidate.samples, candidate.calls_per_sample = [seconds], 1
             candidate.drop("timeout", self._cut(seconds))
-        else:
+        elif not self._patient:
             self._leader_s = min(seconds, self._leader_s or seconds)
 
     @property
