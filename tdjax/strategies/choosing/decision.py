@@ -103,6 +103,9 @@ def _log(decision: Decision) -> None:
     if not _LOGGER.isEnabledFor(logging.DEBUG):
         return
     call, said = decision.call, f"{decision.strategy}. {decision.reason}"
+    gradient = decision.in_mode("grad")
+    if gradient.strategy != decision.strategy:
+        said += f" With gradients {gradient.strategy}. {gradient.reason}"
     sizes = f"{call.batch} x {call.time} rows" if call.batch is not None else f"{call.time} steps"
     leaves = tuple((leaf.shape, str(leaf.dtype)) for leaf in call.leaves)
     program = call.traced.key if call.traced is not None else None
