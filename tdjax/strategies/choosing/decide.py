@@ -96,12 +96,10 @@ def _only_way(call: Call) -> Decision | None:
 def _is_one_program(step: Program) -> bool:
     """Say whether a step runs as one program, differentiated or not.
 
-    It does if it has effects, or a rule for reverse mode alone: `jax.vmap` cannot map what has been
-    differentiated of that, as it has to where `jax.grad` is around it.
+    It does if it has effects, or an operation that may have a rule for reverse mode alone.
     """
     return makes_refs(step) or any(
-        eqn.effects or "bwd" in eqn.params or is_someones_operation(eqn)
-        for eqn in all_equations(step.jaxpr.bare)
+        eqn.effects or is_someones_operation(eqn) for eqn in all_equations(step.jaxpr.bare)
     )
 
 
