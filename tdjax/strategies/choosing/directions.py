@@ -74,7 +74,7 @@ def run_apart(arrays: Sequence[Any], forward: Run, gradient: Run) -> Any:
 def _traced(function: Callable[..., Any], values: Sequence[Any]) -> Program:
     closed, outputs = jax.make_jaxpr(function, return_shape=True)(*values)
     avals, tree = jax.tree.flatten(outputs)
-    return Program(None, open_program(closed), tuple(closed.consts), tree, tuple(avals))
+    return Program(None, open_program(closed.jaxpr), tuple(closed.consts), tree, tuple(avals))
 
 
 def _types_of(program: Program) -> tuple[Any, ...]:
