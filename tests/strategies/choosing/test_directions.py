@@ -250,6 +250,17 @@ def test_outside_of_jit_nothing_is_traced_for_gradients():
     )
 
 
+def test_a_linear_step_is_transposed():
+    auto = time_distributed(lambda w, x, n: (x @ w, n), in_axes=(None, 1, 1))
+    prefer(SCANNED, Vmap(), auto, WEIGHTS, CLIPS, COUNTS)
+
+    def linear(run, x):
+        return jax.linear_transpose(lambda x: run(WEIGHTS, x, COUNTS)[0], x)(x)
+
+    plain = functools.partial(linear, lambda w, x, n: (x @ w, n))
+    assert_same(jax.jit(functools.partial(linear, auto))(CLIPS), plain(CLIPS))
+
+
 def test_it_is_exported_with_its_gradient():
     auto = time_distributed(dense, in_axes=(None, 1))
     prefer(SCANNED, Vmap(), auto, WEIGHTS, CLIPS)
