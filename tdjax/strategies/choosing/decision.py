@@ -15,7 +15,6 @@ from tdjax.core.sites import somebody_listens, tell
 from tdjax.costs.work import Work
 from tdjax.independence import Proven
 from tdjax.strategies.base import Strategy
-from tdjax.strategies.choosing.directions import run_apart
 from tdjax.strategies.choosing.measured import Measured
 from tdjax.strategies.choosing.packing import PackingChoice
 from tdjax.strategies.choosing.ranking import Candidate
@@ -63,6 +62,8 @@ class Decision:
         arrays, gradient = [*self.call.leaves, self.call.mask], self.in_mode("grad")
         if gradient.strategy == self.strategy:
             return self._on(arrays)
+        from tdjax.strategies.choosing.directions import run_apart  # needs jax.extend, 20 ms
+
         return run_apart(arrays, self._on, gradient._on)
 
     def _on(self, arrays: Sequence[Any]) -> Any:
