@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from tdjax.core.call import Call
-from tdjax.core.sites import tell
+from tdjax.core.sites import somebody_listens, tell
 from tdjax.costs.work import Work
 from tdjax.independence import Proven
 from tdjax.strategies.base import Strategy
@@ -80,6 +80,6 @@ def tell_of(decision: Decision) -> None:
 
 def run_as_asked(strategy: Strategy, call: Call, reason: str = "It was asked for.") -> Any:
     """Run a call under the strategy of its caller, and say why to who listens."""
-    if not strategy.decides:  # one that decides says so itself
+    if somebody_listens() and not strategy.decides:  # one that decides says so itself
         tell_of(Decision(call, strategy, reason))
     return strategy.run(call)
