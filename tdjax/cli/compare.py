@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import shlex
 import sys
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
@@ -26,7 +27,7 @@ from tdjax.cli.show import load
 
 _NAME = "comparison.json"
 _DEFAULT = object()
-_MEASURING_S = 160.0
+_MEASURING_S = 168.0
 _ALL_S = 310.0
 _GROUP_S = 10.0
 
@@ -116,6 +117,7 @@ def add(commands: Any) -> None:
 
 
 def _compare(chosen: argparse.Namespace) -> int:
+    from tdjax.comparison.calibration import calibrate_first
     from tdjax.comparison.session import Limits, Session, modes
     from tdjax.comparison.subjects.benchmark import check_densities
     from tdjax.comparison.system.error_place import error_place
@@ -144,7 +146,11 @@ def _compare(chosen: argparse.Namespace) -> int:
     interrupted = False
     with shown() as shown_progress, heeding(shown_progress) as progress:
         kept = _Kept(folder / _NAME, chosen.words, progress)
-        options = modes(chosen.mode), effort, progress, _limits(chosen, targets, Limits)
+        start = time.perf_counter()
+        if chosen.calibrate and not chosen.quick and any(t.evidence == "measured" for t in targets):
+            calibrate_first(progress)
+        limits = _limits(chosen, targets, Limits, time.perf_counter() - start)
+        options = modes(chosen.mode), effort, progress, limits
         try:
             session = Session(targets, *options, chosen.control, kept.save_group, earlier)
         except ValueError as error:
@@ -222,14 +228,16 @@ class _Kept:
         return f"; saved: {self.path} with {groups}" if self._groups else ""
 
 
-def _limits(chosen: argparse.Namespace, targets: Sequence[Any], make: Any) -> Any:
+def _limits(chosen: argparse.Namespace, targets: Sequence[Any], make: Any, spent: float) -> Any:
+    """Return what measuring, and everything, may take, of which so many seconds are spent."""
     if chosen.rounds or chosen.within is None:
         return None
     if chosen.within is _DEFAULT:
-        return make(measuring=_MEASURING_S, all=_ALL_S)
+        return make(measuring=_MEASURING_S - spent, all=_ALL_S - spent)
     only_measured = all(target.evidence == "measured" for target in targets)
     share = 1.0 if only_measured else _MEASURING_S / _ALL_S
-    return make(measuring=share * chosen.within, all=chosen.within)
+    left = max(0.0, chosen.within - spent)
+    return make(measuring=share * left, all=left)
 
 
 def _present(comparison: Any, kept: _Kept, as_json: bool, quick: bool) -> None:
@@ -271,6 +279,7 @@ def _present(comparison: Any, kept: _Kept, as_json: bool, quick: bool) -> None:
 
 def _drawings(comparison: Any, folder: Path, quick: bool) -> Iterator[Callable[[], Path]]:
     """Yield what draws each picture, and the report, into a file."""
+    from tdjax.comparison.rendering.pictures.beside import plot_beside
     from tdjax.comparison.rendering.pictures.kinds import kinds
 
     for kind in kinds(comparison):
@@ -278,14 +287,10 @@ def _drawings(comparison: Any, folder: Path, quick: bool) -> Iterator[Callable[[
         yield partial(comparison.plot, folder / name, kind)
     yield partial(comparison.report, folder / "comparison.html")
     for name in dict.fromkeys(entry.workload for entry in comparison.entries):
-        picture = workloads.get(name).picture if name in workloads.names() else None
-        if picture is not None:
-            yield partial(_draw, picture, folder / f"{name}.png", quick)
-
-
-def _draw(picture: Callable[[Path, bool], object], path: Path, quick: bool) -> Path:
-    picture(path, quick)
-    return path
+        draw = workloads.get(name).picture if name in workloads.names() else None
+        if draw is not None:
+            picture = partial(draw, quick=quick)
+            yield partial(plot_beside, comparison, name, picture, folder / f"{name}.png")
 
 
 def _effort(chosen: argparse.Namespace) -> Any:

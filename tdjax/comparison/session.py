@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import time
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeAlias
@@ -27,11 +28,12 @@ from tdjax.comparison.verdicts.density import Density
 from tdjax.comparison.verdicts.entry import Entry, Group, grouped
 from tdjax.comparison.verdicts.verdict import judge
 from tdjax.strategies import parse
+from tdjax.strategies.override import ignoring_override
 
 # A group's first rounds take this part of its share of the time that is left. The rest is for
 # compiling, and for returning to groups with open questions.
-_FIRST_SHARE = 0.35
-_TURN_S = 3.0
+_FIRST_SHARE = 0.15
+_TURN_S = 5.0
 _TURN_ROUNDS = 6  # A turn begins with a round that warms up.
 # On a slow machine measuring takes longer than planned; compilers still get this part of all.
 _LEAST_TO_COMPILE = 0.25
@@ -120,16 +122,25 @@ class Session:
         if earlier is not None:
             self._go_on_from(earlier)
         self._clients = {t.name: CallClient(t.name) for t in targets if t.evidence == "measured"}
+        self._peaks: Future[None] | None = None
         self._done = 0
         self._total = 0
         self._start = time.perf_counter()
         self.current: str | None = None
 
     def run(self, jobs: Sequence[Benchmark]) -> None:
-        """Measure every job on every attached target in every mode, then compile for the others."""
+        """Measure every job on every attached target in every mode, then compile for the others.
+
+        What `auto` would choose by itself is compared, whatever `TDJAX_STRATEGY` says.
+        """
+        with ignoring_override():
+            self._run(jobs)
+
+    def _run(self, jobs: Sequence[Benchmark]) -> None:
         self._start = time.perf_counter()
         self._total = len(jobs) * len(self._targets) * len(self._modes)
         with ExitStack() as processes:
+            self._beside = processes.enter_context(ThreadPoolExecutor(1))
             for client in self._clients.values():
                 processes.enter_context(client)
             self._find_ceilings()
@@ -137,6 +148,7 @@ class Session:
                 self.current = job.name
                 self._progress.update(f"{job.name}: preparing", self._done / self._total)
                 self._compare(job)
+            self._find_peaks()
         self._return_to_the_undecided()
         self._compile([group for group in self._groups if isinstance(group, CompiledGroup)])
 
@@ -205,7 +217,7 @@ class Session:
         self._workloads[job.name] = subject.description
         if job.density is not None:
             self._densities[job.name] = job.density
-        lowered: dict[tuple[str, str], list[Lowered]] = {}
+        known: dict[Any, Lowered] = {}
         for target in self._targets:
             for mode in modes:
                 group = Group(job.name, target.name, target.evidence, mode)
@@ -215,11 +227,9 @@ class Session:
                 if device is None:
                     self._measure(job, subject, strategies, group, target)
                     continue
-                key = device.compiler.platform, mode
-                if key not in lowered:
-                    tell = self._tell(group)
-                    lowered[key] = lower(subject, mode, strategies, self._reference, key[0], tell)
-                made = CompiledGroup(group, device, lowered[key], self._reference, subject.steps)
+                tell = self._tell(group)
+                lowered = lower(subject, mode, strategies, self._reference, device, tell, known)
+                made = CompiledGroup(group, device, lowered, self._reference, subject.steps)
                 self._groups.append(made)
 
     def _measure(
@@ -242,29 +252,36 @@ class Session:
         )
         self._groups.append(measurement)
         start = time.perf_counter()
-        measurement.measure(self._clients[target.name], self._tell(group))
+        client = self._clients[target.name]
+        measurement.measure(client, self._tell(group), self._find_peaks)
+        # Beside the compiling of what comes next, whose calls would disturb each other.
+        self._peaks = self._beside.submit(measurement.find_peaks, client)
         self._finish(group, measurement.entries, time.perf_counter() - start)
 
+    def _find_peaks(self) -> None:
+        """Wait until the memory of what was measured last is known."""
+        if self._peaks is not None:
+            self._peaks.result()
+
     def _return_to_the_undecided(self) -> None:
-        """Spend the time that is left on groups that have open questions, in turns.
+        """Spend the time that is left where questions are open, first where that takes least.
 
         Minutes after the first rounds the machine may be in another state, which more rounds at
-        once would not show.
+        once would not show. Where nothing is open any more, answers are looked at once more.
         """
         measured = [group for group in self._groups if isinstance(group, Measurement)]
         while (left := self._left_to_measure()) > 0:
-            undecided = [group for group in measured if group.undecided]
+            undecided = [(group.open_s, group) for group in measured if group.undecided]
             if not undecided:
                 return
-            for group in undecided:
-                turn = max(_TURN_S, _TURN_ROUNDS * group.round_s)
-                turn = min(turn, left / len(undecided))
-                self.current = group.group.workload
-                before = self._answer(group.entries)
-                group.go_on(turn, self._tell(group.group))
-                after = self._answer(group.entries)
-                if (after.kind, after.open) != (before.kind, before.open):
-                    self._log("again", group.group, after)
+            open_s, group = min(undecided, key=lambda pair: (pair[0] == 0, pair[0]))
+            turn = max(min(_TURN_S, open_s), _TURN_ROUNDS * group.round_s)
+            self.current = group.group.workload
+            before = self._answer(group.entries)
+            group.go_on(min(turn, left), self._tell(group.group))
+            after = self._answer(group.entries)
+            if (after.kind, after.open) != (before.kind, before.open):
+                self._log("again", group.group, after)
 
     def _compile(self, groups: Sequence[CompiledGroup]) -> None:
         left = {group: sum(each.waiting for each in group.candidates) for group in groups}
