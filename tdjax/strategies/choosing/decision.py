@@ -131,6 +131,6 @@ def tell_of(decision: Decision) -> None:
 
 def run_as_asked(strategy: Strategy, call: Call, reason: str = "It was asked for.") -> Any:
     """Run a call under the strategy of its caller, and say why to who listens."""
-    if not strategy.decides:  # one that decides says so itself
+    if somebody_listens() and not strategy.decides:  # one that decides says so itself
         tell_of(Decision(call, strategy, reason))
     return strategy.run(call)
