@@ -17,11 +17,14 @@ from tdjax.transform import time_distributed
 if TYPE_CHECKING:
     from tdjax import linen, nnx, testing
     from tdjax.comparison import Comparison, Entry, compare
+    from tdjax.comparison.calibration import calibrate
+    from tdjax.devices.calibration import Calibration
     from tdjax.explanation import Explanation, explain
     from tdjax.tuning.tune import Tuning, tune
 
 __all__ = [
     "Auto",
+    "Calibration",
     "Comparison",
     "Entry",
     "Explanation",
@@ -31,6 +34,7 @@ __all__ = [
     "Tuning",
     "Vmap",
     "__version__",
+    "calibrate",
     "compare",
     "explain",
     "lengths_to_mask",
@@ -43,6 +47,8 @@ __all__ = [
 ]
 
 _LAZY = {
+    "calibrate": "tdjax.comparison.calibration",
+    "Calibration": "tdjax.devices.calibration",
     "compare": "tdjax.comparison",
     "Comparison": "tdjax.comparison",
     "Entry": "tdjax.comparison",

@@ -14,11 +14,15 @@ from compiling import compile_quickly, optimise
 
 from tdjax.comparison.system.extras import leave_out_absent
 from tdjax.comparison.targets.cuda import CUDA
-from tdjax.costs.machine import _machine, assume
+from tdjax.costs.machine import _machine
+from tdjax.devices.attached import assume
 
 # What a user has tuned must not choose here, nor be changed.
 os.environ["TDJAX_CACHE_DIR"] = tempfile.mkdtemp(prefix="tdjax-tests-")
 atexit.register(shutil.rmtree, os.environ["TDJAX_CACHE_DIR"], ignore_errors=True)
+
+# Nor does a test wait for half a minute because it is the first to compare something.
+os.environ["TDJAX_CALIBRATE"] = "never"
 
 os.environ["KERAS_BACKEND"] = "jax"  # Keras chooses its backend when it is first imported
 

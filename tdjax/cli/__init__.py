@@ -1,4 +1,4 @@
-"""The command line: `tdjax compare`, `tdjax tune`, `tdjax show`, `tdjax targets`."""
+"""The command line: `tdjax compare`, `tune`, `calibrate`, `oracle`, `show` and `targets`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from tdjax._version import __version__
-from tdjax.cli import compare, show, tune
+from tdjax.cli import calibrate, compare, show, tune
 from tdjax.cli.arguments import INTERRUPTED, Wrong
 
 _UNREAD = 1
@@ -88,5 +88,6 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     compare.add(commands)
     tune.add(commands)
+    calibrate.add(commands)
     show.add(commands)
     return parser

@@ -60,6 +60,13 @@ def add_what(command: Any) -> None:
     )
     add("--out-axes", type=read_axis, metavar="1", help="time axis of its output (default: 1)")
     add(
+        "--no-calibrate",
+        action="store_false",
+        dest="calibrate",
+        help="predict by speeds that are shipped where `tdjax calibrate` never ran here, instead "
+        "of measuring this machine's own first (half a minute, once)",
+    )
+    add(
         "--strategies",
         metavar="vmap,fold",
         help="names, or as tables show them: 'vmap,Fold(512, unroll)'; or peers: auto and its "

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import shlex
 import sys
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
@@ -116,6 +117,7 @@ def add(commands: Any) -> None:
 
 
 def _compare(chosen: argparse.Namespace) -> int:
+    from tdjax.comparison.calibration import calibrate_first
     from tdjax.comparison.session import Limits, Session, modes
     from tdjax.comparison.subjects.benchmark import check_densities
     from tdjax.comparison.system.error_place import error_place
@@ -144,7 +146,11 @@ def _compare(chosen: argparse.Namespace) -> int:
     interrupted = False
     with shown() as shown_progress, heeding(shown_progress) as progress:
         kept = _Kept(folder / _NAME, chosen.words, progress)
-        options = modes(chosen.mode), effort, progress, _limits(chosen, targets, Limits)
+        start = time.perf_counter()
+        if chosen.calibrate and not chosen.quick and any(t.evidence == "measured" for t in targets):
+            calibrate_first(progress)
+        limits = _limits(chosen, targets, Limits, time.perf_counter() - start)
+        options = modes(chosen.mode), effort, progress, limits
         try:
             session = Session(targets, *options, chosen.control, kept.save_group, earlier)
         except ValueError as error:
@@ -222,14 +228,16 @@ class _Kept:
         return f"; saved: {self.path} with {groups}" if self._groups else ""
 
 
-def _limits(chosen: argparse.Namespace, targets: Sequence[Any], make: Any) -> Any:
+def _limits(chosen: argparse.Namespace, targets: Sequence[Any], make: Any, spent: float) -> Any:
+    """Return what measuring, and everything, may take, of which so many seconds are spent."""
     if chosen.rounds or chosen.within is None:
         return None
     if chosen.within is _DEFAULT:
-        return make(measuring=_MEASURING_S, all=_ALL_S)
+        return make(measuring=_MEASURING_S - spent, all=_ALL_S - spent)
     only_measured = all(target.evidence == "measured" for target in targets)
     share = 1.0 if only_measured else _MEASURING_S / _ALL_S
-    return make(measuring=share * chosen.within, all=chosen.within)
+    left = max(0.0, chosen.within - spent)
+    return make(measuring=share * left, all=left)
 
 
 def _present(comparison: Any, kept: _Kept, as_json: bool, quick: bool) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import jax.numpy as jnp
 
+from tdjax.comparison.calibration import calibrate_first
 from tdjax.comparison.comparison import Comparison
 from tdjax.comparison.measuring.rounds import Effort, check_effort
 from tdjax.comparison.session import Mode, Session, modes
@@ -42,6 +43,7 @@ def compare(
     rounds: int | None = None,
     timeout: float = 60.0,
     control: bool = False,
+    calibrate: bool = True,
     workload: str | None = None,
     progress: Progress | bool | None = None,
 ) -> Comparison:
@@ -87,6 +89,8 @@ def compare(
             one program for a target that is not attached.
         control: measure the reference twice, the second time compiled again, as "vmap (again)":
             where it differs from itself, nothing is clear.
+        calibrate: measure this machine's speeds first if `auto` runs here and that was never done,
+            as `tdjax.calibrate` does.
         workload: the name in the table; None takes the function's.
         progress: True shows how far it is on standard error; or an object with the methods
             `update(text, fraction)` and `log(text)`.
@@ -143,9 +147,17 @@ def compare(
     check_densities(benchmarks, resolved)
     effort = Effort(rounds=rounds, timeout_s=timeout)
     with told(progress) as shown_progress:
+        if calibrate and chooses(chosen, resolved):
+            calibrate_first(shown_progress)
         session = Session(resolved, wanted, effort, shown_progress, control=control)
         session.run(benchmarks)
     return session.comparison()
+
+
+def chooses(strategies: Sequence[Any], targets: Sequence[Target]) -> bool:
+    """Say whether one of the strategies chooses by this machine's speeds."""
+    here = any(target.evidence == "measured" for target in targets)
+    return here and any(getattr(each, "decides", False) for each in strategies)
 
 
 def _time(made: Subject) -> int | None:

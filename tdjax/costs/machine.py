@@ -1,8 +1,10 @@
 """What a device can do: the few figures that costs are predicted from.
 
-A CPU's caches are read from the machine. Speeds were fitted to the devices that have a file in
-`tdjax/devices`; a CPU without one gets the speeds of the nearest that has. Choices depend on ratios
-of speeds alone, so that a CPU of the same design that is faster as a whole gets the same choices.
+A CPU's caches are read from the machine. Speeds are what `tdjax.calibrate` measured here with this
+version of JAX. Where it never ran, they are those of the file in `tdjax/devices` for this kind of
+device, or of the nearest CPU that has one, measured with the nearest version of JAX. Choices depend
+on ratios of speeds alone, so that a CPU of the same design that is faster as a whole gets the same
+choices.
 """
 
 from __future__ import annotations
@@ -12,15 +14,18 @@ import contextvars
 import dataclasses
 import functools
 import math
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Mapping
+from itertools import zip_longest
 from typing import Any
 
 import jax
 
-from tdjax.devices import shipped
-from tdjax.devices.attached import cpu_caches, device_kind
+from tdjax.devices import calibration, shipped
+from tdjax.devices.attached import assumed, cpu_caches, device_kind, platform
+from tdjax.devices.calibration import Calibration
 from tdjax.devices.processor import Processor
-from tdjax.devices.shipped import SPEEDS
+from tdjax.devices.shipped import SPEEDS, Device
 
 # Larger blocks glibc gets from the system at every call, and returns: mallopt(3),
 # DEFAULT_MMAP_THRESHOLD_MAX.
@@ -67,8 +72,8 @@ class Machine:
     memory_bytes_s: float
     operation_s: float
     turn_s: float
-    fresh_above: float
     fresh_bytes_s: float
+    fresh_above: float = _FRESH_ABOVE
     narrow_conv: float = 1.0
     back_conv: float = 1.0
     plain_conv: float = 1.0
@@ -122,50 +127,89 @@ _ACCELERATOR = Machine(
 )
 
 
-_assumed: contextvars.ContextVar[str | None] = contextvars.ContextVar("platform", default=None)
+_chosen: contextvars.ContextVar[Machine | None] = contextvars.ContextVar("machine", default=None)
 
 
 def current_machine() -> Machine:
-    """Return the device that a call will run on: JAX's default one, or the one assumed."""
-    return machine_of(_assumed.get() or jax.default_backend())
+    """Return the device that a call will run on; see `tdjax.devices.attached`."""
+    return _chosen.get() or machine_of(platform())
 
 
 @contextlib.contextmanager
-def assume(platform: str) -> Iterator[None]:
-    """Choose for another platform than the attached one, for programs that are compiled for it."""
-    token = _assumed.set(platform)
+def assume_machine(machine: Machine) -> Iterator[None]:
+    """Choose for a machine of these speeds."""
+    token = _chosen.set(machine)
     try:
         yield
     finally:
-        _assumed.reset(token)
+        _chosen.reset(token)
 
 
 def machine_of(platform: str) -> Machine:
     """Return what is known of a platform: "cpu", "gpu", "tpu" or another."""
-    assumed = _assumed.get() is not None
-    return _machine(platform, "" if assumed else device_kind())
+    if (device := assumed()) is not None:
+        return _machine(platform, device.kind or "")
+    kind = device_kind()
+    return _machine(platform, kind, calibration.find(kind))
 
 
-@functools.cache
-def _machine(platform: str, kind: str) -> Machine:
-    known = [each for each in shipped.devices() if each.platform == platform]
-    measured = [each for each in known if each.evidence == "measured"]
+@functools.lru_cache(64)
+def _machine(platform: str, kind: str, own: Calibration | None = None) -> Machine:
+    found, whose = _shipped(platform, kind)
+    if own is not None and own.platform == platform:
+        speeds = {**(found.speeds if found else {}), **own.speeds}
+        source = f"Speeds were calibrated on this machine, {own.date}, jax {own.versions['jax']}."
+    elif found is not None:
+        speeds = {**found.speeds}
+        source = f"Speeds are those of {whose}, {found.date}, jax {found.versions.get('jax')}."
+        if platform == jax.default_backend():
+            source += " `tdjax calibrate` measures this machine's own."
+    else:
+        says = [each.says for each in shipped.devices() if each.platform == platform and each.says]
+        speeds = {}
+        source = " ".join(["No such device was measured: all rows at once keep one busy.", *says])
+    if platform == "cpu" and speeds:
+        return cpu_of(speeds, cpu_caches(), source)
+    return dataclasses.replace(_ACCELERATOR, platform=platform, source=source, **speeds)
+
+
+def cpu_of(speeds: Mapping[str, float], caches: tuple[float, float], source: str = "") -> Machine:
+    """Return a CPU of these speeds, whose caches have so many bytes: the near ones, the far one."""
+    given: dict[str, Any] = {**speeds, "source": source}
+    return Machine("cpu", near_bytes=caches[0], far_bytes=caches[1], **given)
+
+
+def machine_elsewhere(platform: str, kind: str, speeds: Mapping[str, float]) -> Machine:
+    """Return a device that need not be here, of these speeds."""
+    if platform == "cpu":
+        return cpu_of(speeds, Processor.of_kind(kind).cache_bytes)
+    given: dict[str, Any] = {**speeds}
+    return dataclasses.replace(_ACCELERATOR, platform=platform, **given)
+
+
+def _shipped(platform: str, kind: str) -> tuple[Device | None, str]:
+    """Return what is shipped of a kind of device, or of the nearest CPU, and which that is."""
+    measured = [
+        each
+        for each in shipped.devices()
+        if each.platform == platform and each.evidence == "measured"
+    ]
     own = [each for each in measured if each.kind == kind]
-    if not own and (platform != "cpu" or not measured):
-        said = [each.says for each in known if each.says]
-        source = " ".join(["No such device was measured: all rows at once keep one busy.", *said])
-        return dataclasses.replace(_ACCELERATOR, platform=platform, source=source)
-    first, whose = (own or measured)[0], "this kind of device"
-    if not own:
-        here = Processor.of_kind(kind)
-        first = max(measured, key=lambda each: here.nearness(Processor.of_kind(each.kind)))
-        likeness = here.likeness(Processor.of_kind(first.kind))
-        whose = f"the nearest one that was measured ({first.kind}: {likeness})"
-    speeds: dict[str, Any] = {**first.speeds}
-    speeds["source"] = f"Speeds are those of {whose}, {first.date}."
-    if platform != "cpu":
-        return dataclasses.replace(_ACCELERATOR, platform=platform, **speeds)
-    near, far = cpu_caches()
-    return Machine(
-        platform="cpu", near_bytes=near, far_bytes=far, fresh_above=_FRESH_ABOVE, **speeds
+    if own:
+        return min(own, key=_versions_apart), "this kind of device"
+    if platform != "cpu" or not measured:
+        return None, ""
+    here = Processor.of_kind(kind)
+    closest = max(here.nearness(Processor.of_kind(each.kind)) for each in measured)
+    found = min(
+        (e for e in measured if here.nearness(Processor.of_kind(e.kind)) == closest),
+        key=_versions_apart,
     )
+    likeness = here.likeness(Processor.of_kind(found.kind))
+    return found, f"the nearest one that was measured ({found.kind}: {likeness})"
+
+
+def _versions_apart(device: Device) -> tuple[int, ...]:
+    """Return how far a file's version of JAX is from this one's: its first numbers count most."""
+    theirs = [int(part) for part in re.findall(r"\d+", device.versions.get("jax", ""))]
+    return tuple(abs(a - b) for a, b in zip_longest(jax.__version_info__, theirs[:3], fillvalue=0))

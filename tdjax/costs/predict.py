@@ -57,6 +57,11 @@ def gradient_s(blocks: Blocks, work: Work, machine: Machine) -> float:
     return total + passes * kept / machine.bytes_s(kept)
 
 
+def seconds_in(mode: str, forward: float, gradient: float) -> float:
+    """Return the seconds of a mode: "forward", "grad" with the gradient, "both" for their sum."""
+    return {"forward": forward, "grad": gradient}.get(mode, forward + gradient)
+
+
 def forward_bytes(blocks: Blocks, work: Work) -> float:
     """Return the memory that a forward pass takes beside its arguments and results."""
     return _values_bytes(blocks, work, False) + _edges_bytes(blocks, work, False)

@@ -7,9 +7,12 @@ import functools
 import os
 import platform
 import re
+from collections.abc import Mapping
 from pathlib import Path
 
 _CACHES = Path("/sys/devices/system/cpu/cpu0/cache")
+_USUAL_NEAR, USUAL_FAR = 2**20, 32 * 2**20
+_SIZE = re.compile(r"L(\d) (\d+) KiB")
 _UNITS = {"K": 2**10, "M": 2**20, "G": 2**30}
 # What Linux calls the instruction sets that decide how fast arithmetic is, on x86 and on ARM.
 _INSTRUCTION_SETS = {
@@ -59,6 +62,12 @@ class Processor:
         """What files and kept results call a CPU."""
         parts = ("cpu", str(self), f"{self.cores} cores", self.caches)
         return ", ".join(part for part in parts if part)
+
+    @property
+    def cache_bytes(self) -> tuple[float, float]:
+        """The bytes of all cores' own caches together, and of the cache that they share."""
+        sizes = {int(level): int(size) * _UNITS["K"] for level, size in _SIZE.findall(self.caches)}
+        return near_and_far(sizes, max(1, self.cores))
 
     @classmethod
     def of_kind(cls, kind: str) -> Processor:
@@ -144,6 +153,17 @@ def cache_sizes() -> dict[int, int]:
     except (OSError, ValueError, KeyError, IndexError):  # Not Linux, or a text of another form.
         return {}
     return sizes
+
+
+def near_and_far(sizes: Mapping[int, int], cores: int) -> tuple[float, float]:
+    """Return the bytes of all cores' own caches together, and of the cache that they share.
+
+    Args:
+        sizes: of a core's caches, by level.
+        cores: how many there are.
+    """
+    near = (sizes.get(2) or _USUAL_NEAR) * cores
+    return near, max(sizes.get(3) or USUAL_FAR, near)
 
 
 def of_cpuinfo(text: str) -> Processor:

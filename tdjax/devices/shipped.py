@@ -8,8 +8,10 @@ device that was not measured it may hold a sentence on what its compiler says of
 from __future__ import annotations
 
 import functools
+import json
+import math
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -57,11 +59,14 @@ class Device:
     results: tuple[Tuned, ...]
 
     def __post_init__(self) -> None:
-        odd = self.speeds.keys() - set(SPEEDS)
-        if self.platform == "cpu" and self.evidence == "measured":
-            odd = self.speeds.keys() ^ set(SPEEDS)
-        if odd:
-            raise ValueError(f"speeds that are missing or not known: {', '.join(sorted(odd))}")
+        check_speeds(self.speeds, self.platform == "cpu" and self.evidence == "measured")
+
+
+def check_speeds(speeds: Mapping[str, float], all_of_them: bool) -> None:
+    """Raise ValueError where speeds have other names than `SPEEDS`, or lack some of them."""
+    odd = speeds.keys() ^ set(SPEEDS) if all_of_them else speeds.keys() - set(SPEEDS)
+    if odd:
+        raise ValueError(f"speeds that are missing or not known: {', '.join(sorted(odd))}")
 
 
 @functools.cache
@@ -83,3 +88,29 @@ def devices() -> tuple[Device, ...]:
 def results(kind: str) -> tuple[Tuned, ...]:
     """Return what tuning has measured on a kind of device."""
     return tuple(result for device in devices() if device.kind == kind for result in device.results)
+
+
+def text_of(
+    platform: str,
+    kind: str,
+    date: str,
+    speeds: Mapping[str, float],
+    versions: Mapping[str, str],
+    regret: float | None = None,
+    results: Sequence[Tuned] = (),
+) -> str:
+    """Return the text of a file of a device that was measured; see `Device`."""
+    content = {
+        "format": FORMAT,
+        "version": VERSION,
+        "platform": platform,
+        "kind": kind,
+        "evidence": "measured",
+        "date": date,
+        "versions": dict(versions),
+        "regret": None if regret is None else round(regret, 3),
+        "says": None,
+        "speeds": {n: float(f"{s:.3g}") for n, s in speeds.items() if math.isfinite(s)},
+        "results": results,
+    }
+    return json.dumps(content, indent=1, default=vars) + "\n"

@@ -9,7 +9,6 @@ times counts a little, and so does how far the speeds have moved: they should st
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
 import random
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -23,7 +22,7 @@ from tdjax.core.call import trace
 from tdjax.costs.machine import Machine
 from tdjax.costs.predict import forward_s, gradient_s
 from tdjax.costs.work import Work, work_of
-from tdjax.devices.shipped import FORMAT, SPEEDS, VERSION
+from tdjax.devices.shipped import SPEEDS, text_of
 from tdjax.devices.tuned_result import Tuned
 from tdjax.strategies import Fold, Strategy, parse
 from tdjax.strategies.choosing.ranking import ranked
@@ -74,14 +73,14 @@ class Fit:
             geometric mean over workloads and modes.
         error: the mean of |log(predicted / measured)| of strategies near the best.
         moved: the mean of |log(speed / where the search began)|.
-        chosen: the choice on each workload.
+        chosen: the choice on each workload, in each mode.
     """
 
     machine: Machine
     regret: float
     error: float
     moved: float
-    chosen: dict[str, Strategy]
+    chosen: dict[tuple[str, str], Strategy]
 
     @property
     def loss(self) -> float:
@@ -138,10 +137,9 @@ def _another(machine: Machine, steps: random.Random) -> Machine:
 def _judge(machine: Machine, workloads_measured: Sequence[MeasuredWorkload], start: Machine) -> Fit:
     regrets, errors, chosen = [], [], {}
     for each in workloads_measured:
-        mode = "forward" if list(each.seconds) == ["forward"] else "both"
-        order = ranked(each.in_all, each.work, each.batch, each.time, machine, mode)
-        choice = chosen[each.name] = order[0].strategy
         for mode, seconds in each.seconds.items():
+            order = ranked(each.in_all, each.work, each.batch, each.time, machine, mode)
+            choice = chosen[each.name, mode] = order[0].strategy
             least = min(seconds.values())
             regrets.append(math.log(seconds[choice] / least))
             predict = forward_s if mode == "forward" else gradient_s
@@ -192,21 +190,6 @@ def device_file(
     else:
         devices = str(environment["devices"])
         kind = devices.partition("(")[2].rstrip(")") or devices
-    content = {
-        "format": FORMAT,
-        "version": VERSION,
-        "platform": platform,
-        "kind": kind,
-        "evidence": "measured",
-        "date": str(environment["date"])[:10],
-        "versions": {name: str(environment[name]) for name in _NEEDED[-3:]},
-        "regret": round(found.regret, 3),
-        "says": None,
-        "speeds": {
-            name: float(f"{speed:.3g}")
-            for name, speed in found.machine.speeds.items()
-            if math.isfinite(speed)
-        },
-        "results": results,
-    }
-    return json.dumps(content, indent=1, default=vars) + "\n"
+    date, versions = str(environment["date"])[:10], {n: str(environment[n]) for n in _NEEDED[-3:]}
+    speeds = found.machine.speeds
+    return text_of(platform, kind, date, speeds, versions, found.regret, results)

@@ -9,13 +9,14 @@ from tdjax.workloads import (
     conv_net,
     dense,
     faster_rcnn_head,
+    further,
     layer_norms,
     mlp,
     vit_block,
 )
 from tdjax.workloads.workload import Case, Workload
 
-__all__ = ["Case", "Workload", "get", "names", "register", "unregister", "unseen"]
+__all__ = ["Case", "Workload", "get", "names", "register", "tabled", "unregister", "unseen"]
 
 _REGISTERED: dict[str, Workload] = {}
 
@@ -44,7 +45,7 @@ def names() -> tuple[str, ...]:
         >>> "dense" in workloads.names()
         True
     """
-    return tuple(name for name, each in _REGISTERED.items() if not each.unseen)
+    return tuple(name for name, each in _REGISTERED.items() if not each.unseen and not each.tabled)
 
 
 def unseen() -> tuple[str, ...]:
@@ -60,11 +61,22 @@ def unseen() -> tuple[str, ...]:
     return tuple(name for name, each in _REGISTERED.items() if each.unseen)
 
 
+def tabled() -> tuple[str, ...]:
+    """Return the names of those on which tables record what `auto` could choose.
+
+    Example:
+        >>> from tdjax import workloads
+        >>> set(workloads.names()) < set(workloads.tabled())
+        True
+    """
+    return (*names(), *(name for name, each in _REGISTERED.items() if each.tabled))
+
+
 def get(name: str) -> Workload:
     """Return the workload of that name.
 
     Args:
-        name: one of `names()` or `unseen()`.
+        name: one of `names()`, `unseen()` or `tabled()`.
 
     Returns:
         A `Workload`; its arrays are made by `build(quick)`, not before.
@@ -98,3 +110,5 @@ register(conv_net.WIDE)
 register(conv_net.LARGE)
 register(vit_block.LARGE)
 register(layer_norms.LONG)
+for each in further.FURTHER:
+    register(each)

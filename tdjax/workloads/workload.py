@@ -39,6 +39,7 @@ class Workload:
         picture: `picture(path, quick)` draws what the workload works on; None where that is noise.
         unseen: whether it runs only beside rivals: speeds are never fitted to it, so that it shows
             how well `auto` chooses where it knows nothing.
+        tabled: whether it is only there for tables of what `auto` could have chosen.
     """
 
     name: str
@@ -47,6 +48,7 @@ class Workload:
     build: Callable[[bool], Case]
     picture: Callable[[Path, bool], None] | None = None
     unseen: bool = False
+    tabled: bool = False
 
 
 def linen_case(name: str, module: Any, shape: tuple[int, ...]) -> Case:

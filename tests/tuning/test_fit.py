@@ -4,6 +4,7 @@ import dataclasses
 import json
 import random
 
+import jax
 import pytest
 
 from tdjax import Fold, Vmap
@@ -14,7 +15,7 @@ from tdjax.costs.machine import Machine, machine_of
 from tdjax.costs.predict import forward_s, gradient_s
 from tdjax.costs.work import Work
 from tdjax.devices import shipped
-from tdjax.devices.attached import device_kind
+from tdjax.devices.attached import assume, device_kind
 from tdjax.devices.shipped import FORMAT, SPEEDS, VERSION
 from tdjax.strategies import candidates
 from tdjax.tuning.fit import MeasuredWorkload, fit, measured
@@ -98,7 +99,8 @@ def test_measurements_are_read_from_comparisons(tmp_path, capsys):
 def test_a_file_in_the_folder_makes_a_machine_known(tmp_path, monkeypatch):
     speeds = dict.fromkeys(SPEEDS, 2.0)
     own = {"format": FORMAT, "version": VERSION, "platform": "cpu", "kind": device_kind(),
-           "evidence": "measured", "date": "2026-01-02", "results": [], "versions": {},
+           "evidence": "measured", "date": "2026-01-02", "results": [],
+           "versions": {"jax": "1.2"},
            "regret": 1.0, "says": None, "speeds": speeds}  # fmt: skip
     others = {**own, "kind": "another", "speeds": dict.fromkeys(SPEEDS, 7.0)}
     newer = {"format": FORMAT, "version": VERSION + 1}
@@ -111,9 +113,16 @@ def test_a_file_in_the_folder_makes_a_machine_known(tmp_path, monkeypatch):
     try:
         with pytest.warns(UserWarning, match=rf"c.json is left out: .* needed {FORMAT} {VERSION}"):
             assert machine_of("cpu").turn_s == 2.0
-        assert machine_of("cpu").source == "Speeds are those of this kind of device, 2026-01-02."
-        with machine.assume("cpu"):
+        said = "Speeds are those of this kind of device, 2026-01-02, jax 1.2."
+        assert machine_of("cpu").source.startswith(said)
+        with assume("cpu"):
             assert machine_of("cpu").turn_s == 7.0  # the first one, where the kind is not known
+        closer = {**own, "versions": {"jax": jax.__version__}, "speeds": dict.fromkeys(SPEEDS, 3.0)}
+        (tmp_path / "e.json").write_text(json.dumps(closer))
+        for cache in caches:
+            cache.cache_clear()
+        with pytest.warns(UserWarning, match=r"c.json is left out"):
+            assert machine_of("cpu").turn_s == 3.0  # measured with this version of jax
         near = "cpu, EPYC (AMD, family 25, model 17; AVX2 AVX-512), 8 cores, L2 1024 KiB"
         (tmp_path / "d.json").write_text(json.dumps({**own, "kind": near}))
         for cache in caches:

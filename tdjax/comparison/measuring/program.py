@@ -58,19 +58,24 @@ class Building:
         function: what to compile, for where the arguments lie.
         arguments: what it will be called with.
         steps: batch and time size, to name the axes that move.
+        mode: "forward" or "grad": what `auto` takes may depend on it.
 
     Attributes:
         operations: how many equations were lowered.
     """
 
     def __init__(
-        self, function: Callable[..., Any], arguments: Sequence[Any], steps: Steps | None = None
+        self,
+        function: Callable[..., Any],
+        arguments: Sequence[Any],
+        steps: Steps | None = None,
+        mode: str = "forward",
     ) -> None:
         start = time.perf_counter()
         with recorded() as decisions:
             traced = jax.jit(function).trace(*arguments)
         traced_at = time.perf_counter()
-        self._chose = tuple(dict.fromkeys(str(each.strategy) for each in decisions))
+        self._chose = tuple(dict.fromkeys(str(each.in_mode(mode).strategy) for each in decisions))
         self._lowered = traced.lower()
         self._trace_s = traced_at - start
         self._lower_s = time.perf_counter() - traced_at
@@ -86,14 +91,14 @@ class Building:
         """Return the seconds that its compiler may take, judged by those of another program."""
         return first._result()[1] / max(1, first.operations) * self.operations
 
-    def finish(self) -> CompiledProgram:
-        """Return the program when it is compiled."""
+    def finish(self, read: bool = True) -> CompiledProgram:
+        """Return the program when it is compiled, and what its text says if that is to be read."""
         compiled, compile_s = self._result()
         stats = compiled.memory_analysis()
         temporary = None if stats is None else int(stats.temp_size_in_bytes)
         return CompiledProgram(
             executable=compiled,
-            facts=read_facts(compiled.as_text(), self._steps),
+            facts=read_facts(compiled.as_text() if read else None, self._steps),
             trace_s=self._trace_s,
             lower_s=self._lower_s,
             compile_s=compile_s,

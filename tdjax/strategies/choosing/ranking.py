@@ -21,7 +21,7 @@ import dataclasses
 from collections.abc import Iterable
 
 from tdjax.costs.machine import Machine
-from tdjax.costs.predict import forward_s, gradient_s, most_bytes
+from tdjax.costs.predict import forward_s, gradient_s, most_bytes, seconds_in
 from tdjax.costs.work import Work
 from tdjax.strategies.base import KINDS, Strategy
 
@@ -48,8 +48,8 @@ class Candidate:
     most_bytes: float
 
     def cost(self, mode: str) -> float:
-        """Return what it is ranked by: "forward" alone, or forward and gradient together."""
-        return self.forward_s if mode == "forward" else self.forward_s + self.gradient_s
+        """Return what it is ranked by: the time of a mode, or the sum of both."""
+        return seconds_in(mode, self.forward_s, self.gradient_s)
 
 
 def candidates(
@@ -75,6 +75,12 @@ def candidates(
     return sorted(found, key=found.__getitem__)
 
 
+def times_written(strategy: Strategy, batch: int, time: int) -> int:
+    """Return how many times a program has the step: once for a loop, else once a block."""
+    blocks = strategy.blocks(batch, time)
+    return 1 if blocks is None or blocks.looped else blocks.count
+
+
 def ranked(
     among: Iterable[Strategy], work: Work, batch: int, time: int, machine: Machine, mode: str
 ) -> list[Candidate]:
@@ -86,14 +92,13 @@ def ranked(
         batch: rows of a step.
         time: steps.
         machine: where it runs.
-        mode: "forward", or "both" for forward and gradient.
+        mode: "forward", "grad" for one with its gradient, or "both" for the sum of these.
     """
     given, effort = [], {}
     for strategy in among:
         blocks = strategy.blocks(batch, time)
         assert blocks is not None
-        written = 1 if blocks.looped else blocks.count
-        effort[strategy] = blocks.remat, written, blocks.count
+        effort[strategy] = blocks.remat, times_written(strategy, batch, time), blocks.count
         costs = forward_s(blocks, work, machine), gradient_s(blocks, work, machine)
         given.append(Candidate(strategy, *costs, most_bytes(blocks, work, mode != "forward")))
     found = sorted(given, key=lambda each: each.cost(mode))

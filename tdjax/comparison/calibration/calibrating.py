@@ -1,0 +1,101 @@
+"""`calibrate`: measure this machine's speeds and keep them."""
+
+from __future__ import annotations
+
+import datetime
+import os
+import warnings
+from collections.abc import Iterable
+
+import jax
+
+from tdjax.comparison.calibration.clock import Program, seconds
+from tdjax.comparison.calibration.probes import PROBES, Probe
+from tdjax.comparison.calibration.solving import solve
+from tdjax.comparison.system.memory import settle_allocator
+from tdjax.comparison.system.progress import Progress, told
+from tdjax.core.kept_file import jax_versions
+from tdjax.costs.machine import machine_of
+from tdjax.devices import calibration
+from tdjax.devices.attached import device_kind
+from tdjax.devices.calibration import Calibration
+
+_PLATFORMS = ("cpu", "gpu", "tpu")
+# What is not told apart on an accelerator: there are no cores to leave idle, no caches that a
+# block is sized for, and no memory of the system's.
+_OF_CPUS = ("narrow_conv", "plain_conv", "near_bytes_s", "far_bytes_s", "fresh_bytes_s")
+
+
+def calibrate(progress: Progress | bool | None = None) -> Calibration:
+    """Measure the speeds of this machine, from which `auto` predicts how long strategies take.
+
+    Takes at most half a minute on two cores that are free. What was measured is kept in the cache
+    folder (`TDJAX_CACHE_DIR`) for this device and these versions of jax and jaxlib, and `auto` uses
+    it from then on, in this process and in others. `tdjax.compare` and `tdjax.tune` do this first
+    where it was never done, unless they are told not to (`calibrate=False`, or
+    `TDJAX_CALIBRATE=never` in the environment).
+
+    Args:
+        progress: True shows how far it is on standard error; or an object with the methods
+            `update(text, fraction)` and `log(text)`.
+
+    Returns:
+        A `Calibration`; its `.speeds` are those of `tdjax.costs.machine.Machine`.
+
+    Raises:
+        ValueError: JAX's default device is of a platform that nothing is known of.
+    """
+    platform = jax.default_backend()
+    if platform not in _PLATFORMS:
+        raise ValueError(
+            f"calibrate: JAX's default device is {platform!r}, needed one of "
+            f"{', '.join(map(repr, _PLATFORMS))}: choose one by JAX_PLATFORMS."
+        )
+    with told(progress) as shown:
+        probes = [p for p in PROBES if platform == "cpu" or p.speed not in _OF_CPUS]
+        taken = _measured(probes, shown)
+    start = machine_of(platform)
+    machine = solve(start, {probe.speed: probe.cost().seconds for probe in probes}, taken)
+    found = Calibration(
+        platform=platform,
+        kind=device_kind(),
+        date=datetime.datetime.now(datetime.UTC).date().isoformat(),
+        versions=jax_versions(),
+        speeds={each.speed: float(f"{getattr(machine, each.speed):.4g}") for each in probes},
+    )
+    try:
+        calibration.keep(found)
+    except OSError as error:
+        warnings.warn(
+            f"the calibration cannot be kept in {error.filename} ({error.strerror}), and is lost: "
+            f"set TDJAX_CACHE_DIR to a folder that can be written.",
+            stacklevel=2,
+        )
+    return found
+
+
+def calibrate_first(progress: Progress) -> None:
+    """Calibrate if that was never done on this machine with this version of JAX, and say so.
+
+    Not where `TDJAX_CALIBRATE` is "never" in the environment, as in tests.
+    """
+    if os.environ.get("TDJAX_CALIBRATE") == "never" or jax.default_backend() not in _PLATFORMS:
+        return
+    if calibration.find(device_kind()) is None:
+        progress.log(
+            "calibrating this machine once for this version of jax, so that auto predicts with its "
+            "own speeds"
+        )
+        calibrate(progress)
+
+
+def _measured(probes: Iterable[Probe], progress: Progress) -> dict[str, float]:
+    """Return the seconds of each program."""
+    settle_allocator()
+    probes = [*probes]
+    programs = []
+    for index, probe in enumerate(probes):
+        progress.update(f"calibrating: compiling for {probe.speed}", index / len(probes))
+        programs.append(Program(probe.run, *probe.arguments()))
+    progress.update("calibrating: measuring", 1.0)
+    return dict(zip([probe.speed for probe in probes], seconds(*programs), strict=True))

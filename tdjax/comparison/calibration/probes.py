@@ -1,0 +1,148 @@
+"""The small programs that tell a machine's speeds, one for each speed.
+
+A probe is a step with its sizes, run under one strategy. The speed that it is for is the one under
+which the prediction of its time is what the clock says, all others being as they are: so that what
+is calibrated means exactly what predictions make of it. What a speed is stands with
+`tdjax.costs.machine.Machine`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from tdjax.core.call import trace
+from tdjax.costs.machine import Machine
+from tdjax.costs.predict import Blocks, forward_s, gradient_s, seconds_in
+from tdjax.costs.work import Work, work_of
+from tdjax.strategies import Fold, Strategy
+from tdjax.transform import time_distributed
+
+_Step = Callable[[Any, Any], Any]
+_WHOLE = Fold()
+
+
+@dataclasses.dataclass(frozen=True)
+class Probe:
+    """A small program, whose time depends on one speed above all.
+
+    Attributes:
+        speed: the name of the speed.
+        step: a function of one parameter and a step.
+        shapes: of the parameter, and of all steps.
+        strategy: how it runs.
+        mode: "forward", or "grad" for forward and gradient.
+    """
+
+    speed: str
+    step: _Step
+    shapes: tuple[tuple[int, ...], tuple[int, ...]]
+    strategy: Strategy = _WHOLE
+    mode: str = "forward"
+
+    def arguments(self) -> tuple[Any, ...]:
+        """Return a parameter and steps, random ones."""
+        random = np.random.default_rng(0)
+        weights, steps = (random.standard_normal(s, np.float32) for s in self.shapes)
+        scale = max(1, weights[..., 0].size) ** -0.5
+        return jnp.asarray(scale * weights), jnp.asarray(steps)
+
+    def run(self, *arguments: Any) -> Any:
+        """Run it; under `jax.jit`."""
+        step = time_distributed(self.step, in_axes=(None, 1), strategy=self.strategy)
+        if self.mode == "forward":
+            return step(*arguments)
+        output, pullback = jax.vjp(step, *arguments)
+        return output, pullback(output)
+
+    def cost(self) -> Cost:
+        """Return what its time is predicted from; nothing runs."""
+        wrapped = time_distributed(self.step, in_axes=(None, 1))
+        found: list[Cost] = []
+
+        def look(*arguments: Any) -> int:
+            call = wrapped.bind(arguments, {}, None, None)
+            work = work_of(trace(call, call.batch).jaxpr, call.batch, call.has_rows())
+            blocks = self.strategy.blocks(call.batch, call.time)
+            assert blocks is not None
+            found.append(Cost(blocks, work, self.mode))
+            return 0
+
+        jax.eval_shape(look, *(jax.ShapeDtypeStruct(s, jnp.float32) for s in self.shapes))
+        return found[0]
+
+
+@dataclasses.dataclass(frozen=True)
+class Cost:
+    """What the time of a program is predicted from."""
+
+    blocks: Blocks
+    work: Work
+    mode: str
+
+    def seconds(self, machine: Machine) -> float:
+        """Return its predicted time."""
+        given = self.blocks, self.work, machine
+        return seconds_in(self.mode, forward_s(*given), gradient_s(*given))
+
+
+def _product(kernel: Any, x: Any) -> Any:
+    return x @ kernel
+
+
+def _products(kernel: Any, x: Any) -> Any:
+    for _ in range(16):
+        x = x @ kernel
+    return x
+
+
+def _transcendentals(scale: Any, x: Any) -> Any:
+    for _ in range(4):
+        x = jnp.tanh(x * scale)
+    return x
+
+
+def _norms(scale: Any, x: Any) -> Any:
+    for _ in range(4):
+        centered = x - x.mean(-1, keepdims=True)
+        variance = (centered * centered).mean(-1, keepdims=True)
+        x = x + centered * lax.rsqrt(variance + 1e-6) * scale
+    return x
+
+
+def _convolutions(kernel: Any, x: Any) -> Any:
+    for _ in range(2):
+        numbers = ("NHWC", "HWIO", "NHWC")
+        x = lax.conv_general_dilated(x, kernel, (1, 1), "SAME", dimension_numbers=numbers)
+        x = jnp.maximum(x, 0)
+    return x
+
+
+_NORMS = (512,), (32, 64, 512)
+_CONVOLUTIONS = (3, 3, 64, 64), (2, 4, 28, 28, 64)
+PROBES = (
+    Probe("dot_flops_s", _product, ((1024, 1024), (16, 32, 1024))),
+    Probe("transcendentals_s", _transcendentals, ((512,), (16, 16, 512))),
+    Probe("near_bytes_s", _norms, ((512,), (8, 16, 512))),
+    Probe("far_bytes_s", _norms, _NORMS),
+    Probe("memory_bytes_s", _norms, ((512,), (128, 128, 512))),
+    Probe("operation_s", _products, ((8, 8), (2, 2, 8))),
+    Probe("turn_s", _product, ((8, 8), (16, 16, 8)), Fold(chunk_size=2)),
+    Probe("fresh_bytes_s", _product, ((64, 1024), (128, 128, 64))),
+    Probe("conv_flops_s", _convolutions, _CONVOLUTIONS, Fold(chunk_size=8)),
+    Probe("narrow_conv", _convolutions, _CONVOLUTIONS),
+    Probe("back_conv", _convolutions, _CONVOLUTIONS, Fold(chunk_size=8), "grad"),
+    Probe("plain_conv", _convolutions, _CONVOLUTIONS, _WHOLE, "grad"),
+    Probe(
+        "patch_passes", _convolutions, ((3, 3, 16, 16), (2, 8, 28, 28, 16)), Fold(chunk_size=16),
+        "grad",
+    ),
+    Probe("kept_passes", _norms, _NORMS, Fold(chunk_size=256, unroll=True), "grad"),
+    Probe("stacked_passes", _norms, _NORMS, Fold(chunk_size=256), "grad"),
+)  # fmt: skip

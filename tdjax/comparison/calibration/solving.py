@@ -1,0 +1,55 @@
+"""From the times of programs to the speeds under which they are predicted."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from tdjax.costs.machine import Machine
+
+_TURNS = 6
+_HALVINGS = 40
+_MOST_APART = 30.0
+_CACHES = ("near_bytes_s", "far_bytes_s", "memory_bytes_s")
+
+
+def solve(
+    start: Machine,
+    predictions: Mapping[str, Callable[[Machine], float]],
+    seconds: Mapping[str, float],
+) -> Machine:
+    """Return the machine under which each program is predicted to take the time that it took.
+
+    Speeds are found one after the other, each from its own program, and again until they fit each
+    other. Where no speed fits, because others account for more than the time that there is, it is
+    the nearest to that within a factor of 30 of where it began.
+    """
+    machine = start
+    for _ in range(_TURNS):
+        for name, predict in predictions.items():
+            machine = _with(machine, name, _solved(machine, start, name, predict, seconds[name]))
+        ordered = sorted((getattr(machine, name) for name in _CACHES), reverse=True)
+        for name, speed in zip(_CACHES, ordered, strict=True):  # a nearer cache is not slower
+            machine = _with(machine, name, speed)
+    return machine
+
+
+def _solved(
+    machine: Machine, start: Machine, name: str, predict: Callable[[Machine], float], wanted: float
+) -> float:
+    began: float = getattr(start, name)
+    low, high = began / _MOST_APART, began * _MOST_APART
+    rises = predict(_with(machine, name, high)) > predict(_with(machine, name, low))
+    for _ in range(_HALVINGS):
+        middle = (low * high) ** 0.5
+        if (predict(_with(machine, name, middle)) < wanted) == rises:
+            low = middle
+        else:
+            high = middle
+    return (low * high) ** 0.5
+
+
+def _with(machine: Machine, name: str, speed: float) -> Machine:
+    given: dict[str, Any] = {name: speed}
+    return dataclasses.replace(machine, **given)

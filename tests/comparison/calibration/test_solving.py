@@ -1,0 +1,45 @@
+"""From pretended times the speeds that made them are found again."""
+
+import dataclasses
+
+import pytest
+
+from tdjax.comparison.calibration.probes import PROBES
+from tdjax.comparison.calibration.solving import solve
+from tdjax.costs.machine import cpu_of
+from tdjax.devices.shipped import SPEEDS
+
+TRUE = cpu_of(
+    {
+        "dot_flops_s": 2e11, "conv_flops_s": 1.7e11, "transcendentals_s": 1e10,
+        "near_bytes_s": 8e10, "far_bytes_s": 4e10, "memory_bytes_s": 1e10, "operation_s": 3e-6,
+        "turn_s": 1e-6, "fresh_bytes_s": 2e10, "narrow_conv": 1.3, "back_conv": 1.2,
+        "plain_conv": 2.0, "patch_passes": 2.0, "kept_passes": 1.5, "stacked_passes": 4.0,
+    },
+    (2.0**21, 2.0**25),
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def predictions():
+    return {probe.speed: probe.cost().seconds for probe in PROBES}
+
+
+def test_every_speed_has_one_program():
+    assert [probe.speed for probe in PROBES] == sorted(SPEEDS, key=[p.speed for p in PROBES].index)
+    assert len({probe.speed for probe in PROBES}) == len(PROBES) == len(SPEEDS)
+
+
+@pytest.mark.parametrize("apart", [0.4, 2.5])
+def test_the_speeds_that_made_the_times_are_found(predictions, apart):
+    seconds = {name: predict(TRUE) for name, predict in predictions.items()}
+    wrong = {name: speed * apart for name, speed in TRUE.speeds.items()}
+    found = solve(dataclasses.replace(TRUE, **wrong), predictions, seconds)
+    assert found.speeds == pytest.approx(TRUE.speeds, rel=0.02)
+
+
+def test_a_time_that_no_speed_explains_gives_one_within_bounds(predictions):
+    seconds = {name: predict(TRUE) for name, predict in predictions.items()}
+    found = solve(TRUE, predictions, {**seconds, "turn_s": 1e-9, "fresh_bytes_s": 1e3})
+    assert all(TRUE.speeds[n] / 31 <= s <= TRUE.speeds[n] * 31 for n, s in found.speeds.items())
+    assert found.near_bytes_s >= found.far_bytes_s >= found.memory_bytes_s
