@@ -57,7 +57,7 @@ class TensorFlowBuilding:
         def forward(tensors: Sequence[Any]) -> list[Any]:
             given = [tensors[place] for place in where]
 
-            class Step(layers.Layer):  # type: ignore[misc, name-defined]
+            class Step(layers.Layer):  # type: ignore[name-defined]
                 def call(self, x: Any) -> Any:
                     values = [*given[:mapped], x, *given[mapped + 1 :]]
                     return translated(tf, traced.jaxpr, traced.consts, values)[0]

@@ -178,7 +178,7 @@ _OTHERS: dict[str, Callable[..., Any]] = {
     "squeeze": _reshape,
     "expand_dims": _reshape,
     "transpose": lambda tf, eqn, x: tf.transpose(x, eqn.params["permutation"]),
-    "convert_element_type": lambda tf, eqn, x: tf.cast(x, eqn.params["new_dtype"].name),
+    "convert_element_type": lambda tf, eqn, x: tf.cast(x, eqn.outvars[0].aval.dtype.name),
     "concatenate": lambda tf, eqn, *xs: tf.concat(xs, eqn.params["dimension"]),
     "integer_pow": _power,
     "dot_general": _dot,
