@@ -48,8 +48,9 @@ channels, one for every c, by a kernel that is as large as the outputs, from N c
 
     dw[c, k, f] = sum over o and n of  p[c, k r + o s, n] dy[o, n, f]                            (5)
 
-which is faster than products, along two axes or, before jax 0.11, along one: what is left of the
-others is taken apart into its taps. Zeros between pixels (b > 1, s = 1) need not be multiplied: with o = i b + low - k r,
+which is faster than products, along two axes or, before jax 0.11, along one: the others are taken
+apart into their taps. Zeros between pixels (b > 1, s = 1) need not be multiplied: with
+o = i b + low - k r,
 
     dw[k, c, f] = sum over n and i of  x[n, i, c] dy[n, i b + low - k r, f]                      (6)
 
