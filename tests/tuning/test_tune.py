@@ -167,13 +167,15 @@ def test_a_tuned_fold_that_fits_no_longer_is_explained(kept, monkeypatch):
     assert "It was measured to be the fastest of the rest here" in found.reasons[0]
 
 
-def test_both_modes_count_unless_the_forward_pass_alone_is_asked_for():
+def test_each_mode_counts_where_it_runs_unless_the_forward_pass_alone_is_asked_for():
     tuning = tune(step, CLIPS, strategies=FEW, mode="both")
     forward, grad = tuning.paths
     pretend(forward, **{"vmap": 1.0, "fold": 2.0, "Fold(chunk_size=6)": 3.0})
     pretend(grad, **{"vmap": 9.0, "fold": 4.0, "Fold(chunk_size=6)": 5.0})
-    assert explain(step, CLIPS).strategy == Fold()
-    assert explain(time_distributed(step, strategy=Auto(mode="forward")), CLIPS).strategy == Vmap()
+    found = explain(step, CLIPS)
+    assert (found.strategy, found.gradient_strategy) == (Vmap(), Fold())
+    found = explain(time_distributed(step, strategy=Auto(mode="forward")), CLIPS)
+    assert (found.strategy, found.gradient_strategy) == (Vmap(), Vmap())
 
 
 def test_a_wrong_answer_cannot_win():
