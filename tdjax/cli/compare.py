@@ -54,7 +54,8 @@ def add(commands: Any) -> None:
         action="store_const",
         const="peers",
         help="short for --strategies peers: auto against jax.vmap, jax.lax.map, Flax' and Haiku's "
-        "BatchApply, and the Python loop of Keras 3, on more shapes if no workload is named: "
+        "BatchApply, the Python loop of Keras 3, and, where it is installed, Keras on TensorFlow "
+        "(pip install 'tdjax[tensorflow]'), on more shapes if no workload is named: "
         f"{', '.join(workloads.unseen())}",
     )
     option(
