@@ -23,7 +23,7 @@ PANEL = 2.95
 _WIDEST_NAME = 1.6
 _AFTER = 0.08
 _OTHER = "best other"
-_KEY = "green: the fastest, or not told apart from it", "black line: 95% interval"
+_KEY = "green: the fastest, or not told apart from it", "thin line: 95% interval"
 _STATUS = {"failed": "failed", "timeout": "cut: far slower", "ok": "not known"}
 
 
