@@ -45,6 +45,9 @@ class Machine:
             share; 0 for a device whose caches no block of rows is sized for.
         near_bytes_s, far_bytes_s, memory_bytes_s: bytes per second that operations read and write
             where their values lie in the near cache, in the far one, and in neither.
+        channel_flops_s: floating point operations per second of convolutions of every channel with
+            a kernel of its own; `naive_flops_s` where XLA for CPUs computes them, or gradients for
+            kernels, in plain loops.
         operation_s: overhead of an operation, in seconds.
         turn_s: overhead of a turn of a loop, in seconds.
         fresh_above: temporary memory of more bytes than this comes fresh from the system at every
@@ -54,8 +57,8 @@ class Machine:
             XLA gives it than on all of them.
         back_conv: how many times longer an operation takes in the gradient of a convolution;
             `plain_conv` where that is left to XLA for CPUs.
-        patch_passes: how often a gradient reads or writes the patches that a convolution is taken
-            apart into.
+        patch_passes: how often a gradient reads or writes the images and outputs of convolutions,
+            which it brings into another order.
         kept_passes: how often a gradient reads or writes what the forward pass kept, judging by
             its time; `stacked_passes` where a loop stacks that and takes it apart again.
         source: where these figures come from, in a sentence.
@@ -74,6 +77,8 @@ class Machine:
     turn_s: float
     fresh_bytes_s: float
     fresh_above: float = _FRESH_ABOVE
+    channel_flops_s: float = math.inf
+    naive_flops_s: float = math.inf
     narrow_conv: float = 1.0
     back_conv: float = 1.0
     plain_conv: float = 1.0

@@ -25,8 +25,9 @@ VERSION = 3
 # The figures of `tdjax.costs.machine.Machine` that are fitted to measurements.
 SPEEDS = (
     ("dot_flops_s", "conv_flops_s", "transcendentals_s", "near_bytes_s", "far_bytes_s")
-    + ("memory_bytes_s", "operation_s", "turn_s", "fresh_bytes_s", "narrow_conv")
-    + ("back_conv", "plain_conv", "patch_passes", "kept_passes", "stacked_passes")
+    + ("memory_bytes_s", "operation_s", "turn_s", "fresh_bytes_s", "channel_flops_s")
+    + ("naive_flops_s", "narrow_conv", "back_conv", "plain_conv", "patch_passes", "kept_passes")
+    + ("stacked_passes",)
 )  # fmt: skip
 
 _FOLDER = Path(__file__).parent

@@ -124,6 +124,14 @@ def _convolutions(kernel: Any, x: Any) -> Any:
     return x
 
 
+def _channels_alone(kernel: Any, x: Any) -> Any:
+    numbers = ("NHWC", "HWIO", "NHWC")
+    return lax.conv_general_dilated(
+        x, kernel, (1, 1), "SAME", dimension_numbers=numbers, feature_group_count=x.shape[-1]
+    )
+
+
+_CHANNELS = (3, 3, 1, 64), (2, 4, 32, 32, 64)
 _NORMS = (512,), (32, 64, 512)
 _CONVOLUTIONS = (3, 3, 64, 64), (2, 4, 28, 28, 64)
 PROBES = (
@@ -135,6 +143,8 @@ PROBES = (
     Probe("operation_s", _products, ((8, 8), (2, 2, 8))),
     Probe("turn_s", _product, ((8, 8), (16, 16, 8)), Fold(chunk_size=2)),
     Probe("fresh_bytes_s", _product, ((64, 1024), (128, 128, 64))),
+    Probe("channel_flops_s", _channels_alone, _CHANNELS, Fold(chunk_size=8)),
+    Probe("naive_flops_s", _channels_alone, _CHANNELS),
     Probe("conv_flops_s", _convolutions, _CONVOLUTIONS, Fold(chunk_size=8)),
     Probe("narrow_conv", _convolutions, _CONVOLUTIONS),
     Probe("back_conv", _convolutions, _CONVOLUTIONS, Fold(chunk_size=8), "grad"),
