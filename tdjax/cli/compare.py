@@ -290,8 +290,7 @@ def _drawings(comparison: Any, folder: Path, quick: bool) -> Iterator[Callable[[
     for name in dict.fromkeys(entry.workload for entry in comparison.entries):
         draw = workloads.get(name).picture if name in workloads.names() else None
         if draw is not None:
-            picture = partial(draw, quick=quick)
-            yield partial(plot_beside, comparison, name, picture, folder / f"{name}.png")
+            yield partial(plot_beside, comparison, name, draw, quick, folder / f"{name}.png")
 
 
 def _effort(chosen: argparse.Namespace) -> Any:

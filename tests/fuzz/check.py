@@ -230,7 +230,7 @@ def _is_lost_in_scan(
 
 
 def _vmap_fails(program: Program, step: Any, level: str, loop: Loop, args: Sequence[Any]) -> bool:
-    """Say whether JAX itself cannot map this step function, with shared arrays or copies of them."""
+    """Say whether JAX cannot map this step function, with shared arrays or copies of them."""
     mapped = jax.vmap(step, program.in_axes())
     everywhere = [0 if axis is None else axis for axis in program.in_axes()]
 
