@@ -64,7 +64,6 @@ class TensorFlowBuilding:
 
             return [layers.TimeDistributed(Step())(given[mapped])]
 
-        @tf.function(autograph=False)
         def run(tensors: list[Any], cotangents: list[Any]) -> list[Any]:
             if mode == "forward":
                 return forward(tensors)
@@ -75,10 +74,12 @@ class TensorFlowBuilding:
             found = tape.gradient(outputs, chosen, output_gradients=cotangents)
             return [*outputs, *map(tf.convert_to_tensor, found)]
 
+        compiled = tf.function(run, autograph=False)
+
         def executable(*arguments: list[Any]) -> Any:
             from_dlpack = tf.experimental.dlpack.from_dlpack  # where the array lies
             tensors = [[from_dlpack(array.__dlpack__()) for array in part] for part in arguments]
-            return run(*tensors)
+            return compiled(*tensors)
 
         executable(arrays, cotangents)
         self.operations = 0

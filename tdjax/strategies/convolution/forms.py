@@ -171,9 +171,9 @@ def _in_its_form(images: Any, kernel: Any, window: _Window, params: Mapping[str,
     if _is_depthwise(kernel, images, **params):
         return _depthwise(images, kernel, window, params["preferred_element_type"])
     if _has_few_groups(images, kernel, **params):
-        parts = zip(*_by_group((images, kernel), params), strict=True)
+        parts = zip(_by_group(images, params), _by_group(kernel, params), strict=True)
         one = {**params, "feature_group_count": 1}
-        return jnp.concatenate([_in_its_form(*part, window, one) for part in parts], -1)
+        return jnp.concatenate([_in_its_form(x, w, window, one) for x, w in parts], -1)
     if _gains_apart(kernel, images, window, **params):
         return _by_taps(images, kernel, window, params)
     return _convolve(images, kernel, window, params)
@@ -207,10 +207,10 @@ def _gradient(
     if _is_one_each(images, cotangent, groups):
         return _depthwise_gradient(images, cotangent, kernel, window)
     if _has_few_groups(images, cotangent, **params):
-        parts = zip(*_by_group((images, cotangent), params), strict=True)
+        parts = zip(_by_group(images, params), _by_group(cotangent, params), strict=True)
         one = {**params, "feature_group_count": 1}
         each = kernel.update(shape=(*taps, channels, features // groups))
-        return jnp.concatenate([_gradient(*part, each, window, one) for part in parts], -1)
+        return jnp.concatenate([_gradient(x, dy, each, window, one) for x, dy in parts], -1)
     slides = groups == 1 and math.prod(taps[-_AXES_LEFT:]) > 1
     dilated, strided = (any(by > 1 for by in each) for each in (window[2], window[0]))
     if slides and dilated and not strided and _are_seen(images.shape[1:-1]):
@@ -300,9 +300,9 @@ def _has_few_groups(
     return 1 < feature_group_count <= _MOST_GROUPS and batch_group_count == 1
 
 
-def _by_group(arrays: Sequence[Any], params: Mapping[str, Any]) -> list[list[Any]]:
-    """Return the channels of each group, or its features, of each array."""
-    return [jnp.split(array, params["feature_group_count"], -1) for array in arrays]
+def _by_group(array: Any, params: Mapping[str, Any]) -> list[Any]:
+    """Return the channels of each group, or its features."""
+    return jnp.split(array, params["feature_group_count"], -1)
 
 
 def _are_seen(sizes: Sequence[Any]) -> bool:
@@ -387,7 +387,7 @@ def _gains_apart(
     return exact and many and dense and able
 
 
-def _by_taps(images: Any, kernel: Any, window: _Window, params: dict[str, Any]) -> Any:
+def _by_taps(images: Any, kernel: Any, window: _Window, params: Mapping[str, Any]) -> Any:
     """Return a convolution by one along all axes but the first, to features of every tap: (3)."""
     over, along = window.apart(1)
     (low, high), dilation = over.padding[0], over.rhs_dilation[0]
