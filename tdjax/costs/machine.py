@@ -24,12 +24,13 @@ import jax
 from tdjax.devices import calibration, shipped
 from tdjax.devices.attached import cpu_caches, device_kind
 from tdjax.devices.calibration import Calibration
-from tdjax.devices.processor import Processor
+from tdjax.devices.processor import Processor, cores
 from tdjax.devices.shipped import SPEEDS, Device
 
 # Larger blocks glibc gets from the system at every call, and returns: mallopt(3),
 # DEFAULT_MMAP_THRESHOLD_MAX.
 _FRESH_ABOVE = 32 * 2**20
+_LEAST_FOR_A_CORE = 2**18
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,6 +59,7 @@ class Machine:
             apart into.
         kept_passes: how often a gradient reads or writes what the forward pass kept, judging by
             its time; `stacked_passes` where a loop stacks that and takes it apart again.
+        cores: how many a program may use; 1 for a device that gives all of it to every operation.
         source: where these figures come from, in a sentence.
     """
 
@@ -80,6 +82,7 @@ class Machine:
     patch_passes: float = 1.0
     kept_passes: float = 2.0
     stacked_passes: float = 4.0
+    cores: int = 1
     source: str = ""
 
     @property
@@ -90,6 +93,14 @@ class Machine:
     def fresh_s(self, temporary: float) -> float:
         """Return what it costs to get so much temporary memory from the system."""
         return temporary / self.fresh_bytes_s if temporary > self.fresh_above else 0.0
+
+    def part_at_work(self, written: float) -> float:
+        """Return the part of the usual cores that an operation keeps busy which writes so much.
+
+        XLA for CPUs gives what memory limits to the square root of the cores, 256 KiB each or more.
+        """
+        usual = math.ceil(math.sqrt(self.cores))
+        return min(usual, max(1.0, written // _LEAST_FOR_A_CORE)) / usual
 
     def bytes_s(self, working_set: float) -> float:
         """Return how many bytes per second operations move whose values take so much memory.
@@ -174,20 +185,24 @@ def _machine(platform: str, kind: str, own: Calibration | None = None) -> Machin
         speeds = {}
         source = " ".join(["No such device was measured: all rows at once keep one busy.", *says])
     if platform == "cpu" and speeds:
-        return cpu_of(speeds, cpu_caches(), source)
+        return cpu_of(speeds, cpu_caches(), cores(), source)
     return dataclasses.replace(_ACCELERATOR, platform=platform, source=source, **speeds)
 
 
-def cpu_of(speeds: Mapping[str, float], caches: tuple[float, float], source: str = "") -> Machine:
-    """Return a CPU of these speeds, whose caches have so many bytes: the near ones, the far one."""
-    given: dict[str, Any] = {**speeds, "source": source}
-    return Machine("cpu", near_bytes=caches[0], far_bytes=caches[1], **given)
+def cpu_of(
+    speeds: Mapping[str, float], caches: tuple[float, float], cores: int, source: str = ""
+) -> Machine:
+    """Return a CPU of these speeds, whose near and far caches have so many bytes."""
+    near, far = caches
+    given: dict[str, Any] = {**speeds, "cores": cores, "source": source}
+    return Machine("cpu", near_bytes=near, far_bytes=far, **given)
 
 
 def machine_elsewhere(platform: str, kind: str, speeds: Mapping[str, float]) -> Machine:
     """Return a device that need not be here, of these speeds."""
     if platform == "cpu":
-        return cpu_of(speeds, Processor.of_kind(kind).cache_bytes)
+        there = Processor.of_kind(kind)
+        return cpu_of(speeds, there.cache_bytes, max(1, there.cores))
     given: dict[str, Any] = {**speeds}
     return dataclasses.replace(_ACCELERATOR, platform=platform, **given)
 

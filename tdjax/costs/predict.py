@@ -90,7 +90,7 @@ def most_bytes(blocks: Blocks, work: Work, gradient: bool) -> float:
 def _values_bytes(blocks: Blocks, work: Work, gradient: bool) -> float:
     """Return the memory of values in use, and of those that a gradient keeps."""
     apart = 0 if blocks.plain else blocks.rows * (1 + _beside(blocks))
-    in_use = work.live_bytes * blocks.rows
+    in_use = (work.live_bytes + _beside(blocks) * work.gathered_bytes) * blocks.rows
     if not gradient:
         return in_use + apart * work.largest_patch_bytes
     in_use += apart * work.patch_bytes
@@ -112,7 +112,6 @@ def _block_s(blocks: Blocks, work: Work, machine: Machine, backward: bool = Fals
     """Return the seconds of a block; backward, half of those of its gradient."""
     rows = blocks.rows
     in_use = rows * work.live_bytes + work.weight_bytes
-    moved = rows * work.moved_bytes + work.weight_bytes
     dot_flops = work.dot_flops
     conv_flops = work.conv_flops
     plain = blocks.plain and machine.platform == "cpu"
@@ -132,13 +131,16 @@ def _block_s(blocks: Blocks, work: Work, machine: Machine, backward: bool = Fals
         + work.transcendentals / machine.transcendentals_s
     )
     fixed = work.operations * machine.operation_s + (machine.turn_s if blocks.looped else 0.0)
-    return rows * arithmetic + moved / machine.bytes_s(in_use) + apart + fixed
+    written = rows * work.kept_bytes / max(1, work.operations)
+    traffic = rows * work.moved_bytes / machine.part_at_work(written) + work.weight_bytes
+    return rows * arithmetic + traffic / machine.bytes_s(in_use) + apart + fixed
 
 
 def _beside(blocks: Blocks) -> int:
-    """Return how many other blocks are in memory while a block's convolutions are taken apart.
+    """Return how many other blocks have patches and what is looked up in memory beside one's own.
 
-    Where blocks are written out, XLA takes those of all blocks apart at the same time.
+    Where blocks are written out, XLA takes the convolutions of all of them apart at the same time,
+    and looks up in tables for all of them.
     """
     return 0 if blocks.looped else blocks.count - 1
 

@@ -36,6 +36,7 @@ class Work:
         patch_bytes: bytes of what convolutions are taken apart into, their inputs once for every
             place of the kernel along all axes but the last, summed.
         largest_patch_bytes: bytes of those of one of them.
+        gathered_bytes: bytes of what is looked up in tables.
         moved_bytes: bytes that its operations read and write, weights left out.
         live_bytes: the most bytes that are in use at one time, input and output included.
         kept_bytes: bytes of everything that is in memory at some time: what a gradient keeps.
@@ -51,6 +52,7 @@ class Work:
     transcendentals: float = 0.0
     patch_bytes: float = 0.0
     largest_patch_bytes: float = 0.0
+    gathered_bytes: float = 0.0
     moved_bytes: float = 0.0
     live_bytes: float = 0.0
     kept_bytes: float = 0.0
@@ -87,7 +89,7 @@ def work_of(program: Any, rows: int, has_rows: Sequence[bool]) -> Work:
 
 _SUMMED = (
     ("dot_flops", "one_place_flops", "conv_flops", "narrow_conv_flops")
-    + ("transcendentals", "patch_bytes", "moved_bytes")
+    + ("transcendentals", "patch_bytes", "gathered_bytes", "moved_bytes")
 )  # fmt: skip
 
 
@@ -172,6 +174,8 @@ class _Reader:
         if len(inputs) > 1 and traits.cost < Cost.STORED:
             self._spread(eqn)
         self._add_contraction(eqn, times)
+        if eqn.primitive.name == "gather":
+            self._add("gathered_bytes", sum(output.bytes for output in outputs) * times)
         if traits.cost >= Cost.WRITTEN:
             if traits.cost >= Cost.STORED:
                 for value in known:

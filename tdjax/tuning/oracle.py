@@ -157,7 +157,8 @@ def _measured(name: str, mode: str, tell: Callable[[str], None]) -> Row:
     wrapped = time_distributed(case.fun, in_axes=case.in_axes, out_axes=case.out_axes)
     predicted = decide(wrapped.bind(case.args, {}, None, None), mode, None, None).predicted
     least = min(each.cost(mode) for each in predicted)
-    among = [each.strategy for each in predicted if each.cost(mode) <= LEFT_OUT * least]
+    near = (c for c in predicted if c.strategy.at_once or c.cost(mode) <= LEFT_OUT * least)
+    among = [each.strategy for each in near]
     among = [each for each in among if each == _as_recorded(each, mode)]
     settle_allocator()
     arguments = made.arrays, made.cotangents(parse("vmap"), mode)

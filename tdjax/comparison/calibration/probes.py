@@ -129,7 +129,7 @@ _CONVOLUTIONS = (3, 3, 64, 64), (2, 4, 28, 28, 64)
 PROBES = (
     Probe("dot_flops_s", _product, ((1024, 1024), (16, 32, 1024))),
     Probe("transcendentals_s", _transcendentals, ((512,), (16, 16, 512))),
-    Probe("near_bytes_s", _norms, ((512,), (8, 16, 512))),
+    Probe("near_bytes_s", _norms, ((512,), (16, 16, 512))),
     Probe("far_bytes_s", _norms, _NORMS),
     Probe("memory_bytes_s", _norms, ((512,), (128, 128, 512))),
     Probe("operation_s", _products, ((8, 8), (2, 2, 8))),

@@ -17,6 +17,7 @@ TRUE = cpu_of(
         "plain_conv": 2.0, "patch_passes": 2.0, "kept_passes": 1.5, "stacked_passes": 4.0,
     },
     (2.0**21, 2.0**25),
+    2,
 )  # fmt: skip
 
 
