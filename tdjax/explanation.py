@@ -32,14 +32,16 @@ class Explanation:
     """What would run for a call, and why. Printing it reads well.
 
     Attributes:
-        strategy: the strategy object that will run; None for a model, whose layers have their own.
+        strategy: the strategy object that will run, unless the call is differentiated; None for a
+            model, whose layers have their own.
         rows_independent: whether output row i is proven to depend on input row i alone, which a
             fold needs.
         reasons: sentences.
         candidates: the strategies that were considered, each with its predicted cost, the one that
-            runs first; empty where nothing had to be predicted.
+            runs first, then the one that runs with gradients; empty where nothing was predicted.
         layers: an explanation of each distributed layer or function inside of it, however deep.
         path: where it is in a model: the path of a layer, the name and line of a function.
+        gradient_strategy: the strategy object that will run where the call is differentiated.
     """
 
     strategy: Strategy | None
@@ -48,6 +50,7 @@ class Explanation:
     candidates: tuple[Candidate, ...] = ()
     layers: tuple[Explanation, ...] = ()
     path: str = ""
+    gradient_strategy: Strategy | None = None
 
     def __str__(self) -> str:
         lines = [*self.reasons] if self.strategy is None else self._own_lines()
@@ -60,8 +63,17 @@ class Explanation:
             lines.append(f"  {'  '.join(cells)}  {' '.join(why)}")
         return "\n".join(lines)
 
+    def _what_runs(self) -> str:
+        return f"{self.strategy}{self._with_gradients(' ({} with gradients)')}"
+
+    def _with_gradients(self, text: str) -> str:
+        """Return a text with what runs where the call is differentiated, if that is another one."""
+        other = self.gradient_strategy
+        return "" if other in (None, self.strategy) else text.format(other)
+
     def _own_lines(self) -> list[str]:
-        lines = [f"{self.strategy} will run.", *self.reasons]
+        lines = [f"{self.strategy} will run{self._with_gradients(', {} where differentiated')}."]
+        lines += self.reasons
         if self.candidates:
             lines.append("Predicted, forward / forward + gradient:")
             names = [str(each.strategy) for each in self.candidates[:_SHOWN]]
@@ -75,7 +87,7 @@ class Explanation:
         return lines
 
 
-_COLUMNS = operator.attrgetter("path"), operator.attrgetter("strategy")
+_COLUMNS = operator.attrgetter("path"), operator.methodcaller("_what_runs")
 
 
 def explain(
@@ -152,13 +164,15 @@ def _of_model(layers: tuple[Explanation, ...]) -> Explanation:
 
 
 def _of_decision(decision: Decision) -> Explanation:
-    call, proven = decision.call, decision.proven
+    call, proven, gradient = decision.call, decision.proven, decision.in_mode("grad")
     reasons = [decision.reason]
     if proven is None:
         independent, reason = _proof(call)
     else:
         independent, reason = proven.proof.independent, proven.proof.reason
     reasons.append(_about_rows(independent, reason, decision.strategy))
+    if gradient.strategy != decision.strategy:
+        reasons.append(f"With gradients {gradient.strategy} runs. {gradient.reason}")
     work = decision.work
     if work is not None:
         flops = work.dot_flops + work.conv_flops
@@ -169,7 +183,7 @@ def _of_decision(decision: Decision) -> Explanation:
             f"{amount(work.weight_bytes, 'B', trimmed)} of weights; there are "
             f"{call.batch} x {call.time} rows."
         )
-        if _has_own_convolutions(decision, work):
+        if _has_own_convolutions(decision, work) or _has_own_convolutions(gradient, work):
             reasons.append(
                 "Its convolutions are computed in forms that are faster on a CPU than those that "
                 "XLA would choose."
@@ -177,8 +191,17 @@ def _of_decision(decision: Decision) -> Explanation:
         reasons.append(current_machine().source)
     if decision.packing is not None:
         reasons.append(decision.packing.reason)
-    candidates = tuple(decision.predicted)
-    return Explanation(decision.strategy, independent, tuple(reasons), candidates)
+    first = decision.strategy, gradient.strategy
+    candidates = sorted(
+        decision.predicted, key=lambda each: (*first, each.strategy).index(each.strategy)
+    )
+    return Explanation(
+        decision.strategy,
+        independent,
+        tuple(reasons),
+        tuple(candidates),
+        gradient_strategy=gradient.strategy,
+    )
 
 
 def _has_own_convolutions(decision: Decision, work: Work) -> bool:

@@ -24,7 +24,7 @@ from tdjax.core.axes import (
     normalize_in_axis,
     time_size,
 )
-from tdjax.core.call import Call, Role, trace
+from tdjax.core.call import Call, Role, trace, within_step
 from tdjax.core.jaxpr import hide_own_frames, stand_in
 from tdjax.core.mask import resolve_mask
 from tdjax.core.sites import site
@@ -202,7 +202,8 @@ def bind(
 
     def step(values: list[Any]) -> Any:
         extra = {"mask": values[-1]} if takes_mask else {}
-        output = fun(*put_arrays(values), **kwargs, **extra)
+        with within_step(True):
+            output = fun(*put_arrays(values), **kwargs, **extra)
         _check_output(output, signature.title)
         return output
 

@@ -14,7 +14,8 @@ from compiling import compile_quickly, optimise
 
 from tdjax.comparison.system.extras import leave_out_absent
 from tdjax.comparison.targets.cuda import CUDA
-from tdjax.costs.machine import _machine, assume
+from tdjax.costs.machine import _machine
+from tdjax.devices.attached import assume
 
 # What a user has tuned must not choose here, nor be changed.
 os.environ["TDJAX_CACHE_DIR"] = tempfile.mkdtemp(prefix="tdjax-tests-")

@@ -11,7 +11,7 @@ from flax import nnx
 import tdjax
 import tdjax.linen
 from tdjax import Fold, StrategyError, Vmap, explain, time_distributed
-from tdjax.costs.machine import assume
+from tdjax.devices.attached import assume
 
 CLIPS = jax.ShapeDtypeStruct((4, 5, 8), jnp.float32)
 

@@ -33,6 +33,8 @@ LAYERS = (
     "independence",
     "costs",
     "strategies.base",
+    "strategies.spelling",
+    "strategies.override",
     "strategies.chunked",
     "strategies.convolution",
     "strategies.rows",

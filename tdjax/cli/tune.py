@@ -29,7 +29,19 @@ def add(commands: Any) -> None:
         metavar="64MB",
         help="temporary memory that the program may take; what takes more is not run",
     )
-    option("--timeout", type=float, default=60.0, metavar="SECONDS", help="what a call may take")
+    option(
+        "--target",
+        metavar="tpu:v5e",
+        help="a device that is not here: have all candidates compiled for it, and rank them by "
+        "cycles or bytes; a run that was interrupted goes on where it ended",
+    )
+    option(
+        "--timeout",
+        type=float,
+        default=60.0,
+        metavar="SECONDS",
+        help="what a call may take, or the compiling of a program for a target",
+    )
     option(
         "--out",
         type=Path,
@@ -71,6 +83,8 @@ def _tune(chosen: argparse.Namespace) -> int:
 
     if chosen.list or chosen.clear is not None or chosen.export or chosen.taken_in:
         return _manage(chosen)
+    if chosen.target is not None and chosen.out is not None:
+        raise Wrong("--out writes speeds that were measured: leave out --target, or use --export")
     try:
         all_series = series_of(chosen)
     except (ValueError, TypeError, ImportError) as error:
@@ -106,31 +120,46 @@ def _tune_one(series: Any, chosen: argparse.Namespace, progress: Any) -> Any:
         made, strategies = series.make()
         given = None if chosen.strategies is None else strategies
         modes = chosen.mode, given, chosen.memory_budget, chosen.timeout
-        tuning = tune_subject(made, *modes, progress)
+        target = () if chosen.target is None else (chosen.target,)
+        tuning = tune_subject(made, *modes, progress, *target)
+    except ImportError as error:
+        raise Wrong(error) from error
     except ValueError as error:
         raise Wrong(f"{series.name}: {error}") from error
     progress.log(f"{series.name}: {tuning}")
     return tuning
 
 
+def _line(result: Any) -> str:
+    """Return what a result says, in a line."""
+    from tdjax.comparison.numbers import join
+    from tdjax.devices.compiled_result import CYCLES, CompiledResult
+    from tdjax.devices.tuned_result import level
+
+    sizes = " x ".join(map(str, result.sizes))
+    about = f"{result.title} {result.mode}, {sizes} rows, {result.device}, {result.date}"
+    if not isinstance(result, CompiledResult):
+        fastest = level(result.bounds_s) or ("nothing",)
+        return f"{about}: {join(fastest)}{' are level' if len(fastest) > 1 else ' is fastest'}"
+    least = level(result.bounds(result.metric)) or ("nothing",)
+    own = (f"{n} {v}" for n, v in result.versions.items() if n not in ("jaxlib", "tdjax"))
+    what = "cycles" if result.metric == CYCLES else "bytes"
+    verb = f"are level in {what}" if len(least) > 1 else f"has the fewest {what}"
+    return f"{about}: {join(least)} {verb}, compiled for {result.target} by {', '.join(own)}"
+
+
 def _manage(chosen: argparse.Namespace) -> int:
     """List, delete, write or take in the results that are kept."""
-    from tdjax.comparison.numbers import join
-    from tdjax.devices.tuned_result import level
     from tdjax.strategies.choosing import tuned
 
-    said, names = [], chosen.what
+    said: list[str] = []
+    names = chosen.what
     try:
         if chosen.taken_in:
             said.append(f"took in {_take_in(chosen.taken_in)} results, to {tuned.folder()}")
         if chosen.list:
             found = tuned.everything(names).values()
-            for each in found:
-                fastest = level(each.bounds_s) or ("nothing",)
-                what = join(fastest) + (" are level" if len(fastest) > 1 else " is fastest")
-                sizes = " x ".join(map(str, each.sizes))
-                about = f"{each.title} {each.mode}, {sizes} rows, {each.device}, {each.date}"
-                said.append(f"{about}: {what}")
+            said += map(_line, found)
             said.append(f"{len(found)} results in {tuned.folder()}")
         if chosen.export:
             said.append(f"wrote {tuned.export(chosen.export, names)} results to {chosen.export}")

@@ -27,6 +27,7 @@ from tdjax.comparison.verdicts.density import Density
 from tdjax.comparison.verdicts.entry import Entry, Group, grouped
 from tdjax.comparison.verdicts.verdict import judge
 from tdjax.strategies import parse
+from tdjax.strategies.override import ignoring_override
 
 # A group's first rounds take this part of its share of the time that is left. The rest is for
 # compiling, and for returning to groups with open questions.
@@ -126,7 +127,14 @@ class Session:
         self.current: str | None = None
 
     def run(self, jobs: Sequence[Benchmark]) -> None:
-        """Measure every job on every attached target in every mode, then compile for the others."""
+        """Measure every job on every attached target in every mode, then compile for the others.
+
+        What `auto` would choose by itself is compared, whatever `TDJAX_STRATEGY` says.
+        """
+        with ignoring_override():
+            self._run(jobs)
+
+    def _run(self, jobs: Sequence[Benchmark]) -> None:
         self._start = time.perf_counter()
         self._total = len(jobs) * len(self._targets) * len(self._modes)
         with ExitStack() as processes:
@@ -205,7 +213,7 @@ class Session:
         self._workloads[job.name] = subject.description
         if job.density is not None:
             self._densities[job.name] = job.density
-        lowered: dict[tuple[str, str], list[Lowered]] = {}
+        known: dict[Any, Lowered] = {}
         for target in self._targets:
             for mode in modes:
                 group = Group(job.name, target.name, target.evidence, mode)
@@ -215,11 +223,9 @@ class Session:
                 if device is None:
                     self._measure(job, subject, strategies, group, target)
                     continue
-                key = device.compiler.platform, mode
-                if key not in lowered:
-                    tell = self._tell(group)
-                    lowered[key] = lower(subject, mode, strategies, self._reference, key[0], tell)
-                made = CompiledGroup(group, device, lowered[key], self._reference, subject.steps)
+                tell = self._tell(group)
+                lowered = lower(subject, mode, strategies, self._reference, device, tell, known)
+                made = CompiledGroup(group, device, lowered, self._reference, subject.steps)
                 self._groups.append(made)
 
     def _measure(

@@ -149,6 +149,13 @@ def _forgotten(leaves: list[Any]) -> Any:
     raise AssertionError("a remembered call has no function")
 
 
+within_step = jax.make_user_context(False)
+"""Whether what is traced is a step of a call, which is followed operation by operation.
+
+Transforms that remember traces keep those within steps apart from others.
+"""
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class Program:
     """One trace of the step: its equations, the arrays it closes over, and its outputs."""

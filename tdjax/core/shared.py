@@ -95,9 +95,16 @@ def split(array: Any) -> Any:
     """
     if not is_summed_wide(array):
         return array
-    known = next((parts for whole, parts in _known.get() if whole is array), None)
+    known = as_joined(array)
+    if known is not array:
+        return known
     copy = array.astype(dtype_of_sums(array.dtype))
-    return known or Split(jax.lax.stop_gradient(array), copy, array.dtype)
+    return Split(jax.lax.stop_gradient(array), copy, array.dtype)
+
+
+def as_joined(array: Any) -> Any:
+    """Return the `Split` that an array was before `joining` joined it, and any other as it is."""
+    return next((parts for whole, parts in _known.get() if whole is array), array)
 
 
 def joined(values: Iterable[Any]) -> list[Any]:

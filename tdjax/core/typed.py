@@ -74,8 +74,14 @@ def parse(text: str | bytes) -> Any:
         raise ValueError("it is nested too deeply") from None
 
 
-def load(kind: Callable[..., _Kind], path: Path, name: str, version: int) -> _Kind:
+def load(kind: Callable[..., _Kind], path: Path, name: str, version: int, **lacking: Any) -> _Kind:
     """Return what a file of this format and version holds, its fields those of a dataclass.
+
+    Args:
+        kind: the dataclass.
+        path: the file.
+        name, version: the format.
+        **lacking: JSON values of fields that a file need not have.
 
     Raises:
         OSError: it cannot be read.
@@ -86,7 +92,7 @@ def load(kind: Callable[..., _Kind], path: Path, name: str, version: int) -> _Ki
         raise _misfit(content, "a table")
     if (said := (content.pop("format", None), content.pop("version", None))) != (name, version):
         raise ValueError(f"it is of {said[0]} {said[1]}, needed {name} {version}")
-    return read(kind, content)
+    return read(kind, {**lacking, **content})
 
 
 def read(kind: Callable[..., _Kind], value: Any) -> _Kind:

@@ -22,7 +22,7 @@ from typing import Any
 import jax
 
 from tdjax.devices import calibration, shipped
-from tdjax.devices.attached import cpu_caches, device_kind
+from tdjax.devices.attached import assumed, cpu_caches, device_kind, platform
 from tdjax.devices.calibration import Calibration
 from tdjax.devices.processor import Processor, cores
 from tdjax.devices.shipped import SPEEDS, Device
@@ -138,33 +138,28 @@ _ACCELERATOR = Machine(
 )
 
 
-_assumed: contextvars.ContextVar[Machine | str | None] = contextvars.ContextVar(
-    "machine", default=None
-)
+_chosen: contextvars.ContextVar[Machine | None] = contextvars.ContextVar("machine", default=None)
 
 
 def current_machine() -> Machine:
-    """Return the device that a call will run on: JAX's default one, or the one assumed."""
-    assumed = _assumed.get()
-    if isinstance(assumed, Machine):
-        return assumed
-    return machine_of(assumed or jax.default_backend())
+    """Return the device that a call will run on; see `tdjax.devices.attached`."""
+    return _chosen.get() or machine_of(platform())
 
 
 @contextlib.contextmanager
-def assume(machine: Machine | str) -> Iterator[None]:
-    """Choose for another machine than the attached one, or for one of another platform."""
-    token = _assumed.set(machine)
+def assume_machine(machine: Machine) -> Iterator[None]:
+    """Choose for a machine of these speeds."""
+    token = _chosen.set(machine)
     try:
         yield
     finally:
-        _assumed.reset(token)
+        _chosen.reset(token)
 
 
 def machine_of(platform: str) -> Machine:
     """Return what is known of a platform: "cpu", "gpu", "tpu" or another."""
-    if _assumed.get() is not None:
-        return _machine(platform, "")
+    if (device := assumed()) is not None:
+        return _machine(platform, device.kind or "")
     kind = device_kind()
     return _machine(platform, kind, calibration.find(kind))
 

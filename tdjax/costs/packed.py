@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tdjax.costs.machine import Machine
-from tdjax.costs.predict import Blocks, forward_s, gradient_s
+from tdjax.costs.predict import Blocks, forward_s, gradient_s, seconds_in
 from tdjax.costs.work import Work
 
 ASSUMED = 0.75
@@ -88,12 +88,11 @@ def break_even(
 
     Args:
         rival_s: what the best other strategy is predicted to take, in this mode.
-        mode: "forward", or "both" for forward and gradient.
+        mode: "forward", "grad" for one with its gradient, or "both" for the sum of these.
     """
 
     def cost(part: float) -> float:
-        forward, gradient = packed_s(block, work, batch, time, part, machine)
-        return forward if mode == "forward" else forward + gradient
+        return seconds_in(mode, *packed_s(block, work, batch, time, part, machine))
 
     low, high = 0.0, 1.0
     if cost(high) <= rival_s:

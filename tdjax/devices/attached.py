@@ -1,6 +1,15 @@
-"""The device that is attached: its kind, and the sizes of its caches."""
+"""The device that programs are for: which one it is, and the sizes of its caches.
+
+That is what was assumed, for programs that are compiled for a device that is not here; else the
+devices of the mesh that a program is traced for; else JAX's default device.
+"""
 
 from __future__ import annotations
+
+import contextlib
+import contextvars
+from collections.abc import Iterator
+from typing import NamedTuple
 
 import jax
 
@@ -10,10 +19,64 @@ from tdjax.devices.processor import USUAL_FAR, cache_sizes, cores, near_and_far,
 _ACCELERATOR_CACHE = 128 * 2**20
 
 
+class Assumed(NamedTuple):
+    """A device to choose for; its kind is None where only the platform matters."""
+
+    platform: str
+    kind: str | None
+
+
+_assumed: contextvars.ContextVar[Assumed | None] = contextvars.ContextVar("device", default=None)
+
+
+@contextlib.contextmanager
+def assume(platform: str, kind: str | None = None) -> Iterator[None]:
+    """Choose for another device than the attached one, for programs that are compiled for it.
+
+    Args:
+        platform: "cpu", "gpu" or "tpu", or the maker's name of a GPU's: "cuda".
+        kind: which one, as JAX calls it: "TPU v5 lite", "NVIDIA H200".
+    """
+    token = _assumed.set(Assumed(_backend(platform), kind))
+    try:
+        yield
+    finally:
+        _assumed.reset(token)
+
+
+def assumed() -> Assumed | None:
+    """Return the device that is assumed, if one is."""
+    return _assumed.get()
+
+
+def platform() -> str:
+    """Return the platform of the device that programs are for."""
+    if (device := _assumed.get()) is not None:
+        return device.platform
+    if (device := _of_mesh()) is not None:
+        return device.platform
+    return jax.default_backend()
+
+
 def device_kind() -> str:
-    """Return the kind of JAX's default device; of a CPU which processor it is."""
-    device = jax.devices()[0]
-    return processor().kind if device.platform == "cpu" else str(device.device_kind)
+    """Return the kind of the device that programs are for; of a CPU which processor it is."""
+    if (device := _assumed.get()) is not None and device.kind is not None:
+        return device.kind
+    device = _of_mesh() or Assumed(jax.default_backend(), str(jax.devices()[0].device_kind))
+    return processor().kind if device.platform == "cpu" else str(device.kind)
+
+
+def _of_mesh() -> Assumed | None:
+    """Return the devices of the mesh that is in use; None where no mesh is, or none is known."""
+    device = getattr(jax.sharding.get_abstract_mesh(), "abstract_device", None)
+    platform = getattr(device, "platform", None)
+    if device is None or platform is None:
+        return None
+    return Assumed(_backend(platform), device.device_kind)
+
+
+def _backend(platform: str) -> str:
+    return "gpu" if platform in ("cuda", "rocm") else platform
 
 
 def cpu_caches() -> tuple[float, float]:

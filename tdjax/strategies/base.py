@@ -104,6 +104,12 @@ class Strategy(abc.ABC):
         """Return the form that binds a name over all steps of a call, for `jax.lax.pmean`."""
         return None
 
+    # Where it is not differentiated.
+
+    def without_remat(self) -> Strategy:
+        """Return the strategy that is the same program where nothing is differentiated."""
+        return self
+
     # What the caller vouches for.
 
     def on_proof(self) -> Strategy:

@@ -59,6 +59,10 @@ class Chunked(Strategy):
         """Whether there are no chunks."""
         return self.chunk_size is None
 
+    def without_remat(self) -> Strategy:
+        """Return it without its backward pass's recomputing, which a forward pass has not."""
+        return dataclasses.replace(self, remat=False)
+
     def takes_all(self, batch: Any, time: Any) -> bool:
         """Say whether one chunk takes in a whole call."""
         if self.chunk_size is None:

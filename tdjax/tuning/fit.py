@@ -73,14 +73,14 @@ class Fit:
             geometric mean over workloads and modes.
         error: the mean of |log(predicted / measured)| of strategies near the best.
         moved: the mean of |log(speed / where the search began)|.
-        chosen: the choice on each workload.
+        chosen: the choice on each workload, in each mode.
     """
 
     machine: Machine
     regret: float
     error: float
     moved: float
-    chosen: dict[str, Strategy]
+    chosen: dict[tuple[str, str], Strategy]
 
     @property
     def loss(self) -> float:
@@ -137,10 +137,9 @@ def _another(machine: Machine, steps: random.Random) -> Machine:
 def _judge(machine: Machine, workloads_measured: Sequence[MeasuredWorkload], start: Machine) -> Fit:
     regrets, errors, chosen = [], [], {}
     for each in workloads_measured:
-        mode = "forward" if list(each.seconds) == ["forward"] else "both"
-        order = ranked(each.in_all, each.work, each.batch, each.time, machine, mode)
-        choice = chosen[each.name] = order[0].strategy
         for mode, seconds in each.seconds.items():
+            order = ranked(each.in_all, each.work, each.batch, each.time, machine, mode)
+            choice = chosen[each.name, mode] = order[0].strategy
             least = min(seconds.values())
             regrets.append(math.log(seconds[choice] / least))
             predict = forward_s if mode == "forward" else gradient_s

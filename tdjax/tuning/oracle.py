@@ -25,7 +25,7 @@ from tdjax.comparison.system.memory import settle_allocator
 from tdjax.comparison.system.progress import Progress
 from tdjax.comparison.verdicts.intervals import paired_times
 from tdjax.core.kept_file import jax_versions
-from tdjax.costs.machine import Machine, assume, machine_elsewhere
+from tdjax.costs.machine import Machine, assume_machine, machine_elsewhere
 from tdjax.devices import calibration
 from tdjax.devices.attached import cache_bytes, device_kind
 from tdjax.devices.processor import cores
@@ -80,7 +80,7 @@ def choices(names: Iterable[str], machines: Sequence[Machine]) -> dict[Place, li
         for mode in MODES:
             strategies = []
             for machine in machines:
-                with assume(machine):
+                with assume_machine(machine):
                     strategies.append(decide(call, mode, None, None).strategy)
             found[name, mode] = [str(_as_recorded(each, mode)) for each in strategies]
         return 0

@@ -1,4 +1,4 @@
-"""`tune`: measure what could run, and keep the results, where `auto` looks first."""
+"""`tune`: measure what could run, or have it compiled, and keep the results for `auto`."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from tdjax.comparison.session import Mode, modes
 from tdjax.comparison.subjects.strategy_list import parse_strategies
 from tdjax.comparison.subjects.subject import Subject, subject
 from tdjax.comparison.system.progress import Progress, told
+from tdjax.comparison.targets.device import Device
 from tdjax.comparison.verdicts.entry import Entry, Group
 from tdjax.comparison.verdicts.intervals import paired_medians
 from tdjax.comparison.verdicts.naming import short
@@ -28,7 +29,8 @@ from tdjax.comparison.verdicts.standing import speed
 from tdjax.core.axes import Axes
 from tdjax.core.byte_size import read_budget
 from tdjax.core.mask import MaskLike
-from tdjax.devices.attached import device_kind
+from tdjax.devices.attached import assume, device_kind
+from tdjax.devices.compiled_result import CompiledResult, Result
 from tdjax.devices.tuned_result import Tuned, TunedCandidate
 from tdjax.flax_guard import StepLike
 from tdjax.strategies import (
@@ -43,6 +45,8 @@ from tdjax.strategies import (
 )
 from tdjax.strategies.choosing import tuned
 from tdjax.strategies.choosing.measured import Measured
+from tdjax.strategies.override import ignoring_override
+from tdjax.tuning import compiled
 
 # Candidates predicted to take so many times as long as the first are not measured.
 _PROMISING = 2.5
@@ -57,10 +61,12 @@ class Tuning:
     """What `tune` measured. Printing it gives a table, and so does a notebook.
 
     Attributes:
-        best: the strategy object that `auto` takes from now on: the fastest; of several that cannot
-            be told apart, the one that is predicted to be.
+        best: the strategy object that `auto` takes from now on: the fastest, or with a target that
+            is not here the one of the fewest cycles or bytes; of several that cannot be told apart,
+            the one that is predicted to be. Of both modes, that of the smallest sum: `auto` takes
+            the best of each, and this where one must do for both.
         level: the strategies that cannot be told from the fastest, that one included.
-        entries: what was measured, one a candidate and mode, as in a `Comparison`.
+        entries: what was measured or compiled, one a candidate and mode, as in a `Comparison`.
         paths: where the results were written; empty where the folder cannot be written.
         results: what is kept, one a mode.
     """
@@ -69,7 +75,7 @@ class Tuning:
     level: tuple[Strategy, ...]
     entries: tuple[Entry, ...]
     paths: tuple[Path, ...]
-    results: tuple[Tuned, ...] = dataclasses.field(repr=False)
+    results: tuple[Result, ...] = dataclasses.field(repr=False)
 
     def __str__(self) -> str:
         lines = [self._answer()]
@@ -86,6 +92,16 @@ class Tuning:
 
     def _answer(self) -> str:
         """Return what was found, in a sentence."""
+        if isinstance(self.results[0], CompiledResult):
+            known = Measured(self.results)
+            text = f"{self.best} was {known.words.first} {known.where}."
+            if len(self.level) > 1:
+                names = numbers.join([str(each) for each in self.level])
+                text = (
+                    f"{names} were {known.words.level} {known.where}; auto takes {self.best}, "
+                    "which is predicted to be the fastest of them."
+                )
+            return f"{text} {_CHECKED}"
         if len(self.level) == 1:
             return f"{self.best} is fastest."
         names = numbers.join([str(each) for each in self.level])
@@ -96,9 +112,15 @@ class Tuning:
 
     def _tables(self) -> dict[str, list[tuple[str, ...]]]:
         """Return the rows of each mode, the first of them the headings."""
-        return {result.mode: [_HEADINGS, *_rows(result)] for result in self.results}
+        return {
+            result.mode: [compiled.HEADINGS, *compiled.rows(result)]
+            if isinstance(result, CompiledResult)
+            else [_HEADINGS, *_rows(result)]
+            for result in self.results
+        }
 
 
+_CHECKED = "Answers were checked on a CPU, which checks the strategies and not the chip's code."
 _HEADINGS = ("strategy", "median", "speed / fastest", "95% interval", "memory", "")
 
 
@@ -127,6 +149,7 @@ def tune(
     kwargs: dict[str, Any] | None = None,
     memory_budget: int | str | None = None,
     timeout: float = 60.0,
+    target: str | None = None,
     calibrate: bool = True,
     progress: Progress | bool | None = None,
 ) -> Tuning:
@@ -139,17 +162,25 @@ def tune(
     several cannot be told apart by what was measured, it takes the one of them that is predicted to
     be the fastest.
 
+    For a `target` that is not here nothing is measured: every candidate is compiled by that
+    device's own compiler, and ranked by its estimate of cycles, or by the bytes that it moves. On
+    such a device `auto` takes the first where nothing was measured. Answers are checked on the CPU,
+    which checks the strategies and not the code for the device. What is known is kept after each
+    candidate: a run that was interrupted goes on where it ended.
+
     Args:
         fun: a step function, a wrapped one, or a Flax module, as for `compare`.
         *args: its arguments, with their time axes.
         in_axes, out_axes: as for `time_distributed`; a wrapped function brings its own.
-        mode: "forward"; "grad", forward and gradient together; or "both", which picks the smallest
-            sum of the two.
+        mode: "forward"; "grad", forward and gradient together; or "both", after which `auto`
+            takes the best of each.
         strategies: the candidates; None: those that are predicted to be fastest.
         mask, seq_lengths, kwargs: passed on.
         memory_budget: bytes of temporary memory that the compiled program may take, or a text such
             as "64MB"; one that takes more is not run.
-        timeout: seconds that a call may take.
+        timeout: seconds that a call may take, or the compiling of one program for a target.
+        target: "tpu:v5e", "gpu:h100", ...: what to compile for, as for `compare`, "tpu:v5e:2x4"
+            for arrays on several devices. None measures on JAX's default device.
         calibrate: measure this machine's speeds first if that was never done, as `tdjax.calibrate`
             does.
         progress: True shows it on standard error; or an object, as for `compare`.
@@ -160,6 +191,7 @@ def tune(
     Raises:
         ValueError: an unknown mode or strategy; there is nothing to choose from; or nothing fits
             the budget, with the least that can be had.
+        ImportError: the target's compiler is not installed.
 
     >>> import jax.numpy as jnp
     >>> tuning = tune(jnp.tanh, jnp.ones((4, 6, 8)), strategies=("vmap", "fold"))
@@ -178,9 +210,9 @@ def tune(
         kwargs=kwargs,
     )
     with told(progress) as progress_told:
-        if calibrate:
+        if calibrate and target is None:
             calibrate_first(progress_told)
-        return tune_subject(made, mode, given, budget, timeout, progress_told)
+        return tune_subject(made, mode, given, budget, timeout, progress_told, target)
 
 
 def tune_subject(
@@ -190,10 +222,26 @@ def tune_subject(
     memory_budget: int | None,
     timeout: float,
     progress: Progress,
+    target: str | None = None,
 ) -> Tuning:
     """Tune a subject that `compare` could run; see `tune`."""
-    chosen_modes = modes(mode)
     check_effort(None, timeout)
+    options = made, mode, strategies, memory_budget, timeout, progress
+    device = None if target is None else compiled.device_of(target)
+    with ignoring_override():
+        return _measure_all(*options) if device is None else _compile(*options, device)
+
+
+def _measure_all(
+    made: Subject,
+    mode: str,
+    strategies: Sequence[Strategy] | None,
+    memory_budget: int | None,
+    timeout: float,
+    progress: Progress,
+) -> Tuning:
+    """Measure the candidates on JAX's default device."""
+    chosen_modes = modes(mode)
     decision = _decision(made, mode)
     chosen = strategies or _promising(decision.predicted, mode, memory_budget)
     with CallClient(jax.default_backend()) as client:
@@ -206,10 +254,65 @@ def tune_subject(
     results = tuple(_result(decision, made.name, each, chosen) for each in measured)
     paths = tuple(path for each in results if (path := tuned.keep(each)) is not None)
     entries = tuple(entry for measurement in measured for entry in measurement.entries)
+    return _tuning(decision, entries, paths, results, None)
+
+
+def _compile(
+    made: Subject,
+    mode: str,
+    strategies: Sequence[Strategy] | None,
+    memory_budget: int | None,
+    timeout: float,
+    progress: Progress,
+    device: Device,
+) -> Tuning:
+    """Have all candidates compiled for a device that is not here."""
+    chosen_modes = modes(mode)
+    with assume(device.compiler.platform, device.device_kind or None):
+        decision = _decision(made, mode)
+        remat = mode != "forward"
+        candidates = strategies or [
+            each.strategy
+            for each in decision.predicted
+            if remat or not getattr(each.strategy, "remat", False)
+        ]
+        found = [
+            compiled.compile_candidates(made, each, candidates, decision, device, timeout, progress)
+            for each in chosen_modes
+        ]
+        results = tuple(result for result, _ in found)
+        entries = tuple(entry for _, group in found for entry in group)
+        paths = tuple(path for each in results if (path := tuned.keep(each)) is not None)
+        return _tuning(decision, entries, paths, results, memory_budget)
+
+
+def _tuning(
+    decision: Decision,
+    entries: tuple[Entry, ...],
+    paths: tuple[Path, ...],
+    results: tuple[Result, ...],
+    memory_budget: int | None,
+) -> Tuning:
+    """Return what was found, with the strategy that `auto` takes from now on."""
     known = Measured(results)
-    ordered, level = known.order(known.complete(decision.predicted))
+    candidates = known.complete(decision.predicted)
+    fitting = [
+        each for each in candidates if memory_budget is None or each.most_bytes <= memory_budget
+    ]
+    ordered, level = known.order(fitting)
     if not level:
-        raise ValueError("tune: no candidate ran to the end in both modes.")
+        first = next((entry.error for entry in entries if entry.error), None)
+        why = "" if first is None else f": {first}"
+        if memory_budget is not None and any(map(known.knows, (c.strategy for c in candidates))):
+            least = min(
+                (each for each in candidates if known.knows(each.strategy)),
+                key=lambda each: each.most_bytes,
+            )
+            why = (
+                f": nothing fits {numbers.memory(memory_budget)}; the least is "
+                f"{numbers.memory(int(least.most_bytes))}, by {least.strategy}"
+            )
+        raise ValueError(f"tune: no candidate came to the end in every mode{why}.")
     return Tuning(ordered[0].strategy, tuple(level), entries, paths, results)
 
 
@@ -221,7 +324,7 @@ def _decision(made: Subject, mode: str) -> Decision:
     if not decisions or not decisions[0].predicted:
         reason = f": {decisions[0].reason}" if decisions else ", for it updates shared state."
         raise ValueError(f"tune: {made.name} can be run in one way only{reason}")
-    return decisions[0]
+    return decisions[0].in_mode("forward" if mode == "forward" else "grad")
 
 
 def _promising(

@@ -5,9 +5,10 @@ import dataclasses
 import jax
 import pytest
 
-from tdjax.costs.machine import Machine, assume, current_machine, machine_of
+from tdjax.costs.machine import Machine, current_machine, machine_of
 from tdjax.costs.predict import Blocks, forward_s, gradient_s
 from tdjax.costs.work import Work
+from tdjax.devices.attached import assume
 
 CPU = Machine(
     platform="cpu", dot_flops_s=1e11, conv_flops_s=1e11, transcendentals_s=1e9,

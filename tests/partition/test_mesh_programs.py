@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import meshes
 import pytest
 from casebook import array
+from jax.sharding import AxisType
 from jax.sharding import PartitionSpec as P
 
 import tdjax
@@ -43,6 +44,18 @@ def test_nothing_moves_forward_and_no_flop_is_spent_twice(strategy, placed):
     )
     assert meshes.collectives(program) == {}
     assert program.cost_analysis()["flops"] * 8 == alone.cost_analysis()["flops"]
+
+
+def test_a_reshape_by_hand_gathers_what_is_spread(placed):
+    def by_hand(kernels, x):
+        return convs(kernels, x.reshape(-1, *x.shape[2:])).reshape(x.shape)
+
+    mesh = placed[1].sharding.mesh
+    if mesh.axis_types[0] == AxisType.Explicit:
+        with pytest.raises(Exception, match="reshape"):
+            meshes.compiled(by_hand, *placed)
+    else:
+        assert meshes.collectives(meshes.compiled(by_hand, *placed))
 
 
 def test_only_the_gradients_of_weights_are_summed(placed):

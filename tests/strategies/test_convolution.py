@@ -85,6 +85,32 @@ CONVOLUTIONS = {
         (2, 9, 8, 4), (3, 3, 4, 6), ("NHWC", "HWIO", "NHWC"),
         {"lhs_dilation": (2, 1), "padding": [(1, 1), (0, 2)]},
     ),
+    "2d, transposed, dilated, cropped": (
+        (2, 5, 4, 3), (3, 2, 3, 2), ("NHWC", "HWIO", "NHWC"),
+        {"lhs_dilation": (2, 3), "rhs_dilation": (2, 1), "padding": [(-1, 3), (2, -2)]},
+    ),
+    "2d, transposed, wide padding": (
+        (2, 3, 4, 3), (2, 3, 3, 2), ("NHWC", "HWIO", "NHWC"),
+        {"lhs_dilation": (2, 2), "padding": [(3, 4), (4, 3)]},
+    ),
+    "2d, strided and transposed": (
+        (2, 5, 4, 3), (3, 3, 3, 2), ("NHWC", "HWIO", "NHWC"),
+        {"lhs_dilation": (2, 3), "window_strides": (3, 2), "padding": [(1, 1), (0, 2)]},
+    ),
+    "2d, transposed, in groups": (
+        (2, 5, 4, 6), (4, 4, 2, 6), ("NHWC", "HWIO", "NHWC"),
+        {"lhs_dilation": (2, 2), "padding": [(2, 2), (2, 2)], "feature_group_count": 3},
+    ),
+    "2d, in many groups": (
+        (2, 5, 4, 34), (3, 2, 2, 34), ("NHWC", "HWIO", "NHWC"), {"feature_group_count": 17},
+    ),
+    "1d, depthwise": (
+        (2, 9, 4), (3, 1, 4), ("NWC", "WIO", "NWC"), {"feature_group_count": 4},
+    ),
+    "3d, transposed": (
+        (2, 3, 4, 3, 2), (2, 3, 2, 2, 3), ("NDHWC", "DHWIO", "NDHWC"),
+        {"lhs_dilation": (2, 1, 2), "padding": [(1, 1), (0, 2), (1, 0)]},
+    ),
     "2d, in batch groups": (
         (4, 9, 8, 4), (3, 3, 4, 6), ("NHWC", "HWIO", "NHWC"), {"batch_group_count": 2},
     ),
@@ -237,8 +263,9 @@ def test_it_is_differentiated_twice_and_recomputed():
         ("2d, one place, strided, padded", set()),  # products of matrices
         ("2d, depthwise, dilated", set()),  # sums of products
         ("2d, many places", {"b01f_01io->b01f"}),
-        ("2d", {"b01f_01io->b01f", "b0f_0io->b0f"}),
-        ("2d, transposed", {"b01f_01io->b01f", "b0f_0io->b0f"}),
+        ("2d", {"b01f_01io->b01f"}),
+        ("2d, transposed", {"b01f_01io->b01f"}),
+        ("2d, in groups", {"b01f_01io->b01f"}),
     ],
 )
 def test_on_a_cpu_it_has_the_form_that_is_fastest(name, forms):
@@ -305,7 +332,7 @@ def test_in_a_loop_on_a_cpu_every_convolution_has_the_fast_form(strategy):
     """XLA leaves it as it is in there, and runs any other form some thirty times slower."""
     compiled = gradient(strategy).lower(KERNEL, FRAMES).compile().as_text()
     forms = set(re.findall(r"dim_labels=(\S+?),", compiled))
-    assert forms == {"b01f_01io->b01f", "b0f_0io->b0f"}
+    assert forms == {"b01f_01io->b01f"}
     assert_same(gradient(strategy)(KERNEL, FRAMES), gradient("vmap")(KERNEL, FRAMES))
 
 

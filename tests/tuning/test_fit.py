@@ -15,7 +15,7 @@ from tdjax.costs.machine import Machine, machine_of
 from tdjax.costs.predict import forward_s, gradient_s
 from tdjax.costs.work import Work
 from tdjax.devices import shipped
-from tdjax.devices.attached import device_kind
+from tdjax.devices.attached import assume, device_kind
 from tdjax.devices.shipped import FORMAT, SPEEDS, VERSION
 from tdjax.strategies import candidates
 from tdjax.tuning.fit import MeasuredWorkload, fit, measured
@@ -115,7 +115,7 @@ def test_a_file_in_the_folder_makes_a_machine_known(tmp_path, monkeypatch):
             assert machine_of("cpu").turn_s == 2.0
         said = "Speeds are those of this kind of device, 2026-01-02, jax 1.2."
         assert machine_of("cpu").source.startswith(said)
-        with machine.assume("cpu"):
+        with assume("cpu"):
             assert machine_of("cpu").turn_s == 7.0  # the first one, where the kind is not known
         closer = {**own, "versions": {"jax": jax.__version__}, "speeds": dict.fromkeys(SPEEDS, 3.0)}
         (tmp_path / "e.json").write_text(json.dumps(closer))

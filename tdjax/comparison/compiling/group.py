@@ -12,7 +12,7 @@ from tdjax.comparison.hlo import Facts, Steps, read_facts
 from tdjax.comparison.subjects.subject import Subject
 from tdjax.comparison.targets.catalog import Device
 from tdjax.comparison.verdicts.entry import Entry, Group
-from tdjax.costs.machine import assume
+from tdjax.devices.attached import assume
 
 
 @dataclass(frozen=True)
@@ -29,26 +29,42 @@ def lower(
     mode: str,
     strategies: Sequence[Any],
     reference: Any,
-    platform: str,
+    device: Device,
     tell: Callable[[str, float], None],
+    known: dict[Any, Lowered] | None = None,
 ) -> list[Lowered]:
     """Lower a subject under every strategy; one that fails keeps its reason.
+
+    Args:
+        subject: what is lowered.
+        mode: "forward" or "grad".
+        strategies: the strategies.
+        reference: the one that gives the shapes of cotangents.
+        device: what it is lowered for.
+        tell: called with what is being done.
+        known: what was lowered of the same subject, which grows: devices of one platform share the
+            programs of strategies that do not choose for each of them.
 
     Raises:
         Exception: the function's own error, where it cannot be traced at all.
     """
+    platform, known = device.compiler.platform, {} if known is None else known
     arguments = (subject.arrays, subject.cotangent_shapes(reference, mode))
-    found = []
+    keys = []
     for index, strategy in enumerate(strategies):
+        decides = getattr(strategy, "decides", True)
+        keys.append((platform, mode, strategy, device.device_kind if decides else None))
+        if keys[-1] in known:
+            continue
         tell(f"lowering {strategy} for {platform}", index / len(strategies))
         try:
-            with assume(platform):
+            with assume(platform, device.device_kind or None):
                 parcel = pack(subject.function(strategy, mode), arguments, platform)
         except Exception as error:  # A strategy that cannot run here is a row with its reason.
-            found.append(Lowered(strategy, error=f"{type(error).__name__}: {error}"))
+            known[keys[-1]] = Lowered(strategy, error=f"{type(error).__name__}: {error}")
         else:
-            found.append(Lowered(strategy, parcel))
-    return found
+            known[keys[-1]] = Lowered(strategy, parcel)
+    return [known[key] for key in keys]
 
 
 @dataclass(eq=False)

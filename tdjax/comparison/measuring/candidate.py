@@ -25,6 +25,7 @@ class MeasuredCandidate:
         calls_per_sample: how many calls one sample times.
         samples: seconds a call, one a round.
         max_rel_error, device_s, peak_bytes: as in `Entry`.
+        disagrees: whether its answer is wrong.
     """
 
     strategy: Any
@@ -41,6 +42,7 @@ class MeasuredCandidate:
     max_rel_error: float | None = None
     device_s: float | None = None
     peak_bytes: int | None = None
+    disagrees: bool = False
 
     @property
     def name(self) -> str:

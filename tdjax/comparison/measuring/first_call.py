@@ -36,6 +36,7 @@ class FirstCalls:
         gradients: how many arrays of an answer, the last ones, are gradients: one that a relu,
             flipped by rounding, moves in a few places is right.
         expected: the right answer; None for the reference's.
+        patient: whether one that is far slower than the leader is called to the end.
     """
 
     def __init__(
@@ -47,6 +48,7 @@ class FirstCalls:
         reference: MeasuredCandidate,
         gradients: int = 0,
         expected: list[np.ndarray] | None = None,
+        patient: bool = False,
     ) -> None:
         self._arguments = arguments
         self._platform = platform
@@ -56,6 +58,7 @@ class FirstCalls:
         self._gradients = gradients
         self._expected = expected
         self._right = reference.name if expected is None else "float32"
+        self._patient = patient
         self._leader_s: float | None = None
 
     def call(self, candidate: MeasuredCandidate) -> None:
@@ -90,7 +93,7 @@ class FirstCalls:
         except Failed as error:
             candidate.drop("failed", str(error))
             return False
-        if call is None or not self._far_slower(call.seconds):
+        if call is None or not (self._patient or self._far_slower(call.seconds)):
             return True
         candidate.first_run_s = call.seconds
         self._accept(candidate, call.seconds, call.outputs)
@@ -107,6 +110,7 @@ class FirstCalls:
             error, problem = disagreement(outputs, self._expected, self._platform, jumping)
             candidate.max_rel_error = error
             if problem is not None:
+                candidate.disagrees = True
                 candidate.drop("failed", f"disagrees with {self._right}: {problem}")
                 return
             if error is not None and error > EXPLAINED:
@@ -114,7 +118,7 @@ class FirstCalls:
         if self._far_slower(seconds):
             candidate.samples, candidate.calls_per_sample = [seconds], 1
             candidate.drop("timeout", self._cut(seconds))
-        else:
+        elif not self._patient:
             self._leader_s = min(seconds, self._leader_s or seconds)
 
     def _far_slower(self, seconds: float) -> bool:

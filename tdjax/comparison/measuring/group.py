@@ -102,6 +102,26 @@ class Measurement:
         Raises:
             Exception: the function's own error, where it cannot be traced at all.
         """
+        self.check(client, tell)
+        with self._on_device():
+            arguments, inputs = self._arguments, self._rotation()
+            assert arguments is not None
+            running = [c for c in self.candidates if c.running]
+            seed = " ".join(self.group)
+            self._rounds = Rounds(running, self.effort, seed, self._pairs(running))
+            self._rounds.begin(
+                inputs, lambda text, done: tell(text, _CALLED + (_TIMED - _CALLED) * done)
+            )
+            self._measure_apart(arguments, inputs, tell, client if peak_memory else None)
+
+    def check(self, client: CallClient, tell: Tell, patient: bool = False) -> None:
+        """Call every candidate once, and compare its answer with the right one.
+
+        Args:
+            client: calls programs in other processes.
+            tell: called with what is being done.
+            patient: whether candidates that are far slower than the leader are called to the end.
+        """
         settle_allocator()
         with self._on_device():
             arguments = self._arguments = self._make_arguments()
@@ -119,20 +139,13 @@ class Measurement:
                 answer_in_float32(
                     self.subject.function(self.reference.strategy, self.group.mode), arguments
                 ),
+                patient,
             )
             # Programs that loop come last: by then there is a leader to compare them with.
             running = [c for c in candidates if c.running]
             for candidate in sorted(running, key=self._risk):
                 tell(f"first call of {candidate.name}", _COMPILED)
                 calls.call(candidate)
-            inputs = self._rotation()
-            running = [c for c in self.candidates if c.running]
-            seed = " ".join(self.group)
-            self._rounds = Rounds(running, self.effort, seed, self._pairs(running))
-            self._rounds.begin(
-                inputs, lambda text, done: tell(text, _CALLED + (_TIMED - _CALLED) * done)
-            )
-            self._measure_apart(arguments, inputs, tell, client if peak_memory else None)
 
     def go_on(self, budget_s: float, tell: Tell) -> None:
         """Take more rounds, for so many seconds at most."""
@@ -214,7 +227,7 @@ class Measurement:
     ) -> Building | None:
         function = self.subject.function(candidate.strategy, self.group.mode)
         try:
-            building = Building(function, arguments, self.subject.steps)
+            building = Building(function, arguments, self.subject.steps, self.group.mode)
             if building.operations > _LARGE and first is not None:
                 seconds, most = building.expected_s(first), self.effort.timeout_s
                 if seconds > most:

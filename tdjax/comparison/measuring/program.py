@@ -58,19 +58,24 @@ class Building:
         function: what to compile, for where the arguments lie.
         arguments: what it will be called with.
         steps: batch and time size, to name the axes that move.
+        mode: "forward" or "grad": what `auto` takes may depend on it.
 
     Attributes:
         operations: how many equations were lowered.
     """
 
     def __init__(
-        self, function: Callable[..., Any], arguments: Sequence[Any], steps: Steps | None = None
+        self,
+        function: Callable[..., Any],
+        arguments: Sequence[Any],
+        steps: Steps | None = None,
+        mode: str = "forward",
     ) -> None:
         start = time.perf_counter()
         with recorded() as decisions:
             traced = jax.jit(function).trace(*arguments)
         traced_at = time.perf_counter()
-        self._chose = tuple(dict.fromkeys(str(each.strategy) for each in decisions))
+        self._chose = tuple(dict.fromkeys(str(each.in_mode(mode).strategy) for each in decisions))
         self._lowered = traced.lower()
         self._trace_s = traced_at - start
         self._lower_s = time.perf_counter() - traced_at

@@ -18,12 +18,13 @@ CUDA = Compiler(
 _COUNT = re.compile(r"[1-9]\d*")
 
 
-def gpu(model: str, ceilings: Ceilings) -> DeviceModel:
+def gpu(model: str, ceilings: Ceilings, kind: str = "") -> DeviceModel:
     """Return a model of GPUs, whose configuration for XLA is in `gpu/MODEL.txtpb`.
 
     Args:
         model: its name.
         ceilings: what one device reaches at best.
+        kind: what JAX calls it.
     """
 
     def describe(name: str, topology: str) -> Device:
@@ -41,6 +42,6 @@ def gpu(model: str, ceilings: Ceilings) -> DeviceModel:
         }
         # A GPU that is here must not be asked: its kernels would be tuned for another one.
         hidden = {"CUDA_VISIBLE_DEVICES": ""}
-        return Device(name, model.upper(), CUDA, options, hidden, ceilings)
+        return Device(name, model.upper(), CUDA, options, hidden, ceilings, kind)
 
     return DeviceModel(f"gpu:{model}", CUDA, describe)

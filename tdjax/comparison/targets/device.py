@@ -53,6 +53,8 @@ class Device:
         topology: the arguments of `jax.experimental.topologies.get_topology_desc`.
         environment: the variables that its compiler needs.
         ceilings: what one device reaches at best by its maker's figures, None where unknown.
+        device_kind: what JAX calls it where it is attached, which results of tuning are kept under;
+            empty where that is not known.
     """
 
     name: str
@@ -61,6 +63,7 @@ class Device:
     topology: Mapping[str, Any] = field(hash=False)
     environment: Mapping[str, str] = field(hash=False)
     ceilings: Ceilings | None = None
+    device_kind: str = ""
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,7 @@ def tpu(
     ceilings: Ceilings,
     prefix: str | None = None,
     chip: str | None = None,
+    kind: str = "",
 ) -> DeviceModel:
     """Return a generation of TPUs.
 
@@ -33,6 +34,7 @@ def tpu(
         ceilings: what one device reaches at best.
         prefix: its name in libtpu, where that is another one.
         chip: how the cores of a chip work together, where there is a choice.
+        kind: what JAX calls its devices.
     """
 
     def describe(name: str, topology: str) -> Device:
@@ -53,7 +55,7 @@ def tpu(
             "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
             "TPU_LOG_DIR": "disabled",
         }
-        return Device(name, f"TPU {model}", LIBTPU, options, environment, ceilings)
+        return Device(name, f"TPU {model}", LIBTPU, options, environment, ceilings, kind)
 
     return DeviceModel(f"tpu:{model}", LIBTPU, describe)
 

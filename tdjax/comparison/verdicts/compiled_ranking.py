@@ -1,7 +1,8 @@
 """Ranking programs that were compiled and not run, by what their compiler says.
 
 On a TPU that is the compiler's own estimate of cycles, elsewhere the bytes that the program
-accesses. Both order programs; neither is a time.
+accesses. Both order programs; neither is a time. Of bytes it is known how well they do that on a
+GPU; of cycles on a TPU it is not.
 """
 
 from __future__ import annotations
@@ -12,8 +13,7 @@ from typing import NamedTuple
 from tdjax.comparison import numbers
 from tdjax.comparison.verdicts.entry import Entry
 from tdjax.comparison.verdicts.metric import BYTES, CYCLES, figure, metric_of, shown
-
-LEVEL = 1.03
+from tdjax.devices.compiled_result import LEVEL, ORDERED
 
 
 class Ranking(NamedTuple):
@@ -41,13 +41,15 @@ def rank(entries: Sequence[Entry], reference: str) -> Ranking:
     twins = [entry.strategy for entry in known if entry.same_as == leader.strategy]
     rivals = [e for e in known if e is not leader and e.same_as is None]
     behind = {rival.strategy: _ratio(figures, rival, leader) for rival in rivals}
-    tied = tuple(name for name, ratio in behind.items() if ratio <= LEVEL)
+    tied = tuple(name for name, ratio in behind.items() if ratio <= LEVEL[metric])
     against = next((entry for entry in known if entry.strategy == reference), None)
     saving = None if against is None else _ratio(figures, against, leader)
     amount = shown(figures[leader.strategy], metric)
     text = _sentence(leader.strategy, twins, tied, behind, amount, metric)
     if saving is not None and reference not in (leader.strategy, *twins, *tied, *_next(behind)):
         text += f"; {reference} {_MORE[metric].format(saving)}"
+    if metric == BYTES and leader.target.startswith("gpu:") and rivals:
+        text += f" ({ORDERED})"
     unknown = [entry.strategy for entry in compiled if entry not in known]
     if unknown:
         text += f"; without this figure, and not ranked: {', '.join(unknown)}"

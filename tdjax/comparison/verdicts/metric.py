@@ -7,10 +7,9 @@ from collections.abc import Sequence
 from tdjax.comparison import numbers
 from tdjax.comparison.verdicts.entry import Entry
 from tdjax.comparison.verdicts.intervals import Interval
+from tdjax.devices.compiled_result import BYTES, CYCLES
 
 TIME = "time"
-CYCLES = "estimated_cycles"
-BYTES = "bytes_accessed"
 
 
 def metric_of(entries: Sequence[Entry]) -> str:

@@ -1,36 +1,43 @@
 """Decides what `auto` runs for a call. Nothing is run or compiled for that.
 
 In this order: what leaves one way only (a name for time, all steps as one batch, a single step);
-what tuning has measured of this program; and the prediction of `tdjax.costs`. A strategy that folds
-is taken where rows are proven to be independent, else the best of those that see whole steps.
+what tuning has measured of this program, here or on such a device; what the device's compiler makes
+of it; and the prediction of `tdjax.costs`. A strategy that folds is taken where rows are proven to
+be independent, else the best of those that see whole steps.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import math
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
+import jax
+
 from tdjax.core.arrays import is_symbolic
-from tdjax.core.call import Call, Program, trace
+from tdjax.core.call import Call, Program, trace, within_step
+from tdjax.core.jaxpr import all_equations
 from tdjax.core.recent import Recent
 from tdjax.costs.machine import current_machine
 from tdjax.costs.work import Work, work_of
+from tdjax.devices.attached import device_kind
+from tdjax.devices.compiled_result import Result
 from tdjax.independence import CONST, Proven, prove_for_blocks
-from tdjax.independence.one_by_one import why_one_by_one
+from tdjax.independence.one_by_one import makes_refs, why_one_by_one
 from tdjax.independence.rules.derivatives import adds_by_itself
 from tdjax.strategies.base import KINDS, Strategy
 from tdjax.strategies.choosing import tuned
 from tdjax.strategies.choosing.decision import Decision
 from tdjax.strategies.choosing.measured import Measured
-from tdjax.strategies.choosing.packing import packing_choice
-from tdjax.strategies.choosing.ranking import Candidate, candidates, ranked
+from tdjax.strategies.choosing.packing import PackingChoice, packing_choice
+from tdjax.strategies.choosing.ranking import LEVEL, Candidate, candidates, ranked, times_written
 from tdjax.strategies.fold import Fold
 from tdjax.strategies.rows.prints import lift_prints
 from tdjax.strategies.vmap import Vmap
 
-_COUNTED = {"forward": ("forward",), "both": ("forward", "grad")}
+_COUNTED = {"forward": ("forward",), "grad": ("grad",), "both": ("forward", "grad")}
 _FASTEST = "It is predicted to be the fastest of those that keep the meaning."
 
 
@@ -38,35 +45,27 @@ def decide(
     call: Call, mode: str, memory_budget: int | None, valid_fraction: float | None
 ) -> Decision:
     """Return what runs, and why; see `Auto` for the options."""
-    decision = _decide_unpacked(call, mode, memory_budget)
-    if call.mask is None or not decision.predicted or decision.work is None:
-        return decision
-    if decision.measured is not None and decision.measured.has_packed:
-        return decision
-    packing = packing_choice(decision.call, decision.work, decision.predicted, mode, valid_fraction)
-    if packing is None:
-        return decision
-    decision = dataclasses.replace(decision, packing=packing)
-    candidate = packing.candidate
-    if not packing.pays or (memory_budget is not None and candidate.most_bytes > memory_budget):
-        return decision
-    rows = candidate.strategy.rows_at_once(decision.call)
-    proven = prove_for_blocks(decision.call, rows, settled=True)
-    if not proven.proof.independent or _shares_rows(decision.call, proven):
-        return dataclasses.replace(decision, packing=None)
-    return dataclasses.replace(
-        decision,
-        strategy=candidate.strategy,
-        reason=_FASTEST,
-        proven=proven,
-        predicted=[candidate, *decision.predicted],
-    )
+    only = _only_way(call)
+    if only is not None:
+        return only
+    call = dataclasses.replace(call, traced=trace(call, call.batch))
+    choice = _Choice(call, memory_budget, valid_fraction, {})
+    if mode != "both" or within_step.value or _acts(call.traced):
+        return choice.best(mode)
+    forward = choice.best("forward")
+    if not forward.predicted or not _is_traced(call):
+        return forward  # there is no choice, or nothing to differentiate
+    gradient = choice.best("grad")
+    if _serves_both(forward, gradient):
+        forward = forward.instead(gradient)
+    return dataclasses.replace(forward, gradient=gradient)
 
 
 def warn_of_budget(decision: Decision, memory_budget: int | None) -> None:
     """Warn if what was decided may take more memory than it should."""
     if memory_budget is None or not decision.predicted:
         return
+    decision = decision.in_mode("grad")  # no forward pass takes more
     most = decision.predicted[0].most_bytes
     if most > memory_budget:
         warnings.warn(
@@ -77,8 +76,8 @@ def warn_of_budget(decision: Decision, memory_budget: int | None) -> None:
         )
 
 
-def _decide_unpacked(call: Call, mode: str, memory_budget: int | None) -> Decision:
-    """Return what runs if steps are not packed, unless that was measured to be the best."""
+def _only_way(call: Call) -> Decision | None:
+    """Return what runs if the call alone leaves one way; None if its step must be looked at."""
     if call.axis_name is not None:
         return Decision(call, Vmap(), "Time has a name, which is bound under vmap alone.")
     if call.pooled:
@@ -91,40 +90,131 @@ def _decide_unpacked(call: Call, mode: str, memory_budget: int | None) -> Decisi
             Vmap(chunk_size=1),
             "An argument is of a type with an addition of its own, which jax.vmap cannot do.",
         )
-    step = trace(call, call.batch)
-    call = dataclasses.replace(call, traced=step)
-    shardings = tuple(getattr(leaf, "sharding", None) for leaf in call.leaves)
-    key = step.key and call.prints is None and (step.key, call.layout(), shardings, mode)
-    plan = _recall(key) if key else None
-    if plan is None:
-        alone = why_one_by_one(call, step)
-        if alone:
-            reason = f"Its steps run one after the other, because {alone}."
-            return Decision(call, Vmap(chunk_size=1), reason)
-        if call.batch is None:
-            reason = "No argument has both time and batch, so that there are no rows to fold."
-            return Decision(call, Vmap(), reason)
-        if not is_symbolic(call.time) and call.time == 1:
-            return Decision(call, Vmap(), "There is one step only.")
-        lifted = lift_prints(call)
-        if lifted is not None:
-            step, key = trace(lifted, lifted.batch), None
-            call = dataclasses.replace(lifted, traced=step)
-        plan = _plan(call, step, mode)
-        if key and plan.lasts:
-            _plans.keep(key, plan)
-    work, planned, measured = plan.work, plan.candidates, plan.measured
-    proven = None
-    fitting, reason = _order(_fitting(planned, memory_budget), measured)
-    first = fitting[0].strategy if fitting else Fold()
-    if first.folds:
-        proven = prove_for_blocks(call, first.rows_at_once(call), settled=True)
-        if proven.proof.independent and not _shares_rows(call, proven):
-            return Decision(call, first, reason, proven, work, fitting, measured=measured)
-        whole = [each for each in planned if not each.strategy.folds]
-        fitting, reason = _order(_fitting(whole, memory_budget), measured, left_out=first)
-    best = fitting[0].strategy if fitting else Vmap()
-    return Decision(call, best, reason, proven, work, fitting, measured=measured)
+    return None
+
+
+def _acts(program: Program) -> bool:
+    """Say whether a step does more than compute: such a program runs as it stands, or not."""
+    return makes_refs(program) or any(eqn.effects for eqn in all_equations(program.jaxpr.bare))
+
+
+def _is_traced(call: Call) -> bool:
+    """Say whether anything that a call computes with is traced, and may be differentiated."""
+    assert call.traced is not None
+    arrays = (*call.leaves, call.mask, *call.traced.consts)
+    return any(isinstance(array, jax.core.Tracer) for array in arrays)
+
+
+def _serves_both(forward: Decision, gradient: Decision) -> bool:
+    """Say whether what is best with gradients is as good without, and no more to compile.
+
+    Then one program does; two are traced sooner than they pay where they are level.
+    """
+    if forward.strategy.without_remat() == gradient.strategy.without_remat():
+        return True
+    level = forward.measured.order(forward.predicted)[1] if forward.measured is not None else []
+    if level:
+        alike = gradient.strategy in level
+    else:
+        costs = {each.strategy: each.forward_s for each in forward.predicted}
+        least = costs[forward.strategy]
+        alike = costs.get(gradient.strategy, math.inf) <= LEVEL * least
+    sizes = forward.call.batch, forward.call.time
+    most = times_written(forward.strategy, *sizes)
+    return alike and times_written(gradient.strategy, *sizes) <= most
+
+
+@dataclasses.dataclass(frozen=True)
+class _Choice:
+    """What is chosen among for a traced call.
+
+    Attributes:
+        call: the call, whose step has been traced.
+        memory_budget, valid_fraction: as of `Auto`.
+        proofs: what is known of its rows, by how many of them run at once.
+    """
+
+    call: Call
+    memory_budget: int | None
+    valid_fraction: float | None
+    proofs: dict[Any, Proven]
+
+    def best(self, mode: str) -> Decision:
+        """Return what runs in a mode, and why."""
+        call, step = self.call, self.call.traced
+        assert step is not None
+        shardings = tuple(getattr(leaf, "sharding", None) for leaf in call.leaves)
+        key = step.key and call.prints is None and (step.key, call.layout(), shardings, mode)
+        plan = _recall(key) if key else None
+        if plan is None:
+            alone = why_one_by_one(call, step)
+            if alone:
+                reason = f"Its steps run one after the other, because {alone}."
+                return Decision(call, Vmap(chunk_size=1), reason)
+            if call.batch is None:
+                reason = "No argument has both time and batch, so that there are no rows to fold."
+                return Decision(call, Vmap(), reason)
+            if not is_symbolic(call.time) and call.time == 1:
+                return Decision(call, Vmap(), "There is one step only.")
+            lifted = lift_prints(call)
+            if lifted is not None:
+                step, key = trace(lifted, lifted.batch), None
+                call = dataclasses.replace(lifted, traced=step)
+            plan = _plan(call, step, mode)
+            if key and plan.lasts:
+                _plans.keep(key, plan)
+        return dataclasses.replace(self, call=call)._among(plan, mode)
+
+    def _among(self, plan: _Plan, mode: str) -> Decision:
+        """Return what runs of that which a plan knows."""
+        call, work, measured = self.call, plan.work, plan.measured
+        fitting, reason = _order(_fitting(plan.candidates, self.memory_budget), measured)
+        packing = self._packing(plan, fitting, mode)
+        if packing is not None and packing.pays and self._fits(packing.candidate):
+            first = packing.candidate.strategy
+            proven = self._prove(first)
+            if proven.proof.independent and not _shares_rows(call, proven):
+                ordered = [packing.candidate, *fitting]
+                return Decision(call, first, _FASTEST, proven, work, ordered, packing, measured)
+            packing = None
+        proven = None
+        first = fitting[0].strategy if fitting else Fold()
+        if first.folds:
+            proven = self._prove(first)
+            if proven.proof.independent and not _shares_rows(call, proven):
+                return Decision(call, first, reason, proven, work, fitting, packing, measured)
+            packing = None
+            whole = [each for each in plan.candidates if not each.strategy.folds]
+            fitting, reason = _order(_fitting(whole, self.memory_budget), measured, left_out=first)
+        best = fitting[0].strategy if fitting else Vmap()
+        return Decision(call, best, reason, proven, work, fitting, packing, measured)
+
+    def _packing(
+        self, plan: _Plan, fitting: Sequence[Candidate], mode: str
+    ) -> PackingChoice | None:
+        """Return whether packing pays, unless that was measured."""
+        if self.call.mask is None or not fitting or plan.work is None:
+            return None
+        if plan.measured is not None and plan.measured.has_packed:
+            return None
+        return packing_choice(self.call, plan.work, fitting, mode, self.valid_fraction)
+
+    def _fits(self, candidate: Candidate) -> bool:
+        return self.memory_budget is None or candidate.most_bytes <= self.memory_budget
+
+    def _prove(self, strategy: Strategy) -> Proven:
+        """Return the proof for as many rows as a strategy runs at once.
+
+        Rows that mix on some rows are not tried on others: every attempt traces the step.
+        """
+        rows = strategy.rows_at_once(self.call)
+        for known, proven in self.proofs.items():
+            if known == rows or not proven.proof.independent:
+                return proven
+        call = self.call
+        if self.proofs:  # they found which shared arrays lead with rows
+            call = dataclasses.replace(call, roles=next(iter(self.proofs.values())).proof.roles)
+        return self.proofs.setdefault(rows, prove_for_blocks(call, rows, settled=True))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -148,7 +238,7 @@ class _Plan:
 
 def _holding() -> tuple[Any, ...]:
     """Return what plans depend on beside the program: the machine, results and strategies."""
-    return (current_machine(), *tuned.sources(), *KINDS.values())
+    return (current_machine(), device_kind(), *tuned.sources(), *KINDS.values())
 
 
 def _recall(key: Any) -> _Plan | None:
@@ -178,8 +268,13 @@ _plans: Recent[_Plan] = Recent()
 
 
 def _find_measured(program: str, mode: str) -> Measured | None:
-    """Return what tuning has measured of a program in the modes that count."""
-    for find in (tuned.find, tuned.find_shipped):
+    """Return what tuning has measured of a program in the modes that count, else compiled."""
+    finds: Sequence[Callable[[str], Sequence[Result]]] = (
+        tuned.find,
+        tuned.find_shipped,
+        tuned.find_compiled,
+    )
+    for find in finds:
         counted = [each for each in find(program) if each.mode in _COUNTED[mode]]
         if counted:
             return Measured(counted, shipped=find is tuned.find_shipped)
@@ -204,18 +299,18 @@ def _order(
     where, text = measured.where, ""
     if left_out is not None and measured.knows(left_out):
         text = (
-            f"{left_out} was measured to be among the fastest {where}, and does not fit this "
+            f"{left_out} was {measured.words.among} {where}, and does not fit this "
             "function, whose rows it would mix up. "
         )
         where = f"of the rest {where}"
     if not level:
         return fitting, text + _FASTEST
     if len(level) == 1:
-        return fitting, f"{text}It was measured to be the fastest {where}."
+        return fitting, f"{text}It was {measured.words.first} {where}."
     names = ", ".join(map(str, level))
     return fitting, (
-        f"{text}It is predicted to be the fastest of those that were measured to be level {where}: "
-        f"{names}."
+        f"{text}It is predicted to be the fastest of those that were {measured.words.level} "
+        f"{where}: {names}."
     )
 
 

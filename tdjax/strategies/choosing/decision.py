@@ -5,14 +5,17 @@ from __future__ import annotations
 import contextlib
 import contextvars
 import dataclasses
+import logging
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 from tdjax.core.call import Call
-from tdjax.core.sites import tell
+from tdjax.core.recent import Recent
+from tdjax.core.sites import somebody_listens, tell
 from tdjax.costs.work import Work
 from tdjax.independence import Proven
 from tdjax.strategies.base import Strategy
+from tdjax.strategies.choosing.directions import run_apart
 from tdjax.strategies.choosing.measured import Measured
 from tdjax.strategies.choosing.packing import PackingChoice
 from tdjax.strategies.choosing.ranking import Candidate
@@ -31,6 +34,7 @@ class Decision:
         predicted: how long strategies are predicted to take, this one first.
         packing: whether packing its steps pays; None where they cannot be packed.
         measured: what tuning has measured, if it has.
+        gradient: what runs where the call is differentiated, if that was decided by itself.
     """
 
     call: Call
@@ -41,10 +45,31 @@ class Decision:
     predicted: Sequence[Candidate] = ()
     packing: PackingChoice | None = None
     measured: Measured | None = None
+    gradient: Decision | None = None
+
+    def in_mode(self, mode: str) -> Decision:
+        """Return what runs in mode "forward" or "grad"."""
+        return self.gradient if mode == "grad" and self.gradient is not None else self
+
+    def instead(self, other: Decision) -> Decision:
+        """Return the same decision for the strategy of another one."""
+        ordered = sorted(self.predicted, key=lambda each: each.strategy != other.strategy)
+        return dataclasses.replace(
+            self, strategy=other.strategy, proven=other.proven, predicted=ordered
+        )
 
     def run(self) -> Any:
         """Run the call."""
-        return self.call.finish(self.strategy.run(self.call, self.proven))
+        arrays, gradient = [*self.call.leaves, self.call.mask], self.in_mode("grad")
+        if gradient.strategy == self.strategy:
+            return self._on(arrays)
+        return run_apart(arrays, self._on, gradient._on)
+
+    def _on(self, arrays: Sequence[Any]) -> Any:
+        """Run the call on its leaves and its mask."""
+        *leaves, mask = arrays
+        call = dataclasses.replace(self.call, leaves=tuple(leaves), mask=mask)
+        return call.finish(self.strategy.run(call, self.proven))
 
 
 _recorded: contextvars.ContextVar[list[Decision] | None] = contextvars.ContextVar(
@@ -68,7 +93,29 @@ def record(decision: Decision) -> None:
     decisions = _recorded.get()
     if decisions is not None:
         decisions.append(decision)
+    elif not somebody_listens():  # `explain` and `compare` only ask
+        _log(decision)
     tell_of(decision)
+
+
+def _log(decision: Decision) -> None:
+    """Say a decision, once for each program."""
+    if not _LOGGER.isEnabledFor(logging.DEBUG):
+        return
+    call, said = decision.call, f"{decision.strategy}. {decision.reason}"
+    sizes = f"{call.batch} x {call.time} rows" if call.batch is not None else f"{call.time} steps"
+    leaves = tuple((leaf.shape, str(leaf.dtype)) for leaf in call.leaves)
+    program = call.traced.key if call.traced is not None else None
+    _said.made((call.title, sizes, leaves, program, said), lambda: _say(call.title, sizes, said))
+
+
+def _say(title: str, sizes: str, said: str) -> bool:
+    _LOGGER.debug("%s, %s: %s", title, sizes, said)
+    return True
+
+
+_LOGGER = logging.getLogger("tdjax")
+_said: Recent[bool] = Recent(4096)
 
 
 def tell_of(decision: Decision) -> None:

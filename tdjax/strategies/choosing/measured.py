@@ -1,7 +1,7 @@
-"""What tuning has measured of a program, and what follows for the choice.
+"""What tuning has measured of a program, or had compiled, and what follows for the choice.
 
 A strategy that is ahead of all others by its interval is taken. Where several cannot be told apart,
-what was measured does not say which of them is the fastest, and the prediction chooses among them.
+what was found does not say which of them is the fastest, and the prediction chooses among them.
 """
 
 from __future__ import annotations
@@ -10,10 +10,41 @@ import dataclasses
 import functools
 import math
 from collections.abc import Sequence
+from typing import NamedTuple
 
-from tdjax.devices.tuned_result import Bounds, Tuned, TunedCandidate, added, level
+from tdjax.devices.compiled_result import (
+    BYTES,
+    CYCLES,
+    ORDERED,
+    CompiledResult,
+    RankedCandidate,
+    Result,
+)
+from tdjax.devices.tuned_result import Bounds, TunedCandidate, added, level
 from tdjax.strategies.base import Strategy, from_data
 from tdjax.strategies.choosing.ranking import Candidate
+from tdjax.strategies.choosing.tuned import installed
+
+
+class _Words(NamedTuple):
+    """What is said of one that leads, of one that may lead, and of several that are level."""
+
+    first: str
+    among: str
+    level: str
+
+
+_WORDS = {
+    None: _Words(
+        *(f"measured to be {how}" for how in ("the fastest", "among the fastest", "level"))
+    ),
+    CYCLES: _Words(
+        *(f"compiled to {how} cycles" for how in ("the fewest", "nearly the fewest", "as few"))
+    ),
+    BYTES: _Words(
+        *(f"compiled to move {how} bytes" for how in ("the fewest", "nearly the fewest", "as few"))
+    ),
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,17 +52,25 @@ class Measured:
     """What is known of a program.
 
     Attributes:
-        results: one of each mode that counts; their times are added up.
+        results: one of each mode that counts, all measured or all compiled; their times, cycles or
+            bytes are added up.
         shipped: whether they came with the package, and are another's.
     """
 
-    results: Sequence[Tuned]
+    results: Sequence[Result]
     shipped: bool = False
 
     @property
+    def words(self) -> _Words:
+        """What is said of the strategies."""
+        return _WORDS[self._metric]
+
+    @property
     def where(self) -> str:
-        """Where and when it was measured."""
+        """Where and when it was measured, or for what it was compiled."""
         first = self.results[0]
+        if isinstance(first, CompiledResult):
+            return _compiled_for(first, self._metric == BYTES)
         if self.shipped:
             versions = f"{first.date}, jax {first.versions.get('jax')}"
             return f"on a device like this one ({first.device}, {versions})"
@@ -87,16 +126,32 @@ class Measured:
         return ordered, [each.strategy for each in ordered[: len(leading)]]
 
     @functools.cached_property
+    def _metric(self) -> str | None:
+        """What was compiled is ranked by, cycles only if every mode has them; else None."""
+        found = {each.metric for each in self.results if isinstance(each, CompiledResult)}
+        return (BYTES if BYTES in found else CYCLES) if found else None
+
+    @functools.cached_property
     def _bounds(self) -> dict[Strategy, Bounds]:
         """The sums of times, and of their bounds, of what ran to the end in every mode."""
+        found = []
+        for result, ran in zip(self.results, self._ran, strict=True):
+            known = (
+                result.bounds(self._metric or BYTES)
+                if isinstance(result, CompiledResult)
+                else result.bounds_s
+            )
+            found.append(
+                {each: known[one.strategy] for each, one in ran.items() if one.strategy in known}
+            )
         return {
-            strategy: added([each[strategy].bounds_s for each in self._ran])
-            for strategy in self._ran[0]
-            if all(strategy in each for each in self._ran)
+            strategy: added([each[strategy] for each in found])
+            for strategy in found[0]
+            if all(strategy in each for each in found)
         }
 
     @functools.cached_property
-    def _ran(self) -> list[dict[Strategy, TunedCandidate]]:
+    def _ran(self) -> list[dict[Strategy, TunedCandidate | RankedCandidate]]:
         """The candidates that ran to the end, by strategy, without those that decide anew."""
         return [
             {
@@ -108,3 +163,17 @@ class Measured:
             }
             for result in self.results
         ]
+
+
+def _compiled_for(result: CompiledResult, by_bytes: bool) -> str:
+    """Return what something was compiled for, by which versions, and how far to trust that."""
+    own = {n: v for n, v in result.versions.items() if n not in ("jaxlib", "tdjax")}
+    here = installed(own)
+    other = ", ".join(f"{name} {here[name]}" for name in here if here[name] != own[name])
+    by = ", ".join(f"{name} {version}" for name, version in own.items())
+    if not by_bytes:
+        trust = "an estimate that was never compared with times of a TPU"
+    else:
+        trust = ORDERED if result.target.startswith("gpu:") else "by bytes"
+    differs = f"; other versions are installed here, {other}" if other else ""
+    return f"for {result.device} ({result.target}, {result.date}, {by}{differs}; {trust})"

@@ -58,7 +58,7 @@ def packing_choice(
         call: a call with a mask, traced.
         work: what a row costs.
         others: what may run instead, with predicted costs.
-        mode: "forward", or "both" for forward and gradient.
+        mode: "forward", "grad" for one with its gradient, or "both" for the sum of these.
         valid_fraction: the part of steps that is real, where the values of the mask are not known.
     """
     if call.masked_output == "keep":

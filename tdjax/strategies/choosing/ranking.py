@@ -75,6 +75,12 @@ def candidates(
     return sorted(found, key=found.__getitem__)
 
 
+def times_written(strategy: Strategy, batch: int, time: int) -> int:
+    """Return how many times a program has the step: once for a loop, else once a block."""
+    blocks = strategy.blocks(batch, time)
+    return 1 if blocks is None or blocks.looped else blocks.count
+
+
 def ranked(
     among: Iterable[Strategy], work: Work, batch: int, time: int, machine: Machine, mode: str
 ) -> list[Candidate]:
@@ -92,8 +98,7 @@ def ranked(
     for strategy in among:
         blocks = strategy.blocks(batch, time)
         assert blocks is not None
-        written = 1 if blocks.looped else blocks.count
-        effort[strategy] = blocks.remat, written, blocks.count
+        effort[strategy] = blocks.remat, times_written(strategy, batch, time), blocks.count
         costs = forward_s(blocks, work, machine), gradient_s(blocks, work, machine)
         given.append(Candidate(strategy, *costs, most_bytes(blocks, work, mode != "forward")))
     found = sorted(given, key=lambda each: each.cost(mode))

@@ -2,7 +2,8 @@
 
 One file a program and mode, written whole or not at all, so that several processes can tune at
 once. What cannot be read is left out, with a warning. Where this user has tuned nothing, results
-that are shipped with the package for the same kind of device stand in.
+that are shipped with the package for the same kind of device stand in, and where there are none of
+these, what was compiled for it.
 """
 
 from __future__ import annotations
@@ -14,8 +15,11 @@ import os
 import re
 import warnings
 from collections.abc import Collection, Mapping
+from importlib import metadata
 from pathlib import Path
 from typing import Any
+
+import jax
 
 from tdjax.core import typed, whole_file
 from tdjax.core.arrays import on_several_devices
@@ -24,22 +28,29 @@ from tdjax.core.kept_file import KeptFiles, cache_folder, jax_versions
 from tdjax.core.recent import Recent
 from tdjax.devices import shipped
 from tdjax.devices.attached import device_kind
+from tdjax.devices.compiled_result import CompiledResult, Result
 from tdjax.devices.tuned_result import Tuned
 
 FORMAT = "tdjax-tuning"
 VERSION = 4
 MODES = ("forward", "grad")
+_COMPILED = "-compiled.json"
 _ADDRESS = re.compile(r"0x[0-9a-f]+")
 
 
 @dataclasses.dataclass(frozen=True)
 class _Exported:
     results: tuple[Tuned, ...]
+    compiled: tuple[CompiledResult, ...]
 
 
-_kept = KeptFiles(
-    Tuned, FORMAT, VERSION, "result of tuning", "`tdjax tune --clear` deletes all results."
-)
+_WHAT = ("result of tuning", "`tdjax tune --clear` deletes all results.")
+_kept = KeptFiles(Tuned, FORMAT, VERSION, *_WHAT)
+_kept_compiled = KeptFiles(CompiledResult, "tdjax-compiled", 1, *_WHAT)
+
+
+def _kept_as(path: Path) -> KeptFiles[Tuned] | KeptFiles[CompiledResult]:
+    return _kept_compiled if path.name.endswith(_COMPILED) else _kept
 
 
 def folder() -> Path:
@@ -57,10 +68,18 @@ def program_of(call: Call, step: Program) -> str:
     shardings = tuple(getattr(leaf, "sharding", None) for leaf in call.leaves)
 
     def hashed() -> str:
-        placed = [str(getattr(x, "sharding", None)) for x in call.leaves if on_several_devices(x)]
+        placed = [_placed(x.sharding) for x in call.leaves if on_several_devices(x)]
         return _hash((_ADDRESS.sub("", str(step.jaxpr.bare)), str(layout), placed, kind))[:32]
 
     return _programs.made(step.key and (step.key, layout, shardings, kind), hashed)
+
+
+def _placed(sharding: Any) -> str:
+    """Return how an array is spread, whatever devices it is spread over."""
+    if not isinstance(sharding, jax.sharding.NamedSharding):
+        return str(sharding)
+    mesh = sharding.mesh
+    return str((dict(mesh.shape), [str(kind) for kind in mesh.axis_types], sharding.spec))
 
 
 _programs: Recent[str] = Recent()
@@ -72,19 +91,58 @@ def versions() -> dict[str, str]:
     return {**jax_versions(), "results": str(VERSION)}
 
 
+def installed(packages: Collection[str]) -> dict[str, str]:
+    """Return the versions of those of these packages that are installed."""
+    return {name: found for name in packages if (found := _version(name)) is not None}
+
+
+@functools.cache
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
 def find(program: str) -> list[Tuned]:
     """Return what this user has measured of a program with these versions, in any mode."""
     return [found for path in _paths(program) if (found := _kept.read(path)) is not None]
 
 
+def find_compiled(program: str) -> list[CompiledResult]:
+    """Return what was compiled of a program, one result a mode, whichever versions did that.
+
+    Those of the versions that are installed come before others, then the latest.
+    """
+
+    def worth(result: CompiledResult) -> tuple[int, str, str]:
+        same = result.versions.items() & installed(result.versions).items()
+        return len(same), result.date, str(sorted(result.versions.items()))
+
+    found = (_kept_compiled.read(path) for path in _compiled_paths(program))
+    ordered = sorted((each for each in found if each is not None), key=worth)
+    return list({each.mode: each for each in ordered}.values())
+
+
+def earlier(result: CompiledResult) -> CompiledResult | None:
+    """Return what is kept of the same program, mode, devices and versions."""
+    path = _path(result)
+    return _kept_compiled.read(path) if path.name in _files() else None
+
+
 def has_files(program: str) -> bool:
     """Say whether there are files of this user's results of a program."""
-    return bool(_paths(program))
+    return bool(_paths(program) or _compiled_paths(program))
 
 
 def _paths(program: str) -> list[Path]:
-    listed, paths = _files(), (_path(program, mode, versions()) for mode in MODES)
+    listed, paths = _files(), (_path_of(program, mode, versions()) for mode in MODES)
     return [path for path in paths if path.name in listed]
+
+
+def _compiled_paths(program: str) -> list[Path]:
+    listed = (name for name in _files() if name.startswith(f"{program}-"))
+    return [folder() / name for name in sorted(listed) if name.endswith(_COMPILED)]
 
 
 def find_shipped(program: str) -> list[Tuned]:
@@ -121,13 +179,14 @@ def _files() -> frozenset[str]:
 _listed: dict[str, tuple[int, frozenset[str]]] = {}
 
 
-def everything(names: Collection[str] = ()) -> dict[Path, Tuned]:
+def everything(names: Collection[str] = ()) -> dict[Path, Result]:
     """Return all results by their files, or those of these workloads or functions.
 
     Raises:
         ValueError: there is none of a name.
     """
-    found = {path: each for path in sorted(folder().glob("*.json")) if (each := _kept.read(path))}
+    paths = sorted(folder().glob("*.json"))
+    found = {path: each for path in paths if (each := _kept_as(path).read(path))}
     known = dict.fromkeys(each.title for each in found.values())
     for name in names:
         if name not in known:
@@ -155,25 +214,28 @@ def export(path: Path, names: Collection[str] = ()) -> int:
         OSError: it cannot be written.
         ValueError: there is none of a name.
     """
-    found = _Exported(tuple(everything(names).values()))
-    whole_file.write(path, _kept.text(found))
-    return len(found.results)
+    found = everything(names).values()
+    measured = tuple(each for each in found if isinstance(each, Tuned))
+    compiled = tuple(each for each in found if isinstance(each, CompiledResult))
+    whole_file.write(path, _kept.text(_Exported(measured, compiled)))
+    return len(found)
 
 
-def take_in(path: Path) -> tuple[Tuned, ...]:
+def take_in(path: Path) -> tuple[Result, ...]:
     """Keep the results of a file that `export` wrote, over own ones of the same; return them.
 
     Raises:
         OSError: it cannot be read, or they cannot be kept.
         ValueError: it holds something else.
     """
-    found = typed.load(_Exported, path, FORMAT, VERSION).results
+    exported = typed.load(_Exported, path, FORMAT, VERSION, compiled=[])
+    found: tuple[Result, ...] = (*exported.results, *exported.compiled)
     for each in found:
         _write(each)
     return found
 
 
-def keep(tuned: Tuned) -> Path | None:
+def keep(tuned: Result) -> Path | None:
     """Write a result over an earlier one; warn, once, where that cannot be done."""
     try:
         return _write(tuned)
@@ -191,15 +253,24 @@ def keep(tuned: Tuned) -> Path | None:
 _not_written: set[Path] = set()
 
 
-def _write(tuned: Tuned) -> Path:
-    path = _path(tuned.program, tuned.mode, tuned.versions)
-    whole_file.write(path, _kept.text(tuned))
-    _kept.forget(path)
+def _write(tuned: Result) -> Path:
+    path = _path(tuned)
+    kept = _kept_as(path)
+    whole_file.write(path, kept.text(tuned))
+    kept.forget(path)
     _listed.clear()  # a folder's time is coarse
     return path
 
 
-def _path(program: str, mode: str, versions: Mapping[str, str]) -> Path:
+def _path(result: Result) -> Path:
+    if isinstance(result, Tuned):
+        return _path_of(result.program, result.mode, result.versions)
+    versions = {**result.versions, "topology": result.topology}
+    path = _path_of(result.program, result.mode, versions)
+    return path.with_name(path.stem + _COMPILED)
+
+
+def _path_of(program: str, mode: str, versions: Mapping[str, str]) -> Path:
     return _path_in(folder(), program, mode, tuple(sorted(versions.items())))
 
 

@@ -15,9 +15,9 @@ from tdjax.comparison.calibration import calibrate_first, calibrating, clock
 from tdjax.comparison.targets.target import resolve
 from tdjax.core import typed
 from tdjax.core.kept_file import jax_versions
-from tdjax.costs.machine import _machine, assume, current_machine, machine_of
+from tdjax.costs.machine import _machine, current_machine, machine_of
 from tdjax.devices import calibration, shipped
-from tdjax.devices.attached import device_kind
+from tdjax.devices.attached import assume, device_kind
 from tdjax.devices.calibration import Calibration
 from tdjax.devices.shipped import SPEEDS
 

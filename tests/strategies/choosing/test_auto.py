@@ -9,7 +9,7 @@ import pytest
 import tdjax
 import tdjax.linen
 from tdjax import Auto, Fold, Packed, Vmap, time_distributed
-from tdjax.costs.machine import assume
+from tdjax.devices.attached import assume
 from tdjax.devices.tuned_result import Tuned, TunedCandidate
 from tdjax.strategies import candidates, recorded, to_data
 from tdjax.strategies.choosing.measured import Measured
