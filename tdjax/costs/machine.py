@@ -31,6 +31,8 @@ from tdjax.devices.shipped import SPEEDS, Device
 # DEFAULT_MMAP_THRESHOLD_MAX.
 _FRESH_ABOVE = 32 * 2**20
 _LEAST_FOR_A_CORE = 2**18
+# What files of CPUs lack that were written before it was measured.
+_USUAL_ON_CPUS = {"plain_depthwise": 15.0, "plain_product": 1.5}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,11 +57,15 @@ class Machine:
             XLA gives it than on all of them.
         back_conv: how many times longer an operation takes in the gradient of a convolution;
             `plain_conv` where that is left to XLA for CPUs.
+        plain_depthwise, plain_product: how many times longer a convolution of each channel with its
+            own kernel, and one of a single place, takes where it is left to XLA for CPUs.
         patch_passes: how often a gradient reads or writes the patches that a convolution is taken
             apart into.
         kept_passes: how often a gradient reads or writes what the forward pass kept, judging by
             its time; `stacked_passes` where a loop stacks that and takes it apart again.
         cores: how many a program may use; 1 for a device that gives all of it to every operation.
+        looped_passes: how often a loop reads or writes what its blocks take and give, judging by its
+            time, beside putting that together.
         source: where these figures come from, in a sentence.
     """
 
@@ -79,9 +85,12 @@ class Machine:
     narrow_conv: float = 1.0
     back_conv: float = 1.0
     plain_conv: float = 1.0
+    plain_depthwise: float = 1.0
+    plain_product: float = 1.0
     patch_passes: float = 1.0
     kept_passes: float = 2.0
     stacked_passes: float = 4.0
+    looped_passes: float = 2.0
     cores: int = 1
     source: str = ""
 
@@ -189,7 +198,7 @@ def cpu_of(
 ) -> Machine:
     """Return a CPU of these speeds, whose near and far caches have so many bytes."""
     near, far = caches
-    given: dict[str, Any] = {**speeds, "cores": cores, "source": source}
+    given: dict[str, Any] = {**_USUAL_ON_CPUS, **speeds, "cores": cores, "source": source}
     return Machine("cpu", near_bytes=near, far_bytes=far, **given)
 
 

@@ -38,7 +38,10 @@ class Blocks:
 def forward_s(blocks: Blocks, work: Work, machine: Machine) -> float:
     """Return the predicted seconds of a forward pass."""
     once = blocks.count * _block_s(blocks, work, machine)
-    return once + _edges_s(blocks, work, machine) + machine.fresh_s(forward_bytes(blocks, work))
+    fresh = forward_bytes(blocks, work)
+    if blocks.count == 1:  # What it reads and gives is in memory anyway.
+        fresh -= blocks.rows * (work.input_bytes + work.output_bytes)
+    return once + _edges_s(blocks, work, machine) + machine.fresh_s(fresh)
 
 
 def gradient_s(blocks: Blocks, work: Work, machine: Machine) -> float:
@@ -147,6 +150,6 @@ def _beside(blocks: Blocks) -> int:
 
 def _edges_s(blocks: Blocks, work: Work, machine: Machine) -> float:
     """Return the seconds for cutting the input into blocks and putting the output together."""
-    passes = 2 * (blocks.transposed + (blocks.count > 1) + blocks.looped)
+    passes = 2 * (blocks.transposed + (blocks.count > 1)) + machine.looped_passes * blocks.looped
     moved = (work.input_bytes + work.output_bytes) * blocks.rows * blocks.count
     return passes * moved / machine.bytes_s(moved)

@@ -34,7 +34,7 @@ from tdjax.strategies import Strategy, parse
 from tdjax.strategies.choosing.decide import decide
 from tdjax.transform import time_distributed
 
-LEFT_OUT = 2.2
+LEFT_OUT = 1.6
 """Candidates that are predicted to take so many times as long as the best are not measured."""
 
 Place = tuple[str, str]

@@ -116,14 +116,25 @@ def _norms(scale: Any, x: Any) -> Any:
     return x
 
 
+def _many_norms(scale: Any, x: Any) -> Any:
+    return _norms(scale, _norms(scale, _norms(scale, x)))
+
+
+def _widened(kernel: Any, x: Any) -> Any:
+    return (x @ kernel).max(-1)
+
+
 def _convolutions(kernel: Any, x: Any) -> Any:
+    groups = x.shape[-1] // kernel.shape[-2]
     for _ in range(2):
-        numbers = ("NHWC", "HWIO", "NHWC")
-        x = lax.conv_general_dilated(x, kernel, (1, 1), "SAME", dimension_numbers=numbers)
+        x = lax.conv_general_dilated(
+            x, kernel, (1, 1), "SAME", dimension_numbers=_NUMBERS, feature_group_count=groups
+        )
         x = jnp.maximum(x, 0)
     return x
 
 
+_NUMBERS = ("NHWC", "HWIO", "NHWC")
 _NORMS = (512,), (32, 64, 512)
 _CONVOLUTIONS = (3, 3, 64, 64), (2, 4, 28, 28, 64)
 PROBES = (
@@ -131,18 +142,21 @@ PROBES = (
     Probe("transcendentals_s", _transcendentals, ((512,), (16, 16, 512))),
     Probe("near_bytes_s", _norms, ((512,), (16, 16, 512))),
     Probe("far_bytes_s", _norms, _NORMS),
-    Probe("memory_bytes_s", _norms, ((512,), (128, 128, 512))),
+    Probe("memory_bytes_s", _many_norms, ((512,), (128, 128, 512))),
     Probe("operation_s", _products, ((8, 8), (2, 2, 8))),
     Probe("turn_s", _product, ((8, 8), (16, 16, 8)), Fold(chunk_size=2)),
-    Probe("fresh_bytes_s", _product, ((64, 1024), (128, 128, 64))),
+    Probe("fresh_bytes_s", _widened, ((64, 1024), (128, 128, 64))),
     Probe("conv_flops_s", _convolutions, _CONVOLUTIONS, Fold(chunk_size=8)),
     Probe("narrow_conv", _convolutions, _CONVOLUTIONS),
+    Probe("plain_depthwise", _convolutions, ((3, 3, 1, 64), (2, 4, 28, 28, 64))),
+    Probe("plain_product", _convolutions, ((1, 1, 64, 64), (2, 16, 28, 28, 64))),
     Probe("back_conv", _convolutions, _CONVOLUTIONS, Fold(chunk_size=8), "grad"),
     Probe("plain_conv", _convolutions, _CONVOLUTIONS, _WHOLE, "grad"),
     Probe(
         "patch_passes", _convolutions, ((3, 3, 16, 16), (2, 8, 28, 28, 16)), Fold(chunk_size=16),
         "grad",
     ),
+    Probe("looped_passes", _norms, _NORMS, Fold(chunk_size=256)),
     Probe("kept_passes", _norms, _NORMS, Fold(chunk_size=256, unroll=True), "grad"),
     Probe("stacked_passes", _norms, _NORMS, Fold(chunk_size=256), "grad"),
 )  # fmt: skip

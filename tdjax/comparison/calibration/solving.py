@@ -11,7 +11,7 @@ from tdjax.costs.machine import Machine
 _TURNS = 6
 _HALVINGS = 40
 _MOST_APART = 30.0
-_CACHES = ("near_bytes_s", "far_bytes_s", "memory_bytes_s")
+_CACHES = (("far_bytes_s", "memory_bytes_s"), ("near_bytes_s", "far_bytes_s"))
 
 
 def solve(
@@ -29,9 +29,9 @@ def solve(
     for _ in range(_TURNS):
         for name, predict in predictions.items():
             machine = _with(machine, name, _solved(machine, start, name, predict, seconds[name]))
-        ordered = sorted((getattr(machine, name) for name in _CACHES), reverse=True)
-        for name, speed in zip(_CACHES, ordered, strict=True):  # a nearer cache is not slower
-            machine = _with(machine, name, speed)
+        for nearer, farther in _CACHES:  # a nearer cache is not slower
+            least: float = getattr(machine, farther)
+            machine = _with(machine, nearer, max(getattr(machine, nearer), least))
     return machine
 
 
