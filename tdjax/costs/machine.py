@@ -32,7 +32,7 @@ from tdjax.devices.shipped import SPEEDS, Device
 _FRESH_ABOVE = 32 * 2**20
 _LEAST_FOR_A_CORE = 2**18
 # What files of CPUs lack that were written before it was measured.
-_USUAL_ON_CPUS = {"plain_depthwise": 15.0, "plain_product": 1.5}
+_USUAL_ON_CPUS = {"channel_flops_s": 1.3e10, "naive_flops_s": 7e8, "plain_product": 1.5}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,6 +48,9 @@ class Machine:
             share; 0 for a device whose caches no block of rows is sized for.
         near_bytes_s, far_bytes_s, memory_bytes_s: bytes per second that operations read and write
             where their values lie in the near cache, in the far one, and in neither.
+        channel_flops_s: floating point operations per second of convolutions of every channel with
+            a kernel of its own; `naive_flops_s` where XLA for CPUs computes them, or gradients for
+            kernels, in plain loops.
         operation_s: overhead of an operation, in seconds.
         turn_s: overhead of a turn of a loop, in seconds.
         fresh_above: temporary memory of more bytes than this comes fresh from the system at every
@@ -57,15 +60,15 @@ class Machine:
             XLA gives it than on all of them.
         back_conv: how many times longer an operation takes in the gradient of a convolution;
             `plain_conv` where that is left to XLA for CPUs.
-        plain_depthwise, plain_product: how many times longer a convolution of each channel with its
-            own kernel, and one of a single place, takes where it is left to XLA for CPUs.
-        patch_passes: how often a gradient reads or writes the patches that a convolution is taken
-            apart into.
+        plain_product: how many times longer a convolution of a single place takes where it is left
+            to XLA for CPUs.
+        patch_passes: how often a gradient reads or writes the images and outputs of convolutions,
+            which it brings into another order.
         kept_passes: how often a gradient reads or writes what the forward pass kept, judging by
             its time; `stacked_passes` where a loop stacks that and takes it apart again.
         cores: how many a program may use; 1 for a device that gives all of it to every operation.
-        looped_passes: how often a loop reads or writes what its blocks take and give, judging by its
-            time, beside putting that together.
+        looped_passes: how often a loop reads or writes what its blocks take and give, judging by
+            its time, beside putting that together.
         source: where these figures come from, in a sentence.
     """
 
@@ -82,10 +85,11 @@ class Machine:
     turn_s: float
     fresh_bytes_s: float
     fresh_above: float = _FRESH_ABOVE
+    channel_flops_s: float = math.inf
+    naive_flops_s: float = math.inf
     narrow_conv: float = 1.0
     back_conv: float = 1.0
     plain_conv: float = 1.0
-    plain_depthwise: float = 1.0
     plain_product: float = 1.0
     patch_passes: float = 1.0
     kept_passes: float = 2.0

@@ -117,13 +117,17 @@ def _block_s(blocks: Blocks, work: Work, machine: Machine, backward: bool = Fals
     in_use = rows * work.live_bytes + work.weight_bytes
     dot_flops = work.dot_flops
     conv_flops = work.conv_flops
+    channel_flops_s = machine.channel_flops_s
     plain = blocks.plain and machine.platform == "cpu"
+    naive_flops = work.naive_flops if plain and backward else 0.0
     if plain:  # XLA for CPUs computes some on one core, and those of one tap not as products
         dot_flops -= work.one_place_flops
-        conv_flops += work.one_place_flops + (machine.narrow_conv - 1) * work.narrow_conv_flops
+        channel_flops_s = machine.naive_flops_s
+        conv_flops += machine.plain_product * work.one_place_flops
+        conv_flops += (machine.narrow_conv - 1) * work.narrow_conv_flops
     apart = 0.0
     if backward:
-        # What the forward pass kept is in use with its gradient, and convolutions are taken apart.
+        # What the forward pass kept is in use with its gradient, and convolutions are turned.
         in_use += rows * (2 * work.kept_bytes + work.largest_patch_bytes)
         taken = rows * work.patch_bytes
         apart = machine.patch_passes * taken / machine.bytes_s(in_use + _beside(blocks) * taken)
@@ -131,6 +135,8 @@ def _block_s(blocks: Blocks, work: Work, machine: Machine, backward: bool = Fals
     arithmetic = (
         dot_flops / machine.dot_flops_s
         + conv_flops / machine.conv_flops_s
+        + work.channel_flops / channel_flops_s
+        + naive_flops / machine.naive_flops_s
         + work.transcendentals / machine.transcendentals_s
     )
     fixed = work.operations * machine.operation_s + (machine.turn_s if blocks.looped else 0.0)

@@ -30,11 +30,14 @@ class Work:
     Attributes:
         dot_flops: floating point operations of matrix products, convolutions of one place included.
         one_place_flops: those of convolutions whose window has one place.
-        conv_flops: those of other convolutions.
+        conv_flops: those of other convolutions, zeros between pixels left out.
         narrow_conv_flops: of these, what has so few output features that one core computes it.
+        naive_flops: of these, what XLA for CPUs pulls back for kernels in plain loops.
+        channel_flops: those of convolutions of every channel with a kernel of its own, not counted
+            elsewhere.
         transcendentals: values of exp, tanh and the like.
-        patch_bytes: bytes of what convolutions are taken apart into, their inputs once for every
-            place of the kernel along all axes but the last, summed.
+        patch_bytes: bytes of what the gradients of convolutions bring into another order, their
+            images and their outputs, summed.
         largest_patch_bytes: bytes of those of one of them.
         gathered_bytes: bytes of what is looked up in tables.
         moved_bytes: bytes that its operations read and write, weights left out.
@@ -49,6 +52,8 @@ class Work:
     one_place_flops: float = 0.0
     conv_flops: float = 0.0
     narrow_conv_flops: float = 0.0
+    naive_flops: float = 0.0
+    channel_flops: float = 0.0
     transcendentals: float = 0.0
     patch_bytes: float = 0.0
     largest_patch_bytes: float = 0.0
@@ -64,7 +69,7 @@ class Work:
     @property
     def convolves(self) -> bool:
         """Whether there is a convolution."""
-        return self.conv_flops + self.one_place_flops > 0
+        return self.conv_flops + self.channel_flops + self.one_place_flops > 0
 
 
 def work_of(program: Any, rows: int, has_rows: Sequence[bool]) -> Work:
@@ -88,8 +93,9 @@ def work_of(program: Any, rows: int, has_rows: Sequence[bool]) -> Work:
 
 
 _SUMMED = (
-    ("dot_flops", "one_place_flops", "conv_flops", "narrow_conv_flops")
-    + ("transcendentals", "patch_bytes", "gathered_bytes", "moved_bytes")
+    ("dot_flops", "one_place_flops", "conv_flops", "narrow_conv_flops", "naive_flops")
+    + ("channel_flops", "transcendentals", "patch_bytes", "gathered_bytes")
+    + ("moved_bytes",)
 )  # fmt: skip
 
 
@@ -202,22 +208,29 @@ class _Reader:
             inner = math.prod(left[axis] for axis in contracted)
             self._add("dot_flops", 2.0 * math.prod(eqn.outvars[0].aval.shape) * inner * times)
         elif "feature_group_count" in eqn.params:  # a convolution, JAX's or tdjax's own
-            kernel = eqn.invars[1].aval.shape
-            features, _, *window = eqn.params["dimension_numbers"].rhs_spec
-            inner = math.prod(kernel) / max(1, kernel[features])
-            flops = 2.0 * math.prod(eqn.outvars[0].aval.shape) * inner * times
-            if math.prod(kernel[axis] for axis in window) == 1:  # a product of matrices
-                self._add("dot_flops", flops)
-                self._add("one_place_flops", flops)
-                return
-            places = math.prod(eqn.outvars[0].aval.shape) / max(1, kernel[features])
-            along = kernel[window[-1]]
-            patch = places * inner / along * eqn.outvars[0].aval.dtype.itemsize
-            self._largest_patch = max(self._largest_patch, patch)
-            self._add("patch_bytes", patch * times)
-            self._add("conv_flops", flops)
-            if kernel[features] <= _NARROW:
-                self._add("narrow_conv_flops", flops)
+            self._add_convolution(eqn, times)
+
+    def _add_convolution(self, eqn: Any, times: float) -> None:
+        images, kernel, output = (v.aval for v in (*eqn.invars[:2], *eqn.outvars))
+        features, channels, *window = eqn.params["dimension_numbers"].rhs_spec
+        groups, between = eqn.params["feature_group_count"], math.prod(eqn.params["lhs_dilation"])
+        inner = math.prod(kernel.shape) / max(1, kernel.shape[features])
+        flops = 2.0 * math.prod(output.shape) * inner / between * times
+        if math.prod(kernel.shape[axis] for axis in window) == 1:  # a product of matrices
+            self._add("dot_flops", flops)
+            self._add("one_place_flops", flops)
+            return
+        if groups == kernel.shape[features] and kernel.shape[channels] == 1:
+            self._add("channel_flops", flops)
+            return
+        patch = _bytes(images) + _bytes(output)
+        self._largest_patch = max(self._largest_patch, patch)
+        self._add("patch_bytes", patch * times)
+        self._add("conv_flops", flops)
+        if kernel.shape[features] <= _NARROW:
+            self._add("narrow_conv_flops", flops)
+        if groups > 1 or between > 1 or len(window) > 2:
+            self._add("naive_flops", flops)
 
     def store(self, value: _Value, times: float = 1.0) -> None:
         """Put a value in memory that was to be fused into what reads it."""

@@ -26,13 +26,13 @@ _READ = (3, VERSION)
 # The figures of `tdjax.costs.machine.Machine` that are fitted to measurements.
 SPEEDS = (
     ("dot_flops_s", "conv_flops_s", "transcendentals_s", "near_bytes_s", "far_bytes_s")
-    + ("memory_bytes_s", "operation_s", "turn_s", "fresh_bytes_s", "narrow_conv")
-    + ("back_conv", "plain_conv", "plain_depthwise", "plain_product", "patch_passes")
-    + ("kept_passes", "stacked_passes", "looped_passes")
+    + ("memory_bytes_s", "operation_s", "turn_s", "fresh_bytes_s", "channel_flops_s")
+    + ("naive_flops_s", "narrow_conv", "back_conv", "plain_conv", "plain_product")
+    + ("patch_passes", "kept_passes", "stacked_passes", "looped_passes")
 )  # fmt: skip
 
 # What files of version 3 lack; machines have it by default.
-_LATER = ("plain_depthwise", "plain_product", "looped_passes")
+_LATER = ("channel_flops_s", "naive_flops_s", "plain_product", "looped_passes")
 
 _FOLDER = Path(__file__).parent
 

@@ -45,7 +45,8 @@ def test_a_convolution(groups, strides):
     found = work(conv, clips(12, 12, 8))
     assert found.conv_flops == 2 * side * side * 16 * 9 * 8 // groups
     assert found.narrow_conv_flops == found.conv_flops and found.dot_flops == 0
-    assert found.largest_patch_bytes == side * side * 3 * 8 // groups * FLOAT
+    assert found.largest_patch_bytes == (12 * 12 * 8 + side * side * 16) * FLOAT
+    assert found.naive_flops == (found.conv_flops if groups > 1 else 0)
     assert found.weight_bytes == kernel.nbytes
 
 
@@ -63,6 +64,27 @@ def test_convolutions_that_all_cores_compute(window, features):
     assert (found.dot_flops, found.conv_flops) == ((flops, 0) if window == 1 else (0, flops))
     assert found.narrow_conv_flops == 0
     assert found.one_place_flops == found.dot_flops and found.convolves
+
+
+def test_a_kernel_a_channel():
+    def conv(x):
+        numbers = ("NHWC", "HWIO", "NHWC")
+        return jax.lax.conv_general_dilated(
+            x, jnp.ones((3, 3, 1, 8)), (1, 1), "SAME", dimension_numbers=numbers,
+            feature_group_count=8,
+        )  # fmt: skip
+
+    found = work(conv, clips(12, 12, 8))
+    assert found.channel_flops == 2 * 12 * 12 * 8 * 9 and found.convolves
+    assert found.conv_flops == found.naive_flops == found.patch_bytes == 0
+
+
+def test_zeros_between_pixels_are_not_multiplied():
+    def conv(x):
+        return jax.lax.conv_transpose(x, jnp.ones((4, 4, 8, 3)), (2, 2), "SAME")
+
+    found = work(conv, clips(6, 6, 8))
+    assert found.conv_flops == found.naive_flops == 2 * 12 * 12 * 3 * 2 * 2 * 8
 
 
 def test_elementwise_operations_are_one():

@@ -53,7 +53,7 @@ def test_a_file_of_an_older_version_is_read(folder):
     assert found.speeds == content["speeds"]
     machine = _machine("cpu", content["kind"])
     assert content["speeds"].items() <= machine.speeds.items()
-    assert machine.plain_depthwise > 1
+    assert machine.naive_flops_s < machine.channel_flops_s < 1e12
 
 
 def test_a_change_of_fields_makes_a_new_version():

@@ -23,7 +23,16 @@ from tdjax.devices.calibration import Calibration
 _PLATFORMS = ("cpu", "gpu", "tpu")
 # What is not told apart on an accelerator: there are no cores to leave idle, no caches that a
 # block is sized for, and no memory of the system's.
-_OF_CPUS = ("narrow_conv", "plain_conv", "near_bytes_s", "far_bytes_s", "fresh_bytes_s")
+_OF_CPUS = (
+    "plain_product",
+    "channel_flops_s",
+    "naive_flops_s",
+    "narrow_conv",
+    "plain_conv",
+    "near_bytes_s",
+    "far_bytes_s",
+    "fresh_bytes_s",
+)
 
 
 def calibrate(progress: Progress | bool | None = None) -> Calibration:

@@ -135,6 +135,7 @@ def _convolutions(kernel: Any, x: Any) -> Any:
 
 
 _NUMBERS = ("NHWC", "HWIO", "NHWC")
+_CHANNELS = (3, 3, 1, 64), (2, 4, 32, 32, 64)
 _NORMS = (512,), (32, 64, 512)
 _CONVOLUTIONS = (3, 3, 64, 64), (2, 4, 28, 28, 64)
 PROBES = (
@@ -146,9 +147,10 @@ PROBES = (
     Probe("operation_s", _products, ((8, 8), (2, 2, 8))),
     Probe("turn_s", _product, ((8, 8), (16, 16, 8)), Fold(chunk_size=2)),
     Probe("fresh_bytes_s", _widened, ((64, 1024), (128, 128, 64))),
+    Probe("channel_flops_s", _convolutions, _CHANNELS, Fold(chunk_size=8)),
+    Probe("naive_flops_s", _convolutions, _CHANNELS),
     Probe("conv_flops_s", _convolutions, _CONVOLUTIONS, Fold(chunk_size=8)),
     Probe("narrow_conv", _convolutions, _CONVOLUTIONS),
-    Probe("plain_depthwise", _convolutions, ((3, 3, 1, 64), (2, 4, 28, 28, 64))),
     Probe("plain_product", _convolutions, ((1, 1, 64, 64), (2, 16, 28, 28, 64))),
     Probe("back_conv", _convolutions, _CONVOLUTIONS, Fold(chunk_size=8), "grad"),
     Probe("plain_conv", _convolutions, _CONVOLUTIONS, _WHOLE, "grad"),
