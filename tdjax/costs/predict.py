@@ -140,8 +140,8 @@ def _block_s(blocks: Blocks, work: Work, machine: Machine, backward: bool = Fals
         + work.transcendentals / machine.transcendentals_s
     )
     fixed = work.operations * machine.operation_s + (machine.turn_s if blocks.looped else 0.0)
-    written = rows * work.kept_bytes / max(1, work.operations)
-    traffic = rows * work.moved_bytes / machine.part_at_work(written) + work.weight_bytes
+    busy = machine.part_at_work(rows * work.widest_bytes)
+    traffic = rows * work.moved_bytes / busy + work.weight_bytes
     return rows * arithmetic + traffic / machine.bytes_s(in_use) + apart + fixed
 
 
