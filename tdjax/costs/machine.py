@@ -200,8 +200,11 @@ def _machine(platform: str, kind: str, own: Calibration | None = None) -> Machin
 def cpu_of(
     speeds: Mapping[str, float], caches: tuple[float, float], cores: int, source: str = ""
 ) -> Machine:
-    """Return a CPU of these speeds, whose near and far caches have so many bytes."""
-    near, far = caches
+    """Return a CPU of these speeds, whose near and far caches have so many bytes.
+
+    Half of the far one counts: the rest holds what is read once, or is another's.
+    """
+    near, far = caches[0], max(caches[0], caches[1] / 2)
     given: dict[str, Any] = {**_USUAL_ON_CPUS, **speeds, "cores": cores, "source": source}
     return Machine("cpu", near_bytes=near, far_bytes=far, **given)
 
