@@ -8,8 +8,10 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 import tdjax
+from tdjax.comparison.system.extras import leave_out_absent
 from tdjax.linen import TimeDistributed
 
+leave_out_absent()  # libtpu may be installed, and prints what it misses where there is no TPU
 x = jax.random.normal(jax.random.key(0), (32, 10, 16))
 
 

@@ -42,6 +42,7 @@ from scipy import ndimage
 from sklearn.datasets import load_digits
 
 from tdjax import StrategyError
+from tdjax.comparison.system.extras import leave_out_absent
 from tdjax.linen import TimeDistributed
 
 LONGEST = 6
@@ -395,6 +396,7 @@ def main() -> None:
         help="how the images are distributed in training (auto)",
     )  # fmt: skip
     options = parser.parse_args()
+    leave_out_absent()
     if options.steps < 1 or options.seed < 0:
         parser.error("--steps must be at least 1, and --seed at least 0")
     try:

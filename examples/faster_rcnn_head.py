@@ -21,6 +21,7 @@ from faster_rcnn.training import RoIFeatures, sample_boxes, train_dense_heads
 from flax import linen as nn
 
 import tdjax
+from tdjax.comparison.system.extras import leave_out_absent
 from tdjax.linen import TimeDistributed
 from tdjax.workloads.faster_rcnn.head import AveragePool, DenseSoftmax, Flatten, RoIHead
 from tdjax.workloads.faster_rcnn.photo import load_photo
@@ -81,6 +82,7 @@ def main() -> None:
     parser.add_argument("--num-rois", type=int, default=32, help="regions of interest (32)")
     parser.add_argument("--copies", type=int, default=4, help="of each hand-made box, taught (4)")
     options = parser.parse_args()
+    leave_out_absent()
     if options.copies < 0:
         parser.error(f"--copies: got {options.copies}, needed 0 or more")
     try:

@@ -34,6 +34,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from keras import layers
 from sklearn.datasets import load_digits
 
+from tdjax.comparison.system.extras import leave_out_absent
 from tdjax.comparison.verdicts.intervals import median_interval, paired_ratio
 from tdjax.linen import TimeDistributed
 
@@ -275,6 +276,7 @@ def main(arguments=None):
     parser.add_argument("--sequences", type=int, default=4096, help="to train on (4096)")
     parser.add_argument("--rounds", type=int, default=25, help="of timing (25)")
     options = parser.parse_args(arguments)
+    leave_out_absent()
 
     print(f"Keras {keras.__version__}: learning to count the even digits among {STEPS}")
     keras.utils.set_random_seed(0)

@@ -22,6 +22,7 @@ import optax
 from flax import linen as nn
 
 import tdjax
+from tdjax.comparison.system.extras import leave_out_absent
 from tdjax.linen import TimeDistributed
 
 SENTENCES, WORDS, BUCKETS = 128, 24, 4096
@@ -96,6 +97,7 @@ def main():
     parser.add_argument("--steps", type=int, default=40, help="steps of training (40)")
     parser.add_argument("--pages", type=int, help="take no more pages than this")
     options = parser.parse_args()
+    leave_out_absent()
 
     names, words, lengths = read_pages(options.pages)
     real = tdjax.lengths_to_mask(lengths, SENTENCES)  # bool (pages, sentences)

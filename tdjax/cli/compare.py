@@ -27,7 +27,7 @@ from tdjax.cli.show import load
 
 _NAME = "comparison.json"
 _DEFAULT = object()
-_MEASURING_S = 160.0
+_MEASURING_S = 168.0
 _ALL_S = 310.0
 _GROUP_S = 10.0
 
@@ -279,6 +279,7 @@ def _present(comparison: Any, kept: _Kept, as_json: bool, quick: bool) -> None:
 
 def _drawings(comparison: Any, folder: Path, quick: bool) -> Iterator[Callable[[], Path]]:
     """Yield what draws each picture, and the report, into a file."""
+    from tdjax.comparison.rendering.pictures.beside import plot_beside
     from tdjax.comparison.rendering.pictures.kinds import kinds
 
     for kind in kinds(comparison):
@@ -286,14 +287,10 @@ def _drawings(comparison: Any, folder: Path, quick: bool) -> Iterator[Callable[[
         yield partial(comparison.plot, folder / name, kind)
     yield partial(comparison.report, folder / "comparison.html")
     for name in dict.fromkeys(entry.workload for entry in comparison.entries):
-        picture = workloads.get(name).picture if name in workloads.names() else None
-        if picture is not None:
-            yield partial(_draw, picture, folder / f"{name}.png", quick)
-
-
-def _draw(picture: Callable[[Path, bool], object], path: Path, quick: bool) -> Path:
-    picture(path, quick)
-    return path
+        draw = workloads.get(name).picture if name in workloads.names() else None
+        if draw is not None:
+            picture = partial(draw, quick=quick)
+            yield partial(plot_beside, comparison, name, picture, folder / f"{name}.png")
 
 
 def _effort(chosen: argparse.Namespace) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import time
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeAlias
@@ -31,8 +32,8 @@ from tdjax.strategies.override import ignoring_override
 
 # A group's first rounds take this part of its share of the time that is left. The rest is for
 # compiling, and for returning to groups with open questions.
-_FIRST_SHARE = 0.35
-_TURN_S = 3.0
+_FIRST_SHARE = 0.15
+_TURN_S = 5.0
 _TURN_ROUNDS = 6  # A turn begins with a round that warms up.
 # On a slow machine measuring takes longer than planned; compilers still get this part of all.
 _LEAST_TO_COMPILE = 0.25
@@ -121,6 +122,7 @@ class Session:
         if earlier is not None:
             self._go_on_from(earlier)
         self._clients = {t.name: CallClient(t.name) for t in targets if t.evidence == "measured"}
+        self._peaks: Future[None] | None = None
         self._done = 0
         self._total = 0
         self._start = time.perf_counter()
@@ -138,6 +140,7 @@ class Session:
         self._start = time.perf_counter()
         self._total = len(jobs) * len(self._targets) * len(self._modes)
         with ExitStack() as processes:
+            self._beside = processes.enter_context(ThreadPoolExecutor(1))
             for client in self._clients.values():
                 processes.enter_context(client)
             self._find_ceilings()
@@ -145,6 +148,7 @@ class Session:
                 self.current = job.name
                 self._progress.update(f"{job.name}: preparing", self._done / self._total)
                 self._compare(job)
+            self._find_peaks()
         self._return_to_the_undecided()
         self._compile([group for group in self._groups if isinstance(group, CompiledGroup)])
 
@@ -248,29 +252,36 @@ class Session:
         )
         self._groups.append(measurement)
         start = time.perf_counter()
-        measurement.measure(self._clients[target.name], self._tell(group))
+        client = self._clients[target.name]
+        measurement.measure(client, self._tell(group), self._find_peaks)
+        # Beside the compiling of what comes next, whose calls would disturb each other.
+        self._peaks = self._beside.submit(measurement.find_peaks, client)
         self._finish(group, measurement.entries, time.perf_counter() - start)
 
+    def _find_peaks(self) -> None:
+        """Wait until the memory of what was measured last is known."""
+        if self._peaks is not None:
+            self._peaks.result()
+
     def _return_to_the_undecided(self) -> None:
-        """Spend the time that is left on groups that have open questions, in turns.
+        """Spend the time that is left where questions are open, first where that takes least.
 
         Minutes after the first rounds the machine may be in another state, which more rounds at
-        once would not show.
+        once would not show. Where nothing is open any more, answers are looked at once more.
         """
         measured = [group for group in self._groups if isinstance(group, Measurement)]
         while (left := self._left_to_measure()) > 0:
-            undecided = [group for group in measured if group.undecided]
+            undecided = [(group.open_s, group) for group in measured if group.undecided]
             if not undecided:
                 return
-            for group in undecided:
-                turn = max(_TURN_S, _TURN_ROUNDS * group.round_s)
-                turn = min(turn, left / len(undecided))
-                self.current = group.group.workload
-                before = self._answer(group.entries)
-                group.go_on(turn, self._tell(group.group))
-                after = self._answer(group.entries)
-                if (after.kind, after.open) != (before.kind, before.open):
-                    self._log("again", group.group, after)
+            open_s, group = min(undecided, key=lambda pair: (pair[0] == 0, pair[0]))
+            turn = max(min(_TURN_S, open_s), _TURN_ROUNDS * group.round_s)
+            self.current = group.group.workload
+            before = self._answer(group.entries)
+            group.go_on(min(turn, left), self._tell(group.group))
+            after = self._answer(group.entries)
+            if (after.kind, after.open) != (before.kind, before.open):
+                self._log("again", group.group, after)
 
     def _compile(self, groups: Sequence[CompiledGroup]) -> None:
         left = {group: sum(each.waiting for each in group.candidates) for group in groups}

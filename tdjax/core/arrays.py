@@ -5,6 +5,7 @@ Sizes may be symbolic, as `jax.export` traces with them: expressions, not ints.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -70,7 +71,12 @@ def reshaped(shape: tuple, like: Any) -> Any:
     if varying(aval):
         spec = jax.sharding.PartitionSpec(*[None] * len(shape))
         return aval.update(shape=tuple(shape), sharding=aval.sharding.update(spec=spec))
-    return jax.ShapeDtypeStruct(shape, aval.dtype, weak_type=getattr(aval, "weak_type", False))
+    return _type_of(tuple(shape), aval.dtype, getattr(aval, "weak_type", False))
+
+
+@functools.lru_cache(1024)
+def _type_of(shape: tuple, dtype: Any, weak_type: bool) -> Any:
+    return jax.core.ShapedArray(shape, dtype, weak_type=weak_type)
 
 
 def varying(array: Any) -> frozenset[Any]:

@@ -15,7 +15,7 @@ from tdjax.core.arrays import reshaped
 from tdjax.core.axes import Axes, broadcast_axes, normalize_out_axis
 from tdjax.core.errors import StrategyError
 from tdjax.core.fingerprint import fingerprint
-from tdjax.core.jaxpr import Opened, open_program, stand_in, uses_axis
+from tdjax.core.jaxpr import Opened, open_program, trace_flat, uses_axis
 from tdjax.core.shared import Split, joined, repeated
 from tdjax.core.sites import traced_on
 
@@ -214,8 +214,8 @@ def trace(call: Call, rows: Any) -> Program:
     known = call.traced_on(rows)
     if known is not None:
         return known
-    program, closed = trace_along(call, rows, call.axis_name)
-    if call.axis_name is not None and uses_axis(closed, call.axis_name):
+    program = trace_along(call, rows, call.axis_name)
+    if call.axis_name is not None and uses_axis(program.jaxpr.bare, call.axis_name):
         raise StrategyError(
             f"{call.title} uses the axis name {call.axis_name!r}, which only the unchunked "
             f'strategy "vmap" binds over all steps: a block of steps would reduce over itself. Use '
@@ -224,8 +224,8 @@ def trace(call: Call, rows: Any) -> Program:
     return program
 
 
-def trace_along(call: Call, rows: Any, axis_name: Any) -> tuple[Program, Any]:
-    """Trace the step where `axis_name` stands for time; also return the trace as JAX gives it."""
+def trace_along(call: Call, rows: Any, axis_name: Any) -> Program:
+    """Trace the step where `axis_name` stands for time."""
     specs = []
     for index, (leaf, has_rows) in enumerate(zip(call.leaves, call.has_rows(), strict=True)):
         shape = call.step_shape(index)
@@ -236,16 +236,7 @@ def trace_along(call: Call, rows: Any, axis_name: Any) -> tuple[Program, Any]:
     def one_step(*leaves: Any) -> Any:
         return call.step(list(leaves))
 
-    bound = None if axis_name is None else [(axis_name, call.time)]
-    shown = stand_in(one_step, call.step, call.names)
+    axis = () if axis_name is None else ((axis_name, call.time),)
     with traced_on(rows):
-        closed, outputs = jax.make_jaxpr(shown, axis_env=bound, return_shape=True)(*specs)
-    avals, out_tree = jax.tree.flatten(outputs)
-    program = Program(
-        rows=rows,
-        jaxpr=open_program(closed),
-        consts=tuple(closed.consts),
-        out_tree=out_tree,
-        out_avals=tuple(avals),
-    )
-    return program, closed
+        jaxpr, consts, avals, tree = trace_flat(one_step, call.step, call.names, specs, axis)
+    return Program(rows, open_program(jaxpr), tuple(consts), tree, tuple(avals))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import inspect
+import operator
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -86,6 +87,57 @@ def stand_in(function: _F, fun: Callable[..., Any], names: tuple[str, ...] = ("l
     shown.__wrapped__ = _innermost(fun)
     shown.__signature__ = _signature_of(names)
     return function
+
+
+def trace_flat(
+    function: Callable[..., Any],
+    fun: Callable[..., Any],
+    names: tuple[str, ...],
+    types: Sequence[Any],
+    axis: Sequence[tuple[Any, Any]] = (),
+) -> tuple[Any, Sequence[Any], Sequence[Any], Any]:
+    """Return the trace of a function of arrays: jaxpr, constants, types and tree of its output.
+
+    Args:
+        function: what is traced.
+        fun: the user's function, which errors of JAX name.
+        names: what the arguments are called.
+        types: their types.
+        axis: a name that is bound around it, with its size.
+    """
+    if axis:
+        shown = stand_in(function, fun, names)
+        closed, outputs = jax.make_jaxpr(shown, axis_env=axis, return_shape=True)(*types)
+        leaves, tree = jax.tree.flatten(outputs)
+        return closed.jaxpr, closed.consts, leaves, tree
+    # `jax.make_jaxpr` makes a `jit` anew, which takes as long as tracing a few operations.
+    from jax.extend.linear_util import wrap_init
+    from jax.interpreters.partial_eval import trace_to_jaxpr_dynamic
+
+    trees = []
+
+    def flat(*inputs: Any) -> list[Any]:
+        leaves, tree = jax.tree.flatten(function(*inputs))
+        trees.append(tree)
+        return leaves
+
+    inner = _innermost(fun)
+    code = inner.__code__
+    place = f"{inner.__name__} at {code.co_filename}:{code.co_firstlineno}"
+    wrapped = wrap_init(flat, debug_info=_origin(place, names))
+    jaxpr, avals, consts = trace_to_jaxpr_dynamic(wrapped, types)
+    if hasattr(jaxpr, "with_consts"):  # since jax 0.12 constants are inputs with a value
+        jaxpr = jaxpr.with_consts(consts)
+    return jaxpr, consts, avals, trees[0]
+
+
+@functools.lru_cache(256)
+def _origin(place: str, names: tuple[str, ...]) -> Any:
+    """Return what JAX notes with a trace, for its errors."""
+    from jax.api_util import debug_info
+
+    arguments, signature = (0,) * len(names), _signature_of(names)
+    return debug_info("jit", _origin, arguments, {}, sourceinfo=place, signature=signature)
 
 
 @functools.lru_cache(256)
@@ -241,19 +293,53 @@ def evaluate(
     return [read(atom) for atom in jaxpr.outvars]
 
 
-def open_program(closed: Any) -> Opened:
+def open_program(jaxpr: Any) -> Opened:
     """Return a trace without its constants, and without dead code, which may mix rows freely."""
-    jaxpr = closed.jaxpr
-    needed = {atom for atom in jaxpr.outvars if not is_literal(atom)}
-    live = []
-    for eqn in reversed(jaxpr.eqns):
-        if eqn.effects or not needed.isdisjoint(eqn.outvars):
-            needed.update(atom for atom in eqn.invars if not is_literal(atom))
-            live.append(eqn)
-    parts = tuple(jaxpr.constvars), tuple(jaxpr.invars), tuple(jaxpr.outvars), tuple(live[::-1])
+    jaxpr = without_dead_code(jaxpr)
     if getattr(jaxpr, "consts", None):  # since jax 0.12 a jaxpr holds its constants itself
         jaxpr = jaxpr.replace(consts=[])
-    return Opened(*parts, jaxpr.replace(eqns=live[::-1]))
+    variables = tuple(jaxpr.constvars), tuple(jaxpr.invars), tuple(jaxpr.outvars)
+    return Opened(*variables, tuple(jaxpr.eqns), jaxpr)
+
+
+@functools.lru_cache(maxsize=1024)  # what JAX has compiled of a program, it keeps under the object
+def without_dead_code(program: Any) -> Any:
+    """Return a program, or a closed one, without what nothing needs, also in programs inside it.
+
+    It is the same object if there is no such code.
+    """
+    if is_closed(program):
+        jaxpr = without_dead_code(program.jaxpr)
+        return program if jaxpr is program.jaxpr else program.replace(jaxpr=jaxpr)
+    needed = {atom for atom in program.outvars if not is_literal(atom)}
+    live = []
+    for eqn in reversed(program.eqns):
+        if eqn.effects or not needed.isdisjoint(eqn.outvars):
+            needed.update(atom for atom in eqn.invars if not is_literal(atom))
+            live.append(with_programs(eqn, without_dead_code))
+    if len(live) == len(program.eqns) and all(map(operator.is_, reversed(live), program.eqns)):
+        return program
+    return program.replace(eqns=live[::-1])
+
+
+def is_closed(program: Any) -> bool:
+    """Say whether a program is one that holds another and its constants: before jax 0.12."""
+    return hasattr(program, "jaxpr") and type(program.jaxpr) is not type(program)
+
+
+def with_programs(eqn: Any, change: Callable[[Any], Any]) -> Any:
+    """Return an equation with other programs inside, itself if none is another."""
+
+    def changed(value: Any) -> Any:
+        if isinstance(value, (tuple, list)) and any(hasattr(inner, "eqns") for inner in value):
+            inside = [changed(inner) for inner in value]
+            return value if all(map(operator.is_, inside, value)) else rebuilt(value, inside)
+        return change(value) if hasattr(value, "eqns") else value
+
+    params = {name: changed(value) for name, value in eqn.params.items()}
+    if all(map(operator.is_, params.values(), eqn.params.values())):
+        return eqn
+    return eqn.replace(params=params)
 
 
 def scan_counts(eqn: Any) -> tuple[int, int]:

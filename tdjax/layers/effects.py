@@ -55,14 +55,14 @@ def find_effects(call: Call, axis_name: str) -> Effects:
 
     Inside the step, `axis_name` stands for time.
     """
-    program, closed = trace_along(call, call.batch, axis_name)
+    program = trace_along(call, call.batch, axis_name)
     _, groups = jax.tree.unflatten(program.out_tree, program.out_avals)
     return Effects(
         written=_written(program, call.axes, axis_name),
         shapes=groups[EQUAL],
-        noise=draws(closed.jaxpr),
+        noise=draws(program.jaxpr),
         program=program,
-        along_time=uses_axis(closed, axis_name),
+        along_time=uses_axis(program.jaxpr.bare, axis_name),
         axes=call.axes,
     )
 

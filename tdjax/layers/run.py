@@ -155,9 +155,9 @@ def _same_step(way: Way, seen: Way, effects: Effects) -> bool:
 def _as_one_batch(call: LayerCall, bound: Call, effects: Effects) -> Call:
     """Return the call of all steps as one batch, traced, if that keeps noise and sown values."""
     batch, rows = call.bound.batch, call.bound.batch * call.bound.time
-    program, closed = trace_along(bound, rows, None)
+    program = trace_along(bound, rows, None)
     if call.layer.keys:
-        check_draws(call.layer.title, effects.noise, draws(closed.jaxpr), batch, rows)
+        check_draws(call.layer.title, effects.noise, draws(program.jaxpr), batch, rows)
     _, groups = jax.tree.unflatten(program.out_tree, program.out_avals)
     whole = [*groups[SCALARS], *(n for n, v in groups[ROWS].items() if v.shape[0] != rows)]
     if whole:

@@ -85,7 +85,7 @@ def _run_compiled(function: Callable[[list[Any]], Any], operands: list[Any]) -> 
     """Call a function on concrete arrays; programs that compute the same are compiled once."""
     closed, outputs = jax.make_jaxpr(function, return_shape=True)(operands)
     avals, tree = jax.tree.flatten(outputs)
-    program = Program(None, open_program(closed), tuple(closed.consts), tree, tuple(avals))
+    program = Program(None, open_program(closed.jaxpr), tuple(closed.consts), tree, tuple(avals))
     bare = dataclasses.replace(program, consts=())
     if any(isinstance(const, jax.core.Tracer) for const in program.consts):
         return jax.tree.unflatten(tree, jax.jit(bare)(program.consts, operands))

@@ -357,7 +357,7 @@ def _retraced(call: Call) -> Program | None:
     """Return a trace of a step that could not be mapped; None if it cannot be traced either."""
     known = call.traced_on(call.batch)
     try:
-        return known or trace_along(call, call.batch, call.axis_name)[0]
+        return known or trace_along(call, call.batch, call.axis_name)
     except Exception:  # the step's own error, which has been raised already
         return None
 

@@ -367,7 +367,7 @@ def _measure(
     def tell(text: str, fraction: float) -> None:
         progress.update(f"{made.name} {mode}: {text}", fraction)
 
-    measurement.measure(client, tell, peak_memory=False)
+    measurement.measure(client, tell)
     if measurement.undecided:
         # A few are left: more rounds of them, later, tell speed from chance.
         measurement.go_on(_BUDGET_S, tell)

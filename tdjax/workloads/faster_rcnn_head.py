@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+import functools
 from typing import Any
 
 from tdjax.workloads.workload import Case, Workload
@@ -15,6 +15,36 @@ def build(quick: bool) -> Case:
     is the head alone, which is where the time goes. Its Dense kernels are random here: from zero,
     where training starts, all answers would be alike, right or wrong.
     """
+    import jax
+
+    head, params, statistics, pooled = _made(quick)
+
+    def faster_rcnn_head(params: Any, x: jax.Array) -> Any:
+        return head.apply({"params": params, "batch_stats": statistics}, x)
+
+    args = params, pooled
+    return Case(faster_rcnn_head, args, in_axes=(None, 1), time_size=_sizes(quick)[0])
+
+
+def picture(axes: Any, quick: bool) -> str:
+    """Draw the photograph, and the regions with the classes that the head gives them."""
+    import jax
+
+    from tdjax.workloads.faster_rcnn.photo import load_photo, show_answers
+    from tdjax.workloads.faster_rcnn.proposals import propose
+
+    num_rois, side = _sizes(quick)
+    photo = load_photo(side)
+    head, params, statistics, pooled = _made(quick)
+    variables = {"params": params, "batch_stats": statistics}
+    classes, _ = jax.jit(jax.vmap(head.apply, (None, 1), 1))(variables, pooled)
+    show_answers(axes, photo, propose(photo, num_rois)[0], classes[0])
+    return "The weights are random: classes are numbers, and mean nothing."
+
+
+@functools.lru_cache(1)
+def _made(quick: bool) -> tuple[Any, ...]:
+    """Return the head, its parameters and statistics, and the pooled regions."""
     import jax
     import jax.numpy as jnp
 
@@ -39,21 +69,7 @@ def build(quick: bool) -> Case:
         params[name] = jax.tree.map(
             lambda p, k=key: 0.02 * jax.random.normal(k, p.shape), params[name]
         )
-
-    def faster_rcnn_head(params: Any, x: jax.Array) -> Any:
-        return head.apply({"params": params, "batch_stats": statistics}, x)
-
-    return Case(faster_rcnn_head, (params, pooled), in_axes=(None, 1), time_size=num_rois)
-
-
-def picture(path: Path, quick: bool) -> None:
-    """Draw the photograph with the regions that the head is distributed over."""
-    from tdjax.workloads.faster_rcnn.photo import draw_regions, load_photo
-    from tdjax.workloads.faster_rcnn.proposals import propose
-
-    num_rois, side = _sizes(quick)
-    photo = load_photo(side)
-    draw_regions(path, photo, *propose(photo, num_rois))
+    return head, params, statistics, pooled
 
 
 def _sizes(quick: bool) -> tuple[int, int]:

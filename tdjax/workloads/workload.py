@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 
@@ -36,7 +35,8 @@ class Workload:
         title: a heading for tables and plots.
         description: one sentence with the sizes.
         build: `build(quick)` makes the arrays; `quick=True` makes them as small as they can be.
-        picture: `picture(path, quick)` draws what the workload works on; None where that is noise.
+        picture: `picture(axes, quick)` draws what the workload works on, and its answer, into axes
+            of matplotlib, and returns what must be said of it; None where that is noise.
         unseen: whether it runs only beside rivals: speeds are never fitted to it, so that it shows
             how well `auto` chooses where it knows nothing.
         tabled: whether it is only there for tables of what `auto` could have chosen.
@@ -46,7 +46,7 @@ class Workload:
     title: str
     description: str
     build: Callable[[bool], Case]
-    picture: Callable[[Path, bool], None] | None = None
+    picture: Callable[[Any, bool], str] | None = None
     unseen: bool = False
     tabled: bool = False
 

@@ -24,7 +24,7 @@ QUICK = WORDS.split()
 @pytest.fixture(autouse=True)
 def folder(tmp_path, monkeypatch):
     """A working folder; nothing is drawn, nor memory measured, which takes seconds."""
-    monkeypatch.setattr(Measurement, "_measure_apart", lambda *unused: None)
+    monkeypatch.setattr(Measurement, "find_peaks", lambda *unused: None)
     for drawing in ("plot", "report"):
         monkeypatch.setattr(Comparison, drawing, lambda comparison, path, *kind: path)
     monkeypatch.chdir(tmp_path)

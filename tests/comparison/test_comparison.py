@@ -39,7 +39,9 @@ def test_a_notebook_shows_the_summary_the_answers_and_a_chart():
     for said in ("net", "fold: 0.50x vmap", "auto: 2.00x vmap", "the fastest?"):
         assert said in page, said
     picture = re.search('src="data:image/svg.xml;base64,([^"]*)"', page)[1]
-    assert b">net, forward</text>" in base64.b64decode(picture)
+    drawn = base64.b64decode(picture).decode()
+    assert ">net</text>" in drawn and ">forward</text>" in drawn and ">2.00x</text>" in drawn
+    assert "prefers-color-scheme:dark" in drawn
 
 
 def test_a_notebook_without_matplotlib_shows_the_answers(monkeypatch):

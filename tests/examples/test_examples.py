@@ -1,24 +1,38 @@
 """The examples run as a reader would run them, and leave what they promise."""
 
+import os
+import re
 import runpy
 import subprocess
 import sys
 from pathlib import Path
 
+import jax
 import pytest
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
 
-def run(script, *arguments):
+def run(script, *arguments, **environment):
     command = [sys.executable, str(EXAMPLES / script), *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, cwd=EXAMPLES.parent)
+    variables = {**os.environ, **environment}
+    return subprocess.run(
+        command, capture_output=True, text=True, cwd=EXAMPLES.parent, env=variables
+    )
 
 
 def test_dense_shows_both_ways():
-    done = run("dense.py")
+    done = run("dense.py", JAX_LOGGING_LEVEL="DEBUG")
     assert done.returncode == 0, done.stderr
+    # libtpu, which the tests install, is not asked for a TPU where there is none.
+    asked = set(re.findall(r"Initializing backend '(\w+)'", done.stderr))
+    assert asked == {"cpu"} or jax.config.jax_platforms != "cpu"
     assert done.stdout.count("(32, 10, 16) -> (32, 10, 64)") == 2
+
+
+@pytest.mark.parametrize("script", sorted(EXAMPLES.glob("*.py")), ids=lambda path: path.name)
+def test_no_example_asks_for_devices_that_are_not_there(script):
+    assert re.search(r"^ *leave_out_absent\(\)", script.read_text(), re.MULTILINE)
 
 
 def test_ragged_documents_says_what_was_saved():

@@ -25,14 +25,14 @@ def losses(out):
     return [json.loads(line) for line in (out / "losses.jsonl").read_text().splitlines()]
 
 
-def alone(out):
+def alone(out, steps=STEPS):
     """Train in this process."""
     spec = importlib.util.spec_from_file_location("multihost", SCRIPT)
     example = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(example)
     out.mkdir()
     mesh = jax.make_mesh((2, 4), ("data", "seq"), axis_types=(AxisType.Auto,) * 2)
-    options = argparse.Namespace(out=out, processes=1, steps=STEPS, dies_at=None, worker=0)
+    options = argparse.Namespace(out=out, processes=1, steps=steps, dies_at=None, worker=0)
     with jax.set_mesh(mesh):
         example.train(mesh, options)
 
@@ -47,10 +47,21 @@ def test_a_worker_dies_and_the_run_goes_on_to_the_same_numbers(tmp_path):
     assert len(losses(tmp_path / "two")) in (2, 3)
     restarted = run(tmp_path / "two")
     assert restarted.returncode == 0, restarted.stderr
-    assert "2 processes, 8 devices, from step 2" in restarted.stdout
+    steps = losses(tmp_path / "two")
+    assert restarted.stdout.splitlines() == [
+        "2 processes, 8 devices, from step 2",
+        *(f"step {number}: loss {steps[number]['loss']:.6f}" for number in (2, 3)),
+    ]
     alone(tmp_path / "one")
     for ours, theirs in zip(losses(tmp_path / "two"), losses(tmp_path / "one"), strict=True):
         assert ours == {"step": theirs["step"], "loss": pytest.approx(theirs["loss"], rel=1e-5)}
+
+
+def test_the_loss_falls_from_step_to_step(tmp_path):
+    alone(tmp_path / "one", steps=6)
+    found = [line["loss"] for line in losses(tmp_path / "one")]
+    assert len(found) == 6 and found == sorted(found, reverse=True)
+    assert found[-1] < found[0] / 2
 
 
 def test_wrong_usage(tmp_path):

@@ -130,7 +130,7 @@ def fastest(path, strategy):
         candidate["median_s"] = 1.0 if candidate["strategy"] == strategy else 2.0
         candidate["low"] = candidate["high"] = 1.0
     path.write_text(json.dumps(content))
-    tuned._known.clear()
+    tuned._kept._known.clear()
 
 
 @pytest.mark.parametrize("said", ["halves", "Halves(4)", "tdjax.Halves(chunk_size=4)", Halves(2)])
@@ -241,7 +241,7 @@ def test_a_fold_is_remembered_where_rows_are_proven_to_be_independent():
         "status": "ok", "error": None, "median_s": 1e-9, "low": 1.0, "high": 1.0, "temp_bytes": 0
     }  # fmt: skip
     tuning.paths[0].write_text(json.dumps(content))
-    tuned._known.clear()
+    tuned._kept._known.clear()
     found = explain(time_distributed(mixing, strategy=FORWARD), CLIPS, mask=MASK)
     assert found.strategy == Vmap() and "kept was measured to be among" in found.reasons[0]
 

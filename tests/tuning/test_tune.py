@@ -72,7 +72,7 @@ def pretend(path, part=0.1, **times):
     content = json.loads(path.read_text())
     content["candidates"] = timed(content["candidates"], times, part)
     path.write_text(json.dumps(content))
-    tuned._known.clear()  # Within the clock's resolution the file looks unchanged.
+    tuned._kept._known.clear()  # Within the clock's resolution the file looks unchanged.
 
 
 def test_candidates_are_measured_and_the_fastest_is_named(measured):
@@ -167,13 +167,15 @@ def test_a_tuned_fold_that_fits_no_longer_is_explained(kept, monkeypatch):
     assert "It was measured to be the fastest of the rest here" in found.reasons[0]
 
 
-def test_both_modes_count_unless_the_forward_pass_alone_is_asked_for():
+def test_each_mode_counts_where_it_runs_unless_the_forward_pass_alone_is_asked_for():
     tuning = tune(step, CLIPS, strategies=FEW, mode="both")
     forward, grad = tuning.paths
     pretend(forward, **{"vmap": 1.0, "fold": 2.0, "Fold(chunk_size=6)": 3.0})
     pretend(grad, **{"vmap": 9.0, "fold": 4.0, "Fold(chunk_size=6)": 5.0})
-    assert explain(step, CLIPS).strategy == Fold()
-    assert explain(time_distributed(step, strategy=Auto(mode="forward")), CLIPS).strategy == Vmap()
+    found = explain(step, CLIPS)
+    assert (found.strategy, found.gradient_strategy) == (Vmap(), Fold())
+    found = explain(time_distributed(step, strategy=Auto(mode="forward")), CLIPS)
+    assert (found.strategy, found.gradient_strategy) == (Vmap(), Vmap())
 
 
 def test_a_wrong_answer_cannot_win():
@@ -226,7 +228,7 @@ def test_under_a_budget_all_rows_at_once_are_tried_however_much_they_may_take():
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"format": "tdjax-tuning", "version": 1}'])
 def test_a_file_of_something_else_is_left_out_with_a_warning(kept, text):
     kept.write_text(text)
-    tuned._known.clear()
+    tuned._kept._known.clear()
     with pytest.warns(UserWarning, match="no result of tuning that can be read"):
         assert explain(step, CLIPS).strategy == Fold()
     assert explain(step, CLIPS).strategy == Fold()  # it warns once
@@ -237,7 +239,7 @@ def test_whatever_is_damaged_is_left_out_or_taken(kept):
     whole, left_out = kept.read_text(), 0
     for seed in range(150):
         kept.write_bytes(random_damage(whole, seed))
-        tuned._known.clear()
+        tuned._kept._known.clear()
         found = tuned.everything()
         left_out += not found
         assert explain(step, CLIPS).strategy in (Fold(), Vmap(), Fold(chunk_size=6))
@@ -247,7 +249,7 @@ def test_whatever_is_damaged_is_left_out_or_taken(kept):
 
 def test_a_file_of_another_version_is_left_alone_with_a_warning(kept):
     kept.write_text('{"format": "tdjax-tuning", "version": 99, "more": 1}')
-    tuned._known.clear()
+    tuned._kept._known.clear()
     with pytest.warns(
         UserWarning, match=f"it is of tdjax-tuning 99, needed tdjax-tuning {tuned.VERSION}"
     ):
@@ -306,7 +308,7 @@ def test_a_strategy_of_a_later_version_is_left_out(kept):
     content = json.loads(kept.read_text())
     content["candidates"][0] |= {"kind": "Warp", "options": {"factor": 9}, "median_s": 1e-9}
     kept.write_text(json.dumps(content))
-    tuned._known.clear()
+    tuned._kept._known.clear()
     assert explain(step, CLIPS).strategy in (Fold(), Fold(chunk_size=6))
 
 

@@ -18,8 +18,13 @@ def build(quick):
     return workloads.Case(jnp.sin, (steps,), in_axes=1, time_size=shape[1])
 
 
-def picture(path, quick):
-    path.write_text(f"a picture, quick: {quick}")
+def picture(axes, quick):
+    DRAWN.append(quick)
+    axes.plot([0, 1], [0, 1])
+    return "A line."
+
+
+DRAWN = []
 
 
 TOY = workloads.Workload("toy", "Toy", "Sines of (8, 16, 32) steps.", build, picture)
@@ -55,7 +60,8 @@ def test_it_is_compared_and_drawn(tmp_path, monkeypatch, capsys):
         ("toy", "fold", "ok"),
     ]
     assert found.workloads == {"toy": "a small version of it, on (2, 3, 4)"}
-    assert (tmp_path / "here" / "toy.png").read_text() == "a picture, quick: True"
+    assert (tmp_path / "here" / "toy.png").read_bytes().startswith(b"\x89PNG")
+    assert DRAWN == [True]
 
 
 def test_it_is_tuned_and_speeds_are_fitted_to_it(tmp_path, monkeypatch, capsys):

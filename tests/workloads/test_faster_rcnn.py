@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 import tdjax
+from tdjax import workloads
 from tdjax.workloads.faster_rcnn.head import RoIHead
-from tdjax.workloads.faster_rcnn.photo import draw_regions, load_photo
+from tdjax.workloads.faster_rcnn.photo import blank_figure, load_photo
 from tdjax.workloads.faster_rcnn.proposals import objectness, overlaps, propose, suppress
 from tdjax.workloads.faster_rcnn.resnet import Backbone, calibrated
 from tdjax.workloads.faster_rcnn.roi_pooling import pool_roi
@@ -129,10 +130,14 @@ def test_untrained_head_is_undecided(small_head):
     np.testing.assert_allclose(classes, np.full((5, 21), 1 / 21), rtol=1e-6)
 
 
-def test_regions_are_drawn(tmp_path):
-    photo = load_photo(128)
-    rois, scores = propose(photo, 4)
-    draw_regions(tmp_path / "regions.png", photo, rois, scores)
-    draw_regions(tmp_path / "fewer.png", photo, rois[:2], scores[:2])
-    drawn = [(tmp_path / name).read_bytes() for name in ("regions.png", "fewer.png")]
-    assert all(each.startswith(b"\x89PNG") for each in drawn) and drawn[0] != drawn[1]
+def test_regions_are_drawn_with_the_classes_of_the_head(tmp_path):
+    figure = blank_figure(4, 5)
+    said = workloads.get("faster_rcnn_head").picture(figure.subplots(), quick=True)
+    assert "random" in said
+    (axes,) = figure.axes
+    assert len(axes.images) == 1 and len(axes.patches) == 3
+    assert [text.get_text().split()[0] for text in axes.texts] == ["class"] * 3
+    case = workloads.get("faster_rcnn_head").build(quick=True)
+    classes, _ = jax.jit(jax.vmap(case.fun, (None, 1), 1))(*case.args)
+    found = [int(text.get_text().split()[1]) for text in axes.texts]
+    assert found == np.asarray(classes)[0].argmax(-1).tolist()

@@ -46,14 +46,15 @@ def disagreement(
         thousandth of the largest in all of them, and more in 16 bits), None where it has no
         finite value; and a sentence on what is wrong, None where rounding explains the difference.
     """
-    largest = max((_magnitude(array) for array in expected), default=0.0)
+    magnitudes = [_magnitude(array) for array in expected]
+    largest = max(magnitudes, default=0.0)
     worst = 0.0
     problem = None
     values = len(expected) - gradients
     for index, (answer, right) in enumerate(zip(answers, expected, strict=True)):
         allowed = _tolerance(answer.dtype, platform)
         floor = _scale_floor(answer.dtype, allowed) * largest
-        error = _error(answer, right, max(_magnitude(right), floor) or 1.0)
+        error = _error(answer, right, max(magnitudes[index], floor) or 1.0)
         if not np.isfinite(error):
             return None, f"array {index} of the answer is not finite where the reference is"
         flipped = index >= values and error <= _FLIPPED and _flips(answer, right, platform)
@@ -124,6 +125,8 @@ def _scale_floor(dtype: Any, allowed: float) -> float:
 def _magnitude(array: np.ndarray) -> float:
     if not jnp.issubdtype(array.dtype, jnp.inexact) or not array.size:
         return 0.0
+    if array.dtype == np.float32 and np.isfinite(found := np.abs(array).max()):
+        return float(found)
     wide = np.abs(array.astype(_wide(array)))
     return float(wide[np.isfinite(wide)].max(initial=0.0))
 
@@ -131,6 +134,12 @@ def _magnitude(array: np.ndarray) -> float:
 def _error(answer: np.ndarray, right: np.ndarray, scale: float) -> float:
     if not jnp.issubdtype(right.dtype, jnp.inexact):
         return float(np.any(answer != right))
+    if answer.dtype == right.dtype == np.float32:
+        # Twice as fast as in float64, and as exact, where nothing overflows.
+        with np.errstate(invalid="ignore", over="ignore"):
+            largest = np.abs(answer - right).max(initial=0.0)
+        if np.isfinite(largest):
+            return float(largest) / scale
     answer, right = answer.astype(_wide(right)), right.astype(_wide(right))
     finite = np.isfinite(right)
     same = np.array_equal(answer[~finite], right[~finite], equal_nan=True)

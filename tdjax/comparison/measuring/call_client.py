@@ -35,10 +35,10 @@ _PREPARE = {"first_call": "put_on_device", "peak_memory": "keep"}
 
 @dataclass(frozen=True)
 class TimedCall:
-    """A call that came back: its time and its flat outputs."""
+    """A call that came back: its time and, where they were asked for, its flat outputs."""
 
     seconds: float
-    outputs: list[np.ndarray]
+    outputs: list[np.ndarray] | None
 
 
 class CallClient(AbstractContextManager["CallClient"]):
@@ -52,12 +52,17 @@ class CallClient(AbstractContextManager["CallClient"]):
         self._platform = platform
         self._children: dict[str, Child] = {}
         self._arguments: dict[str, Any] = {}
+        self._closed = False
 
     def __exit__(self, *exception: object) -> None:
         self.close()
 
     def first_call(
-        self, program: CompiledProgram, arguments: Sequence[Any], deadline: float
+        self,
+        program: CompiledProgram,
+        arguments: Sequence[Any],
+        deadline: float,
+        enough_s: float | None = None,
     ) -> TimedCall | None:
         """Call the program once.
 
@@ -65,6 +70,7 @@ class CallClient(AbstractContextManager["CallClient"]):
             program: what to call.
             arguments: the pytrees of arrays that it takes.
             deadline: seconds after which the call is ended.
+            enough_s: outputs are returned of a call that takes longer alone; None: of every one.
 
         Returns:
             The call, or None where this program cannot be carried to another process.
@@ -74,7 +80,7 @@ class CallClient(AbstractContextManager["CallClient"]):
             Failed: the program raised, or its process died.
         """
         try:
-            answer = self._ask("first_call", program, arguments, deadline)
+            answer = self._ask("first_call", program, arguments, deadline, enough_s)
         except ChildDied as error:
             raise Failed(f"the process that ran it {error}") from None
         return None if answer is None else TimedCall(*answer)
@@ -104,25 +110,31 @@ class CallClient(AbstractContextManager["CallClient"]):
         return peak
 
     def close(self) -> None:
-        """End the processes, whatever they are doing."""
+        """End the processes, whatever they are doing; none is started any more."""
+        self._closed = True
         for child in self._children.values():
             child.close()
         self._children.clear()
         self._arguments.clear()
 
     def _ask(
-        self, question: str, program: CompiledProgram, arguments: Sequence[Any], deadline: float
+        self,
+        question: str,
+        program: CompiledProgram,
+        arguments: Sequence[Any],
+        deadline: float,
+        *more: float | None,
     ) -> Any:
         """Return the answer, or None where the program cannot be carried to another process."""
         from jax.experimental.serialize_executable import serialize
 
-        if on_several_devices(arguments):
+        if self._closed or on_several_devices(arguments):
             return None
         try:
             executable = serialize(program.executable)
         except Exception:  # Whether a backend can serialize is known by trying.
             return None
-        return self._prepared(question, arguments).ask((question, executable), deadline)
+        return self._prepared(question, arguments).ask((question, (executable, *more)), deadline)
 
     def _prepared(self, question: str, arguments: Sequence[Any]) -> Child:
         """Return the process for a kind of question, with these arguments."""

@@ -84,16 +84,17 @@ class FirstCalls:
         deadline = self._timeout_s
         if self._leader_s is not None:
             deadline = min(deadline, max(DEADLINE_SECONDS, DEADLINE_RATIO * self._leader_s))
+        enough_s = None if self._patient else self._enough_s
         assert candidate.program is not None
         try:
-            call = self._client.first_call(candidate.program, self._arguments, deadline)
+            call = self._client.first_call(candidate.program, self._arguments, deadline, enough_s)
         except TooSlow:
             candidate.drop("timeout", self._still_running(deadline))
             return False
         except Failed as error:
             candidate.drop("failed", str(error))
             return False
-        if call is None or not (self._patient or self._far_slower(call.seconds)):
+        if call is None or call.outputs is None:
             return True
         candidate.first_run_s = call.seconds
         self._accept(candidate, call.seconds, call.outputs)
@@ -115,17 +116,18 @@ class FirstCalls:
                 return
             if error is not None and error > EXPLAINED:
                 candidate.error = why_off(outputs, self._expected, self._platform)
-        if self._far_slower(seconds):
+        if seconds > self._enough_s:
             candidate.samples, candidate.calls_per_sample = [seconds], 1
             candidate.drop("timeout", self._cut(seconds))
         elif not self._patient:
             self._leader_s = min(seconds, self._leader_s or seconds)
 
-    def _far_slower(self, seconds: float) -> bool:
-        if seconds > self._timeout_s:
-            return True
-        leader_s = self._leader_s
-        return leader_s is not None and seconds > max(CUT_SECONDS, CUT_RATIO * leader_s)
+    @property
+    def _enough_s(self) -> float:
+        """The seconds above which a call is too slow to be measured."""
+        if self._leader_s is None:
+            return self._timeout_s
+        return min(self._timeout_s, max(CUT_SECONDS, CUT_RATIO * self._leader_s))
 
     def _cut(self, seconds: float) -> str:
         if self._leader_s is None or seconds <= CUT_RATIO * self._leader_s:

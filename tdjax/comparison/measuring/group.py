@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
@@ -87,39 +87,53 @@ class Measurement:
         return 0.0 if self._rounds is None else self._rounds.round_s
 
     @property
+    def open_s(self) -> float:
+        """The seconds in which more rounds would close its open questions, about; 0 without any."""
+        return 0.0 if self._rounds is None else self._rounds.open_s
+
+    @property
     def entries(self) -> list[Entry]:
         """What is known so far, one entry a candidate."""
         return [to_entry(c, self.group, self.reference) for c in self.candidates]
 
-    def measure(self, client: CallClient, tell: Tell, peak_memory: bool = True) -> None:
-        """Measure every candidate; those that fail or are too slow keep their reason.
+    def measure(
+        self, client: CallClient, tell: Tell, ready: Callable[[], object] = lambda: None
+    ) -> None:
+        """Measure every candidate's time; those that fail or are too slow keep their reason.
 
         Args:
             client: calls programs in other processes.
             tell: called with what is being done.
-            peak_memory: whether to measure that, too.
+            ready: called when all programs are compiled: returns when nothing else is at work.
 
         Raises:
             Exception: the function's own error, where it cannot be traced at all.
         """
-        self.check(client, tell)
+        self.check(client, tell, ready)
         with self._on_device():
-            arguments, inputs = self._arguments, self._rotation()
-            assert arguments is not None
+            inputs = self._rotation()
             running = [c for c in self.candidates if c.running]
             seed = " ".join(self.group)
             self._rounds = Rounds(running, self.effort, seed, self._pairs(running))
             self._rounds.begin(
                 inputs, lambda text, done: tell(text, _CALLED + (_TIMED - _CALLED) * done)
             )
-            self._measure_apart(arguments, inputs, tell, client if peak_memory else None)
+            if self.group.target != "cpu":  # A CPU's profile shows its threads, not its work.
+                self._find_device_seconds(inputs, tell)
 
-    def check(self, client: CallClient, tell: Tell, patient: bool = False) -> None:
+    def check(
+        self,
+        client: CallClient,
+        tell: Tell,
+        ready: Callable[[], object] = lambda: None,
+        patient: bool = False,
+    ) -> None:
         """Call every candidate once, and compare its answer with the right one.
 
         Args:
             client: calls programs in other processes.
             tell: called with what is being done.
+            ready: called when all programs are compiled: returns when nothing else is at work.
             patient: whether candidates that are far slower than the leader are called to the end.
         """
         settle_allocator()
@@ -129,6 +143,7 @@ class Measurement:
             candidates += [c for c in self.candidates if c is not self.reference]
             self._build(candidates, arguments, tell)
             _mark_twins(candidates)
+            ready()
             calls = FirstCalls(
                 arguments,
                 self.group.target,
@@ -153,20 +168,25 @@ class Measurement:
         with self._on_device():
             self._rounds.go_on(self._rotation(), budget_s, tell)
 
-    def _measure_apart(
-        self, arguments: tuple[Any, Any], inputs: Rotation, tell: Tell, client: CallClient | None
-    ) -> None:
-        """Measure what would disturb the samples: time on the device alone, and memory."""
-        finished = [c for c in self.candidates if c.running and not c.control]
-        for index, candidate in enumerate(finished):
-            tell(f"memory of {candidate.name}", _TIMED + (1 - _TIMED) * index / len(finished))
+    def find_peaks(self, client: CallClient) -> None:
+        """Measure the peak memory of every candidate, which work beside it does not change."""
+        assert self._arguments is not None
+        for candidate in self._finished():
             assert candidate.program is not None
-            if self.group.target != "cpu":  # A CPU's profile shows its threads, not its work.
-                call_s = candidate.call_s or 0.0
-                candidate.device_s = device_seconds(candidate.program, inputs, call_s)
-            if client is not None:
-                deadline = self.effort.timeout_s
-                candidate.peak_bytes = client.peak_memory(candidate.program, arguments, deadline)
+            candidate.peak_bytes = client.peak_memory(
+                candidate.program, self._arguments, self.effort.timeout_s
+            )
+
+    def _find_device_seconds(self, inputs: Rotation, tell: Tell) -> None:
+        finished = self._finished()
+        for index, candidate in enumerate(finished):
+            tell(f"{candidate.name} on the device", _TIMED + (1 - _TIMED) * index / len(finished))
+            assert candidate.program is not None
+            call_s = candidate.call_s or 0.0
+            candidate.device_s = device_seconds(candidate.program, inputs, call_s)
+
+    def _finished(self) -> list[MeasuredCandidate]:
+        return [c for c in self.candidates if c.running and not c.control]
 
     def _pairs(self, running: Sequence[MeasuredCandidate]) -> list[Pair]:
         """Return who is to be told apart from the reference, by distinct programs."""

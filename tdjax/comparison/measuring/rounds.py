@@ -2,7 +2,8 @@
 
 The number of rounds is not fixed: they go on while a question is open (is this one faster than that
 one, who are the fastest) and there is time. Who is clearly behind the leader, and not asked about
-any more, is measured no further.
+any more, is measured no further; once it is clear who are the fastest, only those are that an open
+question is about.
 """
 
 from __future__ import annotations
@@ -11,9 +12,10 @@ import gc
 import math
 import random
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import jax
 
@@ -26,7 +28,7 @@ MOST_CALLS = 1000
 LONG_CALL_SECONDS = 0.2
 CLEARING_SECONDS = 0.02
 FEWEST_ROUNDS = 7
-MOST_ROUNDS = 201
+MOST_ROUNDS = 501
 # A candidate leaves by a wider margin than the answer needs: the answer then still holds with a
 # new leader, or with one more sample of this one.
 OUT_RATIO = 1.15
@@ -40,6 +42,8 @@ Tell = Callable[[str, float], None]
 """Called with what is being done, and how much of it is done (0 to 1)."""
 
 Pair = tuple[MeasuredCandidate, MeasuredCandidate]
+_FASTEST = None
+"""The question who is fastest, beside those that are about a pair."""
 
 
 @dataclass(frozen=True)
@@ -95,8 +99,12 @@ class Rounds:
     @property
     def round_s(self) -> float:
         """The seconds that a round takes, about."""
-        running = self._race.running
-        return sum((c.call_s or 0.0) * (c.calls_per_sample or 1) for c in running)
+        return sum(_sample_s(candidate) for candidate in self._race.running)
+
+    @property
+    def open_s(self) -> float:
+        """The seconds in which more rounds would close what is open, about; 0 where nothing is."""
+        return self.round_s * self._race.rounds_to_close
 
     def begin(self, inputs: Rotation, tell: Tell) -> None:
         """Warm up, then take rounds until all questions are closed or the budget is used up."""
@@ -111,6 +119,7 @@ class Rounds:
 
     def go_on(self, inputs: Rotation, budget_s: float, tell: Tell) -> None:
         """Take more rounds, until they are closed again or the budget is used up."""
+        self._race.look_anew()
         for candidate in self._race.running:
             _sample(candidate, inputs)
         self._visit(lambda spent: spent <= 1 and not self._clear, inputs, budget_s, tell)
@@ -119,7 +128,6 @@ class Rounds:
         self, wanted: Callable[[float], bool], inputs: Rotation, budget_s: float, tell: Tell
     ) -> None:
         self._visits += 1
-        self._race.look_anew()
         start = time.perf_counter()
         while wanted(spent := (time.perf_counter() - start) / budget_s):
             tell(f"round {self._taken + 1}", min(spent, 1.0))
@@ -143,7 +151,10 @@ class Rounds:
 
 
 class _Race:
-    """Which candidates are still measured, and whether more rounds could tell anything.
+    """Who still takes part, and whether more rounds could tell anything.
+
+    A question is settled when two looks in a row found it closed. Who has left does not come back:
+    its samples would no longer be of the same rounds.
 
     Attributes:
         running: candidates that take part in an open question, or are not clearly behind.
@@ -151,11 +162,8 @@ class _Race:
 
     def __init__(self, candidates: Sequence[MeasuredCandidate], asked: Sequence[Pair]) -> None:
         self._all = {candidate.name: candidate for candidate in candidates}
-        self._asked = asked
+        self._calm: dict[Pair | None, int] = dict.fromkeys([*asked, _FASTEST], 0)
         self.running = list(candidates)
-        self._calm = 0
-        self._calm_front = 0
-        self._visits = 0
 
     @property
     def over(self) -> bool:
@@ -165,33 +173,60 @@ class _Race:
     @property
     def decided(self) -> bool:
         """Whether the last looks found all questions closed."""
-        return self._calm >= CALM_CHECKS
+        return not self._unsettled()
+
+    @property
+    def rounds_to_close(self) -> float:
+        """How many rounds would close all questions, about; 0 where they are."""
+        standing = self._standing()
+        return max((standing[each].rounds_to_close for each in self._open(standing)), default=0.0)
 
     def look_anew(self) -> None:
-        """Forget what the last looks found, for another visit."""
-        self._calm = self._calm_front = 0
-        self._visits += 1
+        """Begin another visit: to what is open or, where nothing is, to all questions once more."""
+        self._calm |= dict.fromkeys(self._open(self._standing()) or self._calm, 0)
+        self._dismiss_settled()
 
     def look(self, rounds: int) -> None:
-        """Compare the candidates after some rounds; those that are far behind leave."""
+        """Compare the candidates after some rounds; those that no question needs leave."""
         settled = rounds >= FEWEST_ROUNDS and (rounds - FEWEST_ROUNDS) % LOOK_EVERY == 0
         if not (settled or rounds in EARLY_LOOKS) or not self.running:
             return
-        found = front({name: candidate.samples for name, candidate in self._all.items()})
-        pairs = [pair for pair in self._asked if not speed(*(c.samples for c in pair)).closed]
+        standing = self._standing()
         if settled:
-            self._calm_front = self._calm_front + 1 if found.closed else 0
-            self._calm = self._calm + 1 if found.closed and not pairs else 0
-        first = [self._all[name] for name in found.members]
+            open_ = self._open(standing)
+            self._calm = {q: 0 if q in open_ else calm + 1 for q, calm in self._calm.items()}
+            self._dismiss_settled()
+        first = [self._all[name] for name in standing[_FASTEST].members]
+        needed = [candidate for pair in self._open(standing) for candidate in pair or ()]
         margin = OUT_RATIO if rounds >= MIN_ROUNDS else OUT_RATIO_EARLY
-        needed = [candidate for pair in pairs for candidate in pair]
-        if needed and self._visits >= VISITS and self._calm_front >= CALM_CHECKS:
-            self.running = [candidate for candidate in self.running if candidate in needed]
         for rival in [c for c in self.running if c not in needed and c not in first]:
             # Whichever of the first leads later: who has left cannot be compared with it anew.
             ahead = (speed(other.samples, rival.samples).ratio.low or 0.0 for other in first)
             if min(ahead) > margin:
                 self.running.remove(rival)
+
+    def _standing(self) -> dict[Pair | None, Any]:
+        """Return the speeds of the pairs that are asked for, and who is in front."""
+        found = front({name: candidate.samples for name, candidate in self._all.items()})
+        pairs = [pair for pair in self._calm if pair is not None]
+        speeds = {pair: speed(*(candidate.samples for candidate in pair)) for pair in pairs}
+        return {**speeds, _FASTEST: found}
+
+    def _open(self, standing: Mapping[Pair | None, Any]) -> list[Pair | None]:
+        """Return the questions that more rounds of those that still run could close."""
+        names = {question: [c.name for c in question or ()] for question in self._calm}
+        names[_FASTEST] = standing[_FASTEST].members
+        running = {candidate.name for candidate in self.running}
+        return [q for q in self._calm if not standing[q].closed and running.issuperset(names[q])]
+
+    def _unsettled(self) -> list[Pair | None]:
+        return [question for question, calm in self._calm.items() if calm < CALM_CHECKS]
+
+    def _dismiss_settled(self) -> None:
+        """Measure only those that an open question is about, unless that is who is fastest."""
+        if (open_ := self._unsettled()) and _FASTEST not in open_:
+            needed = [candidate for pair in open_ for candidate in pair or ()]
+            self.running = [candidate for candidate in self.running if candidate in needed]
 
 
 def _warm_up(candidate: MeasuredCandidate, inputs: Rotation) -> None:
@@ -208,6 +243,11 @@ def _warm_up(candidate: MeasuredCandidate, inputs: Rotation) -> None:
         if calls >= needed:
             return
         calls = max(needed, 2 * calls)
+
+
+def _sample_s(candidate: MeasuredCandidate) -> float:
+    call_s = candidate.call_s or 0.0
+    return call_s * ((candidate.calls_per_sample or 1) + (call_s <= CLEARING_SECONDS))
 
 
 def _sample(candidate: MeasuredCandidate, inputs: Rotation) -> float:

@@ -26,9 +26,9 @@ def answer_in_float32(
         None where no argument is narrow, where the function takes no wider ones, and where it draws
         other noise for them.
     """
-    wide = jax.tree.map(lambda x: x.astype(dtype_of_sums(x.dtype)), arguments)
-    if jax.tree.map(_dtype, wide) == jax.tree.map(_dtype, arguments):
+    if all(dtype_of_sums(x.dtype) == x.dtype for x in jax.tree.leaves(arguments)):
         return None
+    wide = jax.tree.map(lambda x: x.astype(dtype_of_sums(x.dtype)), arguments)
     try:
         programs = [jax.make_jaxpr(function)(*given) for given in (arguments, wide)]
         if len({_draws(program) for program in programs}) > 1:
@@ -37,10 +37,6 @@ def answer_in_float32(
     except Exception:  # Whether a function takes wider arguments is known by trying.
         return None
     return [np.asarray(output) for output in outputs]
-
-
-def _dtype(array: Any) -> str:
-    return str(array.dtype)
 
 
 def _draws(program: Any) -> tuple[Any, ...]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from tdjax.comparison.numbers import UNKNOWN
 from tdjax.comparison.verdicts.entry import Entry
 from tdjax.strategies import Strategy, parse
@@ -24,6 +26,11 @@ def strategy_of(name: str) -> Strategy | None:
 def short(strategy: str) -> str:
     """Return a strategy's name without what can be left out: `Fold(32, unroll)`."""
     return strategy.replace("chunk_size=", "").replace("=True", "")
+
+
+def parts(name: str) -> list[str]:
+    """Return the parts of a name between which a line may be broken."""
+    return re.findall("[^_.:,/ ]*[_.:,/ ]|[^_.:,/ ]+$", name)
 
 
 def named(entry: Entry) -> str:

@@ -7,6 +7,7 @@ it. Between the two, more rounds decide, not chance.
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -55,6 +56,23 @@ class Speed(NamedTuple):
         return float("inf") if low is None or high is None else max(high, 1 / low)
 
     @property
+    def rounds_to_close(self) -> float:
+        """How many more rounds would close it, about: an interval narrows with their root.
+
+        The estimate may be off by half its interval itself, so that this is 4 times those that
+        were taken at most.
+        """
+        value, low, high = self.ratio
+        if self.closed:
+            return 0.0
+        if low is None or high is None:
+            return float(MIN_ROUNDS)
+        half = math.log(high / low) / 2
+        to_go = abs(abs(math.log(value)) - math.log(MARGIN))
+        needed = half**2 / (to_go**2 + half**2 / 4) - 1
+        return max(1.0, self.rounds * needed)
+
+    @property
     def _margin(self) -> float:
         return MARGIN if self.rounds >= MIN_ROUNDS else CLEAR_WITH_FEW_ROUNDS
 
@@ -73,12 +91,14 @@ class Front(NamedTuple):
         apart: how far apart two members can be at most, as a ratio of at least 1.
         closed: whether the set is an answer: every member is level with the leader, or all of them
             are clear of the rest and close to each other.
+        rounds_to_close: how many more rounds would make it one, about.
     """
 
     members: tuple[str, ...]
     next: str | None
     apart: float
     closed: bool
+    rounds_to_close: float
 
 
 def front(samples: Mapping[str, Sequence[float]]) -> Front:
@@ -96,4 +116,6 @@ def front(samples: Mapping[str, Sequence[float]]) -> Front:
         for member in members
         for name in rest
     )
-    return Front(members, next(iter(rest), None), apart, level or (gap and apart <= WIDEST))
+    closed = level or (gap and apart <= WIDEST)
+    more = max((to_leader[name].rounds_to_close for name in members[1:]), default=1.0)
+    return Front(members, next(iter(rest), None), apart, closed, 0.0 if closed else more)

@@ -26,7 +26,7 @@ from tdjax.devices.attached import device_kind
 from tdjax.devices.compiled_result import Result
 from tdjax.independence import CONST, Proven, prove_for_blocks
 from tdjax.independence.one_by_one import makes_refs, why_one_by_one
-from tdjax.independence.rules.derivatives import adds_by_itself
+from tdjax.independence.rules.derivatives import adds_by_itself, is_someones_operation
 from tdjax.strategies.base import KINDS, Strategy
 from tdjax.strategies.choosing import tuned
 from tdjax.strategies.choosing.decision import Decision
@@ -50,7 +50,7 @@ def decide(
         return only
     call = dataclasses.replace(call, traced=trace(call, call.batch))
     choice = _Choice(call, memory_budget, valid_fraction, {})
-    if mode != "both" or within_step.value or _acts(call.traced):
+    if mode != "both" or within_step.value or _is_one_program(call.traced):
         return choice.best(mode)
     forward = choice.best("forward")
     if not forward.predicted or not _is_traced(call):
@@ -93,9 +93,16 @@ def _only_way(call: Call) -> Decision | None:
     return None
 
 
-def _acts(program: Program) -> bool:
-    """Say whether a step does more than compute: such a program runs as it stands, or not."""
-    return makes_refs(program) or any(eqn.effects for eqn in all_equations(program.jaxpr.bare))
+def _is_one_program(step: Program) -> bool:
+    """Say whether a step runs as one program, differentiated or not.
+
+    It does if it has effects, or a rule for reverse mode alone: `jax.vmap` cannot map what has been
+    differentiated of that, as it has to where `jax.grad` is around it.
+    """
+    return makes_refs(step) or any(
+        eqn.effects or "bwd" in eqn.params or is_someones_operation(eqn)
+        for eqn in all_equations(step.jaxpr.bare)
+    )
 
 
 def _is_traced(call: Call) -> bool:

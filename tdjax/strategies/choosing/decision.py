@@ -102,7 +102,10 @@ def _log(decision: Decision) -> None:
     """Say a decision, once for each program."""
     if not _LOGGER.isEnabledFor(logging.DEBUG):
         return
-    call, said = decision.call, f"{decision.strategy}. {decision.reason}"
+    call, gradient = decision.call, decision.in_mode("grad")
+    said = f"{decision.strategy}. {decision.reason}"
+    if gradient.strategy != decision.strategy:
+        said += f" With gradients {gradient.strategy}. {gradient.reason}"
     sizes = f"{call.batch} x {call.time} rows" if call.batch is not None else f"{call.time} steps"
     leaves = tuple((leaf.shape, str(leaf.dtype)) for leaf in call.leaves)
     program = call.traced.key if call.traced is not None else None

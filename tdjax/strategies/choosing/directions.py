@@ -1,8 +1,8 @@
 """Runs one program where a call is not differentiated, and another one where it is.
 
 A call does not know whether it is differentiated, for `jax.grad` may be outermost. `jax.custom_jvp`
-does: its function runs if nothing is, and its rule if anything is. The rule differentiates the other
-program, so that derivatives of any order are those of that one.
+does: its function runs if nothing is, and its rule if anything is. The rule differentiates the
+other program, so that derivatives of any order are those of that one.
 
 Both programs are traced at the call, since a rule may be called after what is around the call has
 been traced, when tracers that it closes over are dead. What they close over is given to them.
@@ -43,7 +43,7 @@ def run_apart(arrays: Sequence[Any], forward: Run, gradient: Run) -> Any:
 
         closed, outputs = jax.make_jaxpr(on_moving, return_shape=True)(moving)
         avals, tree = jax.tree.flatten(outputs)
-        return Program(None, open_program(closed), tuple(closed.consts), tree, tuple(avals))
+        return Program(None, open_program(closed.jaxpr), tuple(closed.consts), tree, tuple(avals))
 
     programs = traced(forward), traced(gradient)
     closed_over = {id(const): const for program in programs for const in program.consts}

@@ -23,7 +23,7 @@ import jax
 from jax import lax
 
 from tdjax.core.checkable import Checkable, bilinear
-from tdjax.core.jaxpr import rebuilt
+from tdjax.core.jaxpr import is_closed, with_programs
 from tdjax.core.split import WIDE_GRADIENTS, rounded_gradient
 from tdjax.strategies.convolution.forms import convolution, has_few_taps, kernel_gradient
 
@@ -32,7 +32,7 @@ _PLAIN = lax.conv_general_dilated_p
 
 def replace_convolutions(jaxpr: Any) -> Any:
     """Return a jaxpr, or a closed one, with every convolution in it replaced, however deep."""
-    if hasattr(jaxpr, "jaxpr") and type(jaxpr.jaxpr) is not type(jaxpr):  # before jax 0.12
+    if is_closed(jaxpr):
         return jaxpr.replace(jaxpr=replace_convolutions(jaxpr.jaxpr))
     return jaxpr.replace(eqns=[_replace_equation(eqn) for eqn in jaxpr.eqns])
 
@@ -43,13 +43,7 @@ def _replace_equation(eqn: Any) -> Any:
         return eqn.replace(primitive=conv_p, params=params)
     if isinstance(eqn.primitive, Checkable):
         return eqn
-    return eqn.replace(params={name: _replace_param(value) for name, value in eqn.params.items()})
-
-
-def _replace_param(value: Any) -> Any:
-    if isinstance(value, (tuple, list)) and any(hasattr(inner, "eqns") for inner in value):
-        return rebuilt(value, map(_replace_param, value))
-    return replace_convolutions(value) if hasattr(value, "eqns") else value
+    return with_programs(eqn, replace_convolutions)
 
 
 def _run_replaced(function: Callable[..., Any], *args: Any) -> Any:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,6 +14,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _INK = "#1b1f24"
+_COLORS = "#ffd166", "#7bdff2", "#f7aef8", "#b8f27c", "#ff9b85", "#c8c6ff", "#f2f2f2", "#5ee6b8"
 
 
 def load_photo(short_side: int = 600) -> NDArray[np.float32]:
@@ -44,25 +44,25 @@ def load_photo(short_side: int = 600) -> NDArray[np.float32]:
     return np.asarray(resized, np.float32) / 255.0
 
 
-def draw_regions(
-    path: str | Path, photo: NDArray[np.float32], rois: Boxes, scores: NDArray[np.float32]
-) -> None:
-    """Save a picture of the regions, colored by their edge score.
+def show_answers(axes: Axes, photo: NDArray, rois: Boxes, classes: Any) -> None:
+    """Draw regions on the photograph, each with the class that a head finds most likely.
 
     Args:
-        path: where; the ending names the format.
+        axes: where.
         photo: RGB in [0, 1], `(height, width, 3)`.
-        rois: `(num_rois, 4)`: x, y, width, height in pixels, best first.
-        scores: `(num_rois,)`, relative to the best.
-
-    Raises:
-        ImportError: matplotlib is not installed.
+        rois: `(num_rois, 4)`: x, y, width, height in pixels.
+        classes: their probabilities `(num_rois, num_classes)`.
     """
-    figure = blank_figure(7.2, 8.8)
-    axes = figure.subplots()
-    figure.subplots_adjust(left=0.02, right=0.98, top=0.94, bottom=0.02)
-    show_regions(axes, photo, rois, scores)
-    figure.savefig(path)
+    show_image(axes, photo)
+    found = np.asarray(classes).argmax(-1)
+    colors = dict(zip(dict.fromkeys(found.tolist()), _COLORS * len(rois), strict=False))
+    for box, name in zip(rois, found.tolist(), strict=True):
+        draw_box(axes, box, colors[name], width=2.4)
+    # What a letter takes of the image depends on how large it is drawn.
+    scale = photo.shape[1] / axes.get_window_extent().width * axes.figure.dpi / 72
+    placed: list[tuple[float, ...]] = []
+    for box, name in zip(rois, found.tolist(), strict=True):
+        label_box(axes, f"class {name}", box, colors[name], placed, photo.shape, 12, scale)
 
 
 def blank_figure(width: float, height: float) -> Figure:
@@ -90,7 +90,7 @@ def show_regions(axes: Axes, photo: NDArray, rois: Boxes, scores: NDArray) -> No
         label_box(axes, str(i), rois[i], colors[i], placed, photo.shape)
 
 
-def show_image(axes: Axes, image: NDArray, title: str) -> None:
+def show_image(axes: Axes, image: NDArray, title: str = "") -> None:
     """Draw an image with a title, without axes."""
     axes.imshow(image, interpolation="bilinear")
     axes.set_title(title, fontsize=13, color=_INK, pad=8)
@@ -116,11 +116,26 @@ def draw_box(
 
 
 def label_box(
-    axes: Axes, text: str, box: Any, color: Any, placed: list[tuple[float, ...]], shape: Any
+    axes: Axes,
+    text: str,
+    box: Any,
+    color: Any,
+    placed: list[tuple[float, ...]],
+    shape: Any,
+    size: float = 8.5,
+    scale: float = 1.25,
 ) -> None:
-    """Write `text` at the corner of `box` that the labels `placed` before leave the most free."""
+    """Write `text` at the corner of `box` that the labels `placed` before leave the most free.
+
+    Args:
+        axes, text, box, color: what is written, where.
+        placed: the labels before it; gets this one.
+        shape: of the image.
+        size: of the letters, in points.
+        scale: the image's pixels in a point.
+    """
     x, y, w, h = box
-    width, height = 7.3 * len(text) + 8, 17.0
+    width, height = (0.69 * len(text) + 0.75) * size * scale, 1.6 * size * scale
     tops, lefts = (y - height, y + h, y, y + h - height), (x, x + w - width)
     limit = np.array([shape[1] - width, shape[0] - height])
     spots = np.clip(np.array([(left, top) for top in tops for left in lefts]), 0, limit)
@@ -129,8 +144,8 @@ def label_box(
     left, top = spots[np.argmin(taken)]
     placed.append((left, top, width, height))
     axes.text(
-        left + 4, top + height / 2, text, fontsize=8.5, color=_INK, va="center", zorder=5,
-        fontweight="bold",
+        left + 0.38 * size * scale, top + height / 2, text, fontsize=size, color=_INK,
+        va="center", zorder=5, fontweight="bold",
         bbox={"boxstyle": "square,pad=0.18", "facecolor": color, "edgecolor": "none"},
     )  # fmt: skip
 

@@ -44,6 +44,7 @@ def test_the_worker_gives_the_answer_of_this_process(client):
     call = client.first_call(program, ARGUMENTS, deadline=60)
     np.testing.assert_array_equal(call.outputs[0], program.executable(*ARGUMENTS)[0])
     assert call.seconds > 0
+    assert client.first_call(program, ARGUMENTS, deadline=60, enough_s=50.0).outputs is None
 
 
 @pytest.mark.usefixtures("on_cpu")

@@ -5,13 +5,13 @@ To add one, write a file that draws it and add a line `register(ChartKind(...))`
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from tdjax.comparison.charts import memory_time, roofline
 from tdjax.comparison.charts.density import density_charts
-from tdjax.comparison.rendering.pictures.bars import all_bars, draw_bars
+from tdjax.comparison.rendering.pictures.bars import all_bars, overview
 from tdjax.comparison.rendering.pictures.density import density_lines
 from tdjax.comparison.rendering.pictures.points import points
 from tdjax.comparison.verdicts.entry import Group
@@ -30,6 +30,7 @@ class ChartKind:
         find: returns the charts of a comparison, by their group.
         draw: draws a chart into matplotlib's axes; may return a function that is called once the
             axes have their final size.
+        together: in place of `draw`, returns a figure of all charts, with what they ran on.
         height: returns a panel's height in inches.
         in_report: whether the report has it: below the table of its group or, where the
             comparison has no such group, in a section of its own above the first workload of the
@@ -41,7 +42,8 @@ class ChartKind:
     shows: str
     needs: str
     find: Callable[[Record], Mapping[Group, Any]]
-    draw: Callable[[Any, Any], Callable[[], None] | None]
+    draw: Callable[[Any, Any], Callable[[], None] | None] | None = None
+    together: Callable[[Mapping[Group, Any], Sequence[str]], Any] | None = None
     height: Callable[[Any], float] = lambda chart: 3.1
     in_report: bool = True
     topic: str = ""
@@ -66,8 +68,7 @@ register(
         "relative to {reference}, longer is better",
         "nothing was compared",
         all_bars,
-        draw_bars,
-        height=lambda chart: chart.height,
+        together=overview,
         in_report=False,  # Its tables have bars.
     )
 )

@@ -11,7 +11,7 @@ from typing import Any, ParamSpec
 
 from tdjax.comparison.rendering.pictures import style
 from tdjax.comparison.rendering.pictures.kinds import KINDS, ChartKind
-from tdjax.comparison.rendering.pictures.svg import to_svg
+from tdjax.comparison.rendering.pictures.svg import in_dark, to_svg
 from tdjax.comparison.system.extras import need
 from tdjax.comparison.verdicts import naming
 from tdjax.comparison.verdicts.answers import Answer
@@ -28,21 +28,25 @@ def plot(comparison: Record, path: str | os.PathLike[str], kind: str = "time") -
     if kind not in KINDS:
         raise ValueError(f"plot: got kind={kind!r}, needed one of {', '.join(KINDS)}.")
     need("matplotlib", "plots")
-    suffix = Path(path).suffix.lstrip(".") or "png"
-    if suffix == "svg":
+    if Path(path).suffix == ".svg":
         return whole_file.write(path, svg(comparison, kind))
+    return save(_figure(comparison, KINDS[kind]), path)
+
+
+def save(figure: Any, path: str | os.PathLike[str]) -> Path:
+    """Write a figure of matplotlib into a file, whose suffix chooses the format."""
     picture = io.BytesIO()
-    figure = _figure(comparison, KINDS[kind])
+    suffix = Path(path).suffix.lstrip(".") or "png"
     figure.savefig(picture, format=suffix, dpi=150, facecolor=style.PAGE)
     return whole_file.write(path, picture.getvalue())
 
 
 def svg(comparison: Record, kind: str = "time") -> str:
-    """Return the picture of all charts of a kind as an SVG element."""
-    return to_svg(_figure(comparison, KINDS[kind]), kind, style.PAGE)
+    """Return the picture of all charts of a kind as an SVG element, dark where its page is."""
+    return in_dark(to_svg(_figure(comparison, KINDS[kind]), kind, style.PAGE), style.IN_DARK)
 
 
-def _literally(make: Callable[_Given, Any]) -> Callable[_Given, Any]:
+def literally(make: Callable[_Given, Any]) -> Callable[_Given, Any]:
     """Decorate what makes a figure: "$" in it is a character, for a user's name is no formula."""
 
     @functools.wraps(make)
@@ -55,15 +59,16 @@ def _literally(make: Callable[_Given, Any]) -> Callable[_Given, Any]:
     return made
 
 
-@_literally
+@literally
 def draw(kind: ChartKind, chart: Any, width: float, height: float) -> Any:
     """Return a figure of one chart, its sides in inches."""
+    assert kind.draw is not None
     figure = _empty(width, height, pad=0.02)
     _complete(figure, [kind.draw(figure.subplots(), chart)])
     return figure
 
 
-@_literally
+@literally
 def _figure(comparison: Record, kind: ChartKind) -> Any:
     """Return a figure of all charts of a kind.
 
@@ -73,6 +78,9 @@ def _figure(comparison: Record, kind: ChartKind) -> Any:
     charts = kind.find(comparison)
     if not charts:
         raise ValueError(f"plot: nothing to draw for kind={kind.name!r}: {kind.needs}.")
+    if kind.together is not None:
+        return kind.together(charts, where(comparison.environment))
+    assert kind.draw is not None
     answers = {answer.group: answer for answer in comparison.answers}
     rows = list(dict.fromkeys(group[:3] for group in charts))
     modes = [mode for mode in naming.MODE_TITLES if any(group.mode == mode for group in charts)]

@@ -98,11 +98,6 @@ def _label(axes: Any, chart: Chart) -> None:
             axes.plot(xs, ys, color=style.SOFT, linewidth=0.5, zorder=1, transform=axes.transAxes)
 
 
-@functools.cache
 def _width(text: str, bold: bool = False) -> float:
     """Return the width of a text in pixels, with some room for readers' other fonts."""
-    from matplotlib.font_manager import FontProperties
-    from matplotlib.textpath import TextPath
-
-    font = FontProperties(size=style.SMALL, weight="bold" if bold else "normal")
-    return _AIR * _POINT * float(TextPath((0, 0), text, prop=font).get_extents().width)
+    return _AIR * _PIXELS * style.width(text, style.SMALL, bold)

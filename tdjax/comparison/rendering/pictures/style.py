@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import functools
+import re
+from collections.abc import Sequence
 from typing import Any
 
 from tdjax.comparison.charts.axis import Axis
@@ -9,8 +12,13 @@ from tdjax.comparison.charts.axis import Axis
 # The report replaces these by variables of its stylesheet, so that they follow its dark mode.
 LEAD, BAR, CUT, REFERENCE = "#0f8a7e", "#a9b8cf", "#d9b4ab", "#c2572b"
 DOT, INK, SOFT, LINE, PAGE = "#6f83a3", "#1b2330", "#5d6879", "#dde2ea", "#ffffff"
+# Those of its dark mode, for pictures that follow it themselves.
+IN_DARK = {
+    LEAD: "#2fb5a6", BAR: "#4b5d7a", CUT: "#6d4a44", REFERENCE: "#f0895d",
+    DOT: "#8ea3c4", INK: "#e8ecf2", SOFT: "#9aa6b8", LINE: "#2d3644", PAGE: "#1a2029",
+}  # fmt: skip
 
-SMALL = 8.5
+SMALL, LARGE = 8.5, 12.0
 DASHED = (0, (4, 3))
 
 
@@ -38,3 +46,28 @@ def frame(axes: Any, x: Axis, y: Axis) -> None:
 def write(axes: Any, x: float, y: float, text: str, color: str = INK, **look: Any) -> None:
     """Write small text into a panel, by default with its middle at y."""
     axes.text(x, y, text, color=color, fontsize=SMALL, **{"va": "center", **look})
+
+
+@functools.cache
+def width(text: str, size: float = LARGE, bold: bool = False) -> float:
+    """Return the width of a text in inches."""
+    from matplotlib.font_manager import FontProperties
+    from matplotlib.textpath import TextPath
+
+    font = FontProperties(size=size, weight="bold" if bold else "normal")
+    return float(TextPath((0, 0), text, prop=font).get_extents().width) / 72 if text else 0.0
+
+
+def words(text: str) -> list[str]:
+    """Return the words of a text, each with the space behind it."""
+    return re.findall(r"\S+ ?", text)
+
+
+def fill(parts: Sequence[str], widest: float, bold: bool = False) -> list[str]:
+    """Return the parts of a text in lines of a width in inches, at least one part a line."""
+    lines = [""]
+    for part in parts:
+        if lines[-1] and width((lines[-1] + part).rstrip(), bold=bold) > widest:
+            lines.append("")
+        lines[-1] += part
+    return [line.rstrip() for line in lines if line]

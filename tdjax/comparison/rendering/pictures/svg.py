@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+from collections.abc import Mapping
 from typing import Any
 
 _MARK = "tdjax "
@@ -49,6 +50,20 @@ def to_svg(figure: Any, name: str, background: str = "none") -> str:
     text = re.sub(r'(?<= )(?:d|x|y|width|height|transform)="[^"]*"', _rounded, text)
     text = re.sub(r"<g>(<text [^>]*>[^<]*</text>|<path [^>]*/>)</g>", r"\1", text)
     return _MARKED.sub(_group, text).replace("<svg ", _SHARED, 1)
+
+
+def in_dark(svg: str, colors: Mapping[str, str]) -> str:
+    """Return a picture in which a browser's dark mode replaces these colors.
+
+    What knows no media queries shows it as it is.
+    """
+    rules = [
+        f'[style*="{kind}: {light}"]{{{kind}:{dark}!important}}'
+        for light, dark in colors.items()
+        for kind in ("fill", "stroke")
+    ]
+    query = f"@media(prefers-color-scheme:dark){{{''.join(rules)}}}"
+    return re.sub(r"(<svg [^>]*>)", rf"\1<style>{query}</style>", svg, count=1)
 
 
 def _rounded(attribute: re.Match[str]) -> str:
