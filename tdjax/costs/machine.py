@@ -180,6 +180,7 @@ def machine_of(platform: str) -> Machine:
 @functools.lru_cache(64)
 def _machine(platform: str, kind: str, own: Calibration | None = None) -> Machine:
     found, whose = _shipped(platform, kind)
+    speeds: dict[str, Any]
     if own is not None and own.platform == platform:
         speeds = {**(found.speeds if found else {}), **own.speeds}
         source = f"Speeds were calibrated on this machine, {own.date}, jax {own.versions['jax']}."

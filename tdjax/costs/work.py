@@ -243,6 +243,9 @@ class _Reader:
             return
         if groups == kernel.shape[features] and kernel.shape[channels] == 1:
             self._add("channel_flops", flops)
+            # Its images are in memory once more, padded.
+            padded = _Value(_bytes(images), True, True, (), self._clock, self._clock + 1)
+            self._repeated[id(eqn)] = padded
             return
         patch = _bytes(images) + _bytes(output)
         self._largest_patch = max(self._largest_patch, patch)

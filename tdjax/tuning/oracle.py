@@ -99,8 +99,11 @@ def judge(table: Table, machine: Machine | None = None) -> list[Judged]:
     """
     machine = machine or machine_elsewhere(table.platform, table.kind, table.speeds)
     found = choices(dict.fromkeys(row.workload for row in table.rows), [machine])
-    pairs = ((row, *found[row.workload, row.mode]) for row in table.rows)
-    return [Judged(row, strategy, row.regret(strategy)) for row, strategy in pairs]
+    judged = []
+    for row in table.rows:
+        (strategy,) = found[row.workload, row.mode]
+        judged.append(Judged(row, strategy, row.regret(strategy)))
+    return judged
 
 
 class Judged(NamedTuple):
@@ -139,7 +142,8 @@ def record(
             continue
         start = time.perf_counter()
         progress.update(f"{name} {mode}: preparing", done / len(wanted))
-        row = _measured(name, mode, lambda text, d=done: progress.update(text, d / len(wanted)))
+        tell = functools.partial(progress.update, fraction=done / len(wanted))
+        row = _measured(name, mode, tell)
         table = dataclasses.replace(table, rows=(*table.rows, row))
         keep(table)
         best = min(row.seconds, key=row.seconds.__getitem__)

@@ -136,7 +136,7 @@ def _convolutions(kernel: Any, x: Any) -> Any:
 
 _NUMBERS = ("NHWC", "HWIO", "NHWC")
 _CHANNELS = (3, 3, 1, 64), (2, 4, 32, 32, 64)
-_NORMS = (512,), (32, 64, 512)
+_NORMS = (512,), (16, 64, 512)
 _CONVOLUTIONS = (3, 3, 64, 64), (2, 4, 28, 28, 64)
 PROBES = (
     Probe("dot_flops_s", _product, ((1024, 1024), (16, 32, 1024))),
