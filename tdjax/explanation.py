@@ -87,7 +87,10 @@ class Explanation:
         return lines
 
 
-_COLUMNS = operator.attrgetter("path"), operator.methodcaller("_what_runs")
+_COLUMNS: tuple[Callable[[Explanation], Any], ...] = (
+    operator.attrgetter("path"),
+    operator.methodcaller("_what_runs"),
+)
 
 
 def explain(

@@ -90,7 +90,7 @@ class TimeDistributed(nn.Module):
         check_layer(self.layer)
         for name in ("in_axes", "out_axes"):
             object.__setattr__(self, name, _kept(getattr(self, name)))
-        _options_of(self)
+        object.__setattr__(self, "_options", _options_of(self))
         super().__post_init__()
 
     def __repr__(self) -> str:
@@ -114,7 +114,7 @@ class TimeDistributed(nn.Module):
         def run(
             root: Scope, *args: Any, mask: Any = None, seq_lengths: Any = None, **kw: Any
         ) -> Any:
-            options = _options_of(self)
+            options = self._options
             given = Arguments(args, kw, mask, seq_lengths)
             module: Any = self.layer
             layer = open_layer(module, root, _OWNED, options.sum_collections)

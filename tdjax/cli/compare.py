@@ -54,7 +54,8 @@ def add(commands: Any) -> None:
         action="store_const",
         const="peers",
         help="short for --strategies peers: auto against jax.vmap, jax.lax.map, Flax' and Haiku's "
-        "BatchApply, and the Python loop of Keras 3, on more shapes if no workload is named: "
+        "BatchApply, the Python loop of Keras 3, and, where it is installed, Keras on TensorFlow "
+        "(pip install 'tdjax[tensorflow]'), on more shapes if no workload is named: "
         f"{', '.join(workloads.unseen())}",
     )
     option(
@@ -289,8 +290,7 @@ def _drawings(comparison: Any, folder: Path, quick: bool) -> Iterator[Callable[[
     for name in dict.fromkeys(entry.workload for entry in comparison.entries):
         draw = workloads.get(name).picture if name in workloads.names() else None
         if draw is not None:
-            picture = partial(draw, quick=quick)
-            yield partial(plot_beside, comparison, name, picture, folder / f"{name}.png")
+            yield partial(plot_beside, comparison, name, draw, quick, folder / f"{name}.png")
 
 
 def _effort(chosen: argparse.Namespace) -> Any:

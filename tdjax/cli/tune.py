@@ -93,7 +93,7 @@ def _tune(chosen: argparse.Namespace) -> int:
     interrupted = False
     with shown() as shown_progress, heeding(shown_progress) as progress:
         try:
-            if chosen.calibrate:
+            if chosen.calibrate and chosen.target is None:
                 calibrate_first(progress)
             for series in all_series:
                 tunings.append(_tune_one(series, chosen, progress))

@@ -64,18 +64,49 @@ class Peer:
 
         masks = {name: keywords.get(name) for name in ("mask", "seq_lengths")}
         own = {name: value for name, value in keywords.items() if name not in masks}
+        time = jax.tree.leaves([given[index] for index in mapped])[0].shape[1]
+        mask = resolve_mask(**masks, batch=None, time=time)
+        outputs = self.apply(partial(fun, **own), given, mapped)
+        return outputs if mask is None else jax.tree.map(partial(_zeroed, mask), outputs)
 
-        def step(*values: Any) -> Any:
+    def apply(self, step: Step, given: Sequence[Any], mapped: Sequence[int]) -> Any:
+        """Return the outputs of a step on every step of the arguments at these places."""
+
+        def one(*values: Any) -> Any:
             merged = list(given)
             for index, value in zip(mapped, values, strict=True):
                 merged[index] = value
-            return fun(*merged, **own)
+            return step(*merged)
 
         arrays = [given[index] for index in mapped]
-        time = jax.tree.leaves(arrays)[0].shape[1]
-        mask = resolve_mask(**masks, batch=None, time=time)
-        outputs = self.distribute(step, arrays, time)
-        return outputs if mask is None else jax.tree.map(partial(_zeroed, mask), outputs)
+        return self.distribute(one, arrays, jax.tree.leaves(arrays)[0].shape[1])
+
+
+class StepOverTime(Exception):
+    """What a peer was given that runs no program of JAX's.
+
+    Args:
+        fun: the step function.
+        given: its arguments, some of them over time.
+        mapped: the places of those, in `given`.
+    """
+
+    def __init__(self, fun: Step, given: Sequence[Any], mapped: Sequence[int]) -> None:
+        super().__init__("this rival is no program of JAX's: it is measured on attached CPUs alone")
+        self.fun, self.given, self.mapped = fun, given, mapped
+
+
+class TensorFlowPeer(Peer):
+    """Keras' TimeDistributed on TensorFlow, which takes the step's operations one by one."""
+
+    @property
+    def installed(self) -> bool:
+        """Whether TensorFlow is here, and Keras."""
+        return super().installed and importlib.util.find_spec("keras") is not None
+
+    def apply(self, step: Step, given: Sequence[Any], mapped: Sequence[int]) -> Any:
+        """Hand over the step, and run nothing."""
+        raise StepOverTime(step, given, mapped)
 
 
 def _zeroed(mask: Any, output: Any) -> Any:
@@ -117,4 +148,5 @@ PEERS = (
     Peer("haiku BatchApply", _haiku, "haiku"),
     Peer(f"jax.lax.map({_BATCH_SIZE})", _map),
     Peer("loop (Keras 3)", _loop),
+    TensorFlowPeer("Keras on TensorFlow", _loop, "tensorflow"),
 )

@@ -7,6 +7,7 @@ its shapes.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -20,15 +21,12 @@ _PLAIN = (type(None), bool, int, str)
 
 
 class Key:
-    """What a program computes, hashed once: it is looked up several times a call.
+    """What a program computes, hashed once: it is looked up several times a call."""
 
-    `changeable` says whether it holds what a NumPy array held when the key was made.
-    """
+    __slots__ = ("_hash", "_value")
 
-    __slots__ = ("_hash", "_value", "changeable")
-
-    def __init__(self, value: Any, changeable: bool) -> None:
-        self._value, self._hash, self.changeable = value, hash(value), changeable
+    def __init__(self, value: Any) -> None:
+        self._value, self._hash = value, hash(value)
 
     def __hash__(self) -> int:
         return self._hash
@@ -68,10 +66,25 @@ def fingerprint(closed: Any) -> Key | None:
     when the program runs. Custom derivative rules do not enter either: every trace makes new ones,
     so a program remembered under this key may be run, but not differentiated.
     """
+    return _fingerprint(closed, [])
+
+
+def lasting(closed: Any) -> Callable[[], bool] | None:
+    """Return what says whether a program is still what it is now; None if it has no key.
+
+    It holds NumPy arrays, which may change.
+    """
     arrays: list[np.ndarray] = []
+    if _fingerprint(closed, arrays) is None:
+        return None
+    held = [(array, np.asarray(array).tobytes()) for array in arrays]
+    return lambda: all(np.asarray(array).tobytes() == now for array, now in held)
+
+
+def _fingerprint(closed: Any, arrays: list[np.ndarray]) -> Key | None:
     try:
         consts = tuple(const.aval for const in closed.jaxpr.constvars)
-        key = Key(_jaxpr_key(closed.jaxpr, consts, arrays), bool(arrays))
+        key = Key(_jaxpr_key(closed.jaxpr, consts, arrays))
     except _Unknown:
         return None
     return _keys.made(key, lambda: key)

@@ -295,10 +295,10 @@ def evaluate(
 
 def open_program(jaxpr: Any) -> Opened:
     """Return a trace without its constants, and without dead code, which may mix rows freely."""
-    jaxpr = without_dead_code(jaxpr)
-    if getattr(jaxpr, "consts", None):  # since jax 0.12 a jaxpr holds its constants itself
-        jaxpr = jaxpr.replace(consts=[])
     variables = tuple(jaxpr.constvars), tuple(jaxpr.invars), tuple(jaxpr.outvars)
+    if getattr(jaxpr, "consts", None):  # since jax 0.12 those with a value are its constants
+        jaxpr = jaxpr.replace(consts=[])
+    jaxpr = without_dead_code(jaxpr)  # remembers it: no array is to be kept alive with it
     return Opened(*variables, tuple(jaxpr.eqns), jaxpr)
 
 

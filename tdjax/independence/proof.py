@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 import jax
 
 from tdjax.core.arrays import is_symbolic
 from tdjax.core.call import Call, Program, trace
-from tdjax.core.fingerprint import fingerprint
+from tdjax.core.fingerprint import lasting
 from tdjax.core.jaxpr import all_equations, has_custom_rules
 from tdjax.core.recent import Recent
 from tdjax.core.sites import somebody_listens
@@ -114,7 +115,7 @@ def _first_line(error: Exception) -> str:
     return f"{type(error).__name__}: {text[0].rstrip('.')}" if text else type(error).__name__
 
 
-_known: Recent[tuple[Proof, Program]] = Recent()
+_known: Recent[tuple[Proof, Program, Callable[[], bool]]] = Recent()
 _failures: Recent[str] = Recent()
 
 
@@ -138,9 +139,9 @@ def _recall(call: Call, step: Program, rows: Any) -> Proven | None:
     entry = _known.get(_key(call, step, rows))
     if entry is None:
         return None
-    proof, block = entry
-    if block.key.changeable and fingerprint(block) != block.key:
-        return None  # it holds a NumPy array that has changed since
+    proof, block, is_as_it_was = entry
+    if not is_as_it_was():
+        return None
     block = dataclasses.replace(block, consts=step.consts, out_tree=step.out_tree)
     return Proven(proof, step, block)
 
@@ -153,5 +154,6 @@ def _remember(call: Call, found: Proven, rows: Any) -> None:
         _failures.keep(key, found.proof.reason)
         return
     block = dataclasses.replace(found.block, consts=())
-    if block.key is not None:
-        _known.keep(key, (found.proof, block))
+    is_as_it_was = lasting(block)
+    if is_as_it_was is not None:
+        _known.keep(key, (found.proof, block, is_as_it_was))

@@ -115,6 +115,8 @@ class NnxLayer(Layer):
 
     def publish(self, written: dict[str, Any]) -> None:
         """Write new values back into the module."""
+        if not written:
+            return
         held = nnx.to_flat_state(nnx.state(self._nodes))
         before = dict(held)
         now = self._leaves(held)

@@ -33,8 +33,8 @@ class Auto(Strategy):
     A call that is not differentiated takes what is fastest forward; one that is takes what is
     fastest for a forward pass with its gradient, in derivatives of any order. Where the two differ,
     `f(x)` and `jax.value_and_grad(f)(x)[0]` may differ by rounding. One strategy is taken for both
-    where it is as good, in what has effects (a print, a callback, an array changed in place) or a
-    `jax.custom_vjp`, and within the steps of another call.
+    where it is as good, in what has effects (a print, a callback, an array changed in place), and
+    within the steps of another call.
 
     `TDJAX_STRATEGY=vmap` in the environment, or any other strategy's text, takes its place in a
     whole process, to find out what a choice changes: but where time has a name, steps are pooled,

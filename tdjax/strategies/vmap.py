@@ -148,10 +148,11 @@ class Vmap(Chunked):
             _check_out_axes(call, output)
             return output
 
+        shown = stand_in(step, call.step, call.names)
         try:
             with jax.named_scope("tdjax.vmap"):
                 return jax.vmap(
-                    jax.checkpoint(stand_in(step, call.step, call.names)) if self.remat else step,
+                    jax.checkpoint(shown) if self.remat else shown,
                     in_axes=call.axes,
                     out_axes=call.out_axes,
                     axis_name=call.axis_name,
@@ -372,6 +373,9 @@ def _step(call: Call, leaves: list[Any]) -> Any:
 
 def _check_out_axes(call: Call, output: Any) -> None:
     """Say which output has too low a rank, where jax.vmap would only name the axis."""
+    axis = call.out_axes
+    if type(axis) is int and 0 <= axis <= getattr(output, "ndim", -1):
+        return  # one array, as most are
     paths = jax.tree_util.tree_leaves_with_path(output)
     flat = broadcast_axes("out_axes", call.out_axes, output)
     for axis, (path, leaf) in zip(flat, paths, strict=True):

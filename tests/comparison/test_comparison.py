@@ -35,7 +35,7 @@ def without(patch, package):
 def test_a_notebook_shows_the_summary_the_answers_and_a_chart():
     found = made()
     page = found._repr_html_()
-    assert f"<p>{found.summary}</p>" in page
+    assert f"<p><b>{found.summary}</b></p>" in page
     for said in ("net", "fold: 0.50x vmap", "auto: 2.00x vmap", "the fastest?"):
         assert said in page, said
     picture = re.search('src="data:image/svg.xml;base64,([^"]*)"', page)[1]

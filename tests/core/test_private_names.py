@@ -174,6 +174,7 @@ def programs_with_rows():
         "squeeze": (lambda x: lax.squeeze(x[:1], (0,)), x, "dimensions"),
         "top_k": (lambda x: lax.top_k(x, 2), x, "axis"),
         "transpose": (lambda x: lax.transpose(x, (1, 0)), x, "permutation"),
+        "integer_pow": (lambda x: lax.integer_pow(x, 3), x, "y"),
         "while": (lambda x: lax.while_loop(lambda c: c[0, 0] < 9, lambda c: c + 1, x), x,
                   "cond_jaxpr body_jaxpr cond_nconsts body_nconsts"),
     }  # fmt: skip

@@ -230,10 +230,18 @@ def _is_lost_in_scan(
 
 
 def _vmap_fails(program: Program, step: Any, level: str, loop: Loop, args: Sequence[Any]) -> bool:
-    """Say whether JAX itself cannot map this step function."""
+    """Say whether JAX cannot map this step function, with shared arrays or copies of them."""
     mapped = jax.vmap(step, program.in_axes())
+    everywhere = [0 if axis is None else axis for axis in program.in_axes()]
+
+    def mapped_with_copies(*args: Any) -> Any:
+        given = zip(args, program.in_axes(), strict=True)
+        copied = [jnp.stack([x] * program.time) if axis is None else x for x, axis in given]
+        return jax.vmap(step, everywhere)(*copied)
+
     try:
         of_strategy(mapped, level, args, loop.directions, None)
+        of_strategy(mapped_with_copies, level, args, loop.directions, None)
     except Exception:
         return True
     return False

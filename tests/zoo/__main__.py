@@ -13,6 +13,7 @@ def main() -> int:
     """Check the models that are named, or all, and print a line for each."""
     # What a user has tuned must not choose here, nor be changed.
     os.environ["TDJAX_CACHE_DIR"] = tempfile.mkdtemp(prefix="tdjax-zoo-")
+    os.environ["KERAS_BACKEND"] = "jax"
     from tests.compiling import compile_quickly
 
     compile_quickly()

@@ -218,6 +218,28 @@ def unet_with_time_embedding() -> Entry:
 
 
 @_entry
+def detection_head() -> Entry:
+    """kyolo, Keras: the head of a YOLO on a pyramid of two maps, and the boxes that it gives."""
+    import keras
+    from kyolo.heads import detect_head
+    from kyolo.layers import DFL
+
+    keras.utils.set_random_seed(0)
+    maps = [keras.Input((size, size, 8)) for size in (4, 2)]
+    levels = detect_head(maps, nc=3, reg_max=4, data_format="channels_last")
+    model, distances = keras.Model(maps, levels), DFL(4)
+    weights = [variable.value for variable in model.trainable_variables]
+    statistics = [variable.value for variable in model.non_trainable_variables]
+
+    def step(weights: Any, fine: Any, coarse: Any) -> Any:
+        found, _ = model.stateless_call(weights, statistics, [fine, coarse], training=False)
+        anchors = jnp.concatenate([level.reshape(len(level), -1, 19) for level in found], 1)
+        return distances(anchors[..., :16].mT), jax.nn.sigmoid(anchors[..., 16:])
+
+    return Entry(step, (weights, _normal(4, 4, 8), _normal(2, 2, 8)), {"in_axes": (None, 1, 1)})
+
+
+@_entry
 def haiku_mobilenet() -> Entry:
     """Haiku."""
     import haiku as hk

@@ -68,7 +68,7 @@ def chart(entries: Sequence[Entry], answer: Answer) -> Chart | None:
     what = "Time" if metric == TIME else title.capitalize()
     return Chart(
         f"{_MEMORY[memory].capitalize()} against {what.lower()}",
-        axis.around([point.x for point in points], title, units),
+        axis.around([x for p in points for x in (p.x, p.x_low, p.x_high) if x], title, units),
         axis.around([point.y for point in points], _MEMORY[memory], axis.MEMORY),
         tuple(points),
         (Polyline(_stairs(front), "front"),) if len(front) > 1 else (),

@@ -18,6 +18,7 @@ from tdjax.comparison.measuring.program import Building
 from tdjax.comparison.measuring.rotation import Rotation
 from tdjax.comparison.measuring.rounds import Effort, Pair, Rounds, Tell
 from tdjax.comparison.measuring.wide_answer import answer_in_float32
+from tdjax.comparison.peers import TensorFlowPeer
 from tdjax.comparison.subjects.subject import Subject
 from tdjax.comparison.system.memory import settle_allocator
 from tdjax.comparison.verdicts.entry import Entry, Group
@@ -245,9 +246,16 @@ class Measurement:
         compiler: Executor,
         first: Building | None,
     ) -> Building | None:
-        function = self.subject.function(candidate.strategy, self.group.mode)
+        mode = self.group.mode
+        function = self.subject.function(candidate.strategy, mode)
         try:
-            building = Building(function, arguments, self.subject.steps, self.group.mode)
+            building: Any
+            if isinstance(candidate.strategy, TensorFlowPeer):
+                from tdjax.comparison.measuring.tensorflow import TensorFlowBuilding
+
+                building = TensorFlowBuilding(self.subject, candidate.strategy, arguments, mode)
+            else:
+                building = Building(function, arguments, self.subject.steps, mode)
             if building.operations > _LARGE and first is not None:
                 seconds, most = building.expected_s(first), self.effort.timeout_s
                 if seconds > most:

@@ -33,7 +33,9 @@ MOST_ROUNDS = 501
 # new leader, or with one more sample of this one.
 OUT_RATIO = 1.15
 OUT_RATIO_EARLY = 2.0
+OUT_RATIO_LATE = 1.06
 EARLY_LOOKS = (3, 5)
+LATE = 20
 LOOK_EVERY = 3
 CALM_CHECKS = 2
 VISITS = 2
@@ -199,6 +201,7 @@ class _Race:
         first = [self._all[name] for name in standing[_FASTEST].members]
         needed = [candidate for pair in self._open(standing) for candidate in pair or ()]
         margin = OUT_RATIO if rounds >= MIN_ROUNDS else OUT_RATIO_EARLY
+        margin = OUT_RATIO_LATE if rounds >= LATE else margin
         for rival in [c for c in self.running if c not in needed and c not in first]:
             # Whichever of the first leads later: who has left cannot be compared with it anew.
             ahead = (speed(other.samples, rival.samples).ratio.low or 0.0 for other in first)
@@ -208,9 +211,11 @@ class _Race:
     def _standing(self) -> dict[Pair | None, Any]:
         """Return the speeds of the pairs that are asked for, and who is in front."""
         found = front({name: candidate.samples for name, candidate in self._all.items()})
-        pairs = [pair for pair in self._calm if pair is not None]
-        speeds = {pair: speed(*(candidate.samples for candidate in pair)) for pair in pairs}
-        return {**speeds, _FASTEST: found}
+        standing: dict[Pair | None, Any] = {_FASTEST: found}
+        for pair in self._calm:
+            if pair is not None:
+                standing[pair] = speed(*(candidate.samples for candidate in pair))
+        return standing
 
     def _open(self, standing: Mapping[Pair | None, Any]) -> list[Pair | None]:
         """Return the questions that more rounds of those that still run could close."""

@@ -122,14 +122,15 @@ def summary(found: Sequence[Answer], reference: str = "vmap") -> str:
         if ratios:
             said.append(f"{name}: {_overall(ratios, reference)}{_behind(measured, name)}")
             break
+    clear = [each for each in measured if each.clear]
+    if clear and not said:
+        leaders = [f"{each.names()} in {_where(each, measured)}" for each in clear]
+        said.append(f"fastest: {_listed(leaders)}")
     unclear = [_where(each, measured) for each in measured if not each.clear]
     if unclear and len(unclear) == len(measured):
         said.append("nothing is clear yet")
     elif unclear:
         said.append(f"unclear: {_listed(unclear)}")
-    if not said and measured:
-        leaders = [f"{each.names()} in {_where(each, measured)}" for each in measured]
-        said.append(f"fastest: {_listed(leaders)}")
     compiled = [each for each in found if each.evidence == "compiled"]
     if compiled:
         said.append(_of_devices(compiled))
@@ -164,7 +165,9 @@ def _listed(names: Sequence[str], most: int = 4) -> str:
 
 def _where(answer: Answer, measured: Sequence[Answer]) -> str:
     several = len({each.target for each in measured}) > 1
-    return f"{answer.workload} {answer.mode}" + (f" on {answer.target}" if several else "")
+    # A comma in a name would not be told from those of the list.
+    name = answer.workload.replace(",", "")
+    return f"{name} {answer.mode}" + (f" on {answer.target}" if several else "")
 
 
 def _of_devices(compiled: Sequence[Answer]) -> str:
@@ -303,12 +306,12 @@ class _Group:
         leader, *others = found.members
         groups = [" = ".join(map(naming.short, self._names([m]))) for m in found.members]
         if others:
-            apart = f"within {numbers.share(found.apart - 1)} of each other"
-            if not math.isfinite(found.apart):
-                apart = "measured once"
-            text = f"{', '.join(groups)}: {apart}"
+            apart = numbers.share(found.apart - 1) if math.isfinite(found.apart) else ""
             rounds = _rounds(min(len(self._runs[name].samples_s) for name in found.members))
-            text = text if found.closed else f"{text}, not told apart in {rounds}"
+            said = f"within {apart} of each other"
+            if not found.closed:
+                said = f"not told apart in {rounds}" + (apart and f", at most {apart} apart")
+            text = f"{', '.join(groups)}: {said}"
         elif found.next is None:
             return self._alone(groups[0])
         else:
@@ -350,7 +353,8 @@ class _Group:
                 "free the machine of other work, then measure again"
             )
         rounds = len(self._runs[found.members[0]].samples_s)
-        return f"ask for more rounds than {rounds}: rounds={max(4 * rounds, 20)}"
+        more = max(4 * rounds, 20)
+        return f"ask for more rounds than {rounds}: --rounds {more}, or rounds={more} in Python"
 
 
 def _words(pair: Speed, reference: str) -> str:

@@ -28,6 +28,13 @@ _LAYERS = 4
 _ORDER = re.compile(r"\((.*)\) to \((.*)\) in memory")
 _CONVOLUTION = "conv_general_dilated"
 _OPERATIONS = {_CONVOLUTION: "convolution", "dot_general": "matrix product", "rev": "flip"}
+# Those that come in numbers with others of the same layer, as in a norm.
+_SMALLER = {
+    "reduce_sum": "sum", "reduce_max": "maximum", "reduce_min": "minimum", "div": "division",
+    "mul": "product", "add": "addition", "add_any": "addition", "sub": "difference",
+    "rsqrt": "inverse square root", "sqrt": "square root", "exp": "exponential", "max": "maximum",
+    "integer_pow": "power", "square": "square", "select_n": "selection",
+}  # fmt: skip
 _WINDOW = 15
 
 
@@ -138,7 +145,8 @@ class _Difference:
         """What layers must share to be told in one sentence."""
         place = self.places[0]
         done = tuple(frozenset(map(_verb, side)) for side in self.sides)
-        return place.op, place.backward, place.around, place.layer is None, done
+        op = "smaller" if place.op in _SMALLER else place.op
+        return op, place.backward, place.around, place.layer is None, done
 
     @property
     def more(self) -> int:
@@ -203,8 +211,12 @@ def _label(places: Sequence[Place], window: str) -> str:
     if place.op == "input":
         return "the inputs"
     layers = list(dict.fromkeys(each.layer for each in places if each.layer is not None))
-    what = window + _OPERATIONS.get(place.op, place.op)
-    what = f"the {what}s" if len(places) > 1 else what
+    ops = dict.fromkeys(each.op or "" for each in places)
+    known = list(dict.fromkeys((_OPERATIONS | _SMALLER).get(op, op) for op in ops))
+    if len(places) > 1:
+        known = [noun if noun in ("maximum", "minimum") else f"{noun}s" for noun in known]
+    what = window + numbers.join(known)
+    what = f"the {what}" if len(places) > 1 else what
     what = f"gradient of {what}" if place.backward else what
     of = f" of {_listed(_distinct(layers))}" if layers else ""
     sources = list(dict.fromkeys(_relative(each.source) for each in places if each.source))

@@ -48,13 +48,16 @@ def decide(
     only = _only_way(call)
     if only is not None:
         return only
-    call = dataclasses.replace(call, traced=trace(call, call.batch))
+    step = trace(call, call.batch)
+    call = dataclasses.replace(call, traced=step)
     choice = _Choice(call, memory_budget, valid_fraction, {})
-    if mode != "both" or within_step.value or _is_one_program(call.traced):
+    if not _is_traced(call):
+        return choice.best("forward")  # there is nothing to differentiate
+    if mode != "both" or within_step.value or _is_one_program(step):
         return choice.best(mode)
     forward = choice.best("forward")
-    if not forward.predicted or not _is_traced(call):
-        return forward  # there is no choice, or nothing to differentiate
+    if not forward.predicted:
+        return forward  # there is no choice
     gradient = choice.best("grad")
     if _serves_both(forward, gradient):
         forward = forward.instead(gradient)
@@ -96,12 +99,10 @@ def _only_way(call: Call) -> Decision | None:
 def _is_one_program(step: Program) -> bool:
     """Say whether a step runs as one program, differentiated or not.
 
-    It does if it has effects, or a rule for reverse mode alone: `jax.vmap` cannot map what has been
-    differentiated of that, as it has to where `jax.grad` is around it.
+    It does if it has effects, or an operation that may have a rule for reverse mode alone.
     """
     return makes_refs(step) or any(
-        eqn.effects or "bwd" in eqn.params or is_someones_operation(eqn)
-        for eqn in all_equations(step.jaxpr.bare)
+        eqn.effects or is_someones_operation(eqn) for eqn in all_equations(step.jaxpr.bare)
     )
 
 
@@ -184,17 +185,17 @@ class _Choice:
                 ordered = [packing.candidate, *fitting]
                 return Decision(call, first, _FASTEST, proven, work, ordered, packing, measured)
             packing = None
-        proven = None
+        known: Proven | None = None
         first = fitting[0].strategy if fitting else Fold()
         if first.folds:
-            proven = self._prove(first)
-            if proven.proof.independent and not _shares_rows(call, proven):
-                return Decision(call, first, reason, proven, work, fitting, packing, measured)
+            known = self._prove(first)
+            if known.proof.independent and not _shares_rows(call, known):
+                return Decision(call, first, reason, known, work, fitting, packing, measured)
             packing = None
             whole = [each for each in plan.candidates if not each.strategy.folds]
             fitting, reason = _order(_fitting(whole, self.memory_budget), measured, left_out=first)
         best = fitting[0].strategy if fitting else Vmap()
-        return Decision(call, best, reason, proven, work, fitting, packing, measured)
+        return Decision(call, best, reason, known, work, fitting, packing, measured)
 
     def _packing(
         self, plan: _Plan, fitting: Sequence[Candidate], mode: str

@@ -15,7 +15,6 @@ from tdjax.core.sites import somebody_listens, tell
 from tdjax.costs.work import Work
 from tdjax.independence import Proven
 from tdjax.strategies.base import Strategy
-from tdjax.strategies.choosing.directions import run_apart
 from tdjax.strategies.choosing.measured import Measured
 from tdjax.strategies.choosing.packing import PackingChoice
 from tdjax.strategies.choosing.ranking import Candidate
@@ -63,6 +62,8 @@ class Decision:
         arrays, gradient = [*self.call.leaves, self.call.mask], self.in_mode("grad")
         if gradient.strategy == self.strategy:
             return self._on(arrays)
+        from tdjax.strategies.choosing.directions import run_apart  # needs jax.extend, 20 ms
+
         return run_apart(arrays, self._on, gradient._on)
 
     def _on(self, arrays: Sequence[Any]) -> Any:
@@ -130,6 +131,6 @@ def tell_of(decision: Decision) -> None:
 
 def run_as_asked(strategy: Strategy, call: Call, reason: str = "It was asked for.") -> Any:
     """Run a call under the strategy of its caller, and say why to who listens."""
-    if not strategy.decides:  # one that decides says so itself
+    if somebody_listens() and not strategy.decides:  # one that decides says so itself
         tell_of(Decision(call, strategy, reason))
     return strategy.run(call)

@@ -135,3 +135,34 @@ def test_from_the_second_visit_on_only_what_is_open_is_measured(prepare):
     made.go_on(None, 60, quiet)
     found = taken(candidates)
     assert 5 < found["map"] == found["unroll"] < found["vmap"] == found["fold"]
+
+
+def test_once_it_is_clear_who_is_fastest_only_what_is_open_is_measured(prepare):
+    made, candidates = prepare(0.02, vmap=2.0, fold=2.06, map=1.0, unroll=1.0)
+    vmap, fold, *_ = candidates
+    made = Rounds(candidates, Effort(budget_s=60), "", [(fold, vmap)])
+    made.begin(None, quiet)
+    found = taken(candidates)
+    assert found["map"] == found["unroll"] <= 25 < found["vmap"] == found["fold"]
+
+
+@pytest.mark.parametrize(("count", "leaves"), [(10, False), (22, True)])
+def test_after_many_rounds_who_is_clearly_behind_leaves_though_it_is_close(count, leaves):
+    random = np.random.default_rng(0)
+    candidates = [MeasuredCandidate(name) for name in ("vmap", "fold", "map")]
+    for candidate, seconds in zip(candidates, (1.0, 1.03, 1.12), strict=True):
+        candidate.samples += list(seconds * (1 + 0.005 * random.standard_normal(count)))
+    race = rounds._Race(candidates, [tuple(candidates[:2])])
+    race.look(count)
+    assert (candidates[2] not in race.running) == leaves and not race.decided
+
+
+def test_what_is_open_takes_so_many_rounds_about(prepare):
+    made, candidates = prepare(0.05, Effort(budget_s=1e-9), vmap=1.0, fold=1.0)
+    made.begin(None, quiet)
+    for candidate in candidates:
+        candidate.call_s, candidate.calls_per_sample = 0.5, 2
+    assert made.round_s == 2.0 and 0 < made.open_s <= 4 * 2.0 * 5
+    for candidate in candidates:
+        candidate.samples[:] = [1.0] * 9
+    assert made.open_s == 0.0 and made.undecided  # An answer should be reached twice.

@@ -3,7 +3,6 @@
 import dataclasses
 import itertools
 import re
-from functools import partial
 from pathlib import Path
 
 import pytest
@@ -150,8 +149,8 @@ def test_a_workloads_picture_stands_beside_its_answers(tmp_path):
         return "A $ line."
 
     comparison = made(*four("net"), *four("net", "grad"), *four("b"))
-    path = plot_beside(comparison, "net", partial(picture, quick=True), tmp_path / "net.svg")
+    path = plot_beside(comparison, "net", picture, True, tmp_path / "net.svg")
     drawn = path.read_text()
     assert (seen == [True] and drawn.count("<text") == 0) or "A $ line." in drawn
-    png = plot_beside(comparison, "net", partial(picture, quick=False), tmp_path / "net.png")
+    png = plot_beside(comparison, "net", picture, False, tmp_path / "net.png")
     assert png.read_bytes().startswith(b"\x89PNG")

@@ -61,7 +61,7 @@ def test_level_and_open_are_told_apart():
     assert open_.open == ("fold", "fastest") and open_.kind == "unclear" and not open_.clear
     assert open_.said["fold"].startswith("fold: between 0.")
     assert open_.said["fold"].endswith("x vmap, not told apart in 15 rounds")
-    assert open_.advice == "ask for more rounds than 15: rounds=60"
+    assert open_.advice == "ask for more rounds than 15: --rounds 60, or rounds=60 in Python"
 
 
 def test_a_set_is_level_with_how_far_apart_it_can_be_and_never_unclear():

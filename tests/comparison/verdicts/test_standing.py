@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from tdjax.comparison.verdicts.standing import front, speed
+from tdjax.comparison.verdicts.intervals import Interval
+from tdjax.comparison.verdicts.standing import Speed, front, speed
 
 NOISE = np.random.default_rng(0).standard_normal((6, 25))
 
@@ -69,3 +70,15 @@ def test_the_leader_is_found_in_the_rounds_that_the_best_took():
     second = [0.5, 0.5, 0.5, *samples(1.2, 1)[3:]]  # what disturbed the first was kind to one
     found = front({"slow": samples(9.0, rounds=3), "first": samples(1.0, 2), "second": second})
     assert found.members == ("first",)
+
+
+def test_the_rounds_that_would_close_a_comparison_are_as_many_as_it_is_unsure():
+    few, many, near = (
+        Speed(Interval(value, value / width, value * width), 25).rounds_to_close
+        for value, width in ((1.0, 1.05), (1.0, 1.2), (1.03, 1.05))
+    )
+    assert 0 < few < many <= 3 * 25 and few < near <= 3 * 25
+    closed = speed(samples(1.2), samples(1.0, 1))
+    assert closed.closed and closed.rounds_to_close == 0
+    assert front({"a": samples(1.0), "b": samples(1.2, 1)}).rounds_to_close == 0
+    assert front({"a": samples(1.0, 0, 0.1), "b": samples(1.0, 1, 0.1)}).rounds_to_close > 0

@@ -137,12 +137,18 @@ def ruled(w, x):
     return _scaled(x @ w, w[0, 0])
 
 
+def branching(w, x):
+    return lax.cond(w[0, 0] > 0, lambda x: jnp.sin(x @ w), jnp.cos, x)
+
+
 COUNTS = jax.device_put(np.arange(12).reshape(4, 3))
 CASES = {
     "dense": (dense, (), (), SCANNED, Vmap(), {}),
     "written": (dense, (), (), Vmap(), WRITTEN, {}),
     "whole numbers": (numbers, (COUNTS,), (1,), Fold(), SCANNED, {}),
     "keys": (noise, (jax.random.split(jax.random.key(0), 3),), (0,), STEPS, Fold(), {}),
+    "rule": (ruled, (), (), SCANNED, Fold(), {}),
+    "branch": (branching, (), (), SCANNED, Vmap(), {}),
     "mixing": (centered, (), (), STEPS, Vmap(), {}),
     "packed": (dense, (), (), Packed(chunk_size=4), WRITTEN, {"seq_lengths": LENGTHS}),
     "packed with gradients": (dense, (), (), Vmap(), Packed(chunk_size=4), {"mask": True}),
@@ -153,7 +159,7 @@ def first_of(output):
     return next(y for y in jax.tree.leaves(output) if jnp.issubdtype(y.dtype, jnp.inexact))
 
 
-def transformed(run, w, x, *rest):
+def transformed(run, w, x, *rest, forward=True):
     """Return what a function of weights and clips gives under all that JAX does to functions."""
 
     def output(w, x):
@@ -164,7 +170,7 @@ def transformed(run, w, x, *rest):
 
     checked = functools.partial(checkify.checkify, errors=checkify.float_checks)
     both = functools.partial(jax.tree.map, lambda leaf: jnp.stack([leaf, leaf * 2]))
-    return {
+    found = {
         "forward": output(w, x),
         "gradients": jax.value_and_grad(loss, (0, 1))(w, x),
         "of one": jax.grad(jax.jit(loss))(w, x),
@@ -180,12 +186,16 @@ def transformed(run, w, x, *rest):
         "closed over": jax.grad(lambda w: jax.jit(lambda x: loss(w, x))(x))(w),
         "checkify": checked(output)(w, x)[1],
         "checked gradient": checked(jax.grad(loss))(w, x)[1],
-        "jvp": jax.jvp(lambda w, x: first_of(output(w, x)), (w, x), (w, x)),
-        "linearized": jax.linearize(loss, w, x)[1](w, x),
-        "hessian": jax.hessian(lambda s: loss(w * s, x))(jnp.ones(())),
-        "forward over reverse": jax.jvp(jax.grad(loss), (w, x), (w, x))[1],
         "reverse over reverse": jax.grad(lambda x: (jax.grad(loss)(w, x) ** 2).sum())(x),
     }
+    if forward:
+        found |= {
+            "jvp": jax.jvp(lambda w, x: first_of(output(w, x)), (w, x), (w, x)),
+            "linearized": jax.linearize(loss, w, x)[1](w, x),
+            "hessian": jax.hessian(lambda s: loss(w * s, x))(jnp.ones(())),
+            "forward over reverse": jax.jvp(jax.grad(loss), (w, x), (w, x))[1],
+        }
+    return found
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -202,7 +212,10 @@ def test_under_every_transform_it_is_the_loop(name):
     def plain(w, x, *rest):
         return loop(fun, (w, x, *rest), in_axes, out_axes, mask=mask)
 
-    run = jax.jit(lambda *args: [transformed(each, *args) for each in (auto, plain)])
+    forward_mode = name != "rule"  # its rule is for reverse mode
+    run = jax.jit(
+        lambda *args: [transformed(each, *args, forward=forward_mode) for each in (auto, plain)]
+    )
     found, expected = run(WEIGHTS, CLIPS, *more)
     for transform, right in expected.items():
         try:
@@ -221,7 +234,7 @@ def test_under_every_transform_it_is_the_loop(name):
         functools.partial(whole(strategy=forward), **options), *args
     )
     assert loops_in(change("auto"), *args) == loops_in(change(gradient), *args)
-    assert "custom_jvp_call" in names_in(auto, *args)
+    assert "tdjax_custom_jvp_call" in names_in(auto, *args)
 
 
 def test_outside_of_jit_nothing_is_traced_for_gradients():
@@ -235,6 +248,17 @@ def test_outside_of_jit_nothing_is_traced_for_gradients():
         jax.grad(lambda w: auto(w, CLIPS).sum())(WEIGHTS),
         jax.grad(lambda w: loop(dense, (w, CLIPS), (None, 1)).sum())(WEIGHTS),
     )
+
+
+def test_a_linear_step_is_transposed():
+    auto = time_distributed(lambda w, x, n: (x @ w, n), in_axes=(None, 1, 1))
+    prefer(SCANNED, Vmap(), auto, WEIGHTS, CLIPS, COUNTS)
+
+    def linear(run, x):
+        return jax.linear_transpose(lambda x: run(WEIGHTS, x, COUNTS)[0], x)(x)
+
+    plain = functools.partial(linear, lambda w, x, n: (x @ w, n))
+    assert_same(jax.jit(functools.partial(linear, auto))(CLIPS), plain(CLIPS))
 
 
 def test_it_is_exported_with_its_gradient():
@@ -266,7 +290,7 @@ def test_inside_shard_map_and_on_meshes(kind, check):
         x = jax.device_put(CLIPS, jax.NamedSharding(mesh, spec))
         for run in (mapped, spread):
             prefer(SCANNED, Vmap(), run, w, x)
-            assert "custom_jvp_call" in names_in(run, w, x)
+            assert "tdjax_custom_jvp_call" in names_in(run, w, x)
             gradient = jax.jit(jax.grad(lambda w, x, run=run: (run(w, x) ** 2).sum(), (0, 1)))
             found = jax.device_get((jax.jit(run)(w, x), gradient(w, x)))
             right = jax.device_get((dense(WEIGHTS, CLIPS), _gradient(WEIGHTS, CLIPS)))
@@ -307,7 +331,6 @@ def in_place(w, x):
         (printing, SCANNED, Vmap(), {}),
         (calling, STEPS, Vmap(), {}),
         (in_place, STEPS, Vmap(), {}),
-        (ruled, SCANNED, Fold(), {}),
     ],
 )
 def test_one_program_is_that_of_its_strategy(fun, forward, gradient, options):
@@ -328,7 +351,7 @@ def test_one_program_is_that_of_its_strategy(fun, forward, gradient, options):
     [
         (SCANNED, Fold(chunk_size=6), 1.05, Fold(chunk_size=6)),
         (SCANNED, Fold(chunk_size=6), 2.0, SCANNED),
-        (SCANNED, Fold(chunk_size=6, unroll=True), 1.05, SCANNED),
+        (Fold(), Fold(chunk_size=6, unroll=True), 1.05, Fold()),
     ],
 )
 def test_what_is_level_forward_serves_both_unless_it_is_written_out_more(
@@ -341,7 +364,7 @@ def test_what_is_level_forward_serves_both_unless_it_is_written_out_more(
     assert decision.predicted[0].strategy == runs
 
 
-@pytest.mark.parametrize("name", ["dense", "packed", "mixing"])
+@pytest.mark.parametrize("name", ["dense", "rule", "packed", "mixing"])
 def test_the_step_is_traced_three_times_at_most(name):
     fun, _, _, forward, gradient, options = CASES[name]
     count = []
@@ -382,7 +405,7 @@ def test_gradients_of_narrow_shared_arrays_are_added_up_in_float32():
     bias, x = jnp.zeros((), jnp.bfloat16), jnp.ones((64, 32), jnp.bfloat16)
     auto = time_distributed(lambda b, x: x * (b + 1), in_axes=(None, 1))
     prefer(Vmap(), Vmap(chunk_size=1), auto, bias, x)
-    assert "custom_jvp_call" in names_in(auto, bias, x)
+    assert "tdjax_custom_jvp_call" in names_in(auto, bias, x)
 
     def summed(b, x):
         return auto(b, x).astype(jnp.float32).sum()
@@ -416,7 +439,7 @@ def test_linen_layers_with_statistics_and_noise(train):
     prefer(SCANNED, WRITTEN, loss, variables["params"], CLIPS)
     jax.clear_caches()
     run = jax.jit(jax.value_and_grad(loss, (0, 1), has_aux=True))
-    assert "custom_jvp_call" in names_in(loss, variables["params"], CLIPS)
+    assert "tdjax_custom_jvp_call" in names_in(loss, variables["params"], CLIPS)
     assert_same(run(variables["params"], CLIPS), right, scale=10)
 
 
@@ -432,7 +455,7 @@ def test_nnx_layers():
         return ((x @ kernel + bias) ** 2).sum()
 
     prefer(SCANNED, WRITTEN, loss, state, CLIPS)
-    assert "custom_jvp_call" in names_in(loss, state, CLIPS)
+    assert "tdjax_custom_jvp_call" in names_in(loss, state, CLIPS)
     found, right = (jax.jit(jax.grad(run))(state, CLIPS) for run in (loss, plain))
     assert_same(found, right)
 

@@ -11,7 +11,7 @@ from tdjax.comparison.rendering.pictures import plot
 from tdjax.comparison.verdicts.answers import FASTEST, QUESTIONS
 from tdjax.comparison.verdicts.records import Record
 
-_CELL = "padding:2px 10px;text-align:left"
+_CELL = "padding:3px 10px;text-align:left;vertical-align:top"
 
 
 def of_comparison(comparison: Record) -> str:
@@ -33,7 +33,7 @@ def page(said: str, tables: Mapping[str, Sequence[Sequence[str]]], svg: str | No
         tables: rows of text by the tables' titles, the first row the headings.
         svg: a picture. As the source of an image it shares no names with the notebook's page.
     """
-    parts = [f"<p>{escape(said)}</p>"]
+    parts = [f"<p><b>{escape(said)}</b></p>"]
     for title, (headings, *rows) in tables.items():
         lines = [_row("th", headings), *(_row("td", row) for row in rows)]
         parts.append(f"<table><caption>{escape(title)}</caption>{''.join(lines)}</table>")

@@ -23,7 +23,8 @@ _BESIDE = 4.7
 def plot_beside(
     comparison: Record,
     workload: str,
-    picture: Callable[[Any], str],
+    picture: Callable[[Any, bool], str],
+    quick: bool,
     path: str | os.PathLike[str],
 ) -> Path:
     """Draw a workload's picture with the bars and the answers of its first target, into a file.
@@ -31,7 +32,8 @@ def plot_beside(
     Args:
         comparison: what is said of it.
         workload: its name.
-        picture: draws into axes, and returns what must be said of it.
+        picture: draws it into axes, and returns what must be said of it.
+        quick: whether its arrays were small.
         path: of the file; its suffix chooses the format.
     """
     groups = [each for each in judged_groups(comparison) if each[0].workload == workload]
@@ -45,8 +47,8 @@ def plot_beside(
         for group, entries, answer in groups
         if group.target == target
     ]
-    said = " · ".join([comparison.workloads.get(workload, ""), *where(comparison.environment)])
-    about = style.fill(style.words(said), _PHOTO + _BESIDE)
+    known = [comparison.workloads.get(workload, ""), *where(comparison.environment)]
+    about = style.fill(style.words(" · ".join(known)), _PHOTO + _BESIDE)
     top = EDGE + 0.35 + LINE * len(about) + GAP
     heights = [
         LINE * (1 + len(chart.bars) + len(chart.notes) + len(said)) + 0.1 + 2 * GAP
@@ -56,7 +58,7 @@ def plot_beside(
     page = Page(width, top + max(sum(heights), _TALL + 3 * LINE + GAP))
     page.write(EDGE, EDGE + 0.12, workload, weight="bold", fontsize=style.LARGE + 1)
     page.lines(about, EDGE, EDGE + 0.3, color=style.SOFT)
-    caption = picture(page.axes(EDGE, top, _PHOTO, _TALL))
+    caption = picture(page.axes(EDGE, top, _PHOTO, _TALL), quick)
     lines = style.fill(style.words(caption), _PHOTO)
     page.lines(lines, EDGE, top + _TALL + 0.5 * GAP, color=style.SOFT)
     left = EDGE + _PHOTO + 0.25
