@@ -204,7 +204,8 @@ def _keep_device(entries: Sequence[Any], environment: Any, results: Any, out: Pa
     start = fitting.fit(measured, machine_of(platform), steps=0)
     found = fitting.fit(measured, machine_of(platform))
     for title, fit in (("shipped", start), ("fitted", found)):
-        choices = ", ".join(f"{n}: {each} ({mode})" for (n, mode), each in fit.chosen.items())
+        chosen = fit.chosen.items()
+        choices = ", ".join(f"{name} {mode}: {strategy}" for (name, mode), strategy in chosen)
         sys.stdout.write(
             f"{title}: choices take {fit.regret:.3f}x the best that was measured; predictions "
             f"differ by {fit.error:.0%}\n  {choices}\n"

@@ -74,13 +74,16 @@ def parse(text: str | bytes) -> Any:
         raise ValueError("it is nested too deeply") from None
 
 
-def load(kind: Callable[..., _Kind], path: Path, name: str, version: int, **lacking: Any) -> _Kind:
-    """Return what a file of this format and version holds, its fields those of a dataclass.
+def load(
+    kind: Callable[..., _Kind], path: Path, name: str, *versions: int, **lacking: Any
+) -> _Kind:
+    """Return what a file of a format holds, in one of its versions: the fields of a dataclass.
 
     Args:
         kind: the dataclass.
         path: the file.
-        name, version: the format.
+        name: the format.
+        *versions: those of it that are read, the newest last.
         **lacking: JSON values of fields that a file need not have.
 
     Raises:
@@ -90,8 +93,9 @@ def load(kind: Callable[..., _Kind], path: Path, name: str, version: int, **lack
     content = parse(path.read_bytes())
     if not isinstance(content, dict):
         raise _misfit(content, "a table")
-    if (said := (content.pop("format", None), content.pop("version", None))) != (name, version):
-        raise ValueError(f"it is of {said[0]} {said[1]}, needed {name} {version}")
+    said = content.pop("format", None), content.pop("version", None)
+    if said not in [(name, version) for version in versions]:
+        raise ValueError(f"it is of {said[0]} {said[1]}, needed {name} {max(versions)}")
     return read(kind, {**lacking, **content})
 
 

@@ -24,12 +24,15 @@ import jax
 from tdjax.devices import calibration, shipped
 from tdjax.devices.attached import assumed, cpu_caches, device_kind, platform
 from tdjax.devices.calibration import Calibration
-from tdjax.devices.processor import Processor
+from tdjax.devices.processor import Processor, cores
 from tdjax.devices.shipped import SPEEDS, Device
 
 # Larger blocks glibc gets from the system at every call, and returns: mallopt(3),
 # DEFAULT_MMAP_THRESHOLD_MAX.
 _FRESH_ABOVE = 32 * 2**20
+_LEAST_FOR_A_CORE = 2**18
+# What files of CPUs lack that were written before it was measured.
+_USUAL_ON_CPUS = {"channel_flops_s": 1.3e10, "naive_flops_s": 7e8, "plain_product": 1.5}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,10 +60,15 @@ class Machine:
             XLA gives it than on all of them.
         back_conv: how many times longer an operation takes in the gradient of a convolution;
             `plain_conv` where that is left to XLA for CPUs.
+        plain_product: how many times longer a convolution of a single place takes where it is left
+            to XLA for CPUs.
         patch_passes: how often a gradient reads or writes the images and outputs of convolutions,
             which it brings into another order.
         kept_passes: how often a gradient reads or writes what the forward pass kept, judging by
             its time; `stacked_passes` where a loop stacks that and takes it apart again.
+        cores: how many a program may use; 1 for a device that gives all of it to every operation.
+        looped_passes: how often a loop reads or writes what its blocks take and give, judging by
+            its time, beside putting that together.
         source: where these figures come from, in a sentence.
     """
 
@@ -82,9 +90,12 @@ class Machine:
     narrow_conv: float = 1.0
     back_conv: float = 1.0
     plain_conv: float = 1.0
+    plain_product: float = 1.0
     patch_passes: float = 1.0
     kept_passes: float = 2.0
     stacked_passes: float = 4.0
+    looped_passes: float = 2.0
+    cores: int = 1
     source: str = ""
 
     @property
@@ -95,6 +106,14 @@ class Machine:
     def fresh_s(self, temporary: float) -> float:
         """Return what it costs to get so much temporary memory from the system."""
         return temporary / self.fresh_bytes_s if temporary > self.fresh_above else 0.0
+
+    def part_at_work(self, written: float) -> float:
+        """Return the part of the usual cores that an operation keeps busy which writes so much.
+
+        XLA for CPUs gives what memory limits to the square root of the cores, 256 KiB each or more.
+        """
+        usual = math.ceil(math.sqrt(self.cores))
+        return min(usual, max(1.0, written // _LEAST_FOR_A_CORE)) / usual
 
     def bytes_s(self, working_set: float) -> float:
         """Return how many bytes per second operations move whose values take so much memory.
@@ -161,6 +180,7 @@ def machine_of(platform: str) -> Machine:
 @functools.lru_cache(64)
 def _machine(platform: str, kind: str, own: Calibration | None = None) -> Machine:
     found, whose = _shipped(platform, kind)
+    speeds: dict[str, Any]
     if own is not None and own.platform == platform:
         speeds = {**(found.speeds if found else {}), **own.speeds}
         source = f"Speeds were calibrated on this machine, {own.date}, jax {own.versions['jax']}."
@@ -174,20 +194,27 @@ def _machine(platform: str, kind: str, own: Calibration | None = None) -> Machin
         speeds = {}
         source = " ".join(["No such device was measured: all rows at once keep one busy.", *says])
     if platform == "cpu" and speeds:
-        return cpu_of(speeds, cpu_caches(), source)
+        return cpu_of(speeds, cpu_caches(), cores(), source)
     return dataclasses.replace(_ACCELERATOR, platform=platform, source=source, **speeds)
 
 
-def cpu_of(speeds: Mapping[str, float], caches: tuple[float, float], source: str = "") -> Machine:
-    """Return a CPU of these speeds, whose caches have so many bytes: the near ones, the far one."""
-    given: dict[str, Any] = {**speeds, "source": source}
-    return Machine("cpu", near_bytes=caches[0], far_bytes=caches[1], **given)
+def cpu_of(
+    speeds: Mapping[str, float], caches: tuple[float, float], cores: int, source: str = ""
+) -> Machine:
+    """Return a CPU of these speeds, whose near and far caches have so many bytes.
+
+    Half of the far one counts: the rest holds what is read once, or is another's.
+    """
+    near, far = caches[0], max(caches[0], caches[1] / 2)
+    given: dict[str, Any] = {**_USUAL_ON_CPUS, **speeds, "cores": cores, "source": source}
+    return Machine("cpu", near_bytes=near, far_bytes=far, **given)
 
 
 def machine_elsewhere(platform: str, kind: str, speeds: Mapping[str, float]) -> Machine:
     """Return a device that need not be here, of these speeds."""
     if platform == "cpu":
-        return cpu_of(speeds, Processor.of_kind(kind).cache_bytes)
+        there = Processor.of_kind(kind)
+        return cpu_of(speeds, there.cache_bytes, max(1, there.cores))
     given: dict[str, Any] = {**speeds}
     return dataclasses.replace(_ACCELERATOR, platform=platform, **given)
 

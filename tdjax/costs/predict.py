@@ -13,6 +13,9 @@ import dataclasses
 from tdjax.costs.machine import Machine
 from tdjax.costs.work import Work
 
+# XLA pads, and keeps values a little longer than they are used: memory over its estimate.
+_TAKEN = 1.3
+
 
 @dataclasses.dataclass(frozen=True)
 class Blocks:
@@ -38,7 +41,10 @@ class Blocks:
 def forward_s(blocks: Blocks, work: Work, machine: Machine) -> float:
     """Return the predicted seconds of a forward pass."""
     once = blocks.count * _block_s(blocks, work, machine)
-    return once + _edges_s(blocks, work, machine) + machine.fresh_s(forward_bytes(blocks, work))
+    fresh = forward_bytes(blocks, work)
+    if blocks.count == 1:  # What it reads and gives is in memory anyway.
+        fresh -= blocks.rows * (work.input_bytes + work.output_bytes)
+    return once + _edges_s(blocks, work, machine) + machine.fresh_s(_TAKEN * fresh)
 
 
 def gradient_s(blocks: Blocks, work: Work, machine: Machine) -> float:
@@ -48,7 +54,7 @@ def gradient_s(blocks: Blocks, work: Work, machine: Machine) -> float:
     edges = 3 * _edges_s(blocks, work, machine)
     # Every block adds its part to the gradient of the weights: two are read, one is written.
     weights = 3 * (blocks.count - 1) * work.weight_bytes / machine.bytes_s(2 * work.weight_bytes)
-    fresh = machine.fresh_s(gradient_bytes(blocks, work))
+    fresh = machine.fresh_s(_TAKEN * gradient_bytes(blocks, work))
     total = once + back + edges + weights + fresh
     if blocks.count > 1 and blocks.remat:
         return total + once
@@ -90,7 +96,7 @@ def most_bytes(blocks: Blocks, work: Work, gradient: bool) -> float:
 def _values_bytes(blocks: Blocks, work: Work, gradient: bool) -> float:
     """Return the memory of values in use, and of those that a gradient keeps."""
     apart = 0 if blocks.plain else blocks.rows * (1 + _beside(blocks))
-    in_use = work.live_bytes * blocks.rows
+    in_use = (work.live_bytes + _beside(blocks) * work.gathered_bytes) * blocks.rows
     if not gradient:
         return in_use + apart * work.largest_patch_bytes
     in_use += apart * work.patch_bytes
@@ -112,7 +118,6 @@ def _block_s(blocks: Blocks, work: Work, machine: Machine, backward: bool = Fals
     """Return the seconds of a block; backward, half of those of its gradient."""
     rows = blocks.rows
     in_use = rows * work.live_bytes + work.weight_bytes
-    moved = rows * work.moved_bytes + work.weight_bytes
     dot_flops = work.dot_flops
     conv_flops = work.conv_flops
     channel_flops_s = machine.channel_flops_s
@@ -121,7 +126,8 @@ def _block_s(blocks: Blocks, work: Work, machine: Machine, backward: bool = Fals
     if plain:  # XLA for CPUs computes some on one core, and those of one tap not as products
         dot_flops -= work.one_place_flops
         channel_flops_s = machine.naive_flops_s
-        conv_flops += work.one_place_flops + (machine.narrow_conv - 1) * work.narrow_conv_flops
+        conv_flops += machine.plain_product * work.one_place_flops
+        conv_flops += (machine.narrow_conv - 1) * work.narrow_conv_flops
     apart = 0.0
     if backward:
         # What the forward pass kept is in use with its gradient, and convolutions are turned.
@@ -137,19 +143,22 @@ def _block_s(blocks: Blocks, work: Work, machine: Machine, backward: bool = Fals
         + work.transcendentals / machine.transcendentals_s
     )
     fixed = work.operations * machine.operation_s + (machine.turn_s if blocks.looped else 0.0)
-    return rows * arithmetic + moved / machine.bytes_s(in_use) + apart + fixed
+    busy = machine.part_at_work(rows * work.widest_bytes)
+    traffic = rows * work.moved_bytes / busy + work.weight_bytes
+    return rows * arithmetic + traffic / machine.bytes_s(in_use) + apart + fixed
 
 
 def _beside(blocks: Blocks) -> int:
-    """Return how many other blocks are in memory while a block's convolutions are taken apart.
+    """Return how many other blocks have patches and what is looked up in memory beside one's own.
 
-    Where blocks are written out, XLA takes those of all blocks apart at the same time.
+    Where blocks are written out, XLA takes the convolutions of all of them apart at the same time,
+    and looks up in tables for all of them.
     """
     return 0 if blocks.looped else blocks.count - 1
 
 
 def _edges_s(blocks: Blocks, work: Work, machine: Machine) -> float:
     """Return the seconds for cutting the input into blocks and putting the output together."""
-    passes = 2 * (blocks.transposed + (blocks.count > 1) + blocks.looped)
+    passes = 2 * (blocks.transposed + (blocks.count > 1)) + machine.looped_passes * blocks.looped
     moved = (work.input_bytes + work.output_bytes) * blocks.rows * blocks.count
     return passes * moved / machine.bytes_s(moved)

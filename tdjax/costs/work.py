@@ -20,6 +20,8 @@ from tdjax.independence.rules.rule import Cost, Form, traits_of
 # smallest, for which that hardly counts.
 _NARROW = 64
 
+# A gradient needs nothing of what these read.
+_LINEAR = ("add", "add_any", "sub", "neg", "reduce_sum", "concatenate", "gather")
 _PRODUCTS = ("dot_general", "tdjax_product", "tdjax_pushed")
 
 
@@ -39,9 +41,11 @@ class Work:
         patch_bytes: bytes of what the gradients of convolutions bring into another order, their
             images and their outputs, summed.
         largest_patch_bytes: bytes of those of one of them.
+        gathered_bytes: bytes of what is looked up in tables.
+        widest_bytes: bytes of the largest value that an operation writes.
         moved_bytes: bytes that its operations read and write, weights left out.
         live_bytes: the most bytes that are in use at one time, input and output included.
-        kept_bytes: bytes of everything that is in memory at some time: what a gradient keeps.
+        kept_bytes: bytes of what is in memory at some time: what a gradient keeps.
         input_bytes, output_bytes: bytes of the arguments and outputs that have rows.
         weight_bytes: bytes of what has no rows and is read by every block of them; not a row's.
         operations: how many operations run, whatever the rows.
@@ -56,6 +60,8 @@ class Work:
     transcendentals: float = 0.0
     patch_bytes: float = 0.0
     largest_patch_bytes: float = 0.0
+    gathered_bytes: float = 0.0
+    widest_bytes: float = 0.0
     moved_bytes: float = 0.0
     live_bytes: float = 0.0
     kept_bytes: float = 0.0
@@ -92,7 +98,8 @@ def work_of(program: Any, rows: int, has_rows: Sequence[bool]) -> Work:
 
 _SUMMED = (
     ("dot_flops", "one_place_flops", "conv_flops", "narrow_conv_flops", "naive_flops")
-    + ("channel_flops", "transcendentals", "patch_bytes", "moved_bytes")
+    + ("channel_flops", "transcendentals", "patch_bytes", "gathered_bytes")
+    + ("moved_bytes",)
 )  # fmt: skip
 
 
@@ -106,6 +113,8 @@ class _Value:
         stored: whether it is in memory.
         sources: the values in memory that it is computed from, where it is not itself.
         born, died: the times of its first and last use.
+        needed: whether a gradient needs it; of what is looked up, only if something reads it that
+            is not linear.
     """
 
     bytes: float
@@ -114,6 +123,7 @@ class _Value:
     sources: tuple[_Value, ...] = ()
     born: int = 0
     died: int = 0
+    needed: bool = True
 
     @property
     def memory(self) -> tuple[_Value, ...]:
@@ -130,7 +140,7 @@ class _Reader:
         self._stored: list[_Value] = []
         self._weights: dict[int, _Value] = {}
         self._repeated: dict[Any, _Value] = {}
-        self._largest_patch = 0.0
+        self._largest_patch = self._widest = 0.0
         self._clock = 0
         self._operations = 0
 
@@ -177,14 +187,30 @@ class _Reader:
         if len(inputs) > 1 and traits.cost < Cost.STORED:
             self._spread(eqn)
         self._add_contraction(eqn, times)
+        if eqn.primitive.name not in _LINEAR:
+            for value in (v for each in known for v in each.memory):
+                value.needed = True
         if traits.cost >= Cost.WRITTEN:
             if traits.cost >= Cost.STORED:
                 for value in known:
                     self.store(value, times)
+            if eqn.primitive.name == "gather":
+                known = self._look_up(known, outputs, times)
             for output in outputs:
                 output.sources = tuple(dict.fromkeys(s for v in known for s in v.memory))
             self._write(outputs, times)
         return outputs
+
+    def _look_up(
+        self, known: list[_Value], outputs: Sequence[_Value], times: float
+    ) -> list[_Value]:
+        """Count what is read from a table: as much as is found. Return what is read as a whole."""
+        found = sum(output.bytes for output in outputs) * times
+        self._add("gathered_bytes", found)
+        self._add("moved_bytes", found)
+        for output in outputs:
+            output.needed = False
+        return [value for value in known if value.rowed]
 
     def _spread(self, eqn: Any) -> None:
         """Note what an elementwise operation repeats for every row: XLA:CPU writes it out."""
@@ -217,6 +243,9 @@ class _Reader:
             return
         if groups == kernel.shape[features] and kernel.shape[channels] == 1:
             self._add("channel_flops", flops)
+            # Its images are in memory once more, padded.
+            padded = _Value(_bytes(images), True, True, (), self._clock, self._clock + 1)
+            self._repeated[id(eqn)] = padded
             return
         patch = _bytes(images) + _bytes(output)
         self._largest_patch = max(self._largest_patch, patch)
@@ -244,6 +273,7 @@ class _Reader:
             else:
                 self._weights[id(source)] = source
         for value in values:
+            self._widest = max(self._widest, value.bytes)
             value.stored, value.sources = True, ()
             value.born = value.died = self._clock
             self._add("moved_bytes", value.bytes * times)
@@ -293,8 +323,9 @@ class _Reader:
         return Work(
             **self._sums,
             largest_patch_bytes=self._largest_patch / self._rows,
+            widest_bytes=self._widest / self._rows,
             live_bytes=live / self._rows,
-            kept_bytes=sum(v.bytes for v in rowed) / self._rows,
+            kept_bytes=sum(v.bytes for v in rowed if v.needed) / self._rows,
             input_bytes=sum(v.bytes for v in inputs if v.rowed) / self._rows,
             output_bytes=sum({id(v): v.bytes for v in outputs}.values()) / self._rows,
             weight_bytes=sum(value.bytes for value in self._weights.values()),

@@ -34,7 +34,7 @@ from tdjax.strategies import Strategy, parse
 from tdjax.strategies.choosing.decide import decide
 from tdjax.transform import time_distributed
 
-LEFT_OUT = 2.2
+LEFT_OUT = 1.6
 """Candidates that are predicted to take so many times as long as the best are not measured."""
 
 Place = tuple[str, str]
@@ -99,8 +99,11 @@ def judge(table: Table, machine: Machine | None = None) -> list[Judged]:
     """
     machine = machine or machine_elsewhere(table.platform, table.kind, table.speeds)
     found = choices(dict.fromkeys(row.workload for row in table.rows), [machine])
-    pairs = ((row, *found[row.workload, row.mode]) for row in table.rows)
-    return [Judged(row, strategy, row.regret(strategy)) for row, strategy in pairs]
+    judged = []
+    for row in table.rows:
+        (strategy,) = found[row.workload, row.mode]
+        judged.append(Judged(row, strategy, row.regret(strategy)))
+    return judged
 
 
 class Judged(NamedTuple):
@@ -139,7 +142,8 @@ def record(
             continue
         start = time.perf_counter()
         progress.update(f"{name} {mode}: preparing", done / len(wanted))
-        row = _measured(name, mode, lambda text, d=done: progress.update(text, d / len(wanted)))
+        tell = functools.partial(progress.update, fraction=done / len(wanted))
+        row = _measured(name, mode, tell)
         table = dataclasses.replace(table, rows=(*table.rows, row))
         keep(table)
         best = min(row.seconds, key=row.seconds.__getitem__)
@@ -157,7 +161,8 @@ def _measured(name: str, mode: str, tell: Callable[[str], None]) -> Row:
     wrapped = time_distributed(case.fun, in_axes=case.in_axes, out_axes=case.out_axes)
     predicted = decide(wrapped.bind(case.args, {}, None, None), mode, None, None).predicted
     least = min(each.cost(mode) for each in predicted)
-    among = [each.strategy for each in predicted if each.cost(mode) <= LEFT_OUT * least]
+    near = (c for c in predicted if c.strategy.at_once or c.cost(mode) <= LEFT_OUT * least)
+    among = [each.strategy for each in near]
     among = [each for each in among if each == _as_recorded(each, mode)]
     settle_allocator()
     arguments = made.arrays, made.cotangents(parse("vmap"), mode)

@@ -165,13 +165,16 @@ def _elementwise(params: Any, x: Any) -> Any:
     return x
 
 
+_WINDOW = (1, 2, 2, 1)
+
+
 def _classifier(params: Any, x: Any) -> Any:
     import jax
 
     *kernels, dense = params
     for kernel in kernels:
         x = jax.nn.relu(_convolve(x, kernel))
-        x = jax.lax.reduce_window(x, -float("inf"), jax.lax.max, *[(1, 2, 2, 1)] * 2, "VALID")
+        x = jax.lax.reduce_window(x, -float("inf"), jax.lax.max, _WINDOW, _WINDOW, "VALID")
     return x.reshape(x.shape[0], -1) @ dense
 
 

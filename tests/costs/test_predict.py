@@ -15,7 +15,7 @@ CPU = Machine(
     near_bytes=2e6, far_bytes=32e6, near_bytes_s=6e10, far_bytes_s=2e10, memory_bytes_s=1e10,
     operation_s=5e-6, turn_s=2e-6, fresh_above=32e6, fresh_bytes_s=3e9,
 )  # fmt: skip
-NORMS = Work(moved_bytes=50e3, live_bytes=4e3, kept_bytes=20e3, input_bytes=2e3, output_bytes=2e3,
+NORMS = Work(moved_bytes=50e3, live_bytes=8e3, kept_bytes=20e3, input_bytes=2e3, output_bytes=2e3,
              operations=20)  # fmt: skip
 MLP = Work(dot_flops=8e6, moved_bytes=1e5, live_bytes=8e3, kept_bytes=5e4, weight_bytes=17e6,
            operations=12)  # fmt: skip

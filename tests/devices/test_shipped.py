@@ -12,7 +12,8 @@ from tdjax.devices import shipped
 from tdjax.strategies.choosing import tuned
 
 # Written by `tdjax tune dense --out FILE`.
-FIRST = Path(__file__).parent / "data" / "version-3.json"
+FIRST = Path(__file__).parent / "data" / "version-4.json"
+OLDER = Path(__file__).parent / "data" / "version-3.json"
 
 
 @pytest.fixture
@@ -45,6 +46,16 @@ def test_a_file_of_this_version_is_read(folder, monkeypatch):
     assert tuned.find_shipped("another") == []
 
 
+def test_a_file_of_an_older_version_is_read(folder):
+    content = json.loads(OLDER.read_text())
+    (folder / "older.json").write_text(OLDER.read_text())
+    (found,) = shipped.devices()
+    assert found.speeds == content["speeds"]
+    machine = _machine("cpu", content["kind"])
+    assert content["speeds"].items() <= machine.speeds.items()
+    assert machine.naive_flops_s < machine.channel_flops_s < 1e12
+
+
 def test_a_change_of_fields_makes_a_new_version():
     """Adding, renaming or removing a speed or a result's field needs a new VERSION."""
     content = json.loads(FIRST.read_text())
@@ -54,12 +65,12 @@ def test_a_change_of_fields_makes_a_new_version():
     assert list(result) == [field.name for field in fields(tuned.Tuned)]
 
 
-@pytest.mark.parametrize("change", [{"version": 2}, {"version": 4}, {"format": "other"}])
+@pytest.mark.parametrize("change", [{"version": 2}, {"version": 5}, {"format": "other"}])
 def test_other_files_are_left_out_with_a_warning(folder, change):
     content = json.loads(FIRST.read_text())
     (folder / "a-first.json").write_text(json.dumps(content))
     (folder / "b-other.json").write_text(json.dumps({**content, **change}))
-    with pytest.warns(UserWarning, match=r"b-other.json is left out: .*needed tdjax-device 3"):
+    with pytest.warns(UserWarning, match=r"b-other.json is left out: .*needed tdjax-device 4"):
         assert len(shipped.devices()) == 1
 
 

@@ -68,7 +68,7 @@ def test_it_is_tuned_and_speeds_are_fitted_to_it(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("TDJAX_CACHE_DIR", str(tmp_path))
     words = ["tune", "toy", "--strategies", "vmap,fold", "--mode", "forward", "--out"]
     assert main([*words, str(tmp_path / "device.json")]) == 0
-    assert re.search("toy: (fold|vmap)", capsys.readouterr().out)
+    assert re.search("toy forward: (fold|vmap)", capsys.readouterr().out)
     (result,) = json.loads((tmp_path / "device.json").read_text())["results"]
     assert (result["title"], result["sizes"]) == ("toy", [8, 16])
 

@@ -24,6 +24,7 @@ _PLATFORMS = ("cpu", "gpu", "tpu")
 # What is not told apart on an accelerator: there are no cores to leave idle, no caches that a
 # block is sized for, and no memory of the system's.
 _OF_CPUS = (
+    "plain_product",
     "channel_flops_s",
     "naive_flops_s",
     "narrow_conv",

@@ -116,43 +116,49 @@ def _norms(scale: Any, x: Any) -> Any:
     return x
 
 
+def _scaled(scale: Any, x: Any) -> Any:
+    return x * scale
+
+
+def _widened(kernel: Any, x: Any) -> Any:
+    return (x @ kernel) @ kernel.T
+
+
 def _convolutions(kernel: Any, x: Any) -> Any:
+    groups = x.shape[-1] // kernel.shape[-2]
     for _ in range(2):
-        numbers = ("NHWC", "HWIO", "NHWC")
-        x = lax.conv_general_dilated(x, kernel, (1, 1), "SAME", dimension_numbers=numbers)
+        x = lax.conv_general_dilated(
+            x, kernel, (1, 1), "SAME", dimension_numbers=_NUMBERS, feature_group_count=groups
+        )
         x = jnp.maximum(x, 0)
     return x
 
 
-def _channels_alone(kernel: Any, x: Any) -> Any:
-    numbers = ("NHWC", "HWIO", "NHWC")
-    return lax.conv_general_dilated(
-        x, kernel, (1, 1), "SAME", dimension_numbers=numbers, feature_group_count=x.shape[-1]
-    )
-
-
+_NUMBERS = ("NHWC", "HWIO", "NHWC")
 _CHANNELS = (3, 3, 1, 64), (2, 4, 32, 32, 64)
-_NORMS = (512,), (32, 64, 512)
+_NORMS = (512,), (16, 64, 512)
 _CONVOLUTIONS = (3, 3, 64, 64), (2, 4, 28, 28, 64)
 PROBES = (
     Probe("dot_flops_s", _product, ((1024, 1024), (16, 32, 1024))),
-    Probe("transcendentals_s", _transcendentals, ((512,), (16, 16, 512))),
-    Probe("near_bytes_s", _norms, ((512,), (8, 16, 512))),
+    Probe("transcendentals_s", _transcendentals, ((512,), (32, 32, 512))),
+    Probe("near_bytes_s", _norms, ((512,), (16, 16, 512))),
     Probe("far_bytes_s", _norms, _NORMS),
-    Probe("memory_bytes_s", _norms, ((512,), (128, 128, 512))),
+    Probe("memory_bytes_s", _scaled, ((512,), (128, 60, 512))),
     Probe("operation_s", _products, ((8, 8), (2, 2, 8))),
     Probe("turn_s", _product, ((8, 8), (16, 16, 8)), Fold(chunk_size=2)),
-    Probe("fresh_bytes_s", _product, ((64, 1024), (128, 128, 64))),
-    Probe("channel_flops_s", _channels_alone, _CHANNELS, Fold(chunk_size=8)),
-    Probe("naive_flops_s", _channels_alone, _CHANNELS),
+    Probe("fresh_bytes_s", _widened, ((64, 1024), (128, 128, 64))),
+    Probe("channel_flops_s", _convolutions, _CHANNELS, Fold(chunk_size=8)),
+    Probe("naive_flops_s", _convolutions, _CHANNELS),
     Probe("conv_flops_s", _convolutions, _CONVOLUTIONS, Fold(chunk_size=8)),
     Probe("narrow_conv", _convolutions, _CONVOLUTIONS),
+    Probe("plain_product", _convolutions, ((1, 1, 64, 64), (2, 16, 28, 28, 64))),
     Probe("back_conv", _convolutions, _CONVOLUTIONS, Fold(chunk_size=8), "grad"),
     Probe("plain_conv", _convolutions, _CONVOLUTIONS, _WHOLE, "grad"),
     Probe(
         "patch_passes", _convolutions, ((3, 3, 16, 16), (2, 8, 28, 28, 16)), Fold(chunk_size=16),
         "grad",
     ),
+    Probe("looped_passes", _norms, _NORMS, Fold(chunk_size=256)),
     Probe("kept_passes", _norms, _NORMS, Fold(chunk_size=256, unroll=True), "grad"),
     Probe("stacked_passes", _norms, _NORMS, Fold(chunk_size=256), "grad"),
 )  # fmt: skip

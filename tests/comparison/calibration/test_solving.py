@@ -16,8 +16,10 @@ TRUE = cpu_of(
         "turn_s": 1e-6, "fresh_bytes_s": 2e10,
         "channel_flops_s": 3e10, "naive_flops_s": 2e9, "narrow_conv": 1.3, "back_conv": 1.2,
         "plain_conv": 2.0, "patch_passes": 2.0, "kept_passes": 1.5, "stacked_passes": 4.0,
+        "plain_product": 1.7, "looped_passes": 5.0,
     },
     (2.0**21, 2.0**25),
+    2,
 )  # fmt: skip
 
 
