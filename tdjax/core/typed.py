@@ -14,7 +14,7 @@ import re
 import reprlib
 import types
 import typing
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple, TypeVar
 
@@ -138,8 +138,9 @@ def _reader(kind: Any) -> _Read:
     hints = typing.get_type_hints(kind, include_extras=True)
     if issubclass(kind, tuple):
         return _row(kind, dict(enumerate(map(_reader, hints.values()))))
-    names = [field.name for field in dataclasses.fields(kind)]
-    return _record(kind, {name: _reader(hints[name]) for name in names})
+    fields = dataclasses.fields(kind)
+    may_lack = {each.name for each in fields if each.default_factory is not dataclasses.MISSING}
+    return _record(kind, {each.name: _reader(hints[each.name]) for each in fields}, may_lack)
 
 
 def _is_number(value: Any) -> bool:
@@ -218,13 +219,15 @@ def _row(make: Callable[..., Any], readers: Mapping[int, _Read]) -> _Read:
     return read
 
 
-def _record(kind: Callable[..., Any], readers: Mapping[str, _Read]) -> _Read:
+def _record(
+    kind: Callable[..., Any], readers: Mapping[str, _Read], may_lack: Collection[str]
+) -> _Read:
     def read(value: Any) -> Any:
         if not isinstance(value, dict):
             raise _misfit(value, "a table")
-        for name in sorted(readers.keys() ^ value.keys()):
+        for name in sorted((readers.keys() ^ value.keys()) - {*may_lack}):
             raise _Misfit("is missing" if name in readers else "is not known", f".{name}")
-        found = {n: _inside(f".{n}", reader, value[n]) for n, reader in readers.items()}
+        found = {n: _inside(f".{n}", readers[n], given) for n, given in value.items()}
         try:
             return kind(**found)
         except ValueError as error:

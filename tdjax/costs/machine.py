@@ -219,6 +219,15 @@ def machine_elsewhere(platform: str, kind: str, speeds: Mapping[str, float]) -> 
     return dataclasses.replace(_ACCELERATOR, platform=platform, **given)
 
 
+def calibrated_from(platform: str) -> tuple[Machine, Mapping[str, float]]:
+    """Return what a calibration begins at, and what it would find where that was fitted.
+
+    That is what is shipped for this kind of device, or for the nearest one.
+    """
+    found, _ = _shipped(platform, device_kind())
+    return _machine(platform, device_kind()), found.probed if found else {}
+
+
 def _shipped(platform: str, kind: str) -> tuple[Device | None, str]:
     """Return what is shipped of a kind of device, or of the nearest CPU, and which that is."""
     measured = [

@@ -12,7 +12,7 @@ import json
 import math
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 
@@ -51,6 +51,7 @@ class Device:
         says: a sentence on what its compiler says.
         speeds: by their names; of an accelerator, only those that limit it.
         results: what tuning measured.
+        probed: what the programs of `calibrate` say of these speeds on that machine.
     """
 
     platform: str
@@ -62,9 +63,11 @@ class Device:
     says: str | None
     speeds: Mapping[str, Positive]
     results: tuple[Tuned, ...]
+    probed: Mapping[str, Positive] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         check_speeds(self.speeds, self.platform == "cpu" and self.evidence == "measured")
+        check_speeds(self.probed, all_of_them=False)
 
 
 def check_speeds(speeds: Mapping[str, float], all_of_them: bool) -> None:

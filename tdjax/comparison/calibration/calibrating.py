@@ -11,11 +11,11 @@ import jax
 
 from tdjax.comparison.calibration.clock import Program, seconds
 from tdjax.comparison.calibration.probes import PROBES, Probe
-from tdjax.comparison.calibration.solving import solve
+from tdjax.comparison.calibration.solving import relative, solve
 from tdjax.comparison.system.memory import settle_allocator
 from tdjax.comparison.system.progress import Progress, told
 from tdjax.core.kept_file import jax_versions
-from tdjax.costs.machine import machine_of
+from tdjax.costs.machine import calibrated_from
 from tdjax.devices import calibration
 from tdjax.devices.attached import device_kind
 from tdjax.devices.calibration import Calibration
@@ -63,14 +63,15 @@ def calibrate(progress: Progress | bool | None = None) -> Calibration:
     with told(progress) as shown:
         probes = [p for p in PROBES if platform == "cpu" or p.speed not in _OF_CPUS]
         taken = _measured(probes, shown)
-    start = machine_of(platform)
+    start, probed = calibrated_from(platform)
     machine = solve(start, {probe.speed: probe.cost().seconds for probe in probes}, taken)
+    speeds = relative(machine.speeds, start.speeds, probed)
     found = Calibration(
         platform=platform,
         kind=device_kind(),
         date=datetime.datetime.now(datetime.UTC).date().isoformat(),
         versions=jax_versions(),
-        speeds={each.speed: float(f"{getattr(machine, each.speed):.4g}") for each in probes},
+        speeds={each.speed: float(f"{speeds[each.speed]:.4g}") for each in probes},
     )
     try:
         calibration.keep(found)

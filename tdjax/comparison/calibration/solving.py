@@ -37,6 +37,26 @@ def solve(
     return machine
 
 
+def relative(
+    found: Mapping[str, float], fitted: Mapping[str, float], probed: Mapping[str, float]
+) -> dict[str, float]:
+    """Return speeds that are to what was fitted as what the programs say here is to what they said.
+
+    A small program tells how much faster this machine is than another. It does not tell what a
+    model of costs that leaves much out has to take for a speed, to be right of whole models: that
+    is fitted to many of them, once, on the machine whose small programs gave `probed`.
+
+    Args:
+        found: what the programs say of this machine.
+        fitted: the speeds of the other machine.
+        probed: what they said there; what is missing is taken as found.
+    """
+    return {
+        name: fitted[name] * speed / probed[name] if name in probed else speed
+        for name, speed in found.items()
+    }
+
+
 def _solved(
     machine: Machine, start: Machine, name: str, predict: Callable[[Machine], float], wanted: float
 ) -> float:
