@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import operator
 from collections.abc import Callable
 from typing import Any
@@ -79,7 +80,9 @@ class Explanation:
             names = [str(each.strategy) for each in self.candidates[:_SHOWN]]
             width = max(map(len, names))
             for name, each in zip(names, self.candidates, strict=False):
-                times = " / ".join(seconds(s, trimmed) for s in (each.forward_s, each.gradient_s))
+                both = each.forward_s, each.gradient_s
+                known = not any(map(math.isnan, both))  # of what was measured alone nothing is
+                times = " / ".join(seconds(s, trimmed) for s in both) if known else "measured"
                 lines.append(f"  {name:<{width}}  {times}")
             left = len(self.candidates) - _SHOWN
             if left > 0:

@@ -93,6 +93,7 @@ def test_auto_takes_what_was_measured():
     found = explain(step, CLIPS)
     assert found.strategy == Fold(chunk_size=6)
     assert "measured to be the fastest here" in found.reasons[0]
+    assert "nan" not in str(found)
     blocks = time_distributed(step)(CLIPS)
     np.testing.assert_allclose(blocks, time_distributed(step, strategy="vmap")(CLIPS), rtol=1e-6)
     # Another program, other sizes: nothing is known of them.
