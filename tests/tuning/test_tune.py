@@ -137,7 +137,7 @@ def test_a_tuning_shows_each_candidate_with_its_interval(measured):
     assert [row.split()[0] for row in rows] == ["Fold(6)", "vmap", "fold"]
     assert "2.00 s" in rows[1] and "0.50x" in rows[1] and "0.45 - 0.56" in rows[1]
     page = tuning._repr_html_()
-    assert "<p>Fold(chunk_size=6) is fastest.</p>" in page and ">0.45 - 0.56</td>" in page
+    assert "<b>Fold(chunk_size=6) is fastest.</b>" in page and ">0.45 - 0.56</td>" in page
     odd = dataclasses.replace(candidates[0], strategy=SCRIPT)
     result = dataclasses.replace(result, candidates=(odd,))
     assert SCRIPT not in dataclasses.replace(tuning, results=(result,))._repr_html_()
