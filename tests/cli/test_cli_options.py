@@ -137,7 +137,7 @@ def test_a_run_without_limits(words):
 
 def limits_of(words, targets):
     found, _ = installed(targets.split(","))
-    return _limits(_parser().parse_args(["compare", *words.split()]), found, Limits)
+    return _limits(_parser().parse_args(["compare", *words.split()]), found, Limits, 0.0)
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,7 @@ import tdjax
 from tdjax import Fold, Vmap
 from tdjax.core.checkable import Checkable
 from tdjax.core.jaxpr import all_equations
+from tdjax.strategies.choosing.directions import run_apart
 
 KERNEL = np.ones((2, 2), np.float32)
 BY_STEPS = [
@@ -209,6 +210,11 @@ def test_every_primitive_of_ours_is_checked_as_what_computes_it():
         ]
         equations = all_equations(jax.make_jaxpr(tangent)(*specs))
         ours += [eqn for eqn in equations if eqn.primitive in defined]
+
+    def in_both_directions(x):
+        return run_apart([x], lambda given: given[0] * 2, lambda given: given[0] + given[0])
+
+    ours += jax.make_jaxpr(in_both_directions)(jnp.ones(3)).eqns
     assert {eqn.primitive for eqn in ours} == defined
     for eqn in ours:
         program = eqn.params["call_jaxpr"]
