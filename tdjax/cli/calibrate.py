@@ -70,7 +70,8 @@ def _calibrate(chosen: argparse.Namespace) -> int:
         sys.stderr.write(f"{wrapped(f'kept in {calibration.path_of(found.kind)}')}\n")
     if chosen.out is not None:
         about = found.platform, found.kind, found.date, found.speeds
-        _save(chosen.out, shipped.text_of(*about, {**found.versions, "tdjax": __version__}))
+        versions = {**found.versions, "tdjax": __version__}
+        _save(chosen.out, shipped.text_of(*about, versions, probed=found.probed))
     return 0
 
 
@@ -104,6 +105,8 @@ def _oracle(chosen: argparse.Namespace) -> int:
     if not chosen.out.exists():
         return code
     judged = oracle.judge(tables.read(chosen.out))
+    if not judged:
+        return code
     for row, strategy, regret in judged:
         lost = "not measured" if regret == float("inf") else f"{regret:.3f} x the best"
         sys.stdout.write(f"{row.workload} {row.mode}: {strategy}, {lost}\n")

@@ -234,7 +234,7 @@ def _limits(chosen: argparse.Namespace, targets: Sequence[Any], make: Any, spent
     if chosen.rounds or chosen.within is None:
         return None
     if chosen.within is _DEFAULT:
-        return make(measuring=_MEASURING_S - spent, all=_ALL_S - spent)
+        return make(*(max(0.0, limit - spent) for limit in (_MEASURING_S, _ALL_S)))
     only_measured = all(target.evidence == "measured" for target in targets)
     share = 1.0 if only_measured else _MEASURING_S / _ALL_S
     left = max(0.0, chosen.within - spent)

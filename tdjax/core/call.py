@@ -240,3 +240,10 @@ def trace_along(call: Call, rows: Any, axis_name: Any) -> Program:
     with traced_on(rows):
         jaxpr, consts, avals, tree = trace_flat(one_step, call.step, call.names, specs, axis)
     return Program(rows, open_program(jaxpr), tuple(consts), tree, tuple(avals))
+
+
+def trace_function(function: Callable[..., Any], *values: Any) -> Program:
+    """Trace a function of arrays, which is not a step."""
+    closed, outputs = jax.make_jaxpr(function, return_shape=True)(*values)
+    avals, tree = jax.tree.flatten(outputs)
+    return Program(None, open_program(closed.jaxpr), tuple(closed.consts), tree, tuple(avals))

@@ -29,6 +29,7 @@ class Calibration:
         date: when that was.
         versions: of jax and jaxlib.
         speeds: by their names, as `tdjax.costs.machine.Machine` explains them.
+        probed: what the programs said by themselves, as in a `Device`.
     """
 
     platform: Annotated[str, one_of("cpu", "gpu", "tpu")]
@@ -36,6 +37,7 @@ class Calibration:
     date: str
     versions: Mapping[str, str]
     speeds: Mapping[str, Positive] = field(repr=False)
+    probed: Mapping[str, Positive] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
         check_speeds(self.speeds, all_of_them=self.platform == "cpu")

@@ -108,6 +108,7 @@ def text_of(
     versions: Mapping[str, str],
     regret: float | None = None,
     results: Sequence[Tuned] = (),
+    probed: Mapping[str, float] | None = None,
 ) -> str:
     """Return the text of a file of a device that was measured; see `Device`."""
     content = {
@@ -120,7 +121,12 @@ def text_of(
         "versions": dict(versions),
         "regret": None if regret is None else round(regret, 3),
         "says": None,
-        "speeds": {n: float(f"{s:.3g}") for n, s in speeds.items() if math.isfinite(s)},
+        "speeds": _rounded(speeds),
         "results": results,
+        "probed": _rounded(probed or {}),
     }
     return json.dumps(content, indent=1, default=vars) + "\n"
+
+
+def _rounded(speeds: Mapping[str, float]) -> dict[str, float]:
+    return {name: float(f"{s:.3g}") for name, s in speeds.items() if math.isfinite(s)}

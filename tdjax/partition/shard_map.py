@@ -9,8 +9,7 @@ from typing import Any
 import jax
 from jax.sharding import NamedSharding, PartitionSpec
 
-from tdjax.core.call import Program
-from tdjax.core.jaxpr import open_program
+from tdjax.core.call import trace_function
 from tdjax.core.shared import joining, split
 from tdjax.partition.placement import Placement, entry_names
 from tdjax.strategies.rows.compiled_once import execute
@@ -83,9 +82,8 @@ def map_blocks(
 
 def _run_compiled(function: Callable[[list[Any]], Any], operands: list[Any]) -> Any:
     """Call a function on concrete arrays; programs that compute the same are compiled once."""
-    closed, outputs = jax.make_jaxpr(function, return_shape=True)(operands)
-    avals, tree = jax.tree.flatten(outputs)
-    program = Program(None, open_program(closed.jaxpr), tuple(closed.consts), tree, tuple(avals))
+    program = trace_function(function, operands)
+    tree = program.out_tree
     bare = dataclasses.replace(program, consts=())
     if any(isinstance(const, jax.core.Tracer) for const in program.consts):
         return jax.tree.unflatten(tree, jax.jit(bare)(program.consts, operands))

@@ -22,6 +22,7 @@ from tdjax.core.call import trace
 from tdjax.costs.machine import Machine
 from tdjax.costs.predict import forward_s, gradient_s
 from tdjax.costs.work import Work, work_of
+from tdjax.devices import calibration
 from tdjax.devices.shipped import SPEEDS, text_of
 from tdjax.devices.tuned_result import Tuned
 from tdjax.strategies import Fold, Strategy, parse
@@ -192,4 +193,6 @@ def device_file(
         kind = devices.partition("(")[2].rstrip(")") or devices
     date, versions = str(environment["date"])[:10], {n: str(environment[n]) for n in _NEEDED[-3:]}
     speeds = found.machine.speeds
-    return text_of(platform, kind, date, speeds, versions, found.regret, results)
+    own = calibration.find(kind)
+    probed = own.probed if own and own.versions["jax"] == versions["jax"] else None
+    return text_of(platform, kind, date, speeds, versions, found.regret, results, probed)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Any
+from statistics import median
+from typing import Any, NamedTuple
 
 import jax
 
@@ -34,10 +35,23 @@ class Program:
         return (time.perf_counter() - start) / self._calls
 
 
-def seconds(*programs: Program) -> list[float]:
-    """Return the shortest time of a call of each: what other processes take only adds to it.
+class Times(NamedTuple):
+    """How long calls take.
+
+    Attributes:
+        seconds: the shortest time of each: what other processes take only adds to it.
+        unrest: how many times as long as that a usual call took, in the median over programs.
+    """
+
+    seconds: list[float]
+    unrest: float
+
+
+def measured(*programs: Program) -> Times:
+    """Return how long a call of each takes.
 
     They are measured in turn, so that a machine that is busy for a while disturbs a part of all.
     """
     rounds = [[each._sample() for each in programs] for _ in range(_SAMPLES)]
-    return [min(samples) for samples in zip(*rounds, strict=True)]
+    samples = [*zip(*rounds, strict=True)]
+    return Times([min(each) for each in samples], median(median(s) / min(s) for s in samples))

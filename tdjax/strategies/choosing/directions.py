@@ -22,9 +22,8 @@ import jax
 import jax.numpy as jnp
 from jax.interpreters import ad
 
-from tdjax.core.call import Program
+from tdjax.core.call import Program, trace_function
 from tdjax.core.checkable import Checkable
-from tdjax.core.jaxpr import open_program
 from tdjax.core.shared import as_joined, joining
 
 Run = Callable[[Sequence[Any]], Any]
@@ -49,7 +48,7 @@ def run_apart(arrays: Sequence[Any], forward: Run, gradient: Run) -> Any:
                     merged[place] = array
                 return run(merged)
 
-        return _traced(on_parts, parts)
+        return trace_function(on_parts, *parts)
 
     programs = traced(forward), traced(gradient)
     closed_over = {id(const): const for program in programs for const in program.consts}
@@ -69,12 +68,6 @@ def run_apart(arrays: Sequence[Any], forward: Run, gradient: Run) -> Any:
         types=_types_of(programs[0]),
     )
     return jax.tree.unflatten(programs[0].out_tree, outputs)
-
-
-def _traced(function: Callable[..., Any], values: Sequence[Any]) -> Program:
-    closed, outputs = jax.make_jaxpr(function, return_shape=True)(*values)
-    avals, tree = jax.tree.flatten(outputs)
-    return Program(None, open_program(closed.jaxpr), tuple(closed.consts), tree, tuple(avals))
 
 
 def _types_of(program: Program) -> tuple[Any, ...]:
@@ -140,7 +133,7 @@ def _batch(
 
     def mapped(run: Evaluate) -> Program:
         every = jax.vmap(_on(run, range(len(values)), values), axes, axis_size=size)
-        return _traced(every, values)
+        return trace_function(every, *values)
 
     def evaluate(program: Program) -> Evaluate:
         return lambda values: program(program.consts, values)

@@ -155,3 +155,26 @@ def test_accelerators_keep_what_tells_them(cache):
         dataclasses.replace(own, speeds={"warp": 9.0})
     with pytest.raises(ValueError, match=r"missing or not known: .*turn_s"):
         dataclasses.replace(own, platform="cpu")
+
+
+def test_of_a_busy_machine_nothing_is_kept_unasked(cache, quickly, monkeypatch):
+    measured = calibrating.measured
+    monkeypatch.setattr(
+        calibrating, "measured", lambda *programs: measured(*programs)._replace(unrest=1.5)
+    )
+    said = Said()
+    calibrate_first(said)
+    assert not cache.exists() and "busy" in said.lines[-1] and "1.50 times" in said.lines[-1]
+    found = tdjax.calibrate(said)
+    assert "calibrate again" in said.lines[-1] and len(list(cache.iterdir())) == 1
+    assert found.probed.keys() == found.speeds.keys() == {*SPEEDS}
+
+
+def test_a_usual_call_is_set_beside_the_shortest(monkeypatch):
+    class Timed:
+        def __init__(self, *samples):
+            self._sample = iter(samples).__next__
+
+    monkeypatch.setattr(clock, "_SAMPLES", 3)
+    times = clock.measured(Timed(1.0, 3.0, 2.0), Timed(4.0, 4.0, 4.0), Timed(1.0, 1.5, 9.0))
+    assert times == ([1.0, 4.0, 1.0], 1.5)
