@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import functools
 import json
+import math
 import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -40,9 +41,13 @@ LEFT_OUT = 1.6
 Place = tuple[str, str]
 """A workload and a mode."""
 
-_FIRST, _EFFORT = Effort(rounds=2), Effort(budget_s=3.0)
-# After the first rounds, who takes so many times as long as the best is measured no further.
-_BEHIND = 1.35
+# How long those are measured that take less than so many times as long as the best so far: all of
+# them warm up, then most of the time goes to those that may be the best.
+_STAGES = (
+    (math.inf, Effort(rounds=0)),
+    (1.6, Effort(rounds=1)),
+    (1.2, Effort(budget_s=2.0)),
+)
 
 
 def begin(progress: Progress) -> Table:
@@ -143,7 +148,7 @@ def record(
         start = time.perf_counter()
         progress.update(f"{name} {mode}: preparing", done / len(wanted))
         tell = functools.partial(progress.update, fraction=done / len(wanted))
-        row = _measured(name, mode, tell)
+        row = take_turns(prepared(name, mode, tell), tell)
         table = dataclasses.replace(table, rows=(*table.rows, row))
         keep(table)
         best = min(row.seconds, key=row.seconds.__getitem__)
@@ -155,7 +160,25 @@ def record(
     return table
 
 
-def _measured(name: str, mode: str, tell: Callable[[str], None]) -> Row:
+class Prepared(NamedTuple):
+    """What is measured for a row of a table.
+
+    Attributes:
+        name, mode: the workload and the mode.
+        found: the candidates, compiled.
+        arguments: what they are called with.
+        streamed: of which arrays they get copies in turn; see `Rotation`.
+    """
+
+    name: str
+    mode: str
+    found: list[MeasuredCandidate]
+    arguments: tuple[Any, Any]
+    streamed: Sequence[int]
+
+
+def prepared(name: str, mode: str, tell: Callable[[str], None]) -> Prepared:
+    """Return the candidates for a workload in a mode, compiled."""
     case = workloads.get(name).build(False)
     made = subject(case.fun, case.args, in_axes=case.in_axes, out_axes=case.out_axes, name=name)
     wrapped = time_distributed(case.fun, in_axes=case.in_axes, out_axes=case.out_axes)
@@ -167,14 +190,19 @@ def _measured(name: str, mode: str, tell: Callable[[str], None]) -> Row:
     settle_allocator()
     arguments = made.arrays, made.cotangents(parse("vmap"), mode)
     found = _compiled(made, among, mode, arguments, tell)
-    tell(f"{name} {mode}: {len(found)} candidates take turns")
-    rotation = Rotation(arguments, made.streamed, cache_bytes("cpu"))
-    said = f"{name} {mode}"
-    for effort in (_FIRST, _EFFORT):
-        running = [c for c in found if _in_sight(c, found)]
-        Rounds(running, effort, said).begin(rotation, lambda text, _: tell(f"{said}: {text}"))
-    times = paired_times({each.name: each.samples for each in found})
-    return Row(name, mode, {n: float(f"{s:.4g}") for n, s in sorted(times.items())})
+    return Prepared(name, mode, found, arguments, made.streamed)
+
+
+def take_turns(row: Prepared, tell: Callable[[str], None]) -> Row:
+    """Measure candidates in turn; who is clearly behind is measured no further."""
+    said = f"{row.name} {row.mode}"
+    tell(f"{said}: {len(row.found)} candidates take turns")
+    inputs = Rotation(row.arguments, row.streamed, cache_bytes("cpu"))
+    for behind, effort in _STAGES:
+        running = [each for each in row.found if _in_sight(each, row.found, behind)]
+        Rounds(running, effort, said).begin(inputs, lambda text, _: tell(f"{said}: {text}"))
+    times = paired_times({each.name: each.samples or [each.call_s or 0.0] for each in row.found})
+    return Row(row.name, row.mode, {n: float(f"{s:.4g}") for n, s in sorted(times.items())})
 
 
 def _compiled(
@@ -200,9 +228,13 @@ def _compiled(
     return found
 
 
-def _in_sight(candidate: MeasuredCandidate, among: Sequence[MeasuredCandidate]) -> bool:
-    least = min((min(each.samples) for each in among if each.samples), default=None)
-    return least is None or min(candidate.samples) <= _BEHIND * least
+def _in_sight(
+    candidate: MeasuredCandidate, among: Sequence[MeasuredCandidate], behind: float
+) -> bool:
+    def shortest(each: MeasuredCandidate) -> float:
+        return min(each.samples, default=each.call_s or 0.0)
+
+    return behind == math.inf or shortest(candidate) <= behind * min(map(shortest, among))
 
 
 def text(table: Table) -> str:
