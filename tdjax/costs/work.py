@@ -44,6 +44,7 @@ class Work:
         gathered_bytes: bytes of what is looked up in tables.
         widest_bytes: bytes of the largest value that an operation writes.
         moved_bytes: bytes that its operations read and write, weights left out.
+        stored_bytes: of these, those of operations that XLA fuses with no others.
         live_bytes: the most bytes that are in use at one time, input and output included.
         kept_bytes: bytes of what is in memory at some time, or takes long to compute: what a
             gradient keeps.
@@ -64,6 +65,7 @@ class Work:
     gathered_bytes: float = 0.0
     widest_bytes: float = 0.0
     moved_bytes: float = 0.0
+    stored_bytes: float = 0.0
     live_bytes: float = 0.0
     kept_bytes: float = 0.0
     input_bytes: float = 0.0
@@ -100,7 +102,7 @@ def work_of(program: Any, rows: int, has_rows: Sequence[bool]) -> Work:
 _SUMMED = (
     ("dot_flops", "one_place_flops", "conv_flops", "narrow_conv_flops", "naive_flops")
     + ("channel_flops", "transcendentals", "patch_bytes", "gathered_bytes")
-    + ("moved_bytes",)
+    + ("moved_bytes", "stored_bytes")
 )  # fmt: skip
 
 
@@ -194,6 +196,7 @@ class _Reader:
             for value in (v for each in known for v in each.memory):
                 value.needed = True
         if traits.cost >= Cost.WRITTEN:
+            before = self._sums["moved_bytes"]
             if traits.cost >= Cost.STORED:
                 for value in known:
                     self.store(value, times)
@@ -202,6 +205,8 @@ class _Reader:
             for output in outputs:
                 output.sources = tuple(dict.fromkeys(s for v in known for s in v.memory))
             self._write(outputs, times)
+            if traits.cost >= Cost.STORED:
+                self._sums["stored_bytes"] += self._sums["moved_bytes"] - before
         return outputs
 
     def _look_up(
