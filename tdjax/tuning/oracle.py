@@ -24,7 +24,6 @@ from tdjax.comparison.measuring.rounds import Effort, Rounds
 from tdjax.comparison.subjects.subject import MODES, Subject, subject
 from tdjax.comparison.system.memory import settle_allocator
 from tdjax.comparison.system.progress import Progress
-from tdjax.comparison.verdicts.intervals import paired_times
 from tdjax.core.kept_file import jax_versions
 from tdjax.costs.machine import Machine, assume_machine, machine_elsewhere
 from tdjax.devices import calibration
@@ -35,18 +34,18 @@ from tdjax.strategies import Strategy, parse
 from tdjax.strategies.choosing.decide import decide
 from tdjax.transform import time_distributed
 
-LEFT_OUT = 1.6
+LEFT_OUT = 1.4
 """Candidates that are predicted to take so many times as long as the best are not measured."""
 
 Place = tuple[str, str]
 """A workload and a mode."""
 
-# How long those are measured that take less than so many times as long as the best so far: all of
-# them warm up, then most of the time goes to those that may be the best.
+# How long those are measured that took less than so many times as long as the best, at their best:
+# most of the time goes to those that may be the best.
 _STAGES = (
-    (math.inf, Effort(rounds=0)),
-    (1.6, Effort(rounds=1)),
-    (1.2, Effort(budget_s=2.0)),
+    (math.inf, Effort(rounds=1)),
+    (1.5, Effort(rounds=2)),
+    (1.2, Effort(budget_s=1.5)),
 )
 
 
@@ -201,8 +200,8 @@ def take_turns(row: Prepared, tell: Callable[[str], None]) -> Row:
     for behind, effort in _STAGES:
         running = [each for each in row.found if _in_sight(each, row.found, behind)]
         Rounds(running, effort, said).begin(inputs, lambda text, _: tell(f"{said}: {text}"))
-    times = paired_times({each.name: each.samples or [each.call_s or 0.0] for each in row.found})
-    return Row(row.name, row.mode, {n: float(f"{s:.4g}") for n, s in sorted(times.items())})
+    times = {each.name: float(f"{_shortest(each):.4g}") for each in row.found}
+    return Row(row.name, row.mode, dict(sorted(times.items())))
 
 
 def _compiled(
@@ -231,10 +230,12 @@ def _compiled(
 def _in_sight(
     candidate: MeasuredCandidate, among: Sequence[MeasuredCandidate], behind: float
 ) -> bool:
-    def shortest(each: MeasuredCandidate) -> float:
-        return min(each.samples, default=each.call_s or 0.0)
+    return behind == math.inf or _shortest(candidate) <= behind * min(map(_shortest, among))
 
-    return behind == math.inf or shortest(candidate) <= behind * min(map(shortest, among))
+
+def _shortest(candidate: MeasuredCandidate) -> float:
+    """Return the shortest time of a call: what other processes take only adds to it."""
+    return min(candidate.samples, default=math.inf)
 
 
 def text(table: Table) -> str:
