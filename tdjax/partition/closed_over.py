@@ -11,7 +11,6 @@ the dtype that the array has, those of arguments in float32 (`core/shared.py`).
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -48,8 +47,7 @@ def hoisted(call: Call) -> Call:
     def run(leaves: list[Any]) -> Any:
         return step(leaves[:count], found, leaves[count:])
 
-    return dataclasses.replace(
-        call,
+    return call.replace(
         step=run,
         names=(*call.names, *(f"closed-over array {index}" for index in range(len(found)))),
         leaves=(*call.leaves, *found),

@@ -49,7 +49,7 @@ def decide(
     if only is not None:
         return only
     step = trace(call, call.batch)
-    call = dataclasses.replace(call, traced=step)
+    call = call.replace(traced=step)
     choice = _Choice(call, memory_budget, valid_fraction, {})
     if not _is_traced(call):
         return choice.best("forward")  # there is nothing to differentiate
@@ -167,11 +167,12 @@ class _Choice:
             lifted = lift_prints(call)
             if lifted is not None:
                 step, key = trace(lifted, lifted.batch), None
-                call = dataclasses.replace(lifted, traced=step)
+                call = lifted.replace(traced=step)
             plan = _plan(call, step, mode)
             if key and plan.lasts:
                 _plans.keep(key, plan)
-        return dataclasses.replace(self, call=call)._among(plan, mode)
+        chosen = self if call is self.call else dataclasses.replace(self, call=call)
+        return chosen._among(plan, mode)
 
     def _among(self, plan: _Plan, mode: str) -> Decision:
         """Return what runs of that which a plan knows."""
@@ -221,7 +222,7 @@ class _Choice:
                 return proven
         call = self.call
         if self.proofs:  # they found which shared arrays lead with rows
-            call = dataclasses.replace(call, roles=next(iter(self.proofs.values())).proof.roles)
+            call = call.replace(roles=next(iter(self.proofs.values())).proof.roles)
         return self.proofs.setdefault(rows, prove_for_blocks(call, rows, settled=True))
 
 
@@ -246,7 +247,8 @@ class _Plan:
 
 def _holding() -> tuple[Any, ...]:
     """Return what plans depend on beside the program: the machine, results and strategies."""
-    return (current_machine(), device_kind(), *tuned.sources(), *KINDS.values())
+    kind = device_kind()
+    return (current_machine(), kind, *tuned.sources(kind), *KINDS.values())
 
 
 def _recall(key: Any) -> _Plan | None:
