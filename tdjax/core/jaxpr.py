@@ -277,17 +277,17 @@ def is_closed(program: Any) -> bool:
 
 def with_programs(eqn: Any, change: Callable[[Any], Any]) -> Any:
     """Return an equation with other programs inside, itself if none is another."""
-
-    def changed(value: Any) -> Any:
-        if isinstance(value, (tuple, list)) and any(hasattr(inner, "eqns") for inner in value):
-            inside = [changed(inner) for inner in value]
-            return value if all(map(operator.is_, inside, value)) else rebuilt(value, inside)
-        return change(value) if hasattr(value, "eqns") else value
-
-    params = {name: changed(value) for name, value in eqn.params.items()}
+    params = {name: _with_changed(value, change) for name, value in eqn.params.items()}
     if all(map(operator.is_, params.values(), eqn.params.values())):
         return eqn
     return eqn.replace(params=params)
+
+
+def _with_changed(value: Any, change: Callable[[Any], Any]) -> Any:
+    if isinstance(value, (tuple, list)) and any(hasattr(inner, "eqns") for inner in value):
+        inside = [_with_changed(inner, change) for inner in value]
+        return value if all(map(operator.is_, inside, value)) else rebuilt(value, inside)
+    return change(value) if hasattr(value, "eqns") else value
 
 
 def scan_counts(eqn: Any) -> tuple[int, int]:

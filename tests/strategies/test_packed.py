@@ -1,7 +1,6 @@
 """Packed steps: the loop's answer, and nothing computed where the mask has nothing."""
 
 import contextlib
-import dataclasses
 import functools
 
 import jax
@@ -14,15 +13,7 @@ from oracle import assert_same, is_array, value_and_vjp
 import tdjax
 from tdjax import Packed, StrategyError
 from tdjax.core.jaxpr import all_equations
-from tdjax.costs.machine import assume_machine, machine_of
 
-# A device without caches, on which so few rows take long, and a turn of a loop longer than they.
-DEVICE = dataclasses.replace(machine_of("gpu"), memory_bytes_s=1e5, turn_s=2e-3)
-# How rows are computed: in blocks, or at once in one of four programs.
-WAYS = {
-    "in blocks": (Packed(chunk_size=5), contextlib.nullcontext),
-    "at once": (Packed(), lambda: assume_machine(DEVICE)),
-}
 MASKS = {
     "some": jnp.array([[1, 0, 1], [0, 0, 0], [1, 1, 1], [0, 1, 0]], bool),
     "none": jnp.zeros((BATCH, TIME), bool),
@@ -58,10 +49,12 @@ def compiled(case, strategy):
 
 # With nothing masked, test_loop.py holds all cases to the loop; a fold with a mask is held to it in
 # test_masks.py, whatever its outputs look like.
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("way", ["in blocks", "at once"])
 @pytest.mark.parametrize("name", REPRESENTATIVE)
-def test_values_and_gradients_equal_those_of_a_masked_fold(name, way):
-    strategy, within = WAYS[way]
+def test_values_and_gradients_equal_those_of_a_masked_fold(name, way, at_once):
+    strategy, within = Packed(), at_once
+    if way == "in blocks":
+        strategy, within = Packed(chunk_size=5), contextlib.nullcontext
     packed, folded = compiled(CASES[name], strategy), compiled(CASES[name], "fold")
     for mask in MASKS.values():
         with within():
@@ -148,13 +141,13 @@ TRANSFORMS = {
 
 
 @pytest.mark.parametrize("name", TRANSFORMS)
-def test_it_works_inside_jax(name):
+def test_it_works_inside_jax(name, at_once):
     def run(strategy, mask):
         return jax.jit(functools.partial(TRANSFORMS[name], strategy))(mask, WEIGHT, X)
 
     expected = run("vmap", FIVE)
     assert_same(run(Packed(chunk_size=4), FIVE), expected, scale=20)
-    with assume_machine(DEVICE):
+    with at_once():
         assert_same(run(Packed(), FIVE), expected, scale=20)
 
 
@@ -169,11 +162,11 @@ def test_any_number_of_rows_in_blocks_of_any_size(chunk_size):
 
 
 @pytest.mark.parametrize("time", [1, 7, 8])
-def test_any_number_of_rows_at_once(time):
+def test_any_number_of_rows_at_once(time, at_once):
     x, rows = array(2, time, 3), 2 * time
     order = np.random.default_rng(0).permutation(rows)
     squares, slopes = np.cos(x) ** 2, -np.sin(2 * np.asarray(x))
-    with assume_machine(DEVICE):
+    with at_once():
 
         @jax.jit
         def run(mask):
@@ -187,7 +180,7 @@ def test_any_number_of_rows_at_once(time):
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-def test_convolutions_at_once(dtype):
+def test_convolutions_at_once(dtype, at_once):
     frames, kernel = array(2, 5, 6, 6, 3), array(3, 3, 3, 4) / 12
     frames, kernel = frames.astype(dtype), kernel.astype(dtype)
 
@@ -204,7 +197,7 @@ def test_convolutions_at_once(dtype):
 
         return jax.value_and_grad(loss, (0, 1), has_aux=True)(kernel, frames)
 
-    with assume_machine(DEVICE):
+    with at_once():
         ours = jax.jit(functools.partial(run, Packed()))
         found = [ours(jnp.array(lengths)) for lengths in ([2, 0], [1, 4], [5, 5])]
     theirs = jax.jit(functools.partial(run, "vmap"))
@@ -212,9 +205,9 @@ def test_convolutions_at_once(dtype):
         assert_same(each, theirs(jnp.array(lengths)), scale=20)
 
 
-def test_at_once_is_one_branch_each_way_and_what_programs_keep_shares_memory():
+def test_at_once_is_one_branch_each_way_and_what_programs_keep_shares_memory(at_once):
     gradient = jax.grad(functools.partial(total, Packed()), (1, 2))
-    with assume_machine(DEVICE):
+    with at_once():
         forward, backward = made = loops(gradient, FIVE, WEIGHT, X)
         text = jax.jit(gradient).lower(FIVE, WEIGHT, X).as_text()
     assert [[phase.rows for phase in loop.phases] for loop in made] == 2 * [[3, 6, 9, 12]]
@@ -223,8 +216,8 @@ def test_at_once_is_one_branch_each_way_and_what_programs_keep_shares_memory():
     assert text.count("stablehlo.case") == 2 and "stablehlo.while" not in text
 
 
-def test_blocks_that_are_asked_for_run_in_a_loop_everywhere():
-    with assume_machine(DEVICE):
+def test_blocks_that_are_asked_for_run_in_a_loop_everywhere(at_once):
+    with at_once():
         run = functools.partial(total, Packed(chunk_size=4))
         (made,) = loops(run, FIVE, WEIGHT, X)
     assert not made.exclusive and made.phases[0].rows == 4
