@@ -43,7 +43,7 @@ Place = tuple[str, str]
 # How long those are measured that took less than so many times as long as the best, at their best:
 # most of the time goes to those that may be the best.
 _STAGES = (
-    (math.inf, Effort(rounds=1)),
+    (math.inf, Effort(rounds=2)),
     (1.5, Effort(rounds=2)),
     (1.2, Effort(budget_s=1.5)),
 )
@@ -235,7 +235,7 @@ def _in_sight(
 
 def _shortest(candidate: MeasuredCandidate) -> float:
     """Return the shortest time of a call: what other processes take only adds to it."""
-    return min(candidate.samples, default=math.inf)
+    return min([*candidate.samples, candidate.call_s or math.inf])
 
 
 def text(table: Table) -> str:

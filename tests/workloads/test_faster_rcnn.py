@@ -131,6 +131,11 @@ def test_untrained_head_is_undecided(small_head):
     np.testing.assert_allclose(classes, np.full((5, 21), 1 / 21), rtol=1e-6)
 
 
+def test_what_is_built_within_a_trace_is_not_kept():
+    jax.eval_shape(lambda: workloads.get("faster_rcnn_head").build(True).time_size)
+    assert not isinstance(workloads.get("faster_rcnn_head").build(True).args[1], jax.core.Tracer)
+
+
 def test_regions_are_drawn_with_the_classes_of_the_head(tmp_path):
     figure = Figure(figsize=(4, 5), dpi=110)
     said = workloads.get("faster_rcnn_head").picture(figure.subplots(), quick=True)
