@@ -36,6 +36,7 @@ from tdjax.partition.placement import check_partition
 from tdjax.strategies import NAMES, Decision, Strategy, Vmap, tell_of
 
 _AUTO = NAMES["auto"]
+_Step = Callable[[list[Any]], Any]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -202,18 +203,15 @@ def bind(
 
     def step(values: list[Any]) -> Any:
         extra = {"mask": values[-1]} if takes_mask else {}
-        with within_step(True):
-            output = fun(*put_arrays(values), **kwargs, **extra)
-        _check_output(output, signature.title)
-        return output
+        return fun(*put_arrays(values), **kwargs, **extra)
 
     return Call(
         title=signature.title,
-        step=stand_in(step, fun),
+        step=as_step(step, fun, signature.title),
         names=tuple(names),
         leaves=tuple(leaves),
         axes=tuple(axes),
-        roles=tuple(_role(leaf, axis, batch) for leaf, axis in zip(leaves, axes, strict=True)),
+        roles=tuple(role_of(leaf, axis, batch) for leaf, axis in zip(leaves, axes, strict=True)),
         batch=batch,
         time=time,
         out_axes=options.out_axes,
@@ -223,6 +221,24 @@ def bind(
         masked_output=options.masked_output,
         given_mask=given,
     )
+
+
+def as_step(function: _Step, fun: Callable[..., Any], title: str) -> _Step:
+    """Return a function of the leaves of one step as the step of a call.
+
+    Args:
+        function: calls `fun`.
+        fun: the user's function, which errors of JAX name.
+        title: what errors of ours call it.
+    """
+
+    def step(values: list[Any]) -> Any:
+        with within_step(True):
+            output = function(values)
+        _check_output(output, title)
+        return output
+
+    return stand_in(step, fun)
 
 
 def _check_count(in_axes: Sequence[Any], args: tuple) -> None:
@@ -269,7 +285,8 @@ def _check_output(output: Any, title: str) -> None:
             )
 
 
-def _role(leaf: Any, axis: int | None, batch: Any) -> Role:
+def role_of(leaf: Any, axis: int | None, batch: Any) -> Role:
+    """Return what a leaf with time at `axis` means to a step of `batch` rows."""
     if axis is None:
         return "shared"
     shape = _step_shape(leaf, axis)

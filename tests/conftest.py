@@ -2,6 +2,7 @@
 
 import atexit
 import contextlib
+import dataclasses
 import gc
 import os
 import shutil
@@ -14,7 +15,7 @@ from compiling import compile_quickly, optimise
 
 from tdjax.comparison.system.extras import leave_out_absent
 from tdjax.comparison.targets.cuda import CUDA
-from tdjax.costs.machine import _machine
+from tdjax.costs.machine import _machine, assume_machine, machine_of
 from tdjax.devices.attached import assume
 
 # What a user has tuned must not choose here, nor be changed.
@@ -78,6 +79,16 @@ def on_two_cores(on_cpu, monkeypatch):
     _machine.cache_clear()
     yield
     _machine.cache_clear()
+
+
+@pytest.fixture
+def at_once():
+    """Give a context manager: a device without caches, where small rows take longer than launches.
+
+    A turn of a loop takes longer than they, so that packed steps are computed at once there.
+    """
+    machine = dataclasses.replace(machine_of("gpu"), memory_bytes_s=1e5, turn_s=2e-3)
+    return lambda: assume_machine(machine)
 
 
 @pytest.fixture

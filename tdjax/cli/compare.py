@@ -27,7 +27,7 @@ from tdjax.cli.show import load
 
 _NAME = "comparison.json"
 _DEFAULT = object()
-_MEASURING_S = 160.0
+_MEASURING_S = 168.0
 _ALL_S = 310.0
 _GROUP_S = 10.0
 

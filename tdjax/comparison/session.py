@@ -32,7 +32,7 @@ from tdjax.strategies.override import ignoring_override
 
 # A group's first rounds take this part of its share of the time that is left. The rest is for
 # compiling, and for returning to groups with open questions.
-_FIRST_SHARE = 0.15
+_FIRST_SHARE = 0.1
 _TURN_S = 5.0
 _TURN_ROUNDS = 6  # A turn begins with a round that warms up.
 # On a slow machine measuring takes longer than planned; compilers still get this part of all.

@@ -15,7 +15,8 @@ from tdjax.core.arrays import reshaped
 from tdjax.core.axes import Axes, broadcast_axes, normalize_out_axis
 from tdjax.core.errors import StrategyError
 from tdjax.core.fingerprint import fingerprint
-from tdjax.core.jaxpr import Opened, open_program, trace_flat, uses_axis
+from tdjax.core.jaxpr import trace_flat, uses_axis
+from tdjax.core.opened import Opened, open_program
 from tdjax.core.shared import Split, joined, repeated
 from tdjax.core.sites import traced_on
 

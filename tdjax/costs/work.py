@@ -44,8 +44,10 @@ class Work:
         gathered_bytes: bytes of what is looked up in tables.
         widest_bytes: bytes of the largest value that an operation writes.
         moved_bytes: bytes that its operations read and write, weights left out.
+        stored_bytes: of these, those of operations that XLA fuses with no others.
         live_bytes: the most bytes that are in use at one time, input and output included.
-        kept_bytes: bytes of what is in memory at some time: what a gradient keeps.
+        kept_bytes: bytes of what is in memory at some time, or takes long to compute: what a
+            gradient keeps.
         input_bytes, output_bytes: bytes of the arguments and outputs that have rows.
         weight_bytes: bytes of what has no rows and is read by every block of them; not a row's.
         operations: how many operations run, whatever the rows.
@@ -63,6 +65,7 @@ class Work:
     gathered_bytes: float = 0.0
     widest_bytes: float = 0.0
     moved_bytes: float = 0.0
+    stored_bytes: float = 0.0
     live_bytes: float = 0.0
     kept_bytes: float = 0.0
     input_bytes: float = 0.0
@@ -99,7 +102,7 @@ def work_of(program: Any, rows: int, has_rows: Sequence[bool]) -> Work:
 _SUMMED = (
     ("dot_flops", "one_place_flops", "conv_flops", "narrow_conv_flops", "naive_flops")
     + ("channel_flops", "transcendentals", "patch_bytes", "gathered_bytes")
-    + ("moved_bytes",)
+    + ("moved_bytes", "stored_bytes")
 )  # fmt: skip
 
 
@@ -140,6 +143,7 @@ class _Reader:
         self._stored: list[_Value] = []
         self._weights: dict[int, _Value] = {}
         self._repeated: dict[Any, _Value] = {}
+        self._slow: list[_Value] = []
         self._largest_patch = self._widest = 0.0
         self._clock = 0
         self._operations = 0
@@ -184,6 +188,7 @@ class _Reader:
             return outputs
         if traits.cost is Cost.SLOW:
             self._add("transcendentals", size * times)
+            self._slow += outputs
         if len(inputs) > 1 and traits.cost < Cost.STORED:
             self._spread(eqn)
         self._add_contraction(eqn, times)
@@ -191,6 +196,7 @@ class _Reader:
             for value in (v for each in known for v in each.memory):
                 value.needed = True
         if traits.cost >= Cost.WRITTEN:
+            before = self._sums["moved_bytes"]
             if traits.cost >= Cost.STORED:
                 for value in known:
                     self.store(value, times)
@@ -199,6 +205,8 @@ class _Reader:
             for output in outputs:
                 output.sources = tuple(dict.fromkeys(s for v in known for s in v.memory))
             self._write(outputs, times)
+            if traits.cost >= Cost.STORED:
+                self._sums["stored_bytes"] += self._sums["moved_bytes"] - before
         return outputs
 
     def _look_up(
@@ -315,6 +323,8 @@ class _Reader:
         for output in outputs:
             output.died = end
         rowed = [value for value in self._stored if value.rowed]
+        # What takes long to compute is kept though it is fused: nothing computes it twice.
+        kept = {id(v): v.bytes for v in (*rowed, *self._slow) if v.needed}
         in_use = [*rowed, *self._repeated.values()]
         live = max(
             (sum(v.bytes for v in in_use if v.born <= now <= v.died) for now in range(end + 1)),
@@ -325,7 +335,7 @@ class _Reader:
             largest_patch_bytes=self._largest_patch / self._rows,
             widest_bytes=self._widest / self._rows,
             live_bytes=live / self._rows,
-            kept_bytes=sum(v.bytes for v in rowed if v.needed) / self._rows,
+            kept_bytes=sum(kept.values()) / self._rows,
             input_bytes=sum(v.bytes for v in inputs if v.rowed) / self._rows,
             output_bytes=sum({id(v): v.bytes for v in outputs}.values()) / self._rows,
             weight_bytes=sum(value.bytes for value in self._weights.values()),

@@ -152,7 +152,8 @@ def programs_with_rows():
         "fft": (jnp.fft.fft, x, "fft_lengths"),
         "gather": (lambda x: x[jnp.array([0, 1])], x, "dimension_numbers slice_sizes mode"),
         "iota": (lambda x: x + lax.broadcasted_iota(x.dtype, (4, 3), 0), x, "dimension"),
-        "jit": (jax.jit(jnp.sin), x, "jaxpr"),
+        "jit": (jax.jit(jnp.sin), x, "jaxpr donated_invars in_layouts in_shardings out_layouts "
+                "out_shardings"),
         "pad": (lambda x: lax.pad(x, 0.0, ((1, 1, 0), (0, 0, 0))), x, "padding_config"),
         "pure_callback": (call, x, "callback result_avals vmap_method"),
         "random_bits": (bits, x, "shape"),

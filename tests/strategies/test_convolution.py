@@ -1,6 +1,8 @@
 """Convolutions inside loops: the meaning of JAX's own, in the form that is fast on a CPU."""
 
+import dataclasses
 import functools
+import math
 import re
 
 import jax
@@ -12,10 +14,11 @@ from jax import lax
 
 import tdjax
 from tdjax import time_distributed
+from tdjax.costs.machine import assume_machine, current_machine
 from tdjax.strategies.convolution.primitive import replace_convolutions as with_ours
 
-# Before jax 0.11 the gradient for a kernel is left to XLA along one axis, since then along two.
-LEFT = {"b01f_01io->b01f"} | ({"b0f_0io->b0f"} if jax.__version_info__ < (0, 11) else set())
+# The forms of gradients, by how many axes those for kernels are left to XLA along.
+LEFT = {1: {"b01f_01io->b01f", "b0f_0io->b0f"}, 2: {"b01f_01io->b01f"}}
 # lhs, rhs, dimension numbers, and what else is not the default
 CONVOLUTIONS = {
     "1d, strided": ((2, 9, 4), (3, 4, 6), ("NWC", "WIO", "NWC"), {"window_strides": (2,)}),
@@ -258,6 +261,14 @@ def test_it_is_differentiated_twice_and_recomputed():
     assert_same(twice(ours), twice(plain))
 
 
+@pytest.fixture(params=LEFT)
+def axes(request):
+    """A machine on which the gradient for a kernel is fastest as a convolution along so many."""
+    slow = {1: "back_conv_2d", 2: "back_conv"}[request.param]
+    with assume_machine(dataclasses.replace(current_machine(), **{slow: math.inf})):
+        yield request.param
+
+
 @pytest.mark.usefixtures("on_cpu")
 @pytest.mark.parametrize(
     ("name", "forms"),
@@ -270,7 +281,7 @@ def test_it_is_differentiated_twice_and_recomputed():
         ("2d, in groups", LEFT),
     ],
 )
-def test_on_a_cpu_it_has_the_form_that_is_fastest(name, forms):
+def test_on_a_cpu_it_has_the_form_that_is_fastest(name, forms, axes):
     lhs, rhs, numbers, options = CONVOLUTIONS[name]
     options = {"window_strides": (1,) * (len(lhs) - 2), "padding": "SAME", **options}
     ours = replace_convolutions(
@@ -278,7 +289,23 @@ def test_on_a_cpu_it_has_the_form_that_is_fastest(name, forms):
     )
     gradients = jax.jit(jax.value_and_grad(lambda *a: loss(ours)(*a), (0, 1)))
     compiled = gradients.lower(array(*lhs), array(*rhs)).compile().as_text()
+    forms = forms[axes] if forms is LEFT else forms
     assert set(re.findall(r"dim_labels=(\S+?),", compiled)) == forms
+
+
+@pytest.mark.usefixtures("on_cpu")
+@pytest.mark.parametrize(("narrow", "forms"), [(1.0, {"b01f_01io->b01f"}), (2.0, {"b0f_0io->b0f"})])
+def test_few_features_are_taken_apart_where_that_was_measured_to_be_faster(narrow, forms):
+    def plain(x, kernel):
+        numbers = ("NHWC", "HWIO", "NHWC")
+        return lax.conv_general_dilated(x, kernel, (1, 1), "SAME", dimension_numbers=numbers)
+
+    x, kernel = array(2, 5, 4, 16), array(3, 3, 16, 32)
+    machine = dataclasses.replace(current_machine(), narrow_conv=narrow, apart_conv=1.0)
+    with assume_machine(machine):
+        compiled = jax.jit(replace_convolutions(plain)).lower(x, kernel).compile()
+    assert set(re.findall(r"dim_labels=(\S+?),", compiled.as_text())) == forms
+    assert_same(compiled(x, kernel), plain(x, kernel))
 
 
 def test_convolutions_are_found_however_deep():
@@ -330,11 +357,11 @@ def gradient(strategy):
     ids=str,
 )
 @pytest.mark.usefixtures("on_cpu")
-def test_in_a_loop_on_a_cpu_every_convolution_has_the_fast_form(strategy):
+def test_in_a_loop_on_a_cpu_every_convolution_has_the_fast_form(strategy, axes):
     """XLA leaves it as it is in there, and runs any other form some thirty times slower."""
     compiled = gradient(strategy).lower(KERNEL, FRAMES).compile().as_text()
     forms = set(re.findall(r"dim_labels=(\S+?),", compiled))
-    assert forms == LEFT
+    assert forms == LEFT[axes]
     assert_same(gradient(strategy)(KERNEL, FRAMES), gradient("vmap")(KERNEL, FRAMES))
 
 

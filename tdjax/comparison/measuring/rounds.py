@@ -32,7 +32,7 @@ MOST_ROUNDS = 501
 # A candidate leaves by a wider margin than the answer needs: the answer then still holds with a
 # new leader, or with one more sample of this one.
 OUT_RATIO = 1.15
-OUT_RATIO_EARLY = 2.0
+OUT_RATIO_EARLY = 1.6
 OUT_RATIO_LATE = 1.06
 EARLY_LOOKS = (3, 5)
 LATE = 20
@@ -185,8 +185,9 @@ class _Race:
 
     def look_anew(self) -> None:
         """Begin another visit: to what is open or, where nothing is, to all questions once more."""
-        self._calm |= dict.fromkeys(self._open(self._standing()) or self._calm, 0)
-        self._dismiss_settled()
+        standing = self._standing()
+        self._calm |= dict.fromkeys(self._open(standing) or self._calm, 0)
+        self._dismiss(standing)
 
     def look(self, rounds: int) -> None:
         """Compare the candidates after some rounds; those that no question needs leave."""
@@ -197,7 +198,7 @@ class _Race:
         if settled:
             open_ = self._open(standing)
             self._calm = {q: 0 if q in open_ else calm + 1 for q, calm in self._calm.items()}
-            self._dismiss_settled()
+            self._dismiss(standing)
         first = [self._all[name] for name in standing[_FASTEST].members]
         needed = [candidate for pair in self._open(standing) for candidate in pair or ()]
         margin = OUT_RATIO if rounds >= MIN_ROUNDS else OUT_RATIO_EARLY
@@ -227,11 +228,15 @@ class _Race:
     def _unsettled(self) -> list[Pair | None]:
         return [question for question, calm in self._calm.items() if calm < CALM_CHECKS]
 
-    def _dismiss_settled(self) -> None:
-        """Measure only those that an open question is about, unless that is who is fastest."""
-        if (open_ := self._unsettled()) and _FASTEST not in open_:
-            needed = [candidate for pair in open_ for candidate in pair or ()]
-            self.running = [candidate for candidate in self.running if candidate in needed]
+    def _dismiss(self, standing: Mapping[Pair | None, Any]) -> None:
+        """Measure only those that an open question is about; all, to confirm who is fastest."""
+        unsettled = self._unsettled()
+        if not unsettled or (_FASTEST in unsettled and standing[_FASTEST].closed):
+            return
+        needed = {candidate.name for pair in unsettled for candidate in pair or ()}
+        if _FASTEST in unsettled:
+            needed |= {*standing[_FASTEST].in_doubt}
+        self.running = [candidate for candidate in self.running if candidate.name in needed]
 
 
 def _warm_up(candidate: MeasuredCandidate, inputs: Rotation) -> None:

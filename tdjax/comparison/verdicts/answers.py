@@ -318,10 +318,11 @@ class _Group:
             behind = speed(self._runs[found.next].samples_s, self._runs[leader].samples_s)
             slower = numbers.speed_interval(*behind.ratio, of="its speed")
             text = f"{groups[0]} leads; next is {naming.short(found.next)}, {slower}"
-        if self._reference not in (*self._names(found.members), found.next):
+        # What fold and auto are over the reference is said by their own answers.
+        if not {self._reference, FOLD, AUTO}.intersection(self._names([leader])):
             lead = self._speed(leader)
             more = numbers.speed_interval(*lead.ratio, of=self._reference) if lead else ""
-            text += more and f"; {more}"
+            text += more and f"; {naming.short(leader)} is {more}"
         return text
 
     def _alone(self, lead: str) -> str:

@@ -62,14 +62,23 @@ class Speed(NamedTuple):
         The estimate may be off by half its interval itself, so that this is 4 times those that
         were taken at most.
         """
+        return 0.0 if self.closed else self._rounds_until(math.log(MARGIN))
+
+    @property
+    def rounds_to_separate(self) -> float:
+        """How many more rounds would show which is faster, by however little, about."""
+        low, high = self.ratio.low, self.ratio.high
+        apart = low is not None and high is not None and (low > 1 or high < 1)
+        return 0.0 if apart else self._rounds_until(0.0)
+
+    def _rounds_until(self, end: float) -> float:
+        """Return how many more rounds until the interval leaves out this logarithm, about."""
         value, low, high = self.ratio
-        if self.closed:
-            return 0.0
         if low is None or high is None:
             return float(MIN_ROUNDS)
         half = math.log(high / low) / 2
-        to_go = abs(abs(math.log(value)) - math.log(MARGIN))
-        needed = half**2 / (to_go**2 + half**2 / 4) - 1
+        to_go = abs(abs(math.log(value)) - end)
+        needed = half**2 / (to_go**2 + half**2 / 4) - 1 if half else 0.0
         return max(1.0, self.rounds * needed)
 
     @property
@@ -86,12 +95,14 @@ class Front(NamedTuple):
     """The leader and those that are not clearly behind it.
 
     Attributes:
-        members: their names, the fastest first.
-        next: the fastest of those that are clearly behind; None where there is none.
+        members: their names, the fastest first. Who is behind the leader, but not clear of another
+            member, is one too where that makes the set an answer.
+        next: the fastest of the others; None where there is none.
         apart: how far apart two members can be at most, as a ratio of at least 1.
         closed: whether the set is an answer: every member is level with the leader, or all of them
             are clear of the rest and close to each other.
         rounds_to_close: how many more rounds would make it one, about.
+        in_doubt: those of whom more rounds could tell whether they are members.
     """
 
     members: tuple[str, ...]
@@ -99,23 +110,44 @@ class Front(NamedTuple):
     apart: float
     closed: bool
     rounds_to_close: float
+    in_doubt: tuple[str, ...]
 
 
 def front(samples: Mapping[str, Sequence[float]]) -> Front:
     """Return who is fastest among programs of which there are samples, by name."""
     times = paired_times(samples)
-    leader, *others = sorted(times, key=lambda name: times[name])
-    to_leader = {name: speed(samples[name], samples[leader]) for name in others}
-    members = (leader, *(name for name in others if not to_leader[name].behind))
-    rest = [name for name in others if name not in members]
-    pairs = [speed(samples[a], samples[b]) for a, b in itertools.combinations(members, 2)]
-    apart = max((pair.apart for pair in pairs), default=1.0)
-    level = all(to_leader[name].level for name in members[1:])
-    gap = bool(rest) and all(
-        (speed(samples[member], samples[name]).ratio.low or 0.0) > 1
-        for member in members
-        for name in rest
+    names = sorted(times, key=lambda name: times[name])
+    pairs = {(a, b): speed(samples[a], samples[b]) for a, b in itertools.permutations(names, 2)}
+
+    def with_rivals(members: list[str], margin: float) -> list[str]:
+        """Return these, and those that not every one of them is faster than by a margin."""
+        return [
+            name
+            for name in names
+            if name in members
+            or any((pairs[member, name].ratio.low or 0.0) <= margin for member in members)
+        ]
+
+    def apart(members: list[str]) -> float:
+        return max((pairs[two].apart for two in itertools.combinations(members, 2)), default=1.0)
+
+    leader = names[0]
+    members = [name for name in names if name == leader or not pairs[name, leader].behind]
+    level = all(pairs[name, leader].level for name in members[1:])
+    separate = members
+    for _ in names:
+        separate = with_rivals(separate, 1.0)
+    closed = level or (len(separate) < len(names) and apart(separate) <= WIDEST)
+    if closed and not level:
+        members = separate
+    rest = [name for name in names if name not in members]
+    to_level = max((pairs[name, leader].rounds_to_close for name in members[1:]), default=1.0)
+    to_separate = max(pairs[a, b].rounds_to_separate for a in members for b in rest) if rest else math.inf
+    return Front(
+        tuple(members),
+        next(iter(rest), None),
+        apart(members),
+        closed,
+        0.0 if closed else max(1.0, min(to_level, to_separate)),
+        tuple(with_rivals(members, MARGIN)),
     )
-    closed = level or (gap and apart <= WIDEST)
-    more = max((to_leader[name].rounds_to_close for name in members[1:]), default=1.0)
-    return Front(members, next(iter(rest), None), apart, closed, 0.0 if closed else more)

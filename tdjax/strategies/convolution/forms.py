@@ -48,9 +48,9 @@ channels, one for every c, by a kernel that is as large as the outputs, from N c
 
     dw[c, k, f] = sum over o and n of  p[c, k r + o s, n] dy[o, n, f]                            (5)
 
-which is faster than products, along two axes or, before jax 0.11, along one: the others are taken
-apart into their taps. Zeros between pixels (b > 1, s = 1) need not be multiplied: with
-o = i b + low - k r,
+which is faster than products, along two axes or, where XLA computes that on one core, along one:
+the others are taken apart into their taps. Zeros between pixels (b > 1, s = 1) need not be
+multiplied: with o = i b + low - k r,
 
     dw[k, c, f] = sum over n and i of  x[n, i, c] dy[n, i b + low - k r, f]                      (6)
 
@@ -93,17 +93,15 @@ from jax import lax
 
 from tdjax.core.arrays import has_mesh_axes
 from tdjax.core.shared import dtype_of_sums
+from tdjax.costs.machine import current_machine
 
 _PLAIN = lax.conv_general_dilated_p
 # Every tap of a kernel is written out: compiling more takes longer than anyone wants to wait.
 _MOST_TAPS = 64
-# Before jax 0.11 a convolution to 17 to 64 features was computed on one core; to fewer, or to more,
-# it was shared out. From fewer channels than that, taking it apart costs more than it gains.
-_ON_ONE_CORE = range(17, 65) if jax.__version_info__ < (0, 11) else range(0)
+# Some versions of XLA compute a convolution to so many features on one core; to fewer, or to more,
+# they share it out. From fewer channels than that, taking it apart costs more than it gains.
+_NARROW = range(17, 65)
 _FEWEST_CHANNELS = 16
-# Along so many axes the gradient for a kernel is a convolution: along two, jax 0.10 computes it on
-# one core, and in loops slower still.
-_AXES_LEFT = 1 if jax.__version_info__ < (0, 11) else 2
 # More groups than this are not written out.
 _MOST_GROUPS = 16
 # Of a sum over rows of images as many terms are written out, times the taps of a kernel.
@@ -246,14 +244,15 @@ def _gradient(
         return jnp.concatenate([_gradient(x, dy, each, window, one) for x, dy in parts], -1)
     if _is_tiled(images, kernel, window, **params):
         return _gradient_by_tiles(images, cotangent, kernel, window, params)
-    slides = groups == 1 and math.prod(taps[-_AXES_LEFT:]) > 1
+    left = current_machine().gradient_axes
+    slides = groups == 1 and math.prod(taps[-left:]) > 1
     dilated, strided = (any(by > 1 for by in each) for each in (window[2], window[0]))
     if slides and dilated and not strided and _are_seen(images.shape[1:-1]):
         turned = window.reversed(images.shape[1:-1], cotangent.shape[1:-1], taps)
         exchanged = kernel.update(shape=(*taps, features, channels))
         found = _gradient(cotangent, images, exchanged, turned, params)
         return lax.rev(jnp.swapaxes(found, -1, -2), range(axes))
-    taken = max(0, axes - _AXES_LEFT) if slides and not dilated else axes
+    taken = max(0, axes - left) if slides and not dilated else axes
     over, along = window.apart(taken)
     out_sizes = cotangent.shape[1 : 1 + taken]
     padded = _padded(images, over)
@@ -412,7 +411,8 @@ def _gains_apart(
 ) -> bool:
     """Say whether it can be computed by the taps of the first axis, and is faster so."""
     spatial = kernel.ndim - 2
-    if spatial != 3 and not (spatial == 2 and kernel.shape[-1] in _ON_ONE_CORE):
+    narrow = spatial == 2 and kernel.shape[-1] in _NARROW and current_machine().takes_apart
+    if spatial != 3 and not narrow:
         return False
     exact = kernel.dtype in (jnp.float32, jnp.float64) and preferred_element_type is None
     many = kernel.shape[-2] >= _FEWEST_CHANNELS and 1 < kernel.shape[0] <= _MOST_TAPS
@@ -475,10 +475,11 @@ def _by_tiles(images: Any, kernel: Any, window: _Window, params: Mapping[str, An
     tiles = tuple(-(-size // 2) for size in sizes)
     pixels = _mixed(_OF_PIXELS, _tiles(images, window, tiles))
     weights = _mixed(_OF_TAPS, {(i, j): kernel[i, j] for i in range(3) for j in range(3)})
-    products = _multiplied(pixels, weights, (((3,), (0,)), ((), ())))
+    products = _multiplied(_flat(pixels), weights, (((1,), (0,)), ((), ())))
     # In memory each, so that they are put side by side by copying.
     out = lax.optimization_barrier(_mixed(_OF_PRODUCTS, products))
-    rows = [jnp.stack([out[i, 0], out[i, 1]], 3) for i in range(2)]  # n, i, j, 2, f
+    shape = (len(images), *tiles, kernel.shape[-1])
+    rows = [jnp.stack([out[i, j].reshape(shape) for j in range(2)], 3) for i in range(2)]
     both = jnp.stack(rows, 2).reshape(len(images), *(2 * each for each in tiles), -1)
     return both[:, : sizes[0], : sizes[1]]
 
@@ -494,7 +495,7 @@ def _gradient_by_tiles(
     whole = lax.pad(cotangent, jnp.zeros((), cotangent.dtype), [(0, 0, 0), *edges, (0, 0, 0)])
     pairs = {(i, j): whole[:, i::2, j::2] for i in range(2) for j in range(2)}
     pulled = _mixed(tuple(zip(*_OF_PRODUCTS, strict=True)), pairs)
-    products = _multiplied(pixels, pulled, (((0, 1, 2), (0, 1, 2)), ((), ())))
+    products = _multiplied(_flat(pixels), _flat(pulled), (((0,), (0,)), ((), ())))
     found = _mixed(tuple(zip(*_OF_TAPS, strict=True)), products)
     return jnp.stack([found[at] for at in sorted(found)]).reshape(kernel.shape)
 
@@ -510,6 +511,11 @@ def _tiles(images: Any, window: _Window, tiles: Sequence[int]) -> dict[tuple[int
         for i in range(4)
         for j in range(4)
     }
+
+
+def _flat(parts: Mapping[tuple[int, ...], Any]) -> dict[tuple[int, ...], Any]:
+    """Return parts whose tiles are along one axis: several, XLA would contract as a transpose."""
+    return {at: part.reshape(-1, part.shape[-1]) for at, part in parts.items()}
 
 
 def _multiplied(

@@ -64,7 +64,7 @@ def html(comparison: Record) -> str:
         comparison=comparison,
         reference=comparison.reference,
         title=f"tdjax: {workloads[0] if len(workloads) == 1 else 'strategies compared'}",
-        subtitle=" · ".join([*where(comparison.environment), *([str(date)] if date else [])]),
+        subtitle=" · ".join([*where(comparison.environment), *([str(date)[:10]] if date else [])]),
         groups=groups,
         anchors=anchors,
         answers={group: answer for group, _, answer in groups},

@@ -73,7 +73,7 @@ def _said(answer: Answer, reasons: Sequence[str]) -> Iterator[tuple[str, Any]]:
         said = answer.text if question == FASTEST else answer.said.get(question)
         if said is not None:
             text = Text(said)
-            if question == FASTEST:
+            if question == FASTEST and FASTEST not in answer.open:
                 text = Text.assemble((answer.kind, f"bold {_COLORS[answer.kind]}"), ": ", said)
             yield asked, text
     if answer.advice is not None:
