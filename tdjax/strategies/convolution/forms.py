@@ -57,6 +57,19 @@ multiplied: with o = i b + low - k r,
 is (4) again, of images dy with a stride b, channels and features exchanged and taps in reverse.
     images (8, 8, 8, 128), kernel (4, 4, 128, 64), b = 2: as of images (8, 16, 16, 64), stride 2
 
+**By tiles** (Winograd). Along an axis with three taps and s = b = r = 1, two outputs next to each
+other take six products, and four suffice: with t = p[n, 2 m ... 2 m + 3],
+
+    (t0 - t2) w0,  (t1 + t2) (w0 + w1 + w2) / 2,  (t2 - t1) (w0 - w1 + w2) / 2,  (t1 - t3) w2    (7)
+
+are a, b, c and d, and the outputs 2 m and 2 m + 1 are a + b + c and b - c - d. Along two axes 16
+products do for 36, each a product of matrices of all tiles: ((4, 4), tiles, C) @ ((4, 4), C, F). A
+gradient for the kernel is as cheap, by the transposes of the same sums. In float32 the sums cost
+about one bit. They mix what a tile sees, so that an infinite pixel would reach outputs that do not
+see it: where an answer is not finite, it is computed by (1).
+    images (8, 28, 28, 64), kernel (3, 3, 64, 64): 16 products (8 x 14 x 14, 64) @ (64, 64)
+    Lavin and Gray, Fast Algorithms for Convolutional Neural Networks, CVPR 2016
+
 **Groups**, if they are few, are convolutions of their own.
 
 Measured on 2 cores, against what XLA makes of JAX's own (jax 0.10 and 0.12): products 1.1 to 1.7
@@ -93,6 +106,14 @@ _FEWEST_CHANNELS = 16
 _MOST_GROUPS = 16
 # Of a sum over rows of images as many terms are written out, times the taps of a kernel.
 _MOST_TERMS = 512
+# The sums of (7): what each product takes of the four pixels of a tile and of the three taps, and
+# what each output takes of the products. Their transposes give the gradient for the kernel.
+_OF_PIXELS = (1, 0, -1, 0), (0, 1, 1, 0), (0, -1, 1, 0), (0, 1, 0, -1)
+_OF_TAPS = (1, 0, 0), (0.5, 0.5, 0.5), (0.5, -0.5, 0.5), (0, 0, 1)
+_OF_PRODUCTS = (1, 1, 1, 0), (0, 1, -1, -1)
+# With fewer channels or features the sums take longer than the products that they save.
+_FEWEST_IN_TILES = 16
+_LEAST_FOR_ALL_CORES = 2**18
 
 
 class _Window(NamedTuple):
@@ -136,6 +157,16 @@ class _Window(NamedTuple):
         padding = tuple(zip(lows, highs, strict=True))
         return _Window(self.lhs_dilation, padding, (1,) * len(taps), self.rhs_dilation)
 
+    def sizes(self, images: Any, kernel: Any) -> tuple[int, ...]:
+        """Return how many outputs there are along each axis."""
+        padded = [
+            max(0, dilation * (size - 1) + 1) + low + high
+            for size, dilation, (low, high) in zip(
+                images.shape[1:-1], self.lhs_dilation, self.padding, strict=True
+            )
+        ]
+        return self.out_sizes(padded, kernel.shape[:-2])
+
     def out_sizes(self, padded: Sequence[int], taps: Sequence[int]) -> tuple[int, ...]:
         """Return how many outputs there are along each axis of padded images.
 
@@ -172,6 +203,8 @@ def _in_its_form(images: Any, kernel: Any, window: _Window, params: Mapping[str,
         parts = zip(_by_group(images, params), _by_group(kernel, params), strict=True)
         one = {**params, "feature_group_count": 1}
         return jnp.concatenate([_in_its_form(x, w, window, one) for x, w in parts], -1)
+    if _is_tiled(images, kernel, window, **params):
+        return _by_tiles(images, kernel, window, params)
     if _gains_apart(kernel, images, window, **params):
         return _by_taps(images, kernel, window, params)
     return _convolve(images, kernel, window, params)
@@ -209,6 +242,8 @@ def _gradient(
         one = {**params, "feature_group_count": 1}
         each = kernel.update(shape=(*taps, channels, features // groups))
         return jnp.concatenate([_gradient(x, dy, each, window, one) for x, dy in parts], -1)
+    if _is_tiled(images, kernel, window, **params):
+        return _gradient_by_tiles(images, cotangent, kernel, window, params)
     left = current_machine().gradient_axes
     slides = groups == 1 and math.prod(taps[-left:]) > 1
     dilated, strided = (any(by > 1 for by in each) for each in (window[2], window[0]))
@@ -413,6 +448,120 @@ def _by_taps(images: Any, kernel: Any, window: _Window, params: Mapping[str, Any
             lax.broadcast_in_dim(of_zeros[tap], part.shape, (part.ndim - 1,)),
         )
         total = part if total is None else total + part
+    return total
+
+
+def _is_tiled(
+    images: Any,
+    kernel: Any,
+    window: _Window,
+    precision: Any,
+    preferred_element_type: Any,
+    feature_group_count: int,
+    batch_group_count: int,
+    **_: Any,
+) -> bool:
+    """Say whether a convolution is computed by tiles."""
+    plain = feature_group_count == batch_group_count == 1 and preferred_element_type is None
+    usual = precision is None and kernel.dtype == images.dtype == jnp.float32
+    ones = {*window.window_strides, *window.lhs_dilation, *window.rhs_dilation} == {1}
+    fits = kernel.shape[:-2] == (3, 3) and min(kernel.shape[-2:]) >= _FEWEST_IN_TILES
+    return plain and usual and ones and fits and _are_seen(window.sizes(images, kernel))
+
+
+def _by_tiles(images: Any, kernel: Any, window: _Window, params: Mapping[str, Any]) -> Any:
+    """Return a convolution by tiles of two outputs along both axes: (7)."""
+    sizes = window.sizes(images, kernel)
+    tiles = tuple(-(-size // 2) for size in sizes)
+    pixels = _mixed(_OF_PIXELS, _tiles(images, window, tiles))
+    weights = _mixed(_OF_TAPS, {(i, j): kernel[i, j] for i in range(3) for j in range(3)})
+    products = _multiplied(_flat(pixels), weights, (((1,), (0,)), ((), ())))
+    # In memory each, so that they are put side by side by copying.
+    out = lax.optimization_barrier(_mixed(_OF_PRODUCTS, products))
+    shape = (len(images), *tiles, kernel.shape[-1])
+    rows = [jnp.stack([out[i, j].reshape(shape) for j in range(2)], 3) for i in range(2)]
+    both = jnp.stack(rows, 2).reshape(len(images), *(2 * each for each in tiles), -1)
+    return both[:, : sizes[0], : sizes[1]]
+
+
+def _gradient_by_tiles(
+    images: Any, cotangent: Any, kernel: Any, window: _Window, params: Mapping[str, Any]
+) -> Any:
+    """Return the gradient for the kernel of a convolution by tiles."""
+    sizes = cotangent.shape[1:-1]
+    tiles = tuple(-(-size // 2) for size in sizes)
+    pixels = _mixed(_OF_PIXELS, _tiles(images, window, tiles))
+    edges = [(0, 2 * each - size, 0) for each, size in zip(tiles, sizes, strict=True)]
+    whole = lax.pad(cotangent, jnp.zeros((), cotangent.dtype), [(0, 0, 0), *edges, (0, 0, 0)])
+    pairs = {(i, j): whole[:, i::2, j::2] for i in range(2) for j in range(2)}
+    pulled = _mixed(tuple(zip(*_OF_PRODUCTS, strict=True)), pairs)
+    products = _multiplied(_flat(pixels), _flat(pulled), (((0,), (0,)), ((), ())))
+    found = _mixed(tuple(zip(*_OF_TAPS, strict=True)), products)
+    return jnp.stack([found[at] for at in sorted(found)]).reshape(kernel.shape)
+
+
+def _tiles(images: Any, window: _Window, tiles: Sequence[int]) -> dict[tuple[int, ...], Any]:
+    """Return what is at each of the 4 x 4 places of all tiles, every two pixels one."""
+    edges = []
+    for size, (low, _), count in zip(images.shape[1:-1], window.padding, tiles, strict=True):
+        edges.append((low, 2 * count + 2 - size - low))
+    padded = _padded(images, window._replace(padding=edges))
+    return {
+        (i, j): padded[:, i : i + 2 * tiles[0] - 1 : 2, j : j + 2 * tiles[1] - 1 : 2]
+        for i in range(4)
+        for j in range(4)
+    }
+
+
+def _flat(parts: Mapping[tuple[int, ...], Any]) -> dict[tuple[int, ...], Any]:
+    """Return parts whose tiles are along one axis: several, XLA would contract as a transpose."""
+    return {at: part.reshape(-1, part.shape[-1]) for at, part in parts.items()}
+
+
+def _multiplied(
+    some: Mapping[tuple[int, ...], Any], others: Mapping[tuple[int, ...], Any], numbers: Any
+) -> dict[tuple[int, ...], Any]:
+    """Return the products of what is at each place: one by one, or of small parts four at once.
+
+    What is small XLA for CPUs computes on one core.
+    """
+    part = some[0, 0]
+    if part.size * part.dtype.itemsize >= _LEAST_FOR_ALL_CORES:
+        return {at: lax.dot_general(some[at], others[at], numbers) for at in some}
+    contracted = tuple(tuple(axis + 1 for axis in axes) for axes in numbers[0])
+    found = {}
+    for i in range(4):
+        lhs, rhs = (jnp.stack([parts[i, j] for j in range(4)]) for parts in (some, others))
+        products = lax.dot_general(lhs, rhs, (contracted, ((0,), (0,))))
+        found |= {(i, j): products[j] for j in range(4)}
+    return found
+
+
+def _mixed(
+    matrix: Sequence[Sequence[float]], parts: Mapping[tuple[int, ...], Any]
+) -> dict[tuple[int, ...], Any]:
+    """Return the sums of parts that a matrix tells, along both axes of their places."""
+    for _ in range(2):  # each time along the first axis, which becomes the last
+        others = sorted({place[1] for place in parts})
+        parts = {
+            (other, row): _weighed(weights, [parts[i, other] for i in range(len(weights))])
+            for other in others
+            for row, weights in enumerate(matrix)
+        }
+    return dict(parts)
+
+
+def _weighed(weights: Sequence[float], parts: Sequence[Any]) -> Any:
+    """Return the sum of parts times their weights, without those of weight 0."""
+    total: Any = None
+    for weight, part in zip(weights, parts, strict=True):
+        if weight == 0:
+            continue
+        part = part if abs(weight) == 1 else part * abs(weight)
+        if total is None:
+            total = part if weight > 0 else -part
+        else:
+            total = total + part if weight > 0 else total - part
     return total
 
 
