@@ -127,8 +127,11 @@ def _block_s(blocks: Blocks, work: Work, machine: Machine, backward: bool = Fals
         dot_flops -= work.one_place_flops
         channel_flops_s = machine.naive_flops_s
         conv_flops += machine.plain_product * work.one_place_flops
-    narrow = machine.apart_conv if machine.takes_apart and not plain else machine.narrow_conv
-    conv_flops += (narrow - 1) * work.narrow_conv_flops
+    # Blocks that are written out have what one core computes on all of them, side by side.
+    alone = max(1.0, machine.narrow_conv / min(1 + _beside(blocks), machine.cores))
+    apart_flops = work.apart_flops if machine.takes_apart and not plain else 0.0
+    conv_flops += (alone - 1) * (work.narrow_conv_flops - apart_flops)
+    conv_flops += (machine.apart_conv - 1) * apart_flops if apart_flops else 0.0
     apart = 0.0
     if backward:
         # What the forward pass kept is in use with its gradient, and convolutions are turned.

@@ -19,6 +19,8 @@ from tdjax.independence.rules.rule import Cost, Form, traits_of
 # XLA for CPUs computed a convolution to so few features on one core before jax 0.11, but for the
 # smallest, for which that hardly counts.
 _NARROW = 64
+# With fewer channels, or features, one is not taken apart.
+_FEWEST = 16
 
 # A gradient needs nothing of what these read.
 _LINEAR = ("add", "add_any", "sub", "neg", "reduce_sum", "concatenate", "gather")
@@ -34,6 +36,7 @@ class Work:
         one_place_flops: those of convolutions whose window has one place.
         conv_flops: those of other convolutions, zeros between pixels left out.
         narrow_conv_flops: of these, what has so few output features that one core computes it.
+        apart_flops: of these, what can be taken apart into taps.
         naive_flops: of these, what XLA for CPUs pulls back for kernels in plain loops.
         channel_flops: those of convolutions of every channel with a kernel of its own, not counted
             elsewhere.
@@ -57,6 +60,7 @@ class Work:
     one_place_flops: float = 0.0
     conv_flops: float = 0.0
     narrow_conv_flops: float = 0.0
+    apart_flops: float = 0.0
     naive_flops: float = 0.0
     channel_flops: float = 0.0
     transcendentals: float = 0.0
@@ -101,7 +105,7 @@ def work_of(program: Any, rows: int, has_rows: Sequence[bool]) -> Work:
 
 _SUMMED = (
     ("dot_flops", "one_place_flops", "conv_flops", "narrow_conv_flops", "naive_flops")
-    + ("channel_flops", "transcendentals", "patch_bytes", "gathered_bytes")
+    + ("apart_flops", "channel_flops", "transcendentals", "patch_bytes", "gathered_bytes")
     + ("moved_bytes", "stored_bytes")
 )  # fmt: skip
 
@@ -261,6 +265,9 @@ class _Reader:
         self._add("conv_flops", flops)
         if kernel.shape[features] <= _NARROW:
             self._add("narrow_conv_flops", flops)
+            whole = eqn.params["window_strides"][0] == between == groups == 1
+            if whole and len(window) == 2 and kernel.shape[features] > _FEWEST:
+                self._add("apart_flops", flops * (kernel.shape[channels] >= _FEWEST))
         if groups > 1 or between > 1 or len(window) > 2:
             self._add("naive_flops", flops)
 
