@@ -84,7 +84,7 @@ from __future__ import annotations
 import functools
 import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -94,6 +94,7 @@ from jax import lax
 from tdjax.core.arrays import has_mesh_axes
 from tdjax.core.shared import dtype_of_sums
 from tdjax.costs.machine import current_machine
+from tdjax.costs.work import is_tiled
 
 _PLAIN = lax.conv_general_dilated_p
 # Every tap of a kernel is written out: compiling more takes longer than anyone wants to wait.
@@ -111,8 +112,7 @@ _MOST_TERMS = 512
 _OF_PIXELS = (1, 0, -1, 0), (0, 1, 1, 0), (0, -1, 1, 0), (0, 1, 0, -1)
 _OF_TAPS = (1, 0, 0), (0.5, 0.5, 0.5), (0.5, -0.5, 0.5), (0, 0, 1)
 _OF_PRODUCTS = (1, 1, 1, 0), (0, 1, -1, -1)
-# With fewer channels or features the sums take longer than the products that they save.
-_FEWEST_IN_TILES = 16
+# XLA for CPUs computes what is smaller on one core.
 _LEAST_FOR_ALL_CORES = 2**18
 
 
@@ -157,16 +157,6 @@ class _Window(NamedTuple):
         padding = tuple(zip(lows, highs, strict=True))
         return _Window(self.lhs_dilation, padding, (1,) * len(taps), self.rhs_dilation)
 
-    def sizes(self, images: Any, kernel: Any) -> tuple[int, ...]:
-        """Return how many outputs there are along each axis."""
-        padded = [
-            max(0, dilation * (size - 1) + 1) + low + high
-            for size, dilation, (low, high) in zip(
-                images.shape[1:-1], self.lhs_dilation, self.padding, strict=True
-            )
-        ]
-        return self.out_sizes(padded, kernel.shape[:-2])
-
     def out_sizes(self, padded: Sequence[int], taps: Sequence[int]) -> tuple[int, ...]:
         """Return how many outputs there are along each axis of padded images.
 
@@ -203,7 +193,7 @@ def _in_its_form(images: Any, kernel: Any, window: _Window, params: Mapping[str,
         parts = zip(_by_group(images, params), _by_group(kernel, params), strict=True)
         one = {**params, "feature_group_count": 1}
         return jnp.concatenate([_in_its_form(x, w, window, one) for x, w in parts], -1)
-    if _is_tiled(images, kernel, window, **params):
+    if _takes_tiles(images, kernel, params):
         return _by_tiles(images, kernel, window, params)
     if _gains_apart(kernel, images, window, **params):
         return _by_taps(images, kernel, window, params)
@@ -232,9 +222,9 @@ def kernel_gradient(cotangent: Any, lhs: Any, kernel: Any, **params: Any) -> Any
 def _gradient(
     images: Any, cotangent: Any, kernel: Any, window: _Window, params: Mapping[str, Any]
 ) -> Any:
-    """Return the gradient for a kernel: (4), (5) or (6)."""
+    """Return the gradient for a kernel, in the form that is fastest."""
     *taps, channels, features = kernel.shape
-    groups, axes = params["feature_group_count"], len(taps)
+    groups = params["feature_group_count"]
     if _is_one_each(images, cotangent, groups):
         return _depthwise_gradient(images, cotangent, kernel, window)
     if _has_few_groups(images, cotangent, **params):
@@ -242,8 +232,19 @@ def _gradient(
         one = {**params, "feature_group_count": 1}
         each = kernel.update(shape=(*taps, channels, features // groups))
         return jnp.concatenate([_gradient(x, dy, each, window, one) for x, dy in parts], -1)
-    if _is_tiled(images, kernel, window, **params):
-        return _gradient_by_tiles(images, cotangent, kernel, window, params)
+    if _takes_tiles(images, kernel, params):
+        found = _gradient_by_tiles(images, cotangent, kernel, window)
+        exact = functools.partial(_by_convolution, images, cotangent, kernel, window, params)
+        return lax.cond(_are_finite([found]), lambda: found, exact)
+    return _by_convolution(images, cotangent, kernel, window, params)
+
+
+def _by_convolution(
+    images: Any, cotangent: Any, kernel: Any, window: _Window, params: Mapping[str, Any]
+) -> Any:
+    """Return the gradient for a kernel as a convolution, or as products: (4), (5) or (6)."""
+    *taps, channels, features = kernel.shape
+    groups, axes = params["feature_group_count"], len(taps)
     left = current_machine().gradient_axes
     slides = groups == 1 and math.prod(taps[-left:]) > 1
     dilated, strided = (any(by > 1 for by in each) for each in (window[2], window[0]))
@@ -299,13 +300,16 @@ def _convolve(images: Any, kernel: Any, window: _Window, params: Mapping[str, An
         # Before jax 0.12 XLA's fast kernel read beyond the end of images that it was to crop.
         images, whole = _padded(images, window), len(window.padding)
         window = window._replace(padding=((0, 0),) * whole, lhs_dilation=(1,) * whole)
-    axes = range(1, len(window.padding) + 1)
-    last = (0, len(axes) + 1, *axes)
-    numbers = lax.ConvDimensionNumbers(
-        last, (len(axes) + 1, len(axes), *(axis - 1 for axis in axes)), last
-    )
-    options = {**params, **window._asdict(), "dimension_numbers": numbers}
+    options = {
+        **params, **window._asdict(), "dimension_numbers": _numbers(len(window.padding)),
+    }  # fmt: skip
     return _PLAIN.bind(images, kernel, **options)
+
+
+def _numbers(axes: int) -> lax.ConvDimensionNumbers:
+    """Return which axes are which: batch first, channels last."""
+    last = (0, axes + 1, *range(1, axes + 1))
+    return lax.ConvDimensionNumbers(last, (axes + 1, axes, *range(axes)), last)
 
 
 def _contracted(
@@ -451,42 +455,33 @@ def _by_taps(images: Any, kernel: Any, window: _Window, params: Mapping[str, Any
     return total
 
 
-def _is_tiled(
-    images: Any,
-    kernel: Any,
-    window: _Window,
-    precision: Any,
-    preferred_element_type: Any,
-    feature_group_count: int,
-    batch_group_count: int,
-    **_: Any,
-) -> bool:
-    """Say whether a convolution is computed by tiles."""
-    plain = feature_group_count == batch_group_count == 1 and preferred_element_type is None
-    usual = precision is None and kernel.dtype == images.dtype == jnp.float32
-    ones = {*window.window_strides, *window.lhs_dilation, *window.rhs_dilation} == {1}
-    fits = kernel.shape[:-2] == (3, 3) and min(kernel.shape[-2:]) >= _FEWEST_IN_TILES
-    return plain and usual and ones and fits and _are_seen(window.sizes(images, kernel))
+def _takes_tiles(images: Any, kernel: Any, params: Mapping[str, Any]) -> bool:
+    options = {**params, "dimension_numbers": _numbers(len(kernel.shape) - 2)}
+    return is_tiled(images, kernel, options) and current_machine().takes_tiles
 
 
 def _by_tiles(images: Any, kernel: Any, window: _Window, params: Mapping[str, Any]) -> Any:
     """Return a convolution by tiles of two outputs along both axes: (7)."""
-    sizes = window.sizes(images, kernel)
-    tiles = tuple(-(-size // 2) for size in sizes)
+    shape = zip(images.shape[1:-1], window.padding, strict=True)
+    sizes = [size + low + high - 2 for size, (low, high) in shape]
+    tiles = [-(-size // 2) for size in sizes]
     pixels = _mixed(_OF_PIXELS, _tiles(images, window, tiles))
     weights = _mixed(_OF_TAPS, {(i, j): kernel[i, j] for i in range(3) for j in range(3)})
     products = _multiplied(_flat(pixels), weights, (((1,), (0,)), ((), ())))
     # In memory each, so that they are put side by side by copying.
     out = lax.optimization_barrier(_mixed(_OF_PRODUCTS, products))
-    shape = (len(images), *tiles, kernel.shape[-1])
-    rows = [jnp.stack([out[i, j].reshape(shape) for j in range(2)], 3) for i in range(2)]
-    both = jnp.stack(rows, 2).reshape(len(images), *(2 * each for each in tiles), -1)
-    return both[:, : sizes[0], : sizes[1]]
+
+    def side_by_side() -> Any:
+        shape = (len(images), *tiles, kernel.shape[-1])
+        rows = [jnp.stack([out[i, j].reshape(shape) for j in range(2)], 3) for i in range(2)]
+        both = jnp.stack(rows, 2).reshape(len(images), *(2 * each for each in tiles), -1)
+        return both[:, : sizes[0], : sizes[1]]
+
+    exact = functools.partial(_convolve, images, kernel, window, params)
+    return lax.cond(_are_finite(out.values()), side_by_side, exact)
 
 
-def _gradient_by_tiles(
-    images: Any, cotangent: Any, kernel: Any, window: _Window, params: Mapping[str, Any]
-) -> Any:
+def _gradient_by_tiles(images: Any, cotangent: Any, kernel: Any, window: _Window) -> Any:
     """Return the gradient for the kernel of a convolution by tiles."""
     sizes = cotangent.shape[1:-1]
     tiles = tuple(-(-size // 2) for size in sizes)
@@ -513,6 +508,14 @@ def _tiles(images: Any, window: _Window, tiles: Sequence[int]) -> dict[tuple[int
     }
 
 
+def _are_finite(arrays: Iterable[Any]) -> Any:
+    """Say whether arrays are finite, and the sums of their columns."""
+    flat = [array.reshape(-1, array.shape[-1]) for array in arrays]
+    # XLA shares out sums that are products of matrices.
+    sums = [jnp.ones((1, len(each)), each.dtype) @ each for each in flat]
+    return jnp.isfinite(jnp.stack(sums)).all()
+
+
 def _flat(parts: Mapping[tuple[int, ...], Any]) -> dict[tuple[int, ...], Any]:
     """Return parts whose tiles are along one axis: several, XLA would contract as a transpose."""
     return {at: part.reshape(-1, part.shape[-1]) for at, part in parts.items()}
@@ -521,10 +524,7 @@ def _flat(parts: Mapping[tuple[int, ...], Any]) -> dict[tuple[int, ...], Any]:
 def _multiplied(
     some: Mapping[tuple[int, ...], Any], others: Mapping[tuple[int, ...], Any], numbers: Any
 ) -> dict[tuple[int, ...], Any]:
-    """Return the products of what is at each place: one by one, or of small parts four at once.
-
-    What is small XLA for CPUs computes on one core.
-    """
+    """Return the products of what is at each place: one by one, or of small parts four at once."""
     part = some[0, 0]
     if part.size * part.dtype.itemsize >= _LEAST_FOR_ALL_CORES:
         return {at: lax.dot_general(some[at], others[at], numbers) for at in some}
