@@ -138,8 +138,10 @@ def _block_s(blocks: Blocks, work: Work, machine: Machine, backward: bool = Fals
     narrow = max(0.0, work.narrow_conv_flops - tiled_flops)
     if machine.takes_apart and not plain:
         apart_flops = max(0.0, work.apart_flops - tiled_flops)
-        conv_flops += (machine.apart_conv - alone) * apart_flops
-    conv_flops += (alone - 1) * narrow - tiled_flops
+        conv_flops += (machine.apart_conv - 1) * apart_flops
+        narrow -= apart_flops
+    conv_flops += (alone - 1) * narrow if narrow else 0.0
+    conv_flops -= tiled_flops
     if tiles:
         in_use += _TILES * rows * work.largest_patch_bytes
     apart = 2 * _TILES * rows * tiled_bytes / machine.bytes_s(in_use)
