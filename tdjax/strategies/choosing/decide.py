@@ -275,7 +275,7 @@ def _plan(call: Call, step: Program, mode: str) -> _Plan:
     machine = current_machine()
     work = work_of(step.jaxpr, call.batch, call.has_rows())
     convolves = work.convolves and machine.platform == "cpu"
-    among = candidates(call.batch, call.time, True, work.operations, convolves)
+    among = candidates(call.batch, call.time, True, work.written, convolves)
     planned: Sequence[Candidate] = tuple(ranked(among, work, call.batch, call.time, machine, mode))
     if not tuned.anything_known((call.batch, call.time)):
         return _Plan(work, planned, None, _holding(), lasts=True)
