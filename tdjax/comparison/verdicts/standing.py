@@ -142,7 +142,9 @@ def front(samples: Mapping[str, Sequence[float]]) -> Front:
         members = separate
     rest = [name for name in names if name not in members]
     to_level = max((pairs[name, leader].rounds_to_close for name in members[1:]), default=1.0)
-    to_separate = max(pairs[a, b].rounds_to_separate for a in members for b in rest) if rest else math.inf
+    to_separate = (
+        max(pairs[a, b].rounds_to_separate for a in members for b in rest) if rest else math.inf
+    )
     return Front(
         tuple(members),
         next(iter(rest), None),
