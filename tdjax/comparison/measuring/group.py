@@ -169,14 +169,22 @@ class Measurement:
         with self._on_device():
             self._rounds.go_on(self._rotation(), budget_s, tell)
 
-    def find_peaks(self, client: CallClient) -> None:
-        """Measure the peak memory of every candidate, which work beside it does not change."""
+    def find_peaks(
+        self, client: CallClient, alone: Callable[[], AbstractContextManager[None]]
+    ) -> None:
+        """Measure the peak memory of every candidate, which work beside it does not change.
+
+        Args:
+            client: calls programs in other processes.
+            alone: entered for every call.
+        """
         assert self._arguments is not None
         for candidate in self._finished():
             assert candidate.program is not None
-            candidate.peak_bytes = client.peak_memory(
-                candidate.program, self._arguments, self.effort.timeout_s
-            )
+            with alone():
+                candidate.peak_bytes = client.peak_memory(
+                    candidate.program, self._arguments, self.effort.timeout_s
+                )
 
     def _find_device_seconds(self, inputs: Rotation, tell: Tell) -> None:
         finished = self._finished()
