@@ -2,6 +2,7 @@
 
 import atexit
 import contextlib
+import dataclasses
 import gc
 import os
 import shutil
@@ -11,10 +12,11 @@ from pathlib import Path
 import jax
 import pytest
 from compiling import compile_quickly, optimise
+from processes import end_processes, share_processes
 
 from tdjax.comparison.system.extras import leave_out_absent
 from tdjax.comparison.targets.cuda import CUDA
-from tdjax.costs.machine import _machine
+from tdjax.costs.machine import _machine, assume_machine, machine_of
 from tdjax.devices.attached import assume
 
 # What a user has tuned must not choose here, nor be changed.
@@ -30,6 +32,8 @@ os.environ["KERAS_BACKEND"] = "jax"  # Keras chooses its backend when it is firs
 collect_ignore = [] if CUDA.installed else ["comparison/compiling/test_cuda.py"]
 
 compile_quickly()
+share_processes()
+atexit.register(end_processes)
 
 # Meshes are tested on devices that a CPU plays; not by XLA_FLAGS, which programs started by tests
 # would inherit.
@@ -78,6 +82,16 @@ def on_two_cores(on_cpu, monkeypatch):
     _machine.cache_clear()
     yield
     _machine.cache_clear()
+
+
+@pytest.fixture
+def at_once():
+    """Give a context manager: a device without caches, where small rows take longer than launches.
+
+    A turn of a loop takes longer than they, so that packed steps are computed at once there.
+    """
+    machine = dataclasses.replace(machine_of("gpu"), memory_bytes_s=1e5, turn_s=2e-3)
+    return lambda: assume_machine(machine)
 
 
 @pytest.fixture

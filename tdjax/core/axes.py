@@ -90,11 +90,12 @@ def time_size(
     Raises:
         ValueError: sizes differ (all are named), or nothing is mapped and `axis_size` is missing.
     """
-    sizes = {}
-    for name, leaf, axis in zip(names, leaves, axes, strict=True):
-        if axis is not None:
-            sizes[name] = leaf.shape[axis], axis, leaf
-    if not sizes:
+    mapped = [
+        (leaf.shape[axis], axis, leaf, name)
+        for name, leaf, axis in zip(names, leaves, axes, strict=True)
+        if axis is not None
+    ]
+    if not mapped:
         if axis_size is None:
             raise ValueError(
                 "no positional argument has a time axis (in_axes is None everywhere, or none is an "
@@ -102,13 +103,13 @@ def time_size(
                 "steps to take with axis_size=."
             )
         return axis_size
-    distinct = [size for size, _, _ in sizes.values()]
+    sizes = [size for size, *_ in mapped]
     if axis_size is not None:
-        distinct.append(axis_size)
-    if any(size != distinct[0] for size in distinct):
+        sizes.append(axis_size)
+    if any(size != sizes[0] for size in sizes):
         lines = [
             f"  {name} is {describe(leaf)}: {size} steps along axis {axis}"
-            for name, (size, axis, leaf) in sizes.items()
+            for size, axis, leaf, name in mapped
         ]
         if axis_size is not None:
             lines.append(f"  axis_size is {axis_size}")
@@ -117,4 +118,4 @@ def time_size(
             + "\n".join(lines)
             + "\nMake them equal, or share an argument with None at its place in in_axes."
         )
-    return distinct[0]
+    return sizes[0]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import inspect
 import operator
@@ -15,7 +14,7 @@ import jax
 from tdjax.core.arrays import varying
 
 _F = TypeVar("_F", bound=Callable[..., Any])
-_VARY = "pvary"
+VARY = "pvary"
 _VMAP_OF_CALLBACKS = str(Path(jax.__file__).parent / "_src" / "ffi.py"), "ffi_batching_rule"
 """Where JAX has its rule for host functions under `jax.vmap`."""
 _HIGH = "_prim"
@@ -236,28 +235,6 @@ def is_written_by(eqn: Any, *modules: str) -> bool:
     return _HIGH in eqn.params and type(eqn.params[_HIGH]).__module__.startswith(modules)
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class Opened:
-    """A program that does not hold its constants; they are given whenever it runs."""
-
-    constvars: tuple[Any, ...]
-    invars: tuple[Any, ...]
-    outvars: tuple[Any, ...]
-    eqns: tuple[Any, ...]
-    bare: Any
-
-    @property
-    def varies(self) -> bool:
-        """Whether it tells arrays, inside `jax.shard_map`, that they vary over devices."""
-        return any(eqn.primitive.name == _VARY for eqn in all_equations(self.bare))
-
-    def __call__(self, consts: Sequence[Any], inputs: Sequence[Any]) -> list[Any]:
-        """Evaluate the equations."""
-        if self.varies:
-            return evaluate(self.bare, consts, inputs)
-        return jax.core.eval_jaxpr(self.bare, consts, *inputs)
-
-
 def evaluate(
     jaxpr: Any,
     consts: Sequence[Any],
@@ -283,7 +260,7 @@ def evaluate(
     for eqn in jaxpr.eqns:
         values = [read(atom) for atom in eqn.invars]
         inner = inner_program(eqn)
-        if eqn.primitive.name == _VARY and varying(values[0]).issuperset(eqn.params["axes"]):
+        if eqn.primitive.name == VARY and varying(values[0]).issuperset(eqn.params["axes"]):
             outputs = values
         elif eqn.primitive.name in ("jit", "pjit") and inner is not None:
             outputs = evaluate(inner.jaxpr, inner.consts, values, run)
@@ -293,35 +270,6 @@ def evaluate(
     return [read(atom) for atom in jaxpr.outvars]
 
 
-def open_program(jaxpr: Any) -> Opened:
-    """Return a trace without its constants, and without dead code, which may mix rows freely."""
-    variables = tuple(jaxpr.constvars), tuple(jaxpr.invars), tuple(jaxpr.outvars)
-    if getattr(jaxpr, "consts", None):  # since jax 0.12 those with a value are its constants
-        jaxpr = jaxpr.replace(consts=[])
-    jaxpr = without_dead_code(jaxpr)  # remembers it: no array is to be kept alive with it
-    return Opened(*variables, tuple(jaxpr.eqns), jaxpr)
-
-
-@functools.lru_cache(maxsize=1024)  # what JAX has compiled of a program, it keeps under the object
-def without_dead_code(program: Any) -> Any:
-    """Return a program, or a closed one, without what nothing needs, also in programs inside it.
-
-    It is the same object if there is no such code.
-    """
-    if is_closed(program):
-        jaxpr = without_dead_code(program.jaxpr)
-        return program if jaxpr is program.jaxpr else program.replace(jaxpr=jaxpr)
-    needed = {atom for atom in program.outvars if not is_literal(atom)}
-    live = []
-    for eqn in reversed(program.eqns):
-        if eqn.effects or not needed.isdisjoint(eqn.outvars):
-            needed.update(atom for atom in eqn.invars if not is_literal(atom))
-            live.append(with_programs(eqn, without_dead_code))
-    if len(live) == len(program.eqns) and all(map(operator.is_, reversed(live), program.eqns)):
-        return program
-    return program.replace(eqns=live[::-1])
-
-
 def is_closed(program: Any) -> bool:
     """Say whether a program is one that holds another and its constants: before jax 0.12."""
     return hasattr(program, "jaxpr") and type(program.jaxpr) is not type(program)
@@ -329,17 +277,17 @@ def is_closed(program: Any) -> bool:
 
 def with_programs(eqn: Any, change: Callable[[Any], Any]) -> Any:
     """Return an equation with other programs inside, itself if none is another."""
-
-    def changed(value: Any) -> Any:
-        if isinstance(value, (tuple, list)) and any(hasattr(inner, "eqns") for inner in value):
-            inside = [changed(inner) for inner in value]
-            return value if all(map(operator.is_, inside, value)) else rebuilt(value, inside)
-        return change(value) if hasattr(value, "eqns") else value
-
-    params = {name: changed(value) for name, value in eqn.params.items()}
+    params = {name: _with_changed(value, change) for name, value in eqn.params.items()}
     if all(map(operator.is_, params.values(), eqn.params.values())):
         return eqn
     return eqn.replace(params=params)
+
+
+def _with_changed(value: Any, change: Callable[[Any], Any]) -> Any:
+    if isinstance(value, (tuple, list)) and any(hasattr(inner, "eqns") for inner in value):
+        inside = [_with_changed(inner, change) for inner in value]
+        return value if all(map(operator.is_, inside, value)) else rebuilt(value, inside)
+    return change(value) if hasattr(value, "eqns") else value
 
 
 def scan_counts(eqn: Any) -> tuple[int, int]:

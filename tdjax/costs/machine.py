@@ -32,7 +32,14 @@ from tdjax.devices.shipped import SPEEDS, Device
 _FRESH_ABOVE = 32 * 2**20
 _LEAST_FOR_A_CORE = 2**18
 # What files of CPUs lack that were written before it was measured.
-_USUAL_ON_CPUS = {"channel_flops_s": 1.3e10, "naive_flops_s": 7e8, "plain_product": 1.5}
+_USUAL_ON_CPUS = {
+    "channel_flops_s": 1.3e10,
+    "naive_flops_s": 7e8,
+    "plain_product": 1.5,
+    "apart_conv": 1.0,
+}
+# A form must be so many times as fast as XLA's own to be taken: calibrations err.
+_CLEARLY = 1.1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,10 +63,12 @@ class Machine:
         fresh_above: temporary memory of more bytes than this comes fresh from the system at every
             call, and is returned to it; inf where that is not so.
         fresh_bytes_s: bytes per second at which the system provides fresh memory.
-        narrow_conv: how many times longer a convolution to few features takes on the one core that
-            XLA gives it than on all of them.
-        back_conv: how many times longer an operation takes in the gradient of a convolution;
-            `plain_conv` where that is left to XLA for CPUs.
+        narrow_conv: how many times longer an operation takes in a convolution to few features, to
+            which some versions of XLA give one core; `apart_conv` where it is taken apart into its
+            taps along the first axis.
+        back_conv: how many times longer an operation takes in the gradient of a convolution, where
+            that for the kernel is a convolution along one axis; `back_conv_2d` where it is one
+            along two axes; `plain_conv` where the gradient is left to XLA for CPUs.
         plain_product: how many times longer a convolution of a single place takes where it is left
             to XLA for CPUs.
         patch_passes: how often a gradient reads or writes the images and outputs of convolutions,
@@ -88,7 +97,9 @@ class Machine:
     channel_flops_s: float = math.inf
     naive_flops_s: float = math.inf
     narrow_conv: float = 1.0
+    apart_conv: float = math.inf
     back_conv: float = 1.0
+    back_conv_2d: float = math.inf
     plain_conv: float = 1.0
     plain_product: float = 1.0
     patch_passes: float = 1.0
@@ -102,6 +113,16 @@ class Machine:
     def speeds(self) -> dict[str, float]:
         """The figures that are fitted to measurements."""
         return {name: getattr(self, name) for name in SPEEDS}
+
+    @property
+    def takes_apart(self) -> bool:
+        """Whether a convolution to few features is faster taken apart into taps than as XLA's."""
+        return _CLEARLY * self.apart_conv < self.narrow_conv
+
+    @property
+    def gradient_axes(self) -> int:
+        """Along how many axes the gradient for a kernel is fastest as a convolution."""
+        return 2 if self.back_conv_2d < self.back_conv else 1
 
     def fresh_s(self, temporary: float) -> float:
         """Return what it costs to get so much temporary memory from the system."""

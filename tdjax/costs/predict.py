@@ -127,14 +127,16 @@ def _block_s(blocks: Blocks, work: Work, machine: Machine, backward: bool = Fals
         dot_flops -= work.one_place_flops
         channel_flops_s = machine.naive_flops_s
         conv_flops += machine.plain_product * work.one_place_flops
-        conv_flops += (machine.narrow_conv - 1) * work.narrow_conv_flops
+    narrow = machine.apart_conv if machine.takes_apart and not plain else machine.narrow_conv
+    conv_flops += (narrow - 1) * work.narrow_conv_flops
     apart = 0.0
     if backward:
         # What the forward pass kept is in use with its gradient, and convolutions are turned.
         in_use += rows * (2 * work.kept_bytes + work.largest_patch_bytes)
         taken = rows * work.patch_bytes
         apart = machine.patch_passes * taken / machine.bytes_s(in_use + _beside(blocks) * taken)
-        conv_flops *= machine.plain_conv if plain else machine.back_conv
+        own = min(machine.back_conv, machine.back_conv_2d)
+        conv_flops *= machine.plain_conv if plain else own
     arithmetic = (
         dot_flops / machine.dot_flops_s
         + conv_flops / machine.conv_flops_s

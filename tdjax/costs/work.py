@@ -20,6 +20,10 @@ from tdjax.independence.rules.rule import Cost, Form, traits_of
 # smallest, for which that hardly counts.
 _NARROW = 64
 
+# Of a kernel a channel, what a tap sees is cut out, multiplied and added. Others are taken apart
+# into convolutions along the last axis, which take as long to compile as so many equations each.
+_FOR_A_PRODUCT, _FOR_A_PART = 3, 5
+
 # A gradient needs nothing of what these read.
 _LINEAR = ("add", "add_any", "sub", "neg", "reduce_sum", "concatenate", "gather")
 _PRODUCTS = ("dot_general", "tdjax_product", "tdjax_pushed")
@@ -44,11 +48,16 @@ class Work:
         gathered_bytes: bytes of what is looked up in tables.
         widest_bytes: bytes of the largest value that an operation writes.
         moved_bytes: bytes that its operations read and write, weights left out.
+        stored_bytes: of these, those of operations that XLA fuses with no others.
         live_bytes: the most bytes that are in use at one time, input and output included.
-        kept_bytes: bytes of what is in memory at some time: what a gradient keeps.
+        kept_bytes: bytes of what is in memory at some time, or takes long to compute: what a
+            gradient keeps.
         input_bytes, output_bytes: bytes of the arguments and outputs that have rows.
         weight_bytes: bytes of what has no rows and is read by every block of them; not a row's.
         operations: how many operations run, whatever the rows.
+        equations: how many equations the step has, those inside of others included.
+        own_equations, part_equations: how many more it has, about, where convolutions of every
+            channel with a kernel of its own are tdjax's, and where others are taken apart.
     """
 
     dot_flops: float = 0.0
@@ -63,12 +72,16 @@ class Work:
     gathered_bytes: float = 0.0
     widest_bytes: float = 0.0
     moved_bytes: float = 0.0
+    stored_bytes: float = 0.0
     live_bytes: float = 0.0
     kept_bytes: float = 0.0
     input_bytes: float = 0.0
     output_bytes: float = 0.0
     weight_bytes: float = 0.0
     operations: int = 0
+    equations: int = 0
+    own_equations: int = 0
+    part_equations: int = 0
 
     @property
     def convolves(self) -> bool:
@@ -99,7 +112,7 @@ def work_of(program: Any, rows: int, has_rows: Sequence[bool]) -> Work:
 _SUMMED = (
     ("dot_flops", "one_place_flops", "conv_flops", "narrow_conv_flops", "naive_flops")
     + ("channel_flops", "transcendentals", "patch_bytes", "gathered_bytes")
-    + ("moved_bytes",)
+    + ("moved_bytes", "stored_bytes")
 )  # fmt: skip
 
 
@@ -140,9 +153,11 @@ class _Reader:
         self._stored: list[_Value] = []
         self._weights: dict[int, _Value] = {}
         self._repeated: dict[Any, _Value] = {}
+        self._slow: list[_Value] = []
         self._largest_patch = self._widest = 0.0
         self._clock = 0
-        self._operations = 0
+        self._operations = self._equations = 0
+        self._own_equations = self._part_equations = 0
 
     def given(self, variable: Any, rowed: bool) -> _Value:
         """Return an input of the program, which is in memory."""
@@ -153,6 +168,7 @@ class _Reader:
     def run(self, eqns: Iterable[Any], values: dict[Any, _Value], times: float = 1.0) -> None:
         """Count equations that run `times` times."""
         eqns = list(eqns)
+        self._equations += len(eqns)
         users = Counter(a for eqn in eqns for a in {a for a in eqn.invars if not is_literal(a)})
         for eqn in eqns:
             inputs = [None if is_literal(a) else values[a] for a in eqn.invars]
@@ -184,6 +200,7 @@ class _Reader:
             return outputs
         if traits.cost is Cost.SLOW:
             self._add("transcendentals", size * times)
+            self._slow += outputs
         if len(inputs) > 1 and traits.cost < Cost.STORED:
             self._spread(eqn)
         self._add_contraction(eqn, times)
@@ -191,6 +208,7 @@ class _Reader:
             for value in (v for each in known for v in each.memory):
                 value.needed = True
         if traits.cost >= Cost.WRITTEN:
+            before = self._sums["moved_bytes"]
             if traits.cost >= Cost.STORED:
                 for value in known:
                     self.store(value, times)
@@ -199,6 +217,8 @@ class _Reader:
             for output in outputs:
                 output.sources = tuple(dict.fromkeys(s for v in known for s in v.memory))
             self._write(outputs, times)
+            if traits.cost >= Cost.STORED:
+                self._sums["stored_bytes"] += self._sums["moved_bytes"] - before
         return outputs
 
     def _look_up(
@@ -243,10 +263,12 @@ class _Reader:
             return
         if groups == kernel.shape[features] and kernel.shape[channels] == 1:
             self._add("channel_flops", flops)
+            self._own_equations += _FOR_A_PRODUCT * math.prod(kernel.shape[a] for a in window)
             # Its images are in memory once more, padded.
             padded = _Value(_bytes(images), True, True, (), self._clock, self._clock + 1)
             self._repeated[id(eqn)] = padded
             return
+        self._part_equations += _FOR_A_PART * math.prod(kernel.shape[a] for a in window[:-1])
         patch = _bytes(images) + _bytes(output)
         self._largest_patch = max(self._largest_patch, patch)
         self._add("patch_bytes", patch * times)
@@ -315,6 +337,8 @@ class _Reader:
         for output in outputs:
             output.died = end
         rowed = [value for value in self._stored if value.rowed]
+        # What takes long to compute is kept though it is fused: nothing computes it twice.
+        kept = {id(v): v.bytes for v in (*rowed, *self._slow) if v.needed}
         in_use = [*rowed, *self._repeated.values()]
         live = max(
             (sum(v.bytes for v in in_use if v.born <= now <= v.died) for now in range(end + 1)),
@@ -325,11 +349,14 @@ class _Reader:
             largest_patch_bytes=self._largest_patch / self._rows,
             widest_bytes=self._widest / self._rows,
             live_bytes=live / self._rows,
-            kept_bytes=sum(v.bytes for v in rowed if v.needed) / self._rows,
+            kept_bytes=sum(kept.values()) / self._rows,
             input_bytes=sum(v.bytes for v in inputs if v.rowed) / self._rows,
             output_bytes=sum({id(v): v.bytes for v in outputs}.values()) / self._rows,
             weight_bytes=sum(value.bytes for value in self._weights.values()),
             operations=self._operations,
+            equations=self._equations,
+            own_equations=self._own_equations,
+            part_equations=self._part_equations,
         )
 
 

@@ -16,7 +16,7 @@ from tdjax.devices.shipped import check_speeds
 
 FORMAT = "tdjax-calibration"
 # What the programs measure is part of it.
-VERSION = 1
+VERSION = 2
 
 
 @dataclass(frozen=True, eq=False)

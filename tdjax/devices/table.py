@@ -26,8 +26,8 @@ class Row:
     Attributes:
         workload: its name, in `tdjax.workloads`.
         mode: "forward", or "grad" for forward and gradient.
-        seconds: the median of each strategy, by its name. One that was far behind another is
-            predicted to be, and left out if it is by more than a factor of `LEFT_OUT`.
+        seconds: the shortest time of each strategy, by its name. One that is predicted to be far
+            behind is left out.
     """
 
     workload: str

@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import jax.numpy as jnp
 
-from tdjax.core.arrays import is_array, take_arrays
-from tdjax.core.call import Call
-from tdjax.core.jaxpr import stand_in
-from tdjax.function import Signature, TimeOptions, bind
+from tdjax.core.arrays import take_arrays
+from tdjax.core.axes import time_size
+from tdjax.core.call import Call, Role
+from tdjax.function import Signature, as_step, bind, role_of
 from tdjax.layers.device_part import DevicePart
 from tdjax.layers.layer import Layer, Statistics, StepInputs
-from tdjax.layers.nesting import collect_scalars, is_scalar, time_axis
+from tdjax.layers.nesting import Scalars, collecting_scalars, is_scalar
 from tdjax.layers.noise import fold_keys, step_keys
-from tdjax.layers.options import Arguments, Options
+from tdjax.layers.options import Options
 from tdjax.strategies import Strategy
 from tdjax.strategies.rows.padding import fill, first_real, real_steps
 
@@ -96,74 +95,77 @@ class LayerCall:
 
     def bind_step(self, way: Way) -> Call:
         """Return the call of the pure step that takes variables, keys and arguments."""
-        options, layer, keys, batch = self.options, self.layer, self.keys, self.bound.batch
-        variables, args = layer.variables, self.args
+        layer, bound, arrays = self.layer, self.bound, self.layer.array_names
+        values, arguments = [layer.variables[name] for name in arrays], list(bound.leaves)
         if way.masked:
-            variables, args = self._fill_masked_rows()
+            values, arguments = self._fill_masked_rows(values)
+        keys = self.keys
         if way.one_batch:
-            keys = {name: fold_keys(key, batch) for name, key in keys.items()}
-        per_argument = options.in_axes
-        if not isinstance(per_argument, tuple):
-            per_argument = (per_argument,) * len(args)
-        keys_axis = None if way.one_batch else 0
-        settings = TimeOptions(
-            in_axes=(self._variable_axes(variables), keys_axis, *per_argument),
-            out_axes=(options.out_axes, _OUT_AXES),
+            keys = {name: fold_keys(key, bound.batch) for name, key in keys.items()}
+        leaves: list[tuple[str, Any, int | None, Role]] = []  # variables come first, then keys
+        for name, value in zip(arrays, values, strict=True):
+            axis = self._variable_axis(name)
+            leaves.append((f"variables[{name!r}]", value, axis, role_of(value, axis, bound.batch)))
+        for name in sorted(keys):
+            # An array of keys, of stacked layers, does not lead with rows.
+            place: tuple[int | None, Role] = (None, "shared") if way.one_batch else (0, "step")
+            leaves.append((f"keys[{name!r}]", keys[name], *place))
+        leaves.extend(zip(bound.names, arguments, bound.axes, bound.roles, strict=True))
+        if layer.takes_mask(self.mask) or way.masked:
+            leaves.append(("mask", bound.mask, 1, "rows"))
+        names, given, axes, roles = zip(*leaves, strict=True)
+        time_size(names, given, axes, bound.time)
+        return bound.replace(
+            step=as_step(self._step(way, arrays), layer.function, layer.title),
+            names=names,
+            leaves=given,
+            axes=axes,
+            roles=roles,
+            out_axes=(self.options.out_axes, _OUT_AXES),
             axis_name=way.axis_name,
             pooled=way.pooled,
-            masked_output=options.masked_output,
-            axis_size=self.bound.time,
         )
-        has_mask = layer.takes_mask(self.mask) or way.masked
-        names = _without_mask(layer) if has_mask else layer.signature.names
-        signature = Signature(layer.title, ("variables", "keys", *names), has_mask)
-        inputs = (variables, keys, *args)
-        call = bind(self._step(way), settings, inputs, mask=self.mask, signature=signature)
-        first = len(layer.array_names)  # the first leaves are variables, then come keys
-        roles = list(call.roles)
-        for index in range(first, first + len(keys) * (not way.one_batch)):
-            roles[index] = "step"  # an array of them, of stacked layers, does not lead with rows
-        return dataclasses.replace(call, given_mask=self.bound.given_mask, roles=tuple(roles))
 
-    def _step(self, way: Way) -> Callable[..., Any]:
+    def _step(self, way: Way, arrays: list[str]) -> Callable[..., Any]:
+        """Return the step as a function of its leaves, in the order of `bind_step`."""
         layer, takes_mask = self.layer, self.layer.takes_mask(self.mask)
+        variables, streams = layer.variables, sorted(layer.keys)
+        _, put_args = take_arrays(self.args)
+        first, last = len(arrays), len(arrays) + len(streams)
 
-        def step(variables: dict, keys: dict, *args: Any, mask: Any = None) -> Any:
+        def step(values: list[Any]) -> Any:
+            held = {**variables, **dict(zip(arrays, values[:first], strict=True))}
+            keys = dict(zip(streams, values[first:last], strict=True))
+            args, mask = put_args(values[last:]), values[-1]
             kwargs = {**self.kwargs, "mask": mask} if takes_mask else self.kwargs
             names, statistics = self._averaged_axes(way), None
             if way.masked or names or way.frozen:
                 statistics = Statistics(names, _real_rows(mask) if way.masked else None, way.frozen)
-            with collect_scalars() as scalars:
-                output, after = layer(StepInputs(variables, keys, args, kwargs, statistics))
-            return output, _group_writes(layer, variables, after, way, scalars)
+            scalars: Scalars = []
+            with collecting_scalars(scalars):
+                output, after = layer(StepInputs(held, keys, args, kwargs, statistics))
+            return output, _group_writes(layer, held, after, way, scalars)
 
-        return stand_in(step, layer.function)
+        return step
 
     def _averaged_axes(self, way: Way) -> tuple[str, ...]:
         """Return the named axes that batch normalization averages over, beside its rows."""
         names = () if way.axis_name is None else (way.axis_name,)
         return names if self.part is None else (*names, *self.part.averaged_axes(way.each))
 
-    def _variable_axes(self, variables: dict[str, Any]) -> dict[str, Any]:
+    def _variable_axis(self, name: str) -> int | None:
         """Perturbations have a value for every step; all other variables are shared."""
-        return {
-            name: min(value.ndim - 1, 1)
-            if self.layer.role(name) == "perturbation" and is_array(value) and value.ndim
-            else None
-            for name, value in variables.items()
-        }
+        rank = self.layer.variables[name].ndim
+        return min(rank - 1, 1) if rank and self.layer.role(name) == "perturbation" else None
 
-    def _fill_masked_rows(self) -> tuple[dict[str, Any], tuple]:
+    def _fill_masked_rows(self, variables: list[Any]) -> tuple[list[Any], list[Any]]:
         """Return variables and arguments in which masked rows are copies of a real one.
 
         Even with a mask of its own, batch normalization gives NaN gradients for real rows where
         padding holds NaN.
         """
-        held, put_variables = take_arrays(self.layer.variables)
-        leaves, put_args = take_arrays(self.args)
         find = first_real if self.part is None else self.part.first_real
-        held, leaves = fill(self.bound, real_steps(self.mask), held, leaves, find)
-        return put_variables(held), put_args(leaves)
+        return fill(self.bound, real_steps(self.mask), variables, list(self.bound.leaves), find)
 
 
 def _without_mask(layer: Layer) -> tuple[str, ...]:
@@ -200,7 +202,9 @@ def bind_arguments(
     layer: Layer, options: Options, args: tuple, mask: Any, seq_lengths: Any = None
 ) -> Call:
     """Check the arguments of a call and find its time, batch and mask; its step is not called."""
-    signature = Signature(layer.title, _without_mask(layer))
+    given = mask is not None or seq_lengths is not None
+    names = _without_mask(layer) if given else layer.signature.names
+    signature = Signature(layer.title, names)
     return bind(
         layer.function,
         options.for_function(),
@@ -209,11 +213,3 @@ def bind_arguments(
         seq_lengths=seq_lengths,
         signature=signature,
     )
-
-
-@contextlib.contextmanager
-def open_call(layer: Layer, options: Options, given: Arguments) -> Iterator[LayerCall]:
-    """Check the arguments of a call; inside, its time axis has a name of its own."""
-    bound = bind_arguments(layer, options, given.args, given.mask, given.seq_lengths)
-    with time_axis() as axis_name:
-        yield LayerCall(layer, options, given.args, given.kwargs, bound, axis_name)

@@ -10,9 +10,8 @@ from flax import nnx
 
 from tdjax.layers.batch_norm.nnx import normalizing_with
 from tdjax.layers.layer import Layer, Role, StepInputs
+from tdjax.layers.nnx_nodes import Path, located, parts, raw, replaced, take_apart
 from tdjax.layers.noise import as_typed_key
-
-Path = tuple[Any, ...]
 
 
 class NnxLayer(Layer):
@@ -31,26 +30,17 @@ class NnxLayer(Layer):
         given = {name: value for name, value in kwargs.items() if isinstance(value, nnx.Pytree)}
         self._nodes: dict[str, Any] = {"layer": module, **given}
         self._summed = tuple(_variable_type(item) for item in summed)
-        self._types: dict[str, type] = {}
-        self._graph, state = nnx.split(self._nodes)
-        if any(_is_reference(held) for _, held in nnx.to_flat_state(state)):
-            values = nnx.with_vars(self._nodes, ref=False, hijax=False, allow_duplicates=True)
-            self._graph, state = nnx.split(values)
-        if self._summed:
-            fresh = nnx.merge(self._graph, state)  # sums start from zero and are added later
-            nnx.pop(fresh, self._is_summed)
-            self._graph, state = nnx.split(fresh)
-        self._entering = nnx.to_flat_state(state)
-        held = self._leaves(self._entering)
+        self._apart = take_apart(self._nodes, self._is_summed if self._summed else None)
+        self._kinds: dict[str, type] = dict(self._apart.places)
         self.variables, self.keys = {}, {}
-        for name, value in held.items():
-            if issubclass(self._types[name], nnx.RngKey):
-                self.keys[name] = as_typed_key(value)
+        for (name, kind), array in zip(self._apart.places, self._apart.arrays, strict=True):
+            if issubclass(kind, nnx.RngKey):
+                self.keys[name] = as_typed_key(array)
             else:
-                self.variables[name] = value
+                self.variables[name] = array
         self.title, self.function = type(module).__name__, function
         inert = (nnx.Param, nnx.RngState, nnx.Intermediate)
-        self.may_write = any(not issubclass(self._types[name], inert) for name in self.variables)
+        self.may_write = any(not issubclass(self._kinds[name], inert) for name in self.variables)
         self._leaving: Any = ()
 
     def _is_summed(self, path: Path, value: Any) -> bool:
@@ -59,15 +49,13 @@ class NnxLayer(Layer):
     def _leaves(self, flat: Any) -> dict[str, Any]:
         """Return the arrays of a flat state by name, and remember the types of their variables."""
         leaves = {}
-        for path, held in flat:
-            for name, leaf in _parts(path, _raw(held))[0]:
-                leaves[name] = leaf
-                self._types[name] = type(held)
+        for (name, kind), leaf in located(flat):
+            leaves[name], self._kinds[name] = leaf, kind
         return leaves
 
     def role(self, name: str) -> Role:
         """Return what a variable means over time."""
-        kind = self._types[name]
+        kind = self._kinds[name]
         if issubclass(kind, nnx.BatchStat):
             return "statistic"
         if issubclass(kind, nnx.RngState):
@@ -79,21 +67,19 @@ class NnxLayer(Layer):
 
     def summed(self, name: str) -> bool:
         """Say whether the variable is of one of the types to be added up."""
-        return self._types[name] in self._summed
+        return self._kinds[name] in self._summed
 
     def __call__(self, step: StepInputs) -> tuple[Any, dict[str, Any]]:
         """Merge a copy of the module from variables and keys, and call it."""
         known = {**step.variables, **step.keys}
-        entering = []
-        for path, held in self._entering:
-            named, tree = _parts(path, _raw(held))
-            values = [known.get(name, leaf) for name, leaf in named]
-            entering.append((path, _replaced(held, jax.tree.unflatten(tree, values))))
-        nodes = nnx.merge(self._graph, nnx.from_flat_state(entering))
+        nodes = self._apart.together(known)
         module = nodes.pop("layer")
         with normalizing_with(module, step.statistics):
             output = self.function(module, *step.args, **{**step.kwargs, **nodes})
-        _, state = nnx.split({"layer": module, **nodes})
+        nodes["layer"] = module
+        if self._apart.still_holds(nodes, known):
+            return output, step.variables
+        _, state = nnx.split(nodes)
         self._leaving = nnx.to_flat_state(state)
         after = self._leaves(self._leaving)
         self._check_made(name for name in after if name not in known)
@@ -102,7 +88,7 @@ class NnxLayer(Layer):
     def _check_made(self, names: Iterable[str]) -> None:
         """Raise ValueError for new state, which has no value before the first step."""
         for name in names:
-            kind = self._types[name]
+            kind = self._kinds[name]
             state = (nnx.Param, nnx.BatchStat, nnx.Cache, nnx.RngState)
             bare = not issubclass(kind, nnx.Variable)
             if bare or issubclass(kind, state):
@@ -125,7 +111,7 @@ class NnxLayer(Layer):
                 written[name] = written[name] + now[name]
         leaving = []
         for path, made in self._leaving:
-            named, tree = _parts(path, _raw(made))
+            named, tree = parts(path, raw(made))
             names = [name for name, _ in named]
             if not any(name in written for name in names):
                 continue
@@ -134,30 +120,9 @@ class NnxLayer(Layer):
             if isinstance(old, nnx.Variable) and old.ref:
                 old.get_raw_value()[...] = value
             else:
-                leaving.append((path, _replaced(old, value)))
+                leaving.append((path, replaced(old, value)))
         if leaving:
             nnx.update(self._nodes, nnx.from_flat_state(leaving))
-
-
-def _is_reference(held: Any) -> bool:
-    """Say whether a variable is a mutable array of JAX itself, or a type of its own."""
-    return isinstance(held, nnx.Variable) and (held.ref or held.hijax)
-
-
-def _raw(held: Any) -> Any:
-    """Return what a variable holds, before its hooks; a module may hold bare arrays as well."""
-    return held.get_raw_value() if isinstance(held, nnx.Variable) else held
-
-
-def _replaced(held: Any, value: Any) -> Any:
-    return held.replace(value) if isinstance(held, nnx.Variable) else value
-
-
-def _parts(path: Path, value: Any) -> tuple[list[tuple[str, Any]], Any]:
-    """Return the arrays of a variable's value, which may be a pytree, with their names."""
-    flat, tree = jax.tree_util.tree_flatten_with_path(value)
-    root = "/".join(str(key) for key in path[1:] if path[0] == "layer") or "/".join(map(str, path))
-    return [(root + jax.tree_util.keystr(inside), leaf) for inside, leaf in flat], tree
 
 
 def _variable_type(item: Any) -> type:

@@ -11,7 +11,7 @@ from tdjax.core.arrays import is_symbolic
 from tdjax.core.call import Call, trace
 from tdjax.core.errors import StrategyError
 from tdjax.costs.machine import current_machine
-from tdjax.costs.packed import best_block, has_small_blocks
+from tdjax.costs.packed import Packs, best_packs, has_small_blocks
 from tdjax.costs.work import Work, work_of
 from tdjax.independence import Proven, prove_for_blocks
 from tdjax.strategies.base import Strategy
@@ -39,9 +39,14 @@ class Packed(Strategy):
     fits and such a block does not spend most of its time on reading weights. Otherwise the last
     block is filled with copies of a row, whose outputs and gradients are dropped.
 
+    On a GPU or TPU, which many rows at once keep busy, no loop runs unless the predicted costs
+    suggest one: there is a program for a quarter of all rows, for a half, three quarters and all
+    (without those that would be hardly faster than a larger one), and the smallest that holds the
+    real rows computes them at once.
+
     Args:
-        chunk_size: rows at once; None for as many as the predicted costs suggest. As in `Fold`, 1
-            means two where one row alone would be another program.
+        chunk_size: rows of a block; None for as many as the predicted costs suggest. As in `Fold`,
+            1 means two where one row alone would be another program.
 
     >>> import tdjax
     >>> sine = tdjax.time_distributed(jax.numpy.sin, strategy=Packed(chunk_size=64))
@@ -65,7 +70,7 @@ class Packed(Strategy):
         rows = call.batch * call.time
         if not is_symbolic(rows) and rows == 0:
             return Fold().run(call)
-        call = dataclasses.replace(call, traced=trace(call, call.batch))
+        call = call.replace(traced=trace(call, call.batch))
         if (lifted := lift_prints(call)) is not None:
             return lifted.finish(self.run(lifted))
         proven = prove_for_blocks(call, self.rows_at_once(call)) if proven is None else proven
@@ -74,14 +79,16 @@ class Packed(Strategy):
         return self._run_proven(call, proven)
 
     def rows_at_once(self, call: Call) -> int:
-        """Return how many rows of a traced call are computed at once."""
-        assert call.traced is not None
+        """Return how many rows a block of a traced call has."""
+        return self._packs(call).rows
+
+    def _packs(self, call: Call) -> Packs:
         rows = call.batch * call.time
         if is_symbolic(rows):
-            return self.chunk_size or _SYMBOLIC
+            return Packs(self.chunk_size or _SYMBOLIC)
         if self.chunk_size is None:
-            return best_block(_work(call), call.batch, call.time, current_machine())
-        return min(self.chunk_size, rows)
+            return best_packs(_work(call), call.batch, call.time, current_machine())
+        return Packs(min(self.chunk_size, rows))
 
     def _run_proven(self, call: Call, proven: Proven) -> Any:
         """Run with the step traced on a block of rows, and their independence settled."""
@@ -89,23 +96,23 @@ class Packed(Strategy):
 
         proof, program = proven.proof, proven.block
         assert program is not None
-        chunk = self.rows_at_once(call)
-        call = dataclasses.replace(call, roles=proof.roles)
+        packs = self._packs(call)
+        call = call.replace(roles=proof.roles)
         programs = [program]
-        if not is_symbolic(call.batch) and has_small_blocks(
-            chunk, _work(call), call.batch, current_machine()
+        if not (packs.at_once or is_symbolic(call.batch)) and has_small_blocks(
+            packs.rows, _work(call), call.batch, current_machine()
         ):
             programs.append(proven.step)
 
         def packing() -> Packing:
             bare = (convolving_fast(dataclasses.replace(each, consts=())) for each in programs)
-            return Packing(call.described(), tuple(bare), proof)
+            return Packing(call.described(), tuple(bare), proof, packs.at_once)
 
         operands = list(program.consts), list(call.leaves), call.mask
 
         def key() -> Any:
             step = proven.step.key
-            return step and (self, step, chunk, call.layout(), proof.outputs)
+            return step and (self, step, packs, call.layout(), proof.outputs)
 
         return jax.tree.unflatten(program.out_tree, execute(key, packing, *operands))
 

@@ -106,18 +106,19 @@ class Vmap(Chunked):
             )
         program = trace(call, call.batch) if proven is None else proven.step
         if self._fills(call) and proven is None:
-            call = dataclasses.replace(call, traced=program)
+            call = call.replace(traced=program)
             if (lifted := lift_prints(call)) is not None:  # copies of steps would print again
                 return lifted.finish(self.run(lifted))
         if zeroed and proven is not None and proven.proof.independent:
-            call = dataclasses.replace(call, roles=proven.proof.roles).with_rows_mapped()
+            call = call.replace(roles=proven.proof.roles).with_rows_mapped()
         return self._traced(call, program, proven.proof if proven else None, zeroed, whole)
 
     def _seen(self, call: Call) -> Call:
         """Return a call with its trace, if it has one or needs one before it runs."""
         if self.remat or gives_new_values(call):
-            return dataclasses.replace(call, traced=trace(call, call.batch))
-        return dataclasses.replace(call, traced=call.traced_on(call.batch))
+            return call.replace(traced=trace(call, call.batch))
+        known = call.traced_on(call.batch)
+        return call if known is call.traced else call.replace(traced=known)
 
     def _must_be_traced(self, call: Call, program: Program) -> bool:
         """Say whether a call without a mask is more than `jax.vmap` of its step."""

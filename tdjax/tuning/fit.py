@@ -131,7 +131,8 @@ def _another(machine: Machine, steps: random.Random) -> Machine:
     # accelerator there are no cores to leave idle, and convolutions are left to XLA.
     on_cpu = machine.platform == "cpu"
     new["narrow_conv"] = max(1.0, new["narrow_conv"]) if on_cpu else 1.0
-    new["plain_conv"] = max(new["back_conv"], new["plain_conv"]) if on_cpu else 1.0
+    own = min(new["back_conv"], new["back_conv_2d"])
+    new["plain_conv"] = max(own, new["plain_conv"]) if on_cpu else 1.0
     return dataclasses.replace(machine, **new)
 
 

@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import functools
 import json
+import math
 import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -23,7 +24,6 @@ from tdjax.comparison.measuring.rounds import Effort, Rounds
 from tdjax.comparison.subjects.subject import MODES, Subject, subject
 from tdjax.comparison.system.memory import settle_allocator
 from tdjax.comparison.system.progress import Progress
-from tdjax.comparison.verdicts.intervals import paired_times
 from tdjax.core.kept_file import jax_versions
 from tdjax.costs.machine import Machine, assume_machine, machine_elsewhere
 from tdjax.devices import calibration
@@ -34,15 +34,19 @@ from tdjax.strategies import Strategy, parse
 from tdjax.strategies.choosing.decide import decide
 from tdjax.transform import time_distributed
 
-LEFT_OUT = 1.6
+LEFT_OUT = 1.4
 """Candidates that are predicted to take so many times as long as the best are not measured."""
 
 Place = tuple[str, str]
 """A workload and a mode."""
 
-_FIRST, _EFFORT = Effort(rounds=2), Effort(budget_s=3.0)
-# After the first rounds, who takes so many times as long as the best is measured no further.
-_BEHIND = 1.35
+# How long those are measured that took less than so many times as long as the best, at their best:
+# most of the time goes to those that may be the best.
+_STAGES = (
+    (math.inf, Effort(rounds=2)),
+    (1.5, Effort(rounds=2)),
+    (1.2, Effort(budget_s=1.5)),
+)
 
 
 def begin(progress: Progress) -> Table:
@@ -143,7 +147,7 @@ def record(
         start = time.perf_counter()
         progress.update(f"{name} {mode}: preparing", done / len(wanted))
         tell = functools.partial(progress.update, fraction=done / len(wanted))
-        row = _measured(name, mode, tell)
+        row = take_turns(prepared(name, mode, tell), tell)
         table = dataclasses.replace(table, rows=(*table.rows, row))
         keep(table)
         best = min(row.seconds, key=row.seconds.__getitem__)
@@ -155,7 +159,25 @@ def record(
     return table
 
 
-def _measured(name: str, mode: str, tell: Callable[[str], None]) -> Row:
+class Prepared(NamedTuple):
+    """What is measured for a row of a table.
+
+    Attributes:
+        name, mode: the workload and the mode.
+        found: the candidates, compiled.
+        arguments: what they are called with.
+        streamed: of which arrays they get copies in turn; see `Rotation`.
+    """
+
+    name: str
+    mode: str
+    found: list[MeasuredCandidate]
+    arguments: tuple[Any, Any]
+    streamed: Sequence[int]
+
+
+def prepared(name: str, mode: str, tell: Callable[[str], None]) -> Prepared:
+    """Return the candidates for a workload in a mode, compiled."""
     case = workloads.get(name).build(False)
     made = subject(case.fun, case.args, in_axes=case.in_axes, out_axes=case.out_axes, name=name)
     wrapped = time_distributed(case.fun, in_axes=case.in_axes, out_axes=case.out_axes)
@@ -167,14 +189,19 @@ def _measured(name: str, mode: str, tell: Callable[[str], None]) -> Row:
     settle_allocator()
     arguments = made.arrays, made.cotangents(parse("vmap"), mode)
     found = _compiled(made, among, mode, arguments, tell)
-    tell(f"{name} {mode}: {len(found)} candidates take turns")
-    rotation = Rotation(arguments, made.streamed, cache_bytes("cpu"))
-    said = f"{name} {mode}"
-    for effort in (_FIRST, _EFFORT):
-        running = [c for c in found if _in_sight(c, found)]
-        Rounds(running, effort, said).begin(rotation, lambda text, _: tell(f"{said}: {text}"))
-    times = paired_times({each.name: each.samples for each in found})
-    return Row(name, mode, {n: float(f"{s:.4g}") for n, s in sorted(times.items())})
+    return Prepared(name, mode, found, arguments, made.streamed)
+
+
+def take_turns(row: Prepared, tell: Callable[[str], None]) -> Row:
+    """Measure candidates in turn; who is clearly behind is measured no further."""
+    said = f"{row.name} {row.mode}"
+    tell(f"{said}: {len(row.found)} candidates take turns")
+    inputs = Rotation(row.arguments, row.streamed, cache_bytes("cpu"))
+    for behind, effort in _STAGES:
+        running = [each for each in row.found if _in_sight(each, row.found, behind)]
+        Rounds(running, effort, said).begin(inputs, lambda text, _: tell(f"{said}: {text}"))
+    times = {each.name: float(f"{_shortest(each):.4g}") for each in row.found}
+    return Row(row.name, row.mode, dict(sorted(times.items())))
 
 
 def _compiled(
@@ -200,9 +227,15 @@ def _compiled(
     return found
 
 
-def _in_sight(candidate: MeasuredCandidate, among: Sequence[MeasuredCandidate]) -> bool:
-    least = min((min(each.samples) for each in among if each.samples), default=None)
-    return least is None or min(candidate.samples) <= _BEHIND * least
+def _in_sight(
+    candidate: MeasuredCandidate, among: Sequence[MeasuredCandidate], behind: float
+) -> bool:
+    return behind == math.inf or _shortest(candidate) <= behind * min(map(_shortest, among))
+
+
+def _shortest(candidate: MeasuredCandidate) -> float:
+    """Return the shortest time of a call: what other processes take only adds to it."""
+    return min([*candidate.samples, candidate.call_s or math.inf])
 
 
 def text(table: Table) -> str:

@@ -82,23 +82,3 @@ def test_a_stopping_condition_over_all_rows_is_refused_with_what_to_write_instea
     message = refusal(WHERE_ALL_STOP[name], jnp.asarray(X, jnp.float32))
     assert "`jax.vmap` of the loop, inside the step" in message
     assert "test_loops.py" in message
-
-
-def useless(row):
-    row.sum(0)
-    jnp.cumsum(row, 0)
-    return row * 2
-
-
-@pytest.mark.parametrize(
-    "step",
-    [
-        useless,
-        jax.jit(useless),
-        jax.checkpoint(useless),
-        lambda row: jax.lax.scan(lambda carry, _: (useless(carry), None), row, None, length=2)[0],
-        lambda row: jax.lax.cond(row.size > 0, useless, jax.jit(useless), row),
-    ],
-)
-def test_what_nothing_needs_may_mix_rows_in_programs_inside_too(step):
-    assert_is_the_loop(step, X)

@@ -18,7 +18,8 @@ from oracle import assert_same, loop, value_and_vjp
 from probing import refusal
 
 import tdjax
-from tdjax.core.jaxpr import all_equations, bind, open_program
+from tdjax.core.jaxpr import all_equations, bind
+from tdjax.core.opened import open_program
 from tdjax.costs.work import work_of
 from tdjax.independence.rules.elementwise import elementwise
 from tdjax.independence.rules.rule import (

@@ -85,6 +85,17 @@ def test_values_and_gradients(kind, check, strategy):
 @CHECKS
 @pytest.mark.parametrize("strategy", [*STRATEGIES, "packed"], ids=str)
 def test_with_a_mask_and_a_device_that_has_padding_alone(kind, check, strategy):
+    check_masked(kind, check, strategy)
+
+
+@KINDS
+@CHECKS
+def test_packed_steps_at_once(kind, check, at_once):
+    with at_once():
+        check_masked(kind, check, "packed")
+
+
+def check_masked(kind, check, strategy):
     run = tdjax.time_distributed(step, in_axes=(1, None), strategy=strategy)
     real = (jnp.arange(3) < LENGTHS[:, None])[..., None]
     x = jnp.where(real, X, 0.0)  # where a norm has no gradient

@@ -249,6 +249,15 @@ def test_jit_inside_of_checkify_and_tangents(strategy):
     assert "division by zero" in error.get()
 
 
+def test_packed_steps_at_once_are_checked(at_once):
+    with at_once():
+        run = checkify.checkify(
+            jax.jit(distributed(logarithm, "packed", True)), errors=checkify.float_checks
+        )
+        found = [run(x)[0].get() for x in (GOOD, with_bad(-1.0))]
+    assert found[0] is None and "nan generated" in found[1]
+
+
 def test_a_check_that_fails_outside_of_checkify_raises():
     run = tdjax.time_distributed(all_positive, strategy="map")
     run(GOOD)

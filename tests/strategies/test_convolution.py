@@ -1,6 +1,8 @@
 """Convolutions inside loops: the meaning of JAX's own, in the form that is fast on a CPU."""
 
+import dataclasses
 import functools
+import math
 import re
 
 import jax
@@ -12,10 +14,11 @@ from jax import lax
 
 import tdjax
 from tdjax import time_distributed
+from tdjax.costs.machine import assume_machine, current_machine
 from tdjax.strategies.convolution.primitive import replace_convolutions as with_ours
 
-# Before jax 0.11 the gradient for a kernel is left to XLA along one axis, since then along two.
-LEFT = {"b01f_01io->b01f"} | ({"b0f_0io->b0f"} if jax.__version_info__ < (0, 11) else set())
+# The forms of gradients, by how many axes those for kernels are left to XLA along.
+LEFT = {1: {"b01f_01io->b01f", "b0f_0io->b0f"}, 2: {"b01f_01io->b01f"}}
 # lhs, rhs, dimension numbers, and what else is not the default
 CONVOLUTIONS = {
     "1d, strided": ((2, 9, 4), (3, 4, 6), ("NWC", "WIO", "NWC"), {"window_strides": (2,)}),
@@ -124,9 +127,13 @@ CONVOLUTIONS = {
 
 
 @pytest.fixture(params=list(CONVOLUTIONS))
-def convolution(request):
+def name(request):
+    return request.param
+
+
+def convolution(name):
     """Return a convolution, the same one replaced, and its operands."""
-    lhs, rhs, numbers, options = CONVOLUTIONS[request.param]
+    lhs, rhs, numbers, options = CONVOLUTIONS[name]
     options = {"window_strides": (1,) * (len(lhs) - 2), "padding": "SAME", **options}
 
     def plain(x, kernel):
@@ -152,18 +159,26 @@ def assert_same(found, expected):
         np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-4 * float(largest))
 
 
-def test_values_of_arguments_are_those_of_the_plain_one(convolution):
-    # Values that a program closes over XLA computes ahead, by other means.
-    plain, ours, operands = convolution
+@functools.cache
+def computed(name):
+    """Return what both give: for arguments, and mapped over two of each; all in one program."""
+    plain, ours, operands = convolution(name)
 
     @jax.jit
-    def values(*operands):
-        return [
-            (function(*operands), jax.grad(loss(function), (0, 1))(*operands))
-            for function in (ours, plain)
-        ]
+    def values(x, kernel):
+        xs, kernels = jnp.stack([x, 2 * x]), jnp.stack([kernel, -kernel])
+        gradients = [jax.grad(loss(f), (0, 1)) for f in (ours, plain)]
+        alone = [(f(x, kernel), jax.grad(loss(f), (0, 1))(x, kernel)) for f in (ours, plain)]
+        mapped = [jax.vmap(f, (0, None))(xs, kernel) for f in (ours, plain)]
+        return alone, mapped, [jax.vmap(g)(xs, kernels) for g in gradients]
 
-    assert_same(*values(*operands))
+    return values(*operands)
+
+
+def test_values_of_arguments_are_those_of_the_plain_one(name):
+    # Values that a program closes over XLA computes ahead, by other means.
+    alone, _, _ = computed(name)
+    assert_same(*alone)
 
 
 @pytest.mark.parametrize("weight", [jnp.nan, jnp.inf])
@@ -186,28 +201,22 @@ def loss(function):
     return lambda *args: jnp.sin(function(*args)).sum()
 
 
-def test_values_and_both_derivatives_are_those_of_the_plain_one(convolution):
-    plain, ours, operands = convolution
+def test_values_and_both_derivatives_are_those_of_the_plain_one(name):
+    plain, ours, operands = convolution(name)
 
-    @functools.partial(jax.jit, static_argnums=0)
-    def values(function):
-        gradients = jax.grad(loss(function), (0, 1))(*operands)
-        return gradients, jax.jvp(function, operands, operands)
+    @jax.jit
+    def values():
+        gradients = [jax.grad(loss(f), (0, 1))(*operands) for f in (ours, plain)]
+        return gradients, [jax.jvp(f, operands, operands) for f in (ours, plain)]
 
-    assert_same(values(ours), values(plain))
+    gradients, derivatives = values()
+    assert_same(*gradients)
+    assert_same(*derivatives)
     assert_same(ours(*operands), plain(*operands))
 
 
-def test_it_maps_and_its_gradient_maps(convolution):
-    plain, ours, (x, kernel) = convolution
-
-    @jax.jit
-    def mapped():
-        xs, kernels = jnp.stack([x, 2 * x]), jnp.stack([kernel, -kernel])
-        gradients = [jax.vmap(jax.grad(loss(f), (0, 1)))(xs, kernels) for f in (ours, plain)]
-        return [jax.vmap(f, (0, None))(xs, kernel) for f in (ours, plain)], gradients
-
-    values, gradients = mapped()
+def test_it_maps_and_its_gradient_maps(name):
+    _, values, gradients = computed(name)
     assert_same(*values)
     assert_same(*gradients)
 
@@ -258,6 +267,14 @@ def test_it_is_differentiated_twice_and_recomputed():
     assert_same(twice(ours), twice(plain))
 
 
+@pytest.fixture(params=LEFT)
+def axes(request):
+    """A machine on which the gradient for a kernel is fastest as a convolution along so many."""
+    slow = {1: "back_conv_2d", 2: "back_conv"}[request.param]
+    with assume_machine(dataclasses.replace(current_machine(), **{slow: math.inf})):
+        yield request.param
+
+
 @pytest.mark.usefixtures("on_cpu")
 @pytest.mark.parametrize(
     ("name", "forms"),
@@ -270,7 +287,7 @@ def test_it_is_differentiated_twice_and_recomputed():
         ("2d, in groups", LEFT),
     ],
 )
-def test_on_a_cpu_it_has_the_form_that_is_fastest(name, forms):
+def test_on_a_cpu_it_has_the_form_that_is_fastest(name, forms, axes):
     lhs, rhs, numbers, options = CONVOLUTIONS[name]
     options = {"window_strides": (1,) * (len(lhs) - 2), "padding": "SAME", **options}
     ours = replace_convolutions(
@@ -278,7 +295,23 @@ def test_on_a_cpu_it_has_the_form_that_is_fastest(name, forms):
     )
     gradients = jax.jit(jax.value_and_grad(lambda *a: loss(ours)(*a), (0, 1)))
     compiled = gradients.lower(array(*lhs), array(*rhs)).compile().as_text()
+    forms = forms[axes] if forms is LEFT else forms
     assert set(re.findall(r"dim_labels=(\S+?),", compiled)) == forms
+
+
+@pytest.mark.usefixtures("on_cpu")
+@pytest.mark.parametrize(("narrow", "forms"), [(1.0, {"b01f_01io->b01f"}), (2.0, {"b0f_0io->b0f"})])
+def test_few_features_are_taken_apart_where_that_was_measured_to_be_faster(narrow, forms):
+    def plain(x, kernel):
+        numbers = ("NHWC", "HWIO", "NHWC")
+        return lax.conv_general_dilated(x, kernel, (1, 1), "SAME", dimension_numbers=numbers)
+
+    x, kernel = array(2, 5, 4, 16), array(3, 3, 16, 32)
+    machine = dataclasses.replace(current_machine(), narrow_conv=narrow, apart_conv=1.0)
+    with assume_machine(machine):
+        compiled = jax.jit(replace_convolutions(plain)).lower(x, kernel).compile()
+    assert set(re.findall(r"dim_labels=(\S+?),", compiled.as_text())) == forms
+    assert_same(compiled(x, kernel), plain(x, kernel))
 
 
 def test_convolutions_are_found_however_deep():
@@ -330,11 +363,11 @@ def gradient(strategy):
     ids=str,
 )
 @pytest.mark.usefixtures("on_cpu")
-def test_in_a_loop_on_a_cpu_every_convolution_has_the_fast_form(strategy):
+def test_in_a_loop_on_a_cpu_every_convolution_has_the_fast_form(strategy, axes):
     """XLA leaves it as it is in there, and runs any other form some thirty times slower."""
     compiled = gradient(strategy).lower(KERNEL, FRAMES).compile().as_text()
     forms = set(re.findall(r"dim_labels=(\S+?),", compiled))
-    assert forms == LEFT
+    assert forms == LEFT[axes]
     assert_same(gradient(strategy)(KERNEL, FRAMES), gradient("vmap")(KERNEL, FRAMES))
 
 

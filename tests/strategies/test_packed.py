@@ -1,5 +1,6 @@
 """Packed steps: the loop's answer, and nothing computed where the mask has nothing."""
 
+import contextlib
 import functools
 
 import jax
@@ -48,11 +49,17 @@ def compiled(case, strategy):
 
 # With nothing masked, test_loop.py holds all cases to the loop; a fold with a mask is held to it in
 # test_masks.py, whatever its outputs look like.
+@pytest.mark.parametrize("way", ["in blocks", "at once"])
 @pytest.mark.parametrize("name", REPRESENTATIVE)
-def test_values_and_gradients_equal_those_of_a_masked_fold(name):
-    packed, folded = compiled(CASES[name], Packed(chunk_size=5)), compiled(CASES[name], "fold")
+def test_values_and_gradients_equal_those_of_a_masked_fold(name, way, at_once):
+    strategy, within = Packed(), at_once
+    if way == "in blocks":
+        strategy, within = Packed(chunk_size=5), contextlib.nullcontext
+    packed, folded = compiled(CASES[name], strategy), compiled(CASES[name], "fold")
     for mask in MASKS.values():
-        (value, gradient), (expected, expected_gradient) = packed(mask), folded(mask)
+        with within():
+            value, gradient = packed(mask)
+        expected, expected_gradient = folded(mask)
         if name == "keys_a_row":  # keys of masked steps cannot be zero, and are not computed
             value, expected = value[0], expected[0]
         assert_same(value, expected)
@@ -134,11 +141,14 @@ TRANSFORMS = {
 
 
 @pytest.mark.parametrize("name", TRANSFORMS)
-def test_it_works_inside_jax(name):
+def test_it_works_inside_jax(name, at_once):
     def run(strategy, mask):
         return jax.jit(functools.partial(TRANSFORMS[name], strategy))(mask, WEIGHT, X)
 
-    assert_same(run(Packed(chunk_size=4), FIVE), run("vmap", FIVE), scale=20)
+    expected = run("vmap", FIVE)
+    assert_same(run(Packed(chunk_size=4), FIVE), expected, scale=20)
+    with at_once():
+        assert_same(run(Packed(), FIVE), expected, scale=20)
 
 
 @pytest.mark.parametrize("chunk_size", [1, 2, 3, 8, 9, 100, None])
@@ -149,6 +159,68 @@ def test_any_number_of_rows_in_blocks_of_any_size(chunk_size):
     for count in range(17):
         mask = np.isin(np.arange(16), order[:count]).reshape(2, 8)
         assert_same(fun(x, mask=mask), jnp.where(mask[..., None], jnp.cos(x), 0.0))
+
+
+@pytest.mark.parametrize("time", [1, 7, 8])
+def test_any_number_of_rows_at_once(time, at_once):
+    x, rows = array(2, time, 3), 2 * time
+    order = np.random.default_rng(0).permutation(rows)
+    squares, slopes = np.cos(x) ** 2, -np.sin(2 * np.asarray(x))
+    with at_once():
+
+        @jax.jit
+        def run(mask):
+            fun = tdjax.time_distributed(jnp.cos, strategy=Packed())
+            return jax.value_and_grad(lambda x: (fun(x, mask=mask) ** 2).sum())(x)
+
+        for count in range(rows + 1):
+            mask = np.isin(np.arange(rows), order[:count]).reshape(2, time, 1)
+            expected = np.where(mask, squares, 0).sum(), np.where(mask, slopes, 0)
+            assert_same(run(mask[..., 0]), expected)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_convolutions_at_once(dtype, at_once):
+    frames, kernel = array(2, 5, 6, 6, 3), array(3, 3, 3, 4) / 12
+    frames, kernel = frames.astype(dtype), kernel.astype(dtype)
+
+    def conv(kernel, x):
+        numbers = ("NHWC", "HWIO", "NHWC")
+        return jax.lax.conv_general_dilated(x, kernel, (1, 1), "SAME", dimension_numbers=numbers)
+
+    def run(strategy, lengths):
+        fun = tdjax.time_distributed(conv, in_axes=(None, 1), strategy=strategy)
+
+        def loss(kernel, x):
+            y = fun(kernel, x, seq_lengths=lengths)
+            return (y.astype("float32") ** 2).sum(), y
+
+        return jax.value_and_grad(loss, (0, 1), has_aux=True)(kernel, frames)
+
+    with at_once():
+        ours = jax.jit(functools.partial(run, Packed()))
+        found = [ours(jnp.array(lengths)) for lengths in ([2, 0], [1, 4], [5, 5])]
+    theirs = jax.jit(functools.partial(run, "vmap"))
+    for lengths, each in zip(([2, 0], [1, 4], [5, 5]), found, strict=True):
+        assert_same(each, theirs(jnp.array(lengths)), scale=20)
+
+
+def test_at_once_is_one_branch_each_way_and_what_programs_keep_shares_memory(at_once):
+    gradient = jax.grad(functools.partial(total, Packed()), (1, 2))
+    with at_once():
+        forward, backward = made = loops(gradient, FIVE, WEIGHT, X)
+        text = jax.jit(gradient).lower(FIVE, WEIGHT, X).as_text()
+    assert [[phase.rows for phase in loop.phases] for loop in made] == 2 * [[3, 6, 9, 12]]
+    assert [output.aval.shape for output in forward.outputs] == [(10, 3), (12 * 3,)]
+    assert sorted(output.aval.shape for output in backward.outputs) == [(3, 3), (10, 3)]
+    assert text.count("stablehlo.case") == 2 and "stablehlo.while" not in text
+
+
+def test_blocks_that_are_asked_for_run_in_a_loop_everywhere(at_once):
+    with at_once():
+        run = functools.partial(total, Packed(chunk_size=4))
+        (made,) = loops(run, FIVE, WEIGHT, X)
+    assert not made.exclusive and made.phases[0].rows == 4
 
 
 def loops(function, *args):

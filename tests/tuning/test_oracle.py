@@ -119,7 +119,7 @@ def test_a_table_is_made_and_gone_on_with(tmp_path, capsys, monkeypatch):
             "cpu", oracle.device_kind(), "2026-01-02", oracle.jax_versions(), speeds
         ),
     )  # fmt: skip
-    monkeypatch.setattr(oracle, "_EFFORT", Effort(rounds=1))
+    monkeypatch.setattr(oracle, "_STAGES", ((math.inf, Effort(rounds=1)),))
     out = tmp_path / "table.json"
     assert main(["oracle", "dense_small", "--out", str(out)]) == 0
     said = capsys.readouterr()

@@ -9,13 +9,13 @@ from collections.abc import Iterable, Mapping
 
 import jax
 
-from tdjax.comparison.calibration.clock import Program, Times, measured
+from tdjax.comparison.calibration.clock import TimedProgram, Times, measured
 from tdjax.comparison.calibration.probes import PROBES, Probe
 from tdjax.comparison.calibration.solving import relative, solve
 from tdjax.comparison.system.memory import settle_allocator
 from tdjax.comparison.system.progress import Progress, told
 from tdjax.core.kept_file import jax_versions
-from tdjax.costs.machine import calibrated_from
+from tdjax.costs.machine import assume_machine, calibrated_from, current_machine
 from tdjax.devices import calibration
 from tdjax.devices.attached import device_kind
 from tdjax.devices.calibration import Calibration
@@ -31,6 +31,8 @@ _OF_CPUS = (
     "channel_flops_s",
     "naive_flops_s",
     "narrow_conv",
+    "apart_conv",
+    "back_conv_2d",
     "plain_conv",
     "near_bytes_s",
     "far_bytes_s",
@@ -140,6 +142,7 @@ def _measured(probes: Iterable[Probe], progress: Progress) -> Times:
     programs = []
     for index, probe in enumerate(probes):
         progress.update(f"calibrating: compiling for {probe.speed}", index / len(probes))
-        programs.append(Program(probe.run, *probe.arguments()))
+        with assume_machine(probe.on(current_machine())):
+            programs.append(TimedProgram(probe.run, *probe.arguments()))
     progress.update("calibrating: measuring", 1.0)
     return measured(*programs)

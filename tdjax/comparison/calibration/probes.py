@@ -9,6 +9,7 @@ is calibrated means exactly what predictions make of it. What a speed is stands 
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -38,6 +39,7 @@ class Probe:
         shapes: of the parameter, and of all steps.
         strategy: how it runs.
         mode: "forward", or "grad" for forward and gradient.
+        under: speeds under which convolutions have the form that is measured.
     """
 
     speed: str
@@ -45,6 +47,7 @@ class Probe:
     shapes: tuple[tuple[int, ...], tuple[int, ...]]
     strategy: Strategy = _WHOLE
     mode: str = "forward"
+    under: tuple[tuple[str, float], ...] = ()
 
     def arguments(self) -> tuple[Any, ...]:
         """Return a parameter and steps, random ones."""
@@ -61,17 +64,22 @@ class Probe:
         output, pullback = jax.vjp(step, *arguments)
         return output, pullback(output)
 
-    def cost(self) -> Cost:
+    def on(self, machine: Machine) -> Machine:
+        """Return the machine with speeds under which the form is taken that is measured."""
+        given: dict[str, Any] = dict(self.under)
+        return dataclasses.replace(machine, **given)
+
+    def cost(self) -> ProbeCost:
         """Return what its time is predicted from; nothing runs."""
         wrapped = time_distributed(self.step, in_axes=(None, 1))
-        found: list[Cost] = []
+        found: list[ProbeCost] = []
 
         def look(*arguments: Any) -> int:
             call = wrapped.bind(arguments, {}, None, None)
             work = work_of(trace(call, call.batch).jaxpr, call.batch, call.has_rows())
             blocks = self.strategy.blocks(call.batch, call.time)
             assert blocks is not None
-            found.append(Cost(blocks, work, self.mode))
+            found.append(ProbeCost(blocks, work, self))
             return 0
 
         jax.eval_shape(look, *(jax.ShapeDtypeStruct(s, jnp.float32) for s in self.shapes))
@@ -79,17 +87,17 @@ class Probe:
 
 
 @dataclasses.dataclass(frozen=True)
-class Cost:
-    """What the time of a program is predicted from."""
+class ProbeCost:
+    """What the time of a probe's program is predicted from."""
 
     blocks: Blocks
     work: Work
-    mode: str
+    probe: Probe
 
     def seconds(self, machine: Machine) -> float:
         """Return its predicted time."""
-        given = self.blocks, self.work, machine
-        return seconds_in(self.mode, forward_s(*given), gradient_s(*given))
+        given = self.blocks, self.work, self.probe.on(machine)
+        return seconds_in(self.probe.mode, forward_s(*given), gradient_s(*given))
 
 
 def _product(kernel: Any, x: Any) -> Any:
@@ -149,10 +157,21 @@ PROBES = (
     Probe("fresh_bytes_s", _widened, ((64, 1024), (128, 128, 64))),
     Probe("channel_flops_s", _convolutions, _CHANNELS, Fold(chunk_size=8)),
     Probe("naive_flops_s", _convolutions, _CHANNELS),
-    Probe("conv_flops_s", _convolutions, _CONVOLUTIONS, Fold(chunk_size=8)),
+    Probe("conv_flops_s", _convolutions, ((3, 3, 128, 128), (1, 4, 28, 28, 128))),
     Probe("narrow_conv", _convolutions, _CONVOLUTIONS),
+    Probe(
+        "apart_conv", _convolutions, _CONVOLUTIONS, Fold(chunk_size=8),
+        under=(("narrow_conv", math.inf),),
+    ),
     Probe("plain_product", _convolutions, ((1, 1, 64, 64), (2, 16, 28, 28, 64))),
-    Probe("back_conv", _convolutions, _CONVOLUTIONS, Fold(chunk_size=8), "grad"),
+    Probe(
+        "back_conv", _convolutions, _CONVOLUTIONS, Fold(chunk_size=8), "grad",
+        (("back_conv_2d", math.inf),),
+    ),
+    Probe(
+        "back_conv_2d", _convolutions, _CONVOLUTIONS, Fold(chunk_size=8), "grad",
+        (("back_conv", math.inf),),
+    ),
     Probe("plain_conv", _convolutions, _CONVOLUTIONS, _WHOLE, "grad"),
     Probe(
         "patch_passes", _convolutions, ((3, 3, 16, 16), (2, 8, 28, 28, 16)), Fold(chunk_size=16),

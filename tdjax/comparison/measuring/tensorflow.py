@@ -57,12 +57,12 @@ class TensorFlowBuilding:
         def forward(tensors: Sequence[Any]) -> list[Any]:
             given = [tensors[place] for place in where]
 
-            class Step(layers.Layer):  # type: ignore[name-defined]
+            class KerasStep(layers.Layer):  # type: ignore[name-defined]
                 def call(self, x: Any) -> Any:
                     values = [*given[:mapped], x, *given[mapped + 1 :]]
                     return translated(tf, traced.jaxpr, traced.consts, values)[0]
 
-            return [layers.TimeDistributed(Step())(given[mapped])]
+            return [layers.TimeDistributed(KerasStep())(given[mapped])]
 
         def run(tensors: list[Any], cotangents: list[Any]) -> list[Any]:
             if mode == "forward":

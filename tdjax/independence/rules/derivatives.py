@@ -26,6 +26,7 @@ import numpy as np
 
 from tdjax.core.fingerprint import program_key
 from tdjax.core.jaxpr import all_equations, bind, inner_program, is_literal, is_written_by
+from tdjax.core.opened import without_dead_code
 from tdjax.independence.kinds import CONST, STEP, SUM, Kind, NotProvenError, Rows
 from tdjax.independence.rules.rule import Follows
 from tdjax.independence.rules.zeros import known_zeros
@@ -291,7 +292,7 @@ def _no_cotangent(output: Any) -> Any:
 
 def _traced(function: Callable[..., Any], avals: Any) -> Any:
     try:
-        return jax.make_jaxpr(function)(*avals)
+        return without_dead_code(jax.make_jaxpr(function)(*avals))
     except Exception as error:  # whatever the rule raises, it has not been proven
         text = str(error).strip().splitlines()
         raise NotProvenError(

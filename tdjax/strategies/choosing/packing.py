@@ -9,8 +9,15 @@ from collections.abc import Sequence
 from tdjax.core.call import Call
 from tdjax.core.mask import fraction_real
 from tdjax.costs.machine import current_machine
-from tdjax.costs.packed import ASSUMED, best_block, break_even, packed_s
-from tdjax.costs.predict import Blocks, most_bytes
+from tdjax.costs.packed import (
+    ASSUMED,
+    best_packs,
+    break_even,
+    packed_bytes,
+    packed_s,
+    surely_saved,
+)
+from tdjax.costs.predict import forward_s, gradient_s, seconds_in
 from tdjax.costs.work import Work
 from tdjax.strategies.choosing.ranking import WORTH, Candidate
 from tdjax.strategies.packed import Packed
@@ -22,10 +29,11 @@ class PackingChoice:
 
     Attributes:
         candidate: the packed form, with its costs for the part that is real.
-        break_even: the part of real steps below which packing is predicted to be faster than the
-            best other candidate.
+        break_even: the part of real steps below which packing is predicted to pay; on a GPU or TPU
+            that is all of those that the largest program holds which pays.
         part: the part that is real; None where it is not known.
-        pays: whether packing is predicted to be faster by more than a prediction may be wrong by.
+        pays: whether packing is predicted to be faster than the best other candidate, by more than
+            a prediction may be wrong by.
     """
 
     candidate: Candidate
@@ -36,6 +44,8 @@ class PackingChoice:
     @property
     def reason(self) -> str:
         """Sentences that say whether packing pays."""
+        if not self.break_even:
+            return "Packing is predicted to pay for no part of real steps."
         text = f"Packing is predicted to pay where less than {self.break_even:.0%} of steps are "
         if self.part is not None:
             return f"{text}real; {self.part:.0%} of these are."
@@ -63,19 +73,27 @@ def packing_choice(
     """
     if call.masked_output == "keep":
         return None
-    known = [each.cost(mode) for each in others if not math.isnan(each.cost(mode))]
+    machine, batch, time = current_machine(), call.batch, call.time
+    sure = surely_saved(work, machine)
+    known = []
+    for each in others:
+        if math.isnan(each.cost(mode)):
+            continue
+        blocks = each.strategy.blocks(batch, time)
+        assert blocks is not None  # it has been predicted
+        costs = forward_s(blocks, sure, machine), gradient_s(blocks, sure, machine)
+        known.append(seconds_in(mode, *costs))
     if not known:
         return None
-    sizes = work, call.batch, call.time
-    machine = current_machine()
-    block = best_block(*sizes, machine)
+    packs = best_packs(work, batch, time, machine)
     part = fraction_real(*call.given_mask, call.time)
     if part is None:
         part = valid_fraction
-    costs = packed_s(block, *sizes, ASSUMED if part is None else part, machine)
-    count = -(-call.batch * call.time // block)
-    memory = most_bytes(Blocks(block, count, looped=True), work, mode != "forward")
-    candidate = Candidate(Packed(chunk_size=block), *costs, memory)
-    even = break_even(block, *sizes, min(known), mode, machine)
-    pays = WORTH * candidate.cost(mode) <= min(known)
-    return PackingChoice(candidate, even, part, pays)
+    assumed = ASSUMED if part is None else part
+    costs = packed_s(packs, work, batch, time, assumed, machine)
+    memory = packed_bytes(packs, work, batch, time, mode != "forward")
+    strategy = Packed() if packs.at_once else Packed(chunk_size=packs.rows)
+    most = min(known) / WORTH
+    even = break_even(packs, sure, batch, time, most, mode, machine)
+    pays = seconds_in(mode, *packed_s(packs, sure, batch, time, assumed, machine)) <= most
+    return PackingChoice(Candidate(strategy, *costs, memory), even, part, pays)

@@ -48,9 +48,9 @@ channels, one for every c, by a kernel that is as large as the outputs, from N c
 
     dw[c, k, f] = sum over o and n of  p[c, k r + o s, n] dy[o, n, f]                            (5)
 
-which is faster than products, along two axes or, before jax 0.11, along one: the others are taken
-apart into their taps. Zeros between pixels (b > 1, s = 1) need not be multiplied: with
-o = i b + low - k r,
+which is faster than products, along two axes or, where XLA computes that on one core, along one:
+the others are taken apart into their taps. Zeros between pixels (b > 1, s = 1) need not be
+multiplied: with o = i b + low - k r,
 
     dw[k, c, f] = sum over n and i of  x[n, i, c] dy[n, i b + low - k r, f]                      (6)
 
@@ -80,17 +80,15 @@ from jax import lax
 
 from tdjax.core.arrays import has_mesh_axes
 from tdjax.core.shared import dtype_of_sums
+from tdjax.costs.machine import current_machine
 
 _PLAIN = lax.conv_general_dilated_p
 # Every tap of a kernel is written out: compiling more takes longer than anyone wants to wait.
 _MOST_TAPS = 64
-# Before jax 0.11 a convolution to 17 to 64 features was computed on one core; to fewer, or to more,
-# it was shared out. From fewer channels than that, taking it apart costs more than it gains.
-_ON_ONE_CORE = range(17, 65) if jax.__version_info__ < (0, 11) else range(0)
+# Some versions of XLA compute a convolution to so many features on one core; to fewer, or to more,
+# they share it out. From fewer channels than that, taking it apart costs more than it gains.
+_NARROW = range(17, 65)
 _FEWEST_CHANNELS = 16
-# Along so many axes the gradient for a kernel is a convolution: along two, jax 0.10 computes it on
-# one core, and in loops slower still.
-_AXES_LEFT = 1 if jax.__version_info__ < (0, 11) else 2
 # More groups than this are not written out.
 _MOST_GROUPS = 16
 # Of a sum over rows of images as many terms are written out, times the taps of a kernel.
@@ -211,14 +209,15 @@ def _gradient(
         one = {**params, "feature_group_count": 1}
         each = kernel.update(shape=(*taps, channels, features // groups))
         return jnp.concatenate([_gradient(x, dy, each, window, one) for x, dy in parts], -1)
-    slides = groups == 1 and math.prod(taps[-_AXES_LEFT:]) > 1
+    left = current_machine().gradient_axes
+    slides = groups == 1 and math.prod(taps[-left:]) > 1
     dilated, strided = (any(by > 1 for by in each) for each in (window[2], window[0]))
     if slides and dilated and not strided and _are_seen(images.shape[1:-1]):
         turned = window.reversed(images.shape[1:-1], cotangent.shape[1:-1], taps)
         exchanged = kernel.update(shape=(*taps, features, channels))
         found = _gradient(cotangent, images, exchanged, turned, params)
         return lax.rev(jnp.swapaxes(found, -1, -2), range(axes))
-    taken = max(0, axes - _AXES_LEFT) if slides and not dilated else axes
+    taken = max(0, axes - left) if slides and not dilated else axes
     over, along = window.apart(taken)
     out_sizes = cotangent.shape[1 : 1 + taken]
     padded = _padded(images, over)
@@ -377,7 +376,8 @@ def _gains_apart(
 ) -> bool:
     """Say whether it can be computed by the taps of the first axis, and is faster so."""
     spatial = kernel.ndim - 2
-    if spatial != 3 and not (spatial == 2 and kernel.shape[-1] in _ON_ONE_CORE):
+    narrow = spatial == 2 and kernel.shape[-1] in _NARROW and current_machine().takes_apart
+    if spatial != 3 and not narrow:
         return False
     exact = kernel.dtype in (jnp.float32, jnp.float64) and preferred_element_type is None
     many = kernel.shape[-2] >= _FEWEST_CHANNELS and 1 < kernel.shape[0] <= _MOST_TAPS

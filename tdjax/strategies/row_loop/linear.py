@@ -22,17 +22,21 @@ A block is linearized once, when it is traced (`jax.linearize` of `f` on one blo
 forward pass: shared arrays and rows of operands are simply taken again, what depends on shared
 arrays alone is computed once, and the rest is stacked, an entry a block, so that `(rows, features)`
 of a block becomes `(blocks, rows, features)`. Stacked are results of products and the like; what
-follows from them elementwise is computed again, which is faster than writing and reading it.
+follows from them elementwise is computed again, which is faster than writing and reading it. Of
+phases that exclude each other one keeps anything at all, so that they share the memory for it.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import math
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax import lax
 
 from tdjax.core.jaxpr import bind, is_literal
 from tdjax.independence.rules.rule import Cost, traits_of
@@ -72,18 +76,71 @@ def linearized(
         takes what it returns, and gives the loop of tangents, its operands, and which outputs they
         are the tangents of.
     """
-    outputs = list(loop.outputs)
-    halves = [_halve(phase, operands, set(tangents), outputs) for phase in loop.phases]
-    forward = Loop(tuple(half.forward for half in halves), tuple(outputs), loop.spread)
+    store = _Store(loop)
+    halves = [_halve(phase, operands, set(tangents), store) for phase in loop.phases]
+    forward = loop.instead([half.forward for half in halves], store.outputs)
 
     def linear(results: Sequence[Any]) -> tuple[Loop, list[Any], list[int]]:
         moved = sorted({place for half in halves for place in half.moved})
         found = Distinct()
-        phases = tuple(half.linear(operands, tangents, results, moved, found) for half in halves)
-        made = Loop(phases, tuple(loop.outputs[place] for place in moved), loop.spread)
+        phases = [half.linear(operands, tangents, results, moved, found) for half in halves]
+        made = loop.instead(phases, [loop.outputs[place] for place in moved])
         return made, found.values, moved
 
     return forward, linear
+
+
+@dataclasses.dataclass(frozen=True)
+class _Stored:
+    """What a block keeps for its linear map.
+
+    Attributes:
+        place: the output of the forward pass that holds it.
+        shape: its own, where that holds it flat; None where every block has an entry there.
+    """
+
+    place: int
+    shape: tuple[int, ...] | None = None
+
+    def given(self, value: Any, output: Output) -> Any:
+        """Return a value as the block gives it to that output."""
+        if self.shape is None:
+            return value
+        (size,), zero = output.aval.shape, jnp.zeros((), value.dtype)
+        return lax.pad(value.reshape(-1), zero, [(0, size - value.size, 0)])
+
+    def taken(self, value: Any) -> Any:
+        """Return the value that a block takes again."""
+        if self.shape is None:
+            return value
+        return value[: math.prod(self.shape)].reshape(self.shape)
+
+
+class _Store:
+    """The outputs of a forward pass: those of its loop, and behind them what blocks keep."""
+
+    def __init__(self, loop: Loop) -> None:
+        self.outputs = list(loop.outputs)
+        self._exclusive = loop.exclusive
+        self._shared: dict[tuple[Any, int], int] = {}
+
+    def keep(self, phase: Phase, avals: Sequence[Any]) -> list[_Stored]:
+        """Return where a phase keeps values of these types; see above."""
+        if not self._exclusive:
+            first = len(self.outputs)
+            self.outputs += map(phase.stacked, avals)
+            return [_Stored(first + k) for k in range(len(avals))]
+        numbers: Counter[Any] = Counter()
+        return [self._share(aval, numbers) for aval in avals]
+
+    def _share(self, aval: Any, numbers: Counter[Any]) -> _Stored:
+        number, size = numbers[aval.dtype], math.prod(aval.shape)
+        numbers[aval.dtype] += 1
+        place = self._shared.setdefault((aval.dtype, number), len(self.outputs))
+        if place < len(self.outputs):
+            size = max(size, *self.outputs.pop(place).aval.shape)
+        self.outputs.insert(place, Output(Kind.KEPT, jax.ShapeDtypeStruct((size,), aval.dtype)))
+        return _Stored(place, aval.shape)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -94,7 +151,7 @@ class _Half:
         phase: the phase.
         forward: it, giving what the map needs as well.
         needed: what the map needs: what a block takes of an operand, an array that is computed
-            once, or the output of the forward pass where it is stacked.
+            once, or what the forward pass keeps.
         moving: the inputs that it is a map of.
         tree: makes the map of what it needs.
         moved: the outputs of the loop that it gives tangents of.
@@ -123,8 +180,9 @@ class _Half:
             if isinstance(each, Input):
                 place = found.place(operands[each.operand])
                 inputs.append(dataclasses.replace(each, operand=place))
-            elif isinstance(each, int):
-                inputs.append(Input(found.place(results[each]), Kind.STACKED))
+            elif isinstance(each, _Stored):
+                kind = Kind.STACKED if each.shape is None else Kind.KEPT
+                inputs.append(Input(found.place(results[each.place]), kind))
             else:
                 inputs.append(Input(found.place(each), Kind.SHARED))
         for each in self.moving:
@@ -132,8 +190,11 @@ class _Half:
             inputs.append(Input(place, each.kind, zeroed=each.kind.has_rows))
 
         def function(values: Sequence[Any]) -> list[Any]:
-            count = len(self.needed)
-            return list(jax.tree.unflatten(self.tree, values[:count])(*values[count:]))
+            needed = [
+                each.taken(value) if isinstance(each, _Stored) else value
+                for each, value in zip(self.needed, values, strict=False)
+            ]
+            return list(jax.tree.unflatten(self.tree, needed)(*values[len(needed) :]))
 
         places = tuple(outputs.index(place) for place in self.moved)
         return dataclasses.replace(
@@ -141,8 +202,8 @@ class _Half:
         )
 
 
-def _halve(phase: Phase, operands: Sequence[Any], moving: set[int], outputs: list[Output]) -> _Half:
-    """Return a phase and its linear map; appended to `outputs` is what is stacked for it."""
+def _halve(phase: Phase, operands: Sequence[Any], moving: set[int], store: _Store) -> _Half:
+    """Return a phase and its linear map, for which it keeps values in a store."""
     chosen = [k for k, each in enumerate(phase.inputs) if each.operand in moving]
     if not chosen or not phase.outputs:
         return _Half(phase, phase)
@@ -151,23 +212,32 @@ def _halve(phase: Phase, operands: Sequence[Any], moving: set[int], outputs: lis
     jaxpr = getattr(closed, "jaxpr", closed)
     varying = _varying(jaxpr, phase.inputs)
     taken = dict(zip(jaxpr.invars, phase.inputs, strict=True))
+    atoms = jaxpr.outvars[len(phase.outputs) :]
+    own = [None if is_literal(atom) or atom not in varying else atom for atom in atoms]
+    distinct = [atom for atom in dict.fromkeys(own) if atom is not None and atom not in taken]
+    kept = dict(zip(distinct, store.keep(phase, [a.aval for a in distinct]), strict=True))
     needed: list[Any] = []
-    stacked: dict[Any, int] = {}
-    for atom in jaxpr.outvars[len(phase.outputs) :]:
+    for atom in atoms:
         if not is_literal(atom) and atom in taken:
             needed.append(taken[atom])
-        elif is_literal(atom) or atom not in varying:
+        elif is_literal(atom) or atom not in kept:
             needed.append(_once(closed, atom, phase, operands))
         else:
-            if atom not in stacked:
-                stacked[atom] = len(outputs)
-                outputs.append(phase.stacked(atom.aval))
-            needed.append(stacked[atom])
-    kept = [*jaxpr.outvars[: len(phase.outputs)], *stacked]
+            needed.append(kept[atom])
+    evaluate = _evaluator(closed, [*jaxpr.outvars[: len(phase.outputs)], *kept])
+
+    def function(values: Sequence[Any]) -> list[Any]:
+        found = evaluate(values)
+        first = len(phase.outputs)
+        more = zip(kept.values(), found[first:], strict=True)
+        return found[:first] + [
+            each.given(value, store.outputs[each.place]) for each, value in more
+        ]
+
     forward = dataclasses.replace(
         phase,
-        function=_evaluator(closed, kept),
-        outputs=(*phase.outputs, *stacked.values()),
+        function=function,
+        outputs=(*phase.outputs, *(each.place for each in kept.values())),
     )
     moved = tuple(phase.outputs[k] for k in exact)
     inputs = tuple(phase.inputs[k] for k in chosen)

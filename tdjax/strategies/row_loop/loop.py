@@ -27,17 +27,23 @@ class Kind(enum.Enum):
 
     `SHARED`: all of it, and what blocks give is added up. `ROWS`: the block's rows. `SPREAD`: the
     rows of an array that has one for several of the loop's rows. `STACKED`: an entry a block.
+    `KEPT`: the first entries of a flat array, in which phases that exclude each other keep values.
     """
 
     SHARED = enum.auto()
     ROWS = enum.auto()
     SPREAD = enum.auto()
     STACKED = enum.auto()
+    KEPT = enum.auto()
 
     @property
     def has_rows(self) -> bool:
         """Whether a block's part has its rows as leading axis."""
         return self in (Kind.ROWS, Kind.SPREAD)
+
+
+# Kinds of operands that a block takes all of.
+_WHOLE = (Kind.SHARED, Kind.KEPT)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,7 +100,7 @@ class Phase:
 
     def taken(self, given: Input, aval: Any) -> Any:
         """Return the shape and type of what a block takes of an operand."""
-        shape = aval.shape if given.kind is Kind.SHARED else aval.shape[1:]
+        shape = aval.shape if given.kind in _WHOLE else aval.shape[1:]
         return reshaped((self.rows,) * given.kind.has_rows + tuple(shape), aval)
 
     def stacked(self, aval: Any) -> Output:
@@ -111,18 +117,25 @@ class Loop:
         phases: of blocks.
         outputs: what they give.
         spread: returns the rows of a `SPREAD` array that belong to rows of the loop.
+        exclusive: whether one phase runs at most, and takes one turn.
     """
 
     phases: tuple[Phase, ...]
     outputs: tuple[Output, ...]
     spread: Callable[[Any], Any]
+    exclusive: bool = False
+
+    def instead(self, phases: Sequence[Phase], outputs: Sequence[Output]) -> Loop:
+        """Return a loop over the same blocks that computes something else."""
+        return dataclasses.replace(self, phases=tuple(phases), outputs=tuple(outputs))
 
 
 def compute(plan: Any, order: Any, *operands: Any, loop: Loop, spare: int = 0) -> list[Any]:
     """Return the outputs; rows that are not chosen are 0.
 
     Args:
-        plan: the number of chosen rows, then the first row and the number of turns of each phase.
+        plan: the number of chosen rows, then the first row and the number of turns of each phase;
+            of phases that exclude each other, which one runs, from 1 on, and 0 for none.
         order: the chosen rows, then copies of one of them, as many as a turn takes.
         operands: arrays.
         loop: what to run.
@@ -130,12 +143,15 @@ def compute(plan: Any, order: Any, *operands: Any, loop: Loop, spare: int = 0) -
             of bounds, which `checkify` would report.
     """
     results = vary([output.zeros(spare) for output in loop.outputs], varying(order))
-    for number, phase in enumerate(loop.phases):
-        if not phase.outputs:
-            continue
-        first, turns = plan[1 + 2 * number], plan[2 + 2 * number]
-        turn = functools.partial(_turn, loop, phase, plan[0], first, order, operands, spare)
-        results = lax.fori_loop(0, turns, turn, results)
+    turn = functools.partial(_turn, loop, plan[0], order, operands, spare)
+    if loop.exclusive:
+        branches = [functools.partial(turn, phase, 0, 0) for phase in loop.phases]
+        results = lax.switch(plan[1], [lambda results: results, *branches], results)
+    else:
+        for k, phase in enumerate(loop.phases):
+            if phase.outputs:
+                each = functools.partial(turn, phase, plan[1 + 2 * k])
+                results = lax.fori_loop(0, plan[2 + 2 * k], each, results)
     return [
         result[: result.shape[0] - spare] if spare and output.kind.has_rows else result
         for result, output in zip(results, loop.outputs, strict=True)
@@ -144,15 +160,17 @@ def compute(plan: Any, order: Any, *operands: Any, loop: Loop, spare: int = 0) -
 
 def _turn(
     loop: Loop,
-    phase: Phase,
     count: Any,
-    first: Any,
     order: Any,
     operands: Sequence[Any],
     spare: int,
+    phase: Phase,
+    first: Any,
     turn: Any,
     results: list[Any],
 ) -> list[Any]:
+    if not phase.outputs:
+        return results
     results = list(results)
     start = first + turn * phase.rows
     rows = lax.dynamic_slice_in_dim(order, start, phase.rows)
@@ -184,7 +202,7 @@ class _Block:
 
     def take(self, given: Input, operand: Any) -> Any:
         """Return what it takes of an operand."""
-        if given.kind is Kind.SHARED:
+        if given.kind in _WHOLE:
             return operand
         if given.kind is Kind.STACKED:
             return lax.dynamic_index_in_dim(operand, self.index, 0, keepdims=False)
@@ -201,6 +219,8 @@ class _Block:
             return result + value
         if kind is Kind.STACKED:
             return lax.dynamic_update_index_in_dim(result, value, self.index, 0)
+        if kind is Kind.KEPT:
+            return vary([value], varying(result))[0]
         nowhere = jnp.full((), result.shape[0] - self.spare, self.rows.dtype)
         places = result.at[jnp.where(self.live, self._where(kind), nowhere)]
         if kind is Kind.SPREAD:

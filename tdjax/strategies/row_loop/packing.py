@@ -28,12 +28,14 @@ class Packing:
     """A call, and traces of its step on the rows of a block: a large one, perhaps a small one.
 
     Rows are taken in large blocks as long as they fill more than half of one; what is left is taken
-    in small ones.
+    in small ones. Or all are taken at once, by as many blocks side by side as hold them, of the
+    numbers of blocks in `at_once`.
     """
 
     call: Call
     programs: tuple[Program, ...]
     proof: Proof
+    at_once: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         check_stacked(self.call, self.programs[0], self.proof)
@@ -82,18 +84,21 @@ class Packing:
         types = [jax.typeof(operand) for operand in operands]
         phases = tuple(
             Phase(
-                program.rows,
+                program.rows * count,
                 capacity,
-                self._function(program, types, tree, len(consts), len(leaves)),
+                _side_by_side(
+                    self._function(program, types, tree, len(consts), len(leaves)), inputs, count
+                ),
                 inputs,
                 tuple(range(len(outputs))),
             )
-            for program, capacity in self._sizes(rows)
+            for program, count, capacity in self._sizes(rows)
         )
         loop = Loop(
             phases,
             tuple(Output(Kind.ROWS, jax.eval_shape(words_of, aval)) for aval in outputs),
             (lambda index: index % call.batch) if lead else (lambda index: index // call.time),
+            exclusive=bool(self.at_once),
         )
         plan, order = self._plan((real.T if lead else real).reshape(-1), rows)
         results = run(loop, plan, order, [words_of(operand) for operand in operands])
@@ -127,21 +132,27 @@ class Packing:
                 avals.append(jax.ShapeDtypeStruct((rows, *block.shape[1:]), block.dtype))
         return avals
 
-    def _sizes(self, rows: Any) -> list[tuple[Program, Any]]:
-        """Return each program with how many blocks of it there can be."""
+    def _sizes(self, rows: Any) -> list[tuple[Program, int, Any]]:
+        """Return each program, how many blocks run side by side, and how often they can."""
         large, *others = self.programs
-        found = [(large, -(-rows // large.rows))]
-        return found + [(small, -(-(large.rows // 2) // small.rows)) for small in others]
+        if self.at_once:
+            return [(large, count, 1) for count in self.at_once]
+        found = [(large, 1, -(-rows // large.rows))]
+        return found + [(small, 1, -(-(large.rows // 2) // small.rows)) for small in others]
 
     def _plan(self, real: Any, rows: Any) -> tuple[Any, Any]:
         """Return the plan and the order of a loop over the rows that are real."""
         count = real.sum(dtype=jnp.int32)
         block = self.programs[0].rows
         numbers = jnp.arange(rows, dtype=jnp.int32)
-        place = jnp.where(real, jnp.cumsum(real, dtype=jnp.int32) - 1, jnp.int32(rows))
-        order = jnp.zeros(rows + block, jnp.int32)
-        order = order.at[place].set(numbers, mode="drop", unique_indices=True)
-        order = jnp.where(jnp.arange(rows + block, dtype=jnp.int32) < count, order, order[0])
+        length = max(block * self.at_once[-1], rows) if self.at_once else rows + block
+        place = jnp.where(real, jnp.cumsum(real, dtype=jnp.int32) - 1, jnp.int32(length))
+        # What no row is written to, and is left over, is a copy of the first real one.
+        order = jnp.full(length + 1, jnp.argmax(real), jnp.int32)
+        order = order.at[place].set(numbers, mode="drop", unique_indices=True)[:length]
+        if self.at_once:
+            most = jnp.array([block * each for each in (0, *self.at_once[:-1])], jnp.int32)
+            return jnp.stack([count, (count > most).sum(dtype=jnp.int32)]), order
         least = 0 if len(self.programs) == 1 else block // 2
         turns = count // block
         turns = turns + (count - turns * block > least).astype(jnp.int32)
@@ -150,3 +161,25 @@ class Packing:
             left = jnp.maximum(count - turns * block, 0)
             plan += [turns * block, -(-left // small.rows)]
         return jnp.stack(plan), order
+
+
+def _side_by_side(
+    function: Callable[[Sequence[Any]], list[Any]], inputs: Sequence[Input], count: int
+) -> Callable[[Sequence[Any]], list[Any]]:
+    """Return what computes several blocks at once.
+
+    A step need not be traced on their rows for that, nor proven again.
+    """
+    if count == 1:
+        return function
+    axes = [0 if each.kind.has_rows else None for each in inputs]
+    mapped = jax.vmap(lambda *values: function(values), axes, axis_size=count)
+
+    def blocks(values: Sequence[Any]) -> list[Any]:
+        apart = (
+            value if axis is None else value.reshape(count, -1, *value.shape[1:])
+            for value, axis in zip(values, axes, strict=True)
+        )
+        return [each.reshape(-1, *each.shape[2:]) for each in mapped(*apart)]
+
+    return blocks

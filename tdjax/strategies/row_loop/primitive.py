@@ -69,7 +69,7 @@ def _transpose(cotangents: Sequence[Any], plan: Any, order: Any, *operands: Any,
         Output(kinds[k], jax.ShapeDtypeStruct(aval.shape, _dtype(kinds[k], aval)))
         for k, aval in zip(linear, avals, strict=True)
     )
-    results = run(Loop(phases, outputs, loop.spread), plan, order, found.values)
+    results = run(loop.instead(phases, outputs), plan, order, found.values)
     moved = {
         k: result.astype(aval.dtype) for k, result, aval in zip(linear, results, avals, strict=True)
     }
@@ -128,8 +128,8 @@ def _kinds(loop: Loop) -> dict[int, Kind]:
 
 
 # Where a batch lies in what a block takes or gives, and in the whole array.
-_INSIDE = {Kind.SHARED: 0, Kind.ROWS: 1, Kind.SPREAD: 1, Kind.STACKED: 0}
-_OUTSIDE = {Kind.SHARED: 0, Kind.ROWS: 1, Kind.SPREAD: 1, Kind.STACKED: 1}
+_INSIDE = {Kind.SHARED: 0, Kind.ROWS: 1, Kind.SPREAD: 1, Kind.STACKED: 0, Kind.KEPT: 0}
+_OUTSIDE = {Kind.SHARED: 0, Kind.ROWS: 1, Kind.SPREAD: 1, Kind.STACKED: 1, Kind.KEPT: 0}
 
 
 def _batch(args: Sequence[Any], dims: Sequence[Any], *, loop: Loop) -> tuple[Any, Any]:
@@ -148,7 +148,7 @@ def _batch(args: Sequence[Any], dims: Sequence[Any], *, loop: Loop) -> tuple[Any
         shape, axis = each.aval.shape, _OUTSIDE[each.kind]
         aval = jax.ShapeDtypeStruct((*shape[:axis], size, *shape[axis:]), each.aval.dtype)
         outputs.append(Output(each.kind, aval))
-    results = run(Loop(phases, tuple(outputs), loop.spread), plan, order, moved)
+    results = run(loop.instead(phases, outputs), plan, order, moved)
     return results, [_OUTSIDE[each.kind] for each in loop.outputs]
 
 

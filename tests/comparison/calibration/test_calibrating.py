@@ -15,6 +15,7 @@ from tdjax.comparison.calibration import calibrate_first, calibrating, clock
 from tdjax.comparison.targets.target import resolve
 from tdjax.core import typed
 from tdjax.core.kept_file import jax_versions
+from tdjax.costs import machine as costs_machine
 from tdjax.costs.machine import _machine, current_machine, machine_of
 from tdjax.devices import calibration, shipped
 from tdjax.devices.attached import assume, device_kind
@@ -155,6 +156,22 @@ def test_accelerators_keep_what_tells_them(cache):
         dataclasses.replace(own, speeds={"warp": 9.0})
     with pytest.raises(ValueError, match=r"missing or not known: .*turn_s"):
         dataclasses.replace(own, platform="cpu")
+
+
+def test_of_an_accelerator_what_limits_it_is_measured_kept_and_taken(cache, quickly, monkeypatch):
+    kind = "NVIDIA H100 80GB HBM3"
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    for module in (calibrating, costs_machine):
+        monkeypatch.setattr(module, "device_kind", lambda: kind)
+    found = tdjax.calibrate()
+    assert (found.platform, found.kind) == ("gpu", kind)
+    assert found.speeds.keys() == found.probed.keys() == {*SPEEDS} - {*calibrating._OF_CPUS}
+    assert calibration.find(kind).speeds == found.speeds
+    machine = current_machine()
+    assert found.speeds.items() <= machine.speeds.items()
+    # Nothing there is sized for caches, or left to one of several cores.
+    assert (machine.near_bytes, machine.cores, machine.takes_apart) == (0, 1, False)
+    assert machine.fresh_s(1e12) == 0
 
 
 def test_of_a_busy_machine_nothing_is_kept_unasked(cache, quickly, monkeypatch):

@@ -4,9 +4,10 @@ import dataclasses
 
 import pytest
 
+from tdjax.comparison.calibration.calibrating import _OF_CPUS
 from tdjax.comparison.calibration.probes import PROBES
 from tdjax.comparison.calibration.solving import solve
-from tdjax.costs.machine import cpu_of
+from tdjax.costs.machine import cpu_of, machine_elsewhere
 from tdjax.devices.shipped import SPEEDS
 
 TRUE = cpu_of(
@@ -14,12 +15,21 @@ TRUE = cpu_of(
         "dot_flops_s": 2e11, "conv_flops_s": 1.7e11, "transcendentals_s": 1e10,
         "near_bytes_s": 8e10, "far_bytes_s": 4e10, "memory_bytes_s": 1e10, "operation_s": 3e-6,
         "turn_s": 1e-6, "fresh_bytes_s": 2e10,
-        "channel_flops_s": 3e10, "naive_flops_s": 2e9, "narrow_conv": 1.3, "back_conv": 1.2,
-        "plain_conv": 2.0, "patch_passes": 2.0, "kept_passes": 1.5, "stacked_passes": 4.0,
-        "plain_product": 1.7, "looped_passes": 5.0,
+        "channel_flops_s": 3e10, "naive_flops_s": 2e9, "narrow_conv": 1.3, "apart_conv": 1.1,
+        "back_conv": 1.2, "back_conv_2d": 1.4, "plain_conv": 2.0, "patch_passes": 2.0,
+        "kept_passes": 1.5, "stacked_passes": 4.0, "plain_product": 1.7, "looped_passes": 5.0,
     },
     (2.0**21, 2.0**25),
     2,
+)  # fmt: skip
+
+
+# What is told apart on an accelerator, and how such a one answers.
+TOLD = [speed for speed in SPEEDS if speed not in _OF_CPUS]
+ACCELERATOR = machine_elsewhere(
+    "gpu", "some GPU", {"dot_flops_s": 4e14, "conv_flops_s": 2e14, "transcendentals_s": 5e12,
+    "memory_bytes_s": 3e12, "operation_s": 4e-6, "turn_s": 2e-5, "back_conv": 1.5,
+    "patch_passes": 2.0, "kept_passes": 1.5, "stacked_passes": 3.0, "looped_passes": 4.0},
 )  # fmt: skip
 
 
@@ -39,6 +49,15 @@ def test_the_speeds_that_made_the_times_are_found(predictions, apart):
     wrong = {name: speed * apart for name, speed in TRUE.speeds.items()}
     found = solve(dataclasses.replace(TRUE, **wrong), predictions, seconds)
     assert found.speeds == pytest.approx(TRUE.speeds, rel=0.02)
+
+
+def test_the_speeds_of_an_accelerator_are_found(predictions):
+    told = {name: predictions[name] for name in TOLD}
+    seconds = {name: predict(ACCELERATOR) for name, predict in told.items()}
+    start = machine_elsewhere("gpu", "some GPU", {})
+    found = solve(start, told, seconds).speeds
+    wanted = {name: ACCELERATOR.speeds[name] for name in TOLD}
+    assert {name: found[name] for name in TOLD} == pytest.approx(wanted, rel=0.02)
 
 
 def test_a_time_that_no_speed_explains_gives_one_within_bounds(predictions):
