@@ -24,7 +24,7 @@ from tdjax.costs.machine import current_machine
 from tdjax.costs.work import Work, work_of
 from tdjax.devices.attached import device_kind
 from tdjax.devices.compiled_result import Result
-from tdjax.independence import CONST, Proven, prove_for_blocks
+from tdjax.independence import CONST, Proven, on_own_rows, prove_for_blocks
 from tdjax.independence.one_by_one import makes_refs, why_one_by_one
 from tdjax.independence.rules.derivatives import adds_by_itself, is_someones_operation
 from tdjax.strategies.base import KINDS, Strategy
@@ -57,7 +57,7 @@ def decide(
     if only is not None:
         return only
     step = trace(call, call.batch)
-    call = dataclasses.replace(call, traced=step)
+    call = call.replace(traced=step)
     choice = _Choice(call, memory_budget, valid_fraction, {})
     if not _is_traced(call):
         return choice.best("forward")  # there is nothing to differentiate
@@ -175,11 +175,12 @@ class _Choice:
             lifted = lift_prints(call)
             if lifted is not None:
                 step, key = trace(lifted, lifted.batch), None
-                call = dataclasses.replace(lifted, traced=step)
+                call = lifted.replace(traced=step)
             plan = _plan(call, step, mode)
             if key and plan.lasts:
                 _plans.keep(key, plan)
-        return dataclasses.replace(self, call=call)._among(plan, mode)
+        chosen = self if call is self.call else dataclasses.replace(self, call=call)
+        return chosen._among(plan, mode)
 
     def _among(self, plan: _Plan, mode: str) -> Decision:
         """Return what runs of that which a plan knows."""
@@ -229,8 +230,12 @@ class _Choice:
             if known == rows or not proven.proof.independent:
                 return proven
         call = self.call
+        if self.proofs and rows == call.batch:  # every proof is one of these rows as well
+            own = on_own_rows(next(iter(self.proofs.values())))
+            if own.proof.independent:
+                return own
         if self.proofs:  # they found which shared arrays lead with rows
-            call = dataclasses.replace(call, roles=next(iter(self.proofs.values())).proof.roles)
+            call = call.replace(roles=next(iter(self.proofs.values())).proof.roles)
         return self.proofs.setdefault(rows, prove_for_blocks(call, rows, settled=True))
 
 
@@ -255,7 +260,8 @@ class _Plan:
 
 def _holding() -> tuple[Any, ...]:
     """Return what plans depend on beside the program: the machine, results and strategies."""
-    return (current_machine(), device_kind(), *tuned.sources(), *KINDS.values())
+    kind = device_kind()
+    return (current_machine(), kind, *tuned.sources(kind), *KINDS.values())
 
 
 def _recall(key: Any) -> _Plan | None:
@@ -269,7 +275,7 @@ def _plan(call: Call, step: Program, mode: str) -> _Plan:
     machine = current_machine()
     work = work_of(step.jaxpr, call.batch, call.has_rows())
     convolves = work.convolves and machine.platform == "cpu"
-    among = candidates(call.batch, call.time, True, work.operations, convolves)
+    among = candidates(call.batch, call.time, True, work.written, convolves)
     planned: Sequence[Candidate] = tuple(ranked(among, work, call.batch, call.time, machine, mode))
     if not tuned.anything_known((call.batch, call.time)):
         return _Plan(work, planned, None, _holding(), lasts=True)
