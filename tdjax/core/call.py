@@ -246,7 +246,12 @@ def trace_along(call: Call, rows: Any, axis_name: Any) -> Program:
 
 
 def trace_function(function: Callable[..., Any], *values: Any) -> Program:
-    """Trace a function of arrays, which is not a step."""
-    closed, outputs = jax.make_jaxpr(function, return_shape=True)(*values)
-    avals, tree = jax.tree.flatten(outputs)
-    return Program(None, open_program(closed.jaxpr), tuple(closed.consts), tree, tuple(avals))
+    """Trace a function of pytrees of arrays, which is not a step; its inputs are their leaves."""
+    leaves, tree = jax.tree.flatten(values)
+
+    def flat(*leaves: Any) -> Any:
+        return function(*jax.tree.unflatten(tree, leaves))
+
+    names = tuple(f"leaves[{place}]" for place in range(len(leaves)))
+    jaxpr, consts, avals, out_tree = trace_flat(flat, function, names, [*map(jax.typeof, leaves)])
+    return Program(None, open_program(jaxpr), tuple(consts), out_tree, tuple(avals))

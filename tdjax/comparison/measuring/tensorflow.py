@@ -82,12 +82,12 @@ class TensorFlowBuilding:
             return compiled(*tensors)
 
         executable(arrays, cotangents)
-        self.operations = 0
+        self.operations, self.text = 0, str(strategy)
         self._program = CompiledProgram(
             executable, Facts(), 0.0, 0.0, time.perf_counter() - start, None
         )
 
-    def start(self, compiler: Executor) -> None:
+    def start(self, compiler: Executor, same: object = None) -> None:
         """Do nothing: TensorFlow builds a program when it is first called."""
 
     def finish(self) -> CompiledProgram:
