@@ -47,7 +47,8 @@ class SharedClient(CallClient):
 
     def close(self) -> None:
         """Keep the processes, unless one is still at work or others are kept already."""
-        if not self._asking and self._kind not in _calling:
+        known = self._kind in _calling or len(_calling) == _MOST
+        if not (self._asking or known):
             _calling[self._kind], self._children = self._children, {}
         super().close()
 

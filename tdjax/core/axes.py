@@ -27,8 +27,9 @@ def check_axes(name: str, axes: Axes) -> None:
 
 def broadcast_axes(name: str, axes: Axes, tree: Any) -> list[int | None]:
     """Return one axis for each leaf of `tree`, from a pytree prefix of axes."""
-    if axes is None or type(axes) is int:
-        return [axes] * len(jax.tree.leaves(tree))
+    found = _broadcast(axes, tree)
+    if found is not None:
+        return found
     flat: list[int | None] = []
 
     def extend(axis: int | None, subtree: Any) -> None:
@@ -43,6 +44,20 @@ def broadcast_axes(name: str, axes: Axes, tree: Any) -> list[int | None]:
             f"({str(error).splitlines()[0]})"
         ) from None
     return flat
+
+
+def _broadcast(axes: Axes, tree: Any) -> list[int | None] | None:
+    """Return the same where prefix and tree are plain tuples and dicts, in a tenth of the time."""
+    if axes is None or type(axes) is int:
+        return [axes] * len(jax.tree.leaves(tree))
+    if type(axes) is type(tree) is tuple and len(axes) == len(tree):
+        pairs = list(zip(axes, tree, strict=True))
+    elif type(axes) is type(tree) is dict and axes.keys() == tree.keys():
+        pairs = [(axes[key], tree[key]) for key in sorted(axes)]
+    else:
+        return None
+    parts = [_broadcast(*pair) for pair in pairs]
+    return None if None in parts else [axis for part in parts for axis in part or ()]
 
 
 def leaf_names(args: tuple, parameters: Sequence[str]) -> list[str]:
@@ -80,6 +95,20 @@ def normalize_out_axis(axis: int | None, rank: int, name: str) -> int | None:
         f"{name} of one step has rank {rank}: time cannot be stacked at axis {axis} "
         f"(out_axes={axis}). Put time at axis {rank} or less: out_axes=0 stacks a scalar per step."
     )
+
+
+def check_out_axes(
+    axes: Sequence[int | None], ranks: Sequence[int], outputs: Any
+) -> list[int | None]:
+    """Return the nonnegative axes of time in the leaves of an output, of which ranks are known."""
+    pairs = list(zip(axes, ranks, strict=True))
+    if all(axis is None or 0 <= axis <= rank for axis, rank in pairs):
+        return list(axes)  # as it mostly is: no leaf needs a name
+    paths = [jax.tree_util.keystr(path) for path, _ in jax.tree_util.tree_leaves_with_path(outputs)]
+    return [
+        normalize_out_axis(*pair, "the output" + path)
+        for pair, path in zip(pairs, paths, strict=True)
+    ]
 
 
 def time_size(

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from tdjax.core.arrays import reshaped
-from tdjax.core.axes import Axes, broadcast_axes, normalize_out_axis
+from tdjax.core.axes import Axes, broadcast_axes, check_out_axes
 from tdjax.core.errors import StrategyError
 from tdjax.core.fingerprint import fingerprint
 from tdjax.core.jaxpr import trace_flat, uses_axis
@@ -200,14 +200,7 @@ class Program:
         """Return where time goes in each output, as a nonnegative axis or None."""
         outputs = jax.tree.unflatten(self.out_tree, self.out_avals)
         flat = broadcast_axes("out_axes", call.out_axes, outputs)
-        pairs = zip(flat, self.out_avals, strict=True)
-        if all(axis is None or 0 <= axis <= len(aval.shape) for axis, aval in pairs):
-            return flat  # so that the outputs need no names, as they mostly do
-        paths = [path for path, _ in jax.tree_util.tree_leaves_with_path(outputs)]
-        return [
-            normalize_out_axis(axis, len(aval.shape), "the output" + jax.tree_util.keystr(path))
-            for axis, aval, path in zip(flat, self.out_avals, paths, strict=True)
-        ]
+        return check_out_axes(flat, [len(aval.shape) for aval in self.out_avals], outputs)
 
 
 def as_array(value: Any, aval: Any) -> Any:
@@ -253,7 +246,12 @@ def trace_along(call: Call, rows: Any, axis_name: Any) -> Program:
 
 
 def trace_function(function: Callable[..., Any], *values: Any) -> Program:
-    """Trace a function of arrays, which is not a step."""
-    closed, outputs = jax.make_jaxpr(function, return_shape=True)(*values)
-    avals, tree = jax.tree.flatten(outputs)
-    return Program(None, open_program(closed.jaxpr), tuple(closed.consts), tree, tuple(avals))
+    """Trace a function of pytrees of arrays, which is not a step; its inputs are their leaves."""
+    leaves, tree = jax.tree.flatten(values)
+
+    def flat(*leaves: Any) -> Any:
+        return function(*jax.tree.unflatten(tree, leaves))
+
+    names = tuple(f"leaves[{place}]" for place in range(len(leaves)))
+    jaxpr, consts, avals, out_tree = trace_flat(flat, function, names, [*map(jax.typeof, leaves)])
+    return Program(None, open_program(jaxpr), tuple(consts), out_tree, tuple(avals))

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from tdjax.costs.machine import Machine
 from tdjax.costs.predict import Blocks
-from tdjax.costs.work import Work
+from tdjax.costs.work import OF_TILES, Work
 
 # What tracing and compiling takes for a program that does nothing, in equations.
 _EVERY_PROGRAM = 15
@@ -24,6 +24,8 @@ def compile_size(blocks: Blocks, work: Work, machine: Machine) -> float:
     equations = work.equations
     if machine.platform == "cpu" and not blocks.plain:
         equations += work.own_equations
+        if machine.takes_tiles:
+            equations += OF_TILES * work.tiled_convs
         if machine.takes_apart or machine.gradient_axes == 1:
             equations += work.part_equations
     if blocks.count > 1:

@@ -37,6 +37,8 @@ _USUAL_ON_CPUS = {
     "naive_flops_s": 7e8,
     "plain_product": 1.5,
     "apart_conv": 1.0,
+    "tiled_conv": 1.0,
+    "tiled_back": 1.0,
 }
 # A form must be so many times as fast as XLA's own to be taken: calibrations err.
 _CLEARLY = 1.1
@@ -65,7 +67,8 @@ class Machine:
         fresh_bytes_s: bytes per second at which the system provides fresh memory.
         narrow_conv: how many times longer an operation takes in a convolution to few features, to
             which some versions of XLA give one core; `apart_conv` where it is taken apart into its
-            taps along the first axis.
+            taps along the first axis; `tiled_conv` in one that is computed by tiles, beside the
+            memory that these take, and `tiled_back` in its gradient.
         back_conv: how many times longer an operation takes in the gradient of a convolution, where
             that for the kernel is a convolution along one axis; `back_conv_2d` where it is one
             along two axes; `plain_conv` where the gradient is left to XLA for CPUs.
@@ -98,6 +101,8 @@ class Machine:
     naive_flops_s: float = math.inf
     narrow_conv: float = 1.0
     apart_conv: float = math.inf
+    tiled_conv: float = math.inf
+    tiled_back: float = math.inf
     back_conv: float = 1.0
     back_conv_2d: float = math.inf
     plain_conv: float = 1.0
@@ -118,6 +123,11 @@ class Machine:
     def takes_apart(self) -> bool:
         """Whether a convolution to few features is faster taken apart into taps than as XLA's."""
         return _CLEARLY * self.apart_conv < self.narrow_conv
+
+    @property
+    def takes_tiles(self) -> bool:
+        """Whether a convolution of three taps an axis is faster by tiles than otherwise."""
+        return _CLEARLY * self.tiled_conv < min(self.narrow_conv, self.apart_conv)
 
     @property
     def gradient_axes(self) -> int:

@@ -11,10 +11,12 @@ from __future__ import annotations
 import dataclasses
 
 from tdjax.costs.machine import Machine
-from tdjax.costs.work import Work
+from tdjax.costs.work import OF_TILES, Work
 
 # XLA pads, and keeps values a little longer than they are used: memory over its estimate.
 _TAKEN = 1.3
+# A convolution by tiles has so many times its images and outputs in memory, each written and read.
+_TILES = 4
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,6 +99,8 @@ def _values_bytes(blocks: Blocks, work: Work, gradient: bool) -> float:
     """Return the memory of values in use, and of those that a gradient keeps."""
     apart = 0 if blocks.plain else blocks.rows * (1 + _beside(blocks))
     in_use = (work.live_bytes + _beside(blocks) * work.gathered_bytes) * blocks.rows
+    if work.tiled_convs:
+        apart *= _TILES
     if not gradient:
         return in_use + apart * work.largest_patch_bytes
     in_use += apart * work.patch_bytes
@@ -127,16 +131,29 @@ def _block_s(blocks: Blocks, work: Work, machine: Machine, backward: bool = Fals
         dot_flops -= work.one_place_flops
         channel_flops_s = machine.naive_flops_s
         conv_flops += machine.plain_product * work.one_place_flops
-    narrow = machine.apart_conv if machine.takes_apart and not plain else machine.narrow_conv
-    conv_flops += (narrow - 1) * work.narrow_conv_flops
-    apart = 0.0
+    tiles = machine.takes_tiles and not plain
+    tiled_flops, tiled_bytes = (work.tiled_flops, work.tiled_bytes) if tiles else (0.0, 0.0)
+    # Blocks that are written out have what one core computes on all of them, side by side.
+    alone = max(1.0, machine.narrow_conv / min(1 + _beside(blocks), machine.cores))
+    narrow = max(0.0, work.narrow_conv_flops - tiled_flops)
+    if machine.takes_apart and not plain:
+        apart_flops = max(0.0, work.apart_flops - tiled_flops)
+        conv_flops += (machine.apart_conv - 1) * apart_flops
+        narrow -= apart_flops
+    conv_flops += (alone - 1) * narrow if narrow else 0.0
+    conv_flops -= tiled_flops
+    if tiles:
+        in_use += _TILES * rows * work.largest_patch_bytes
+    apart = 2 * _TILES * rows * tiled_bytes / machine.bytes_s(in_use)
     if backward:
         # What the forward pass kept is in use with its gradient, and convolutions are turned.
         in_use += rows * (2 * work.kept_bytes + work.largest_patch_bytes)
-        taken = rows * work.patch_bytes
-        apart = machine.patch_passes * taken / machine.bytes_s(in_use + _beside(blocks) * taken)
+        taken = rows * (work.patch_bytes - tiled_bytes)
+        apart += machine.patch_passes * taken / machine.bytes_s(in_use + _beside(blocks) * taken)
         own = min(machine.back_conv, machine.back_conv_2d)
         conv_flops *= machine.plain_conv if plain else own
+    if tiles:
+        conv_flops += (machine.tiled_back if backward else machine.tiled_conv) * tiled_flops
     arithmetic = (
         dot_flops / machine.dot_flops_s
         + conv_flops / machine.conv_flops_s
@@ -144,7 +161,8 @@ def _block_s(blocks: Blocks, work: Work, machine: Machine, backward: bool = Fals
         + naive_flops / machine.naive_flops_s
         + work.transcendentals / machine.transcendentals_s
     )
-    fixed = work.operations * machine.operation_s + (machine.turn_s if blocks.looped else 0.0)
+    operations = work.operations + tiles * OF_TILES * work.tiled_convs
+    fixed = operations * machine.operation_s + (machine.turn_s if blocks.looped else 0.0)
     busy = machine.part_at_work(rows * work.widest_bytes)
     traffic = rows * work.moved_bytes / busy + work.weight_bytes
     return rows * arithmetic + traffic / machine.bytes_s(in_use) + apart + fixed

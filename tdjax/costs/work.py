@@ -19,6 +19,14 @@ from tdjax.independence.rules.rule import Cost, Form, traits_of
 # XLA for CPUs computed a convolution to so few features on one core before jax 0.11, but for the
 # smallest, for which that hardly counts.
 _NARROW = 64
+# With fewer channels, or features, one is not taken apart.
+_FEWEST = 16
+
+OF_TILES = 50
+"""How many operations a convolution by tiles takes."""
+
+# With fewer channels or features, what tiles take beside products is longer than what they save.
+_FEWEST_IN_TILES = 16
 
 # Of a kernel a channel, what a tap sees is cut out, multiplied and added. Others are taken apart
 # into convolutions along the last axis, which take as long to compile as so many equations each.
@@ -38,6 +46,10 @@ class Work:
         one_place_flops: those of convolutions whose window has one place.
         conv_flops: those of other convolutions, zeros between pixels left out.
         narrow_conv_flops: of these, what has so few output features that one core computes it.
+        apart_flops: of these, what can be taken apart into taps.
+        tiled_flops: of these, what can be computed by tiles.
+        tiled_convs: how many convolutions that is, whatever the rows.
+        tiled_bytes: bytes of their images and outputs.
         naive_flops: of these, what XLA for CPUs pulls back for kernels in plain loops.
         channel_flops: those of convolutions of every channel with a kernel of its own, not counted
             elsewhere.
@@ -64,6 +76,10 @@ class Work:
     one_place_flops: float = 0.0
     conv_flops: float = 0.0
     narrow_conv_flops: float = 0.0
+    apart_flops: float = 0.0
+    tiled_flops: float = 0.0
+    tiled_convs: int = 0
+    tiled_bytes: float = 0.0
     naive_flops: float = 0.0
     channel_flops: float = 0.0
     transcendentals: float = 0.0
@@ -82,6 +98,11 @@ class Work:
     equations: int = 0
     own_equations: int = 0
     part_equations: int = 0
+
+    @property
+    def written(self) -> int:
+        """How many operations are compiled, at most."""
+        return self.operations + OF_TILES * self.tiled_convs
 
     @property
     def convolves(self) -> bool:
@@ -111,6 +132,7 @@ def work_of(program: Any, rows: int, has_rows: Sequence[bool]) -> Work:
 
 _SUMMED = (
     ("dot_flops", "one_place_flops", "conv_flops", "narrow_conv_flops", "naive_flops")
+    + ("apart_flops", "tiled_flops", "tiled_bytes")
     + ("channel_flops", "transcendentals", "patch_bytes", "gathered_bytes")
     + ("moved_bytes", "stored_bytes")
 )  # fmt: skip
@@ -156,7 +178,7 @@ class _Reader:
         self._slow: list[_Value] = []
         self._largest_patch = self._widest = 0.0
         self._clock = 0
-        self._operations = self._equations = 0
+        self._operations = self._equations = self._tiled = 0
         self._own_equations = self._part_equations = 0
 
     def given(self, variable: Any, rowed: bool) -> _Value:
@@ -275,6 +297,13 @@ class _Reader:
         self._add("conv_flops", flops)
         if kernel.shape[features] <= _NARROW:
             self._add("narrow_conv_flops", flops)
+            whole = eqn.params["window_strides"][0] == between == groups == 1
+            if whole and len(window) == 2 and kernel.shape[features] > _FEWEST:
+                self._add("apart_flops", flops * (kernel.shape[channels] >= _FEWEST))
+        if is_tiled(images, kernel, eqn.params):
+            self._add("tiled_flops", flops)
+            self._add("tiled_bytes", patch * times)
+            self._tiled += 1
         if groups > 1 or between > 1 or len(window) > 2:
             self._add("naive_flops", flops)
 
@@ -357,7 +386,35 @@ class _Reader:
             equations=self._equations,
             own_equations=self._own_equations,
             part_equations=self._part_equations,
+            tiled_convs=self._tiled,
         )
+
+
+def is_tiled(images: Any, kernel: Any, params: Any) -> bool:
+    """Say whether a convolution can be computed by tiles of two outputs along two axes.
+
+    Args:
+        images, kernel: its arguments, or their types.
+        params: those of `jax.lax.conv_general_dilated_p`.
+    """
+    numbers = params["dimension_numbers"]
+    features, channels, *window = numbers.rhs_spec
+    ones = {
+        *params["window_strides"], *params["lhs_dilation"], *params["rhs_dilation"],
+        params["feature_group_count"], params["batch_group_count"],
+    }  # fmt: skip
+    sizes = [images.shape[axis] for axis in numbers.lhs_spec[2:]]
+    return (
+        [kernel.shape[axis] for axis in window] == [3, 3]
+        and ones == {1}
+        and min(kernel.shape[features], kernel.shape[channels]) >= _FEWEST_IN_TILES
+        and str(images.dtype) == str(kernel.dtype) == "float32"
+        and params["precision"] is params["preferred_element_type"] is None
+        and all(
+            type(size) is int and size + low + high >= 3
+            for size, (low, high) in zip(sizes, params["padding"], strict=True)
+        )
+    )
 
 
 def _or_literal(value: _Value | None) -> _Value:

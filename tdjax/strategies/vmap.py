@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from tdjax.core.arrays import is_symbolic
-from tdjax.core.axes import broadcast_axes, normalize_out_axis
+from tdjax.core.axes import broadcast_axes, check_out_axes, normalize_out_axis
 from tdjax.core.call import Call, Program, trace, trace_along
 from tdjax.core.errors import StrategyError, describe
 from tdjax.core.jaxpr import stand_in
@@ -91,7 +91,7 @@ class Vmap(Chunked):
             named = call.axis_name is not None
             if not zeroed and proven is None and (named or self.chunk_size is None):
                 call = call if named else self._seen(call)
-                if call.traced is None or not self._must_be_traced(call, call.traced):
+                if named or call.traced is None:
                     return self._plain(call)
             if named:
                 output = self._plain(call)
@@ -119,10 +119,6 @@ class Vmap(Chunked):
             return call.replace(traced=trace(call, call.batch))
         known = call.traced_on(call.batch)
         return call if known is call.traced else call.replace(traced=known)
-
-    def _must_be_traced(self, call: Call, program: Program) -> bool:
-        """Say whether a call without a mask is more than `jax.vmap` of its step."""
-        return self.remat or makes_refs(program) or self._needs_copies(call, program, False)
 
     def _check_types(self, call: Call) -> None:
         """Raise StrategyError where jax.vmap would fail in the addition of gradients."""
@@ -374,14 +370,9 @@ def _step(call: Call, leaves: list[Any]) -> Any:
 
 def _check_out_axes(call: Call, output: Any) -> None:
     """Say which output has too low a rank, where jax.vmap would only name the axis."""
-    axis = call.out_axes
-    if type(axis) is int and 0 <= axis <= getattr(output, "ndim", -1):
-        return  # one array, as most are
-    paths = jax.tree_util.tree_leaves_with_path(output)
     flat = broadcast_axes("out_axes", call.out_axes, output)
-    for axis, (path, leaf) in zip(flat, paths, strict=True):
-        name = "the output" + jax.tree_util.keystr(path)
-        normalize_out_axis(axis, len(getattr(leaf, "shape", ())), name)
+    ranks = [len(getattr(leaf, "shape", ())) for leaf in jax.tree.leaves(output)]
+    check_out_axes(flat, ranks, output)
 
 
 def _check_shared_outputs(call: Call, program: Program, out_axes: list[int | None]) -> None:

@@ -146,6 +146,8 @@ _NUMBERS = ("NHWC", "HWIO", "NHWC")
 _CHANNELS = (3, 3, 1, 64), (2, 4, 32, 32, 64)
 _NORMS = (512,), (16, 64, 512)
 _CONVOLUTIONS = (3, 3, 64, 64), (2, 4, 28, 28, 64)
+_TILED = ("narrow_conv", math.inf), ("apart_conv", math.inf)
+_UNTILED = (("tiled_conv", math.inf),)
 PROBES = (
     Probe("dot_flops_s", _product, ((1024, 1024), (16, 32, 1024))),
     Probe("transcendentals_s", _transcendentals, ((512,), (32, 32, 512))),
@@ -161,21 +163,23 @@ PROBES = (
     Probe("narrow_conv", _convolutions, _CONVOLUTIONS),
     Probe(
         "apart_conv", _convolutions, _CONVOLUTIONS, Fold(chunk_size=8),
-        under=(("narrow_conv", math.inf),),
+        under=(("narrow_conv", math.inf), *_UNTILED),
     ),
+    Probe("tiled_conv", _convolutions, _CONVOLUTIONS, Fold(chunk_size=8), under=_TILED),
     Probe("plain_product", _convolutions, ((1, 1, 64, 64), (2, 16, 28, 28, 64))),
     Probe(
         "back_conv", _convolutions, _CONVOLUTIONS, Fold(chunk_size=8), "grad",
-        (("back_conv_2d", math.inf),),
+        (("back_conv_2d", math.inf), *_UNTILED),
     ),
     Probe(
         "back_conv_2d", _convolutions, _CONVOLUTIONS, Fold(chunk_size=8), "grad",
-        (("back_conv", math.inf),),
+        (("back_conv", math.inf), *_UNTILED),
     ),
+    Probe("tiled_back", _convolutions, _CONVOLUTIONS, Fold(chunk_size=8), "grad", _TILED),
     Probe("plain_conv", _convolutions, _CONVOLUTIONS, _WHOLE, "grad"),
     Probe(
         "patch_passes", _convolutions, ((3, 3, 16, 16), (2, 8, 28, 28, 16)), Fold(chunk_size=16),
-        "grad",
+        "grad", _UNTILED,
     ),
     Probe("looped_passes", _norms, _NORMS, Fold(chunk_size=256)),
     Probe("kept_passes", _norms, _NORMS, Fold(chunk_size=256, unroll=True), "grad"),

@@ -24,7 +24,7 @@ from tdjax.costs.machine import current_machine
 from tdjax.costs.work import Work, work_of
 from tdjax.devices.attached import device_kind
 from tdjax.devices.compiled_result import Result
-from tdjax.independence import CONST, Proven, prove_for_blocks
+from tdjax.independence import CONST, Proven, on_own_rows, prove_for_blocks
 from tdjax.independence.one_by_one import makes_refs, why_one_by_one
 from tdjax.independence.rules.derivatives import adds_by_itself, is_someones_operation
 from tdjax.strategies.base import KINDS, Strategy
@@ -230,6 +230,10 @@ class _Choice:
             if known == rows or not proven.proof.independent:
                 return proven
         call = self.call
+        if self.proofs and rows == call.batch:  # every proof is one of these rows as well
+            own = on_own_rows(next(iter(self.proofs.values())))
+            if own.proof.independent:
+                return own
         if self.proofs:  # they found which shared arrays lead with rows
             call = call.replace(roles=next(iter(self.proofs.values())).proof.roles)
         return self.proofs.setdefault(rows, prove_for_blocks(call, rows, settled=True))
@@ -271,7 +275,7 @@ def _plan(call: Call, step: Program, mode: str) -> _Plan:
     machine = current_machine()
     work = work_of(step.jaxpr, call.batch, call.has_rows())
     convolves = work.convolves and machine.platform == "cpu"
-    among = candidates(call.batch, call.time, True, work.operations, convolves)
+    among = candidates(call.batch, call.time, True, work.written, convolves)
     planned: Sequence[Candidate] = tuple(ranked(among, work, call.batch, call.time, machine, mode))
     if not tuned.anything_known((call.batch, call.time)):
         return _Plan(work, planned, None, _holding(), lasts=True)

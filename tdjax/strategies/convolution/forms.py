@@ -57,6 +57,19 @@ multiplied: with o = i b + low - k r,
 is (4) again, of images dy with a stride b, channels and features exchanged and taps in reverse.
     images (8, 8, 8, 128), kernel (4, 4, 128, 64), b = 2: as of images (8, 16, 16, 64), stride 2
 
+**By tiles** (Winograd). Along an axis with three taps and s = b = r = 1, two outputs next to each
+other take six products, and four suffice: with t = p[n, 2 m ... 2 m + 3],
+
+    (t0 - t2) w0,  (t1 + t2) (w0 + w1 + w2) / 2,  (t2 - t1) (w0 - w1 + w2) / 2,  (t1 - t3) w2    (7)
+
+are a, b, c and d, and the outputs 2 m and 2 m + 1 are a + b + c and b - c - d. Along two axes 16
+products do for 36, each a product of matrices of all tiles: ((4, 4), tiles, C) @ ((4, 4), C, F). A
+gradient for the kernel is as cheap, by the transposes of the same sums. In float32 the sums cost
+about one bit. They mix what a tile sees, so that an infinite pixel would reach outputs that do not
+see it: where an answer is not finite, it is computed by (1).
+    images (8, 28, 28, 64), kernel (3, 3, 64, 64): 16 products (8 x 14 x 14, 64) @ (64, 64)
+    Lavin and Gray, Fast Algorithms for Convolutional Neural Networks, CVPR 2016
+
 **Groups**, if they are few, are convolutions of their own.
 
 Measured on 2 cores, against what XLA makes of JAX's own (jax 0.10 and 0.12): products 1.1 to 1.7
@@ -71,7 +84,7 @@ from __future__ import annotations
 import functools
 import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -81,6 +94,7 @@ from jax import lax
 from tdjax.core.arrays import has_mesh_axes
 from tdjax.core.shared import dtype_of_sums
 from tdjax.costs.machine import current_machine
+from tdjax.costs.work import is_tiled
 
 _PLAIN = lax.conv_general_dilated_p
 # Every tap of a kernel is written out: compiling more takes longer than anyone wants to wait.
@@ -93,6 +107,13 @@ _FEWEST_CHANNELS = 16
 _MOST_GROUPS = 16
 # Of a sum over rows of images as many terms are written out, times the taps of a kernel.
 _MOST_TERMS = 512
+# The sums of (7): what each product takes of the four pixels of a tile and of the three taps, and
+# what each output takes of the products. Their transposes give the gradient for the kernel.
+_OF_PIXELS = (1, 0, -1, 0), (0, 1, 1, 0), (0, -1, 1, 0), (0, 1, 0, -1)
+_OF_TAPS = (1, 0, 0), (0.5, 0.5, 0.5), (0.5, -0.5, 0.5), (0, 0, 1)
+_OF_PRODUCTS = (1, 1, 1, 0), (0, 1, -1, -1)
+# XLA for CPUs computes what is smaller on one core.
+_LEAST_FOR_ALL_CORES = 2**18
 
 
 class _Window(NamedTuple):
@@ -172,6 +193,8 @@ def _in_its_form(images: Any, kernel: Any, window: _Window, params: Mapping[str,
         parts = zip(_by_group(images, params), _by_group(kernel, params), strict=True)
         one = {**params, "feature_group_count": 1}
         return jnp.concatenate([_in_its_form(x, w, window, one) for x, w in parts], -1)
+    if _takes_tiles(images, kernel, params):
+        return _by_tiles(images, kernel, window, params)
     if _gains_apart(kernel, images, window, **params):
         return _by_taps(images, kernel, window, params)
     return _convolve(images, kernel, window, params)
@@ -199,9 +222,9 @@ def kernel_gradient(cotangent: Any, lhs: Any, kernel: Any, **params: Any) -> Any
 def _gradient(
     images: Any, cotangent: Any, kernel: Any, window: _Window, params: Mapping[str, Any]
 ) -> Any:
-    """Return the gradient for a kernel: (4), (5) or (6)."""
+    """Return the gradient for a kernel, in the form that is fastest."""
     *taps, channels, features = kernel.shape
-    groups, axes = params["feature_group_count"], len(taps)
+    groups = params["feature_group_count"]
     if _is_one_each(images, cotangent, groups):
         return _depthwise_gradient(images, cotangent, kernel, window)
     if _has_few_groups(images, cotangent, **params):
@@ -209,6 +232,19 @@ def _gradient(
         one = {**params, "feature_group_count": 1}
         each = kernel.update(shape=(*taps, channels, features // groups))
         return jnp.concatenate([_gradient(x, dy, each, window, one) for x, dy in parts], -1)
+    if _takes_tiles(images, kernel, params):
+        found = _gradient_by_tiles(images, cotangent, kernel, window)
+        exact = functools.partial(_by_convolution, images, cotangent, kernel, window, params)
+        return lax.cond(_are_finite([found]), lambda: found, exact)
+    return _by_convolution(images, cotangent, kernel, window, params)
+
+
+def _by_convolution(
+    images: Any, cotangent: Any, kernel: Any, window: _Window, params: Mapping[str, Any]
+) -> Any:
+    """Return the gradient for a kernel as a convolution, or as products: (4), (5) or (6)."""
+    *taps, channels, features = kernel.shape
+    groups, axes = params["feature_group_count"], len(taps)
     left = current_machine().gradient_axes
     slides = groups == 1 and math.prod(taps[-left:]) > 1
     dilated, strided = (any(by > 1 for by in each) for each in (window[2], window[0]))
@@ -264,13 +300,16 @@ def _convolve(images: Any, kernel: Any, window: _Window, params: Mapping[str, An
         # Before jax 0.12 XLA's fast kernel read beyond the end of images that it was to crop.
         images, whole = _padded(images, window), len(window.padding)
         window = window._replace(padding=((0, 0),) * whole, lhs_dilation=(1,) * whole)
-    axes = range(1, len(window.padding) + 1)
-    last = (0, len(axes) + 1, *axes)
-    numbers = lax.ConvDimensionNumbers(
-        last, (len(axes) + 1, len(axes), *(axis - 1 for axis in axes)), last
-    )
-    options = {**params, **window._asdict(), "dimension_numbers": numbers}
+    options = {
+        **params, **window._asdict(), "dimension_numbers": _numbers(len(window.padding)),
+    }  # fmt: skip
     return _PLAIN.bind(images, kernel, **options)
+
+
+def _numbers(axes: int) -> lax.ConvDimensionNumbers:
+    """Return which axes are which: batch first, channels last."""
+    last = (0, axes + 1, *range(1, axes + 1))
+    return lax.ConvDimensionNumbers(last, (axes + 1, axes, *range(axes)), last)
 
 
 def _contracted(
@@ -413,6 +452,116 @@ def _by_taps(images: Any, kernel: Any, window: _Window, params: Mapping[str, Any
             lax.broadcast_in_dim(of_zeros[tap], part.shape, (part.ndim - 1,)),
         )
         total = part if total is None else total + part
+    return total
+
+
+def _takes_tiles(images: Any, kernel: Any, params: Mapping[str, Any]) -> bool:
+    options = {**params, "dimension_numbers": _numbers(len(kernel.shape) - 2)}
+    return is_tiled(images, kernel, options) and current_machine().takes_tiles
+
+
+def _by_tiles(images: Any, kernel: Any, window: _Window, params: Mapping[str, Any]) -> Any:
+    """Return a convolution by tiles of two outputs along both axes: (7)."""
+    shape = zip(images.shape[1:-1], window.padding, strict=True)
+    sizes = [size + low + high - 2 for size, (low, high) in shape]
+    tiles = [-(-size // 2) for size in sizes]
+    pixels = _mixed(_OF_PIXELS, _tiles(images, window, tiles))
+    weights = _mixed(_OF_TAPS, {(i, j): kernel[i, j] for i in range(3) for j in range(3)})
+    products = _multiplied(_flat(pixels), weights, (((1,), (0,)), ((), ())))
+    # In memory each, so that they are put side by side by copying.
+    out = lax.optimization_barrier(_mixed(_OF_PRODUCTS, products))
+
+    def side_by_side() -> Any:
+        shape = (len(images), *tiles, kernel.shape[-1])
+        rows = [jnp.stack([out[i, j].reshape(shape) for j in range(2)], 3) for i in range(2)]
+        both = jnp.stack(rows, 2).reshape(len(images), *(2 * each for each in tiles), -1)
+        return both[:, : sizes[0], : sizes[1]]
+
+    exact = functools.partial(_convolve, images, kernel, window, params)
+    return lax.cond(_are_finite(out.values()), side_by_side, exact)
+
+
+def _gradient_by_tiles(images: Any, cotangent: Any, kernel: Any, window: _Window) -> Any:
+    """Return the gradient for the kernel of a convolution by tiles."""
+    sizes = cotangent.shape[1:-1]
+    tiles = tuple(-(-size // 2) for size in sizes)
+    pixels = _mixed(_OF_PIXELS, _tiles(images, window, tiles))
+    edges = [(0, 2 * each - size, 0) for each, size in zip(tiles, sizes, strict=True)]
+    whole = lax.pad(cotangent, jnp.zeros((), cotangent.dtype), [(0, 0, 0), *edges, (0, 0, 0)])
+    pairs = {(i, j): whole[:, i::2, j::2] for i in range(2) for j in range(2)}
+    pulled = _mixed(tuple(zip(*_OF_PRODUCTS, strict=True)), pairs)
+    products = _multiplied(_flat(pixels), _flat(pulled), (((0,), (0,)), ((), ())))
+    found = _mixed(tuple(zip(*_OF_TAPS, strict=True)), products)
+    return jnp.stack([found[at] for at in sorted(found)]).reshape(kernel.shape)
+
+
+def _tiles(images: Any, window: _Window, tiles: Sequence[int]) -> dict[tuple[int, ...], Any]:
+    """Return what is at each of the 4 x 4 places of all tiles, every two pixels one."""
+    edges = []
+    for size, (low, _), count in zip(images.shape[1:-1], window.padding, tiles, strict=True):
+        edges.append((low, 2 * count + 2 - size - low))
+    padded = _padded(images, window._replace(padding=edges))
+    return {
+        (i, j): padded[:, i : i + 2 * tiles[0] - 1 : 2, j : j + 2 * tiles[1] - 1 : 2]
+        for i in range(4)
+        for j in range(4)
+    }
+
+
+def _are_finite(arrays: Iterable[Any]) -> Any:
+    """Say whether arrays are finite, and the sums of their columns."""
+    flat = [array.reshape(-1, array.shape[-1]) for array in arrays]
+    # XLA shares out sums that are products of matrices.
+    sums = [jnp.ones((1, len(each)), each.dtype) @ each for each in flat]
+    return jnp.isfinite(jnp.stack(sums)).all()
+
+
+def _flat(parts: Mapping[tuple[int, ...], Any]) -> dict[tuple[int, ...], Any]:
+    """Return parts whose tiles are along one axis: several, XLA would contract as a transpose."""
+    return {at: part.reshape(-1, part.shape[-1]) for at, part in parts.items()}
+
+
+def _multiplied(
+    some: Mapping[tuple[int, ...], Any], others: Mapping[tuple[int, ...], Any], numbers: Any
+) -> dict[tuple[int, ...], Any]:
+    """Return the products of what is at each place: one by one, or of small parts four at once."""
+    part = some[0, 0]
+    if part.size * part.dtype.itemsize >= _LEAST_FOR_ALL_CORES:
+        return {at: lax.dot_general(some[at], others[at], numbers) for at in some}
+    contracted = tuple(tuple(axis + 1 for axis in axes) for axes in numbers[0])
+    found = {}
+    for i in range(4):
+        lhs, rhs = (jnp.stack([parts[i, j] for j in range(4)]) for parts in (some, others))
+        products = lax.dot_general(lhs, rhs, (contracted, ((0,), (0,))))
+        found |= {(i, j): products[j] for j in range(4)}
+    return found
+
+
+def _mixed(
+    matrix: Sequence[Sequence[float]], parts: Mapping[tuple[int, ...], Any]
+) -> dict[tuple[int, ...], Any]:
+    """Return the sums of parts that a matrix tells, along both axes of their places."""
+    for _ in range(2):  # each time along the first axis, which becomes the last
+        others = sorted({place[1] for place in parts})
+        parts = {
+            (other, row): _weighed(weights, [parts[i, other] for i in range(len(weights))])
+            for other in others
+            for row, weights in enumerate(matrix)
+        }
+    return dict(parts)
+
+
+def _weighed(weights: Sequence[float], parts: Sequence[Any]) -> Any:
+    """Return the sum of parts times their weights, without those of weight 0."""
+    total: Any = None
+    for weight, part in zip(weights, parts, strict=True):
+        if weight == 0:
+            continue
+        part = part if abs(weight) == 1 else part * abs(weight)
+        if total is None:
+            total = part if weight > 0 else -part
+        else:
+            total = total + part if weight > 0 else total - part
     return total
 
 
