@@ -6,11 +6,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 
 import tdjax
 from tdjax import workloads
 from tdjax.workloads.faster_rcnn.head import RoIHead
-from tdjax.workloads.faster_rcnn.photo import blank_figure, load_photo
+from tdjax.workloads.faster_rcnn.photo import load_photo
 from tdjax.workloads.faster_rcnn.proposals import objectness, overlaps, propose, suppress
 from tdjax.workloads.faster_rcnn.resnet import Backbone, calibrated
 from tdjax.workloads.faster_rcnn.roi_pooling import pool_roi
@@ -136,7 +137,7 @@ def test_what_is_built_within_a_trace_is_not_kept():
 
 
 def test_regions_are_drawn_with_the_classes_of_the_head(tmp_path):
-    figure = blank_figure(4, 5)
+    figure = Figure(figsize=(4, 5), dpi=110)
     said = workloads.get("faster_rcnn_head").picture(figure.subplots(), quick=True)
     assert "random" in said
     (axes,) = figure.axes
