@@ -37,36 +37,34 @@ def pure_call(
     Args:
         fun: a function, a Flax module, or a method of an NNX module.
         args: what it is called with; of a Linen module, its variables may come first.
-        kwargs: its keyword arguments.
+        kwargs: its keyword arguments; arrays, or descriptions of them.
         as_step: call it on every step.
     """
     owner = _owner(fun)
     if is_linen(fun):
         call, args = _of_linen(fun, args, kwargs, as_step)
     elif owner is not None:
-        call, args = _of_nnx(fun, owner, args, kwargs, as_step)
+        call, args = _of_nnx(fun, owner, args, as_step)
     else:
         distributed = time_distributed(fun) if as_step else fun
 
-        def call(*given: Any) -> Any:
-            return distributed(*given, **kwargs)
+        def call(options: dict[str, Any], *given: Any) -> Any:
+            return distributed(*given, **options)
 
-    leaves, structure = jax.tree.flatten(args)
-    where = [
-        index
-        for index, leaf in enumerate(leaves)
-        if is_array(leaf) or isinstance(leaf, jax.ShapeDtypeStruct)
-    ]
+    # Arrays among options stay values: how much of a mask is real counts.
+    described = {name: value for name, value in kwargs.items() if _is_description(value)}
+    leaves, structure = jax.tree.flatten((args, described))
+    where = [index for index, leaf in enumerate(leaves) if is_array(leaf) or _is_description(leaf)]
 
     def function(arrays: list[Any]) -> Any:
         given = list(leaves)
         for index, array in zip(where, arrays, strict=True):
             given[index] = array
-        filled = jax.tree.unflatten(structure, given)
+        filled, options = jax.tree.unflatten(structure, given)
         for arg, original in zip(filled, args, strict=True):
             if arg is not original:  # a copy
                 _name_paths(arg)
-        return call(*filled)
+        return call({**kwargs, **options}, *filled)
 
     return function, [leaves[index] for index in where]
 
@@ -83,26 +81,30 @@ def _of_linen(
     else:
         own = {name: value for name, value in kwargs.items() if name not in _OF_APPLY}
 
-        def initialize(*given: Any) -> Any:
+        def initialize(*given: Any, **options: Any) -> Any:
             key = jax.random.key(0)
             rngs = {"params": key, "dropout": key, **kwargs.get("rngs", {})}
-            return model.init(rngs, *given, **own)
+            return model.init(rngs, *given, **options)
 
-        function, arrays = pure_call(initialize, args, {})
+        function, arrays = pure_call(initialize, args, own)
         variables = dict(jax.eval_shape(function, arrays))
         variables.pop("intermediates", None)
         args = (variables, *args)
 
-    def call(variables: Any, *given: Any) -> Any:
+    def call(options: dict[str, Any], variables: Any, *given: Any) -> Any:
         rngs = {"dropout": jax.random.key(0)}
         mutable = [name for name in variables if name != "params"]
-        return model.apply(variables, *given, **{"rngs": rngs, "mutable": mutable, **kwargs})
+        return model.apply(variables, *given, **{"rngs": rngs, "mutable": mutable, **options})
 
     return call, args
 
 
 def _are_variables(value: Any) -> bool:
     return isinstance(value, Mapping) and all(isinstance(tree, Mapping) for tree in value.values())
+
+
+def _is_description(value: Any) -> bool:
+    return isinstance(value, jax.ShapeDtypeStruct)
 
 
 def _name_paths(value: Any) -> None:
@@ -121,13 +123,13 @@ def _owner(fun: Any) -> Any:
 
 
 def _of_nnx(
-    fun: Any, owner: Any, args: tuple[Any, ...], kwargs: dict[str, Any], as_step: bool
+    fun: Any, owner: Any, args: tuple[Any, ...], as_step: bool
 ) -> tuple[Callable[..., Any], tuple[Any, ...]]:
     from flax import nnx
 
     graph, state = nnx.split(owner)
 
-    def call(state: Any, *given: Any) -> Any:
+    def call(options: dict[str, Any], state: Any, *given: Any) -> Any:
         module = nnx.merge(graph, state)
         _name_paths(module)
         rebound: Any = module
@@ -138,7 +140,7 @@ def _of_nnx(
             rebound = fun.__func__.__get__(module)
         own = {
             name: nnx.clone(value) if isinstance(value, nnx.Pytree) else value
-            for name, value in kwargs.items()
+            for name, value in options.items()
         }
         return (time_distributed(rebound) if as_step else rebound)(*given, **own)
 

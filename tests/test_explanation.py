@@ -348,3 +348,22 @@ def test_blocks_on_a_cpu_say_that_their_convolutions_are_their_own():
         found = explain(time_distributed(conv, in_axes=(None, 1)), kernel, clips)
     assert found.strategy == Fold()
     assert not any("convolutions" in reason for reason in found.reasons)
+
+
+@pytest.mark.parametrize(
+    "masks",
+    [
+        {"mask": jax.ShapeDtypeStruct((4, 5), bool)},
+        {"seq_lengths": jax.ShapeDtypeStruct((4,), jnp.int32)},
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("kind", ["function", "linen", "nnx"])
+def test_a_mask_may_be_a_description(kind, masks):
+    fun = {
+        "function": lambda: jnp.tanh,
+        "linen": lambda: nn.Dense(3),
+        "nnx": lambda: nnx.Linear(8, 3, rngs=nnx.Rngs(0)),
+    }[kind]()
+    found = explain(fun, CLIPS, **masks)
+    assert found.rows_independent and "Packing is predicted" in str(found)
