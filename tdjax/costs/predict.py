@@ -43,7 +43,7 @@ class Blocks:
 def forward_s(blocks: Blocks, work: Work, machine: Machine) -> float:
     """Return the predicted seconds of a forward pass."""
     once = blocks.count * _block_s(blocks, work, machine)
-    fresh = forward_bytes(blocks, work)
+    fresh = forward_bytes(blocks, work, _takes_tiles(blocks, work, machine))
     if blocks.count == 1:  # What it reads and gives is in memory anyway.
         fresh -= blocks.rows * (work.input_bytes + work.output_bytes)
     return once + _edges_s(blocks, work, machine) + machine.fresh_s(_TAKEN * fresh)
@@ -56,7 +56,8 @@ def gradient_s(blocks: Blocks, work: Work, machine: Machine) -> float:
     edges = 3 * _edges_s(blocks, work, machine)
     # Every block adds its part to the gradient of the weights: two are read, one is written.
     weights = 3 * (blocks.count - 1) * work.weight_bytes / machine.bytes_s(2 * work.weight_bytes)
-    fresh = machine.fresh_s(_TAKEN * gradient_bytes(blocks, work))
+    tiles = _takes_tiles(blocks, work, machine)
+    fresh = machine.fresh_s(_TAKEN * gradient_bytes(blocks, work, tiles))
     total = once + back + edges + weights + fresh
     if blocks.count > 1 and blocks.remat:
         return total + once
@@ -70,14 +71,14 @@ def seconds_in(mode: str, forward: float, gradient: float) -> float:
     return {"forward": forward, "grad": gradient}.get(mode, forward + gradient)
 
 
-def forward_bytes(blocks: Blocks, work: Work) -> float:
+def forward_bytes(blocks: Blocks, work: Work, tiles: bool) -> float:
     """Return the memory that a forward pass takes beside its arguments and results."""
-    return _values_bytes(blocks, work, False) + _edges_bytes(blocks, work, False)
+    return _values_bytes(blocks, work, False, tiles) + _edges_bytes(blocks, work, False)
 
 
-def gradient_bytes(blocks: Blocks, work: Work) -> float:
+def gradient_bytes(blocks: Blocks, work: Work, tiles: bool) -> float:
     """Return the memory that a forward pass and the gradient take beside arguments and results."""
-    return _values_bytes(blocks, work, True) + _edges_bytes(blocks, work, True)
+    return _values_bytes(blocks, work, True, tiles) + _edges_bytes(blocks, work, True)
 
 
 def most_bytes(blocks: Blocks, work: Work, gradient: bool) -> float:
@@ -89,18 +90,18 @@ def most_bytes(blocks: Blocks, work: Work, gradient: bool) -> float:
     """
     copies = blocks.count if gradient and blocks.count > 1 and not blocks.looped else 1
     return (
-        2.5 * _values_bytes(blocks, work, gradient)
+        2.5 * _values_bytes(blocks, work, gradient, work.tiled_convs > 0)
         + 2.0 * _edges_bytes(blocks, work, gradient)
         + (copies + gradient) * work.weight_bytes
     )
 
 
-def _values_bytes(blocks: Blocks, work: Work, gradient: bool) -> float:
+def _values_bytes(blocks: Blocks, work: Work, gradient: bool, tiles: bool) -> float:
     """Return the memory of values in use, and of those that a gradient keeps."""
     apart = 0 if blocks.plain else blocks.rows * (1 + _beside(blocks))
     in_use = (work.live_bytes + _beside(blocks) * work.gathered_bytes) * blocks.rows
-    if work.tiled_convs:
-        apart *= _TILES
+    if tiles:
+        in_use += apart * _TILES * work.largest_patch_bytes
     if not gradient:
         return in_use + apart * work.largest_patch_bytes
     in_use += apart * work.patch_bytes
@@ -131,10 +132,12 @@ def _block_s(blocks: Blocks, work: Work, machine: Machine, backward: bool = Fals
         dot_flops -= work.one_place_flops
         channel_flops_s = machine.naive_flops_s
         conv_flops += machine.plain_product * work.one_place_flops
-    tiles = machine.takes_tiles and not plain
+    tiles = _takes_tiles(blocks, work, machine)
     tiled_flops, tiled_bytes = (work.tiled_flops, work.tiled_bytes) if tiles else (0.0, 0.0)
     narrow = machine.apart_conv if machine.takes_apart and not plain else machine.narrow_conv
-    conv_flops += (narrow - 1) * max(0.0, work.narrow_conv_flops - tiled_flops) - tiled_flops
+    if work.narrow_conv_flops > tiled_flops:
+        conv_flops += (narrow - 1) * (work.narrow_conv_flops - tiled_flops)
+    conv_flops -= tiled_flops
     if tiles:
         in_use += _TILES * rows * work.largest_patch_bytes
     apart = 2 * _TILES * rows * tiled_bytes / machine.bytes_s(in_use)
@@ -159,6 +162,11 @@ def _block_s(blocks: Blocks, work: Work, machine: Machine, backward: bool = Fals
     busy = machine.part_at_work(rows * work.widest_bytes)
     traffic = rows * work.moved_bytes / busy + work.weight_bytes
     return rows * arithmetic + traffic / machine.bytes_s(in_use) + apart + fixed
+
+
+def _takes_tiles(blocks: Blocks, work: Work, machine: Machine) -> bool:
+    """Say whether convolutions are computed by tiles."""
+    return work.tiled_convs > 0 and machine.takes_tiles and not blocks.plain
 
 
 def _beside(blocks: Blocks) -> int:

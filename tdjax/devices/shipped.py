@@ -28,7 +28,8 @@ SPEEDS = (
     ("dot_flops_s", "conv_flops_s", "transcendentals_s", "near_bytes_s", "far_bytes_s")
     + ("memory_bytes_s", "operation_s", "turn_s", "fresh_bytes_s", "channel_flops_s")
     + ("naive_flops_s", "narrow_conv", "apart_conv", "tiled_conv", "back_conv", "back_conv_2d")
-    + ("tiled_back", "plain_conv", "plain_product", "patch_passes", "kept_passes", "stacked_passes", "looped_passes")
+    + ("tiled_back", "plain_conv", "plain_product", "patch_passes", "kept_passes")
+    + ("stacked_passes", "looped_passes")
 )  # fmt: skip
 
 # What files of version 3 lack; machines have it by default.
