@@ -40,8 +40,7 @@ def is_nnx(value: Any) -> bool:
     return isinstance(value, nnx_module())
 
 
-@contextlib.contextmanager
-def no_module_in_use(fun: Callable[..., Any]) -> Iterator[None]:
+def no_module_in_use(fun: Callable[..., Any]) -> contextlib.AbstractContextManager[Any]:
     """Refuse calls of Linen modules that were bound outside the steps of `fun`.
 
     Looking at `fun` is not enough: it may reach a module through a function that it calls, through
@@ -52,11 +51,11 @@ def no_module_in_use(fun: Callable[..., Any]) -> Iterator[None]:
         TypeError: the function closes over such a module, or calls one, and it has variables or
             noise that the steps could reach.
     """
-    if not linen_module():
-        yield
-        return
+    module = linen_module()
+    if not module:
+        return contextlib.nullcontext()
     for value in _reachable(fun):
-        if is_linen(value) and value.scope is not None:
+        if isinstance(value, module) and value.scope is not None:
             _check_in_use(fun, value)
     import flax.linen as nn
     from flax.core.tracers import current_trace
@@ -69,8 +68,7 @@ def no_module_in_use(fun: Callable[..., Any]) -> Iterator[None]:
             _check_in_use(fun, context.module)
         return call(*args, **kwargs)
 
-    with nn.intercept_methods(intercept):
-        yield
+    return nn.intercept_methods(intercept)
 
 
 def _check_in_use(fun: Callable[..., Any], module: Any) -> None:

@@ -260,29 +260,31 @@ def _batch_size(leaves: Sequence[Any], axes: Sequence[int | None], known: Any) -
     Where leaves differ, one that agrees with the mask counts most, then one whose time is not its
     first axis: the axis before time is the batch.
     """
-    steps = [
-        (axis == 0, is_key(leaf), _step_shape(leaf, axis))
-        for leaf, axis in zip(leaves, axes, strict=True)
-        if axis is not None
-    ]
-    with_rows = [entry for entry in steps if entry[2]]
+    mapped = [(leaf, axis) for leaf, axis in zip(leaves, axes, strict=True) if axis is not None]
+    steps = [(shape, *each) for each in mapped if (shape := _step_shape(*each))]
     masked = np.shape(known)[0] if known is not None and np.ndim(known) else None
-    if not with_rows or any(entry[2][0] == masked for entry in with_rows):
+    if not steps or any(shape[0] == masked for shape, _, _ in steps):
         return masked
-    return min(with_rows, key=lambda entry: (entry[0], entry[1], -len(entry[2])))[2][0]
+    if len(steps) > 1:
+        steps.sort(key=lambda step: (step[2] == 0, is_key(step[1]), -len(step[0])))
+    return steps[0][0][0]
 
 
 def _check_output(output: Any, title: str) -> None:
     """Raise TypeError unless a step's output is made of arrays and numbers."""
-    if isinstance(output, jax.Array):
+    if all(map(_is_value, jax.tree.leaves(output))):
         return
     for path, leaf in jax.tree_util.tree_leaves_with_path(output):
-        if not hasattr(leaf, "shape") and not isinstance(leaf, (bool, int, float, complex)):
+        if not _is_value(leaf):
             raise TypeError(
                 f"the output{jax.tree_util.keystr(path)} of {title} is {type(leaf).__name__}, "
                 f"needed an array; a step returns arrays and numbers, in any pytree, or None."
                 + (" To distribute a function that it makes, call it first." * callable(leaf))
             )
+
+
+def _is_value(leaf: Any) -> bool:
+    return hasattr(leaf, "shape") or isinstance(leaf, (bool, int, float, complex))
 
 
 def role_of(leaf: Any, axis: int | None, batch: Any) -> Role:

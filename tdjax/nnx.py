@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import inspect
 from collections.abc import Callable, Sequence
 from typing import Any, Literal, cast
@@ -130,7 +129,7 @@ def distribute(
     """Run `function(module, *step, **kwargs)` over time, and write its state back."""
     layer = NnxLayer(module, function, given.kwargs, options.sum_collections)
     plain = {k: value for k, value in given.kwargs.items() if not isinstance(value, nnx.Pytree)}
-    given = dataclasses.replace(given, kwargs=plain)
+    given = Arguments(given.args, plain, given.mask, given.seq_lengths)
     if hasattr(module, "_nnx_tabulate_id"):
         # `nnx.tabulate` drops what layers write, and lists every shape that they are called with.
         return run_outputs(layer, options, given)
@@ -165,6 +164,8 @@ def _place_of(module: nnx.Module, function: Callable[..., Any], path: str) -> st
 def check_arguments(args: tuple) -> None:
     """Raise TypeError for streams of randomness, or other state, among arguments over time."""
     for index, arg in enumerate(args):
+        if isinstance(arg, jax.Array):  # as most are
+            continue
         for leaf in jax.tree.leaves(arg, is_leaf=lambda leaf: isinstance(leaf, nnx.Variable)):
             if isinstance(leaf, nnx.Variable) and not isinstance(leaf, nnx.Param):
                 raise TypeError(

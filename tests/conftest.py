@@ -12,6 +12,7 @@ from pathlib import Path
 import jax
 import pytest
 from compiling import compile_quickly, optimise
+from processes import end_processes, share_processes
 
 from tdjax.comparison.system.extras import leave_out_absent
 from tdjax.comparison.targets.cuda import CUDA
@@ -31,6 +32,8 @@ os.environ["KERAS_BACKEND"] = "jax"  # Keras chooses its backend when it is firs
 collect_ignore = [] if CUDA.installed else ["comparison/compiling/test_cuda.py"]
 
 compile_quickly()
+share_processes()
+atexit.register(end_processes)
 
 # Meshes are tested on devices that a CPU plays; not by XLA_FLAGS, which programs started by tests
 # would inherit.

@@ -1,6 +1,8 @@
 """What importing the library pulls in, and which way its modules import each other."""
 
 import ast
+import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -86,28 +88,44 @@ MODULES = {
 WITHOUT_FLAX = LAYERS[: LAYERS.index("layers.layer")]
 
 
-def run(code):
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+SEEN = """
+import json, sys
+
+def heavy():
+    return [name for name in sys.argv[1:] if name in sys.modules]
+
+import tdjax
+seen = {"imported": heavy()}
+from jax._src import xla_bridge
+seen["devices"] = len(xla_bridge._backends)
+tdjax.time_distributed(len)
+seen["wrapped"] = heavy()
+from tdjax import workloads
+for name in workloads.names():
+    workloads.get(name)
+seen["workloads"] = heavy()
+import jax.numpy as jnp
+tdjax.time_distributed(jnp.sin)(jnp.ones((2, 3)))
+seen["called"] = heavy()
+print(json.dumps(seen))
+"""
+
+
+@pytest.fixture(scope="module")
+def seen():
+    """What a new process has loaded after each of a few lines: one for them all."""
+    done = subprocess.run([sys.executable, "-c", SEEN, *HEAVY], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    return done.stdout.split()
+    return json.loads(done.stdout)
 
 
-def test_importing_pulls_in_nothing_heavy():
-    code = f"import sys, tdjax; print(*[name for name in {HEAVY!r} if name in sys.modules])"
-    assert run(code) == []
+@pytest.mark.parametrize("after", ["imported", "wrapped", "workloads", "called"])
+def test_nothing_heavy_is_pulled_in(seen, after):
+    assert seen[after] == []
 
 
-def test_importing_starts_no_device():
-    code = "import tdjax; from jax._src import xla_bridge; print(len(xla_bridge._backends))"
-    assert run(code) == ["0"]
-
-
-def test_a_call_pulls_in_nothing_heavy():
-    code = (
-        "import sys, tdjax, jax.numpy as jnp; tdjax.time_distributed(jnp.sin)(jnp.ones((2, 3)));"
-        f"print(*[name for name in {HEAVY!r} if name in sys.modules])"
-    )
-    assert run(code) == []
+def test_importing_starts_no_device(seen):
+    assert seen["devices"] == 0
 
 
 def test_the_public_names_are_listed():
@@ -184,6 +202,27 @@ def test_no_import_goes_in_a_circle():
         for name in ready:
             del left[name]
     assert not left, f"these import each other, or what does: {sorted(left)}"
+
+
+def test_the_map_of_the_house_has_every_place():
+    text = (PACKAGE.parent / ".github" / "CONTRIBUTING.md").read_text()
+    drawn = set(re.findall(r"\w+", text.split("```")[1]))
+    places = {part for name in MODULES for part in name.split(".")[:-1]}
+    top = {name for name in MODULES if "." not in name} - {"_version"}
+    # What one folder alone has, and nothing else needs.
+    within = {"batch_norm", "faster_rcnn"}
+    assert places | top <= drawn | within
+
+
+def test_no_class_name_means_two_things():
+    """But for the wrappers: a function, a Linen module and an NNX module over time."""
+    places = {}
+    for name, path in MODULES.items():
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ClassDef):
+                places.setdefault(node.name, set()).add(name)
+    several = {each: where for each, where in places.items() if len(where) > 1}
+    assert several == {"TimeDistributed": {"linen", "nnx", "transform"}}
 
 
 def test_every_folder_can_be_seen_at_a_glance():

@@ -10,13 +10,7 @@ import numpy as np
 from faster_rcnn.detections import Detection
 from numpy.typing import NDArray
 
-from tdjax.workloads.faster_rcnn.photo import (
-    blank_figure,
-    draw_box,
-    label_box,
-    show_image,
-    show_regions,
-)
+from tdjax.workloads.faster_rcnn.photo import draw_box, label_box, show_image
 from tdjax.workloads.faster_rcnn.proposals import Boxes
 
 _CAPTION = (
@@ -42,13 +36,29 @@ def draw(
         scores: `(num_rois,)`, relative to the best.
         detections: what `detect` returns.
     """
-    figure = blank_figure(14.4, 9.4)
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(14.4, 9.4), dpi=110, facecolor="white")
     left, right = figure.subplots(1, 2)
     figure.subplots_adjust(left=0.015, right=0.985, top=0.925, bottom=0.075, wspace=0.025)
-    show_regions(left, photo, rois, scores)
+    _show_regions(left, photo, rois, scores)
     _show_detections(right, photo, rois, detections)
     figure.text(0.5, 0.033, _CAPTION, ha="center", va="center", fontsize=10, color="#57606a")
     figure.savefig(path)
+
+
+def _show_regions(axes: Any, photo: NDArray, rois: Boxes, scores: NDArray) -> None:
+    """Draw the regions with their numbers, colored by their edge score."""
+    import matplotlib
+
+    show_image(axes, photo, f"{len(rois)} regions of interest, brighter where edges fill the box")
+    colors = matplotlib.colormaps["plasma"](0.25 + 0.7 * np.sqrt(np.clip(scores, 0, 1)))
+    placed: list[tuple[float, ...]] = []
+    # The best last, on top; their labels first, in the best places.
+    for order, i in enumerate(reversed(range(len(rois)))):
+        draw_box(axes, rois[i], colors[i], linewidth=1.9, zorder=2 + order / 100)
+    for i in range(len(rois)):
+        label_box(axes, str(i), rois[i], colors[i], placed, photo.shape)
 
 
 def _show_detections(axes: Any, photo: NDArray, rois: Boxes, found: Sequence[Detection]) -> None:
@@ -56,10 +66,10 @@ def _show_detections(axes: Any, photo: NDArray, rois: Boxes, found: Sequence[Det
     title = f"{len(found)} named by the head and moved by its offsets; dotted: not named"
     show_image(axes, 0.85 * (0.55 * photo + 0.45 * gray), title)
     for i in set(range(len(rois))) - {d.roi for d in found}:
-        draw_box(axes, rois[i], "white", width=0.8, style=(0, (1, 2)), alpha=0.55)
+        draw_box(axes, rois[i], "white", linewidth=0.8, linestyle=(0, (1, 2)), alpha=0.55)
     colors = _class_colors(found)
     for detection in found:
-        draw_box(axes, detection.box, colors[detection.name], width=2.2, order=3)
+        draw_box(axes, detection.box, colors[detection.name], linewidth=2.2, zorder=3)
     placed: list[tuple[float, ...]] = []
     for detection in found:
         text = f"{detection.name} {detection.probability:.0%}"

@@ -146,7 +146,7 @@ def _compare(chosen: argparse.Namespace) -> int:
         sys.stderr.write(f"left out: {text}\n")
     interrupted = False
     with shown() as shown_progress, heeding(shown_progress) as progress:
-        kept = _Kept(folder / _NAME, chosen.words, progress)
+        kept = _ResultFile(folder / _NAME, chosen.words, progress)
         start = time.perf_counter()
         if chosen.calibrate and not chosen.quick and any(t.evidence == "measured" for t in targets):
             calibrate_first(progress)
@@ -191,7 +191,7 @@ def _resumed(chosen: argparse.Namespace) -> tuple[argparse.Namespace, Any]:
     return chosen, earlier
 
 
-class _Kept:
+class _ResultFile:
     """The file of a run, written whenever a group is finished: what is killed leaves the others.
 
     Args:
@@ -241,7 +241,7 @@ def _limits(chosen: argparse.Namespace, targets: Sequence[Any], make: Any, spent
     return make(measuring=share * left, all=left)
 
 
-def _present(comparison: Any, kept: _Kept, as_json: bool, quick: bool) -> None:
+def _present(comparison: Any, kept: _ResultFile, as_json: bool, quick: bool) -> None:
     """Save the comparison, print it, and draw what can be drawn here."""
     from rich.console import Console
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import functools
+import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
+from functools import cache, partial
 from typing import Any, Literal, TypeAlias
 
 from tdjax.comparison.comparison import Comparison
@@ -122,7 +123,8 @@ class Session:
         if earlier is not None:
             self._go_on_from(earlier)
         self._clients = {t.name: CallClient(t.name) for t in targets if t.evidence == "measured"}
-        self._peaks: Future[None] | None = None
+        self._peaks: list[Future[None]] = []
+        self._door, self._room = threading.Lock(), threading.Lock()
         self._done = 0
         self._total = 0
         self._start = time.perf_counter()
@@ -253,15 +255,27 @@ class Session:
         self._groups.append(measurement)
         start = time.perf_counter()
         client = self._clients[target.name]
-        measurement.measure(client, self._tell(group), self._find_peaks)
+        with ExitStack() as calls:
+            ready = partial(calls.enter_context, self._alone())
+            measurement.measure(client, self._tell(group), ready)
         # Beside the compiling of what comes next, whose calls would disturb each other.
-        self._peaks = self._beside.submit(measurement.find_peaks, client)
+        self._peaks.append(self._beside.submit(measurement.find_peaks, client, self._alone))
         self._finish(group, measurement.entries, time.perf_counter() - start)
 
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Wait for the call that is being made, before others that would begin."""
+        with self._door:
+            self._room.acquire()
+        try:
+            yield
+        finally:
+            self._room.release()
+
     def _find_peaks(self) -> None:
-        """Wait until the memory of what was measured last is known."""
-        if self._peaks is not None:
-            self._peaks.result()
+        """Wait until the memory of all that was measured is known."""
+        for found in self._peaks:
+            found.result()
 
     def _return_to_the_undecided(self) -> None:
         """Spend the time that is left where questions are open, first where that takes least.
@@ -365,7 +379,7 @@ class Session:
         return self._limits.measuring - (time.perf_counter() - self._start)
 
 
-@functools.cache
+@cache
 def _ceilings_of(target: Target) -> Ceilings | None:
     """Return what a target reaches at best; measured once in a process."""
     return target.ceilings()

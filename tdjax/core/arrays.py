@@ -35,6 +35,11 @@ def is_key(array: Any) -> bool:
     return jax.dtypes.issubdtype(array.dtype, jax.dtypes.prng_key)
 
 
+def is_inexact(leaf: Any) -> bool:
+    """Say whether a leaf is of a floating point or complex dtype, and can be differentiated."""
+    return hasattr(leaf, "dtype") and jax.dtypes.issubdtype(leaf.dtype, np.inexact)
+
+
 def words_of(array: Any) -> Any:
     """Return an array as it is, and of keys the words that they are made of."""
     return jax.random.key_data(array) if is_key(array) else array

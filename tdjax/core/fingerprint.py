@@ -123,13 +123,24 @@ def _jaxpr_key(jaxpr: Any, consts: tuple, arrays: list[np.ndarray]) -> tuple:
     return consts, inputs, equations, tuple(use(atom) for atom in jaxpr.outvars)
 
 
+def _inner_key(program: Any, arrays: list[np.ndarray]) -> Key:
+    """Return the key of a program inside another, which is kept if nothing in it may change."""
+    found: list[np.ndarray] = []
+    consts = tuple(_value_key(const, found) for const in getattr(program, "consts", ()))
+    key = Key(_jaxpr_key(getattr(program, "jaxpr", program), consts, found))
+    arrays.extend(found)
+    return key if found else _inner.keep(program, key)
+
+
+_inner: Recent[Key] = Recent(1024)  # JAX traces a function that is compiled once for all its calls
+
+
 def _value_key(value: Any, arrays: list[np.ndarray]) -> Any:
     """Return the key of a value in a program; add to `arrays` those that may change in place."""
     if type(value) in _PLAIN:
         return type(value), value
     if hasattr(value, "eqns"):
-        consts = tuple(_value_key(const, arrays) for const in getattr(value, "consts", ()))
-        return _jaxpr_key(getattr(value, "jaxpr", value), consts, arrays)
+        return _inner.get(value) or _inner_key(value, arrays)
     if isinstance(value, (tuple, list)):
         return type(value), tuple(_value_key(item, arrays) for item in value)
     if isinstance(value, dict):

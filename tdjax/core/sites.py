@@ -79,14 +79,15 @@ def somebody_listens() -> bool:
     return _here.get() is not None
 
 
-@contextlib.contextmanager
-def site(path: Callable[[], str]) -> Iterator[None]:
+def site(path: Callable[[], str]) -> contextlib.AbstractContextManager[None]:
     """Have what is decided inside belong to a site; `path` is asked only if somebody listens."""
     outer = _here.get()
-    if outer is None:
-        yield
-        return
-    inner = Site(outer.describe, path())
+    return contextlib.nullcontext() if outer is None else _inside(outer, path())
+
+
+@contextlib.contextmanager
+def _inside(outer: Site, path: str) -> Iterator[None]:
+    inner = Site(outer.describe, path)
     try:
         with _at(inner):
             yield
@@ -95,13 +96,14 @@ def site(path: Callable[[], str]) -> Iterator[None]:
             outer.add(inner.described())
 
 
-@contextlib.contextmanager
-def traced_on(rows: Any) -> Iterator[None]:
+def traced_on(rows: Any) -> contextlib.AbstractContextManager[None]:
     """Keep the sites of a trace apart from those that run."""
     here = _here.get()
-    if here is None:
-        yield
-        return
+    return contextlib.nullcontext() if here is None else _apart(here, rows)
+
+
+@contextlib.contextmanager
+def _apart(here: Site, rows: Any) -> Iterator[None]:
     trace = Site(here.describe)
     with _at(trace):
         yield

@@ -19,12 +19,18 @@ from tdjax.independence.rules.rule import Cost, Form, traits_of
 # XLA for CPUs computed a convolution to so few features on one core before jax 0.11, but for the
 # smallest, for which that hardly counts.
 _NARROW = 64
+# With fewer channels, or features, one is not taken apart.
+_FEWEST = 16
 
 OF_TILES = 50
 """How many operations a convolution by tiles takes."""
 
 # With fewer channels or features, what tiles take beside products is longer than what they save.
 _FEWEST_IN_TILES = 16
+
+# Of a kernel a channel, what a tap sees is cut out, multiplied and added. Others are taken apart
+# into convolutions along the last axis, which take as long to compile as so many equations each.
+_FOR_A_PRODUCT, _FOR_A_PART = 3, 5
 
 # A gradient needs nothing of what these read.
 _LINEAR = ("add", "add_any", "sub", "neg", "reduce_sum", "concatenate", "gather")
@@ -40,6 +46,7 @@ class Work:
         one_place_flops: those of convolutions whose window has one place.
         conv_flops: those of other convolutions, zeros between pixels left out.
         narrow_conv_flops: of these, what has so few output features that one core computes it.
+        apart_flops: of these, what can be taken apart into taps.
         tiled_flops: of these, what can be computed by tiles.
         tiled_convs: how many convolutions that is, whatever the rows.
         tiled_bytes: bytes of their images and outputs.
@@ -60,12 +67,16 @@ class Work:
         input_bytes, output_bytes: bytes of the arguments and outputs that have rows.
         weight_bytes: bytes of what has no rows and is read by every block of them; not a row's.
         operations: how many operations run, whatever the rows.
+        equations: how many equations the step has, those inside of others included.
+        own_equations, part_equations: how many more it has, about, where convolutions of every
+            channel with a kernel of its own are tdjax's, and where others are taken apart.
     """
 
     dot_flops: float = 0.0
     one_place_flops: float = 0.0
     conv_flops: float = 0.0
     narrow_conv_flops: float = 0.0
+    apart_flops: float = 0.0
     tiled_flops: float = 0.0
     tiled_convs: int = 0
     tiled_bytes: float = 0.0
@@ -84,6 +95,9 @@ class Work:
     output_bytes: float = 0.0
     weight_bytes: float = 0.0
     operations: int = 0
+    equations: int = 0
+    own_equations: int = 0
+    part_equations: int = 0
 
     @property
     def written(self) -> int:
@@ -118,7 +132,7 @@ def work_of(program: Any, rows: int, has_rows: Sequence[bool]) -> Work:
 
 _SUMMED = (
     ("dot_flops", "one_place_flops", "conv_flops", "narrow_conv_flops", "naive_flops")
-    + ("tiled_flops", "tiled_bytes")
+    + ("apart_flops", "tiled_flops", "tiled_bytes")
     + ("channel_flops", "transcendentals", "patch_bytes", "gathered_bytes")
     + ("moved_bytes", "stored_bytes")
 )  # fmt: skip
@@ -164,7 +178,8 @@ class _Reader:
         self._slow: list[_Value] = []
         self._largest_patch = self._widest = 0.0
         self._clock = 0
-        self._operations = self._tiled = 0
+        self._operations = self._equations = self._tiled = 0
+        self._own_equations = self._part_equations = 0
 
     def given(self, variable: Any, rowed: bool) -> _Value:
         """Return an input of the program, which is in memory."""
@@ -175,6 +190,7 @@ class _Reader:
     def run(self, eqns: Iterable[Any], values: dict[Any, _Value], times: float = 1.0) -> None:
         """Count equations that run `times` times."""
         eqns = list(eqns)
+        self._equations += len(eqns)
         users = Counter(a for eqn in eqns for a in {a for a in eqn.invars if not is_literal(a)})
         for eqn in eqns:
             inputs = [None if is_literal(a) else values[a] for a in eqn.invars]
@@ -269,16 +285,21 @@ class _Reader:
             return
         if groups == kernel.shape[features] and kernel.shape[channels] == 1:
             self._add("channel_flops", flops)
+            self._own_equations += _FOR_A_PRODUCT * math.prod(kernel.shape[a] for a in window)
             # Its images are in memory once more, padded.
             padded = _Value(_bytes(images), True, True, (), self._clock, self._clock + 1)
             self._repeated[id(eqn)] = padded
             return
+        self._part_equations += _FOR_A_PART * math.prod(kernel.shape[a] for a in window[:-1])
         patch = _bytes(images) + _bytes(output)
         self._largest_patch = max(self._largest_patch, patch)
         self._add("patch_bytes", patch * times)
         self._add("conv_flops", flops)
         if kernel.shape[features] <= _NARROW:
             self._add("narrow_conv_flops", flops)
+            whole = eqn.params["window_strides"][0] == between == groups == 1
+            if whole and len(window) == 2 and kernel.shape[features] > _FEWEST:
+                self._add("apart_flops", flops * (kernel.shape[channels] >= _FEWEST))
         if is_tiled(images, kernel, eqn.params):
             self._add("tiled_flops", flops)
             self._add("tiled_bytes", patch * times)
@@ -362,6 +383,9 @@ class _Reader:
             output_bytes=sum({id(v): v.bytes for v in outputs}.values()) / self._rows,
             weight_bytes=sum(value.bytes for value in self._weights.values()),
             operations=self._operations,
+            equations=self._equations,
+            own_equations=self._own_equations,
+            part_equations=self._part_equations,
             tiled_convs=self._tiled,
         )
 

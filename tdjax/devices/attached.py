@@ -62,8 +62,11 @@ def device_kind() -> str:
     """Return the kind of the device that programs are for; of a CPU which processor it is."""
     if (device := _assumed.get()) is not None and device.kind is not None:
         return device.kind
-    device = _of_mesh() or Assumed(jax.default_backend(), str(jax.devices()[0].device_kind))
-    return processor().kind if device.platform == "cpu" else str(device.kind)
+    device = _of_mesh()
+    platform = jax.default_backend() if device is None else device.platform
+    if platform == "cpu":
+        return processor().kind
+    return str(jax.devices()[0].device_kind if device is None else device.kind)
 
 
 def _of_mesh() -> Assumed | None:

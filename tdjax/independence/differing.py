@@ -8,67 +8,78 @@ from typing import Any
 from tdjax.core.jaxpr import inner_program, is_literal, scan_counts
 from tdjax.independence.rules.rule import Form, traits_of
 
-Look = Callable[[Any, list[bool]], None]
+Look = Callable[[Any, list[Any]], list[Any] | None]
 
 
-def follow_steps(program: Any, stepped: Sequence[bool], look: Look = lambda *_: None) -> list[bool]:
+def follow_steps(program: Any, stepped: Sequence[Any], look: Look = lambda *_: None) -> list[Any]:
     """Return which outputs of a program differ between steps.
 
     Args:
         program: a trace of one step.
-        stepped: which of its constants and inputs differ.
-        look: is shown every equation, and which of its inputs differ.
+        stepped: which of its constants and inputs differ; or how much, on a scale from 0 on where
+            an output is as high as the highest of its inputs.
+        look: is shown every equation, and which of its inputs differ; what it returns, unless that
+            is None, is said of the outputs.
     """
     jaxpr = getattr(program, "jaxpr", program)
     known = dict(zip((*jaxpr.constvars, *jaxpr.invars), stepped, strict=True))
 
-    def read(atom: Any) -> bool:
+    def read(atom: Any) -> Any:
         return not is_literal(atom) and known[atom]
 
     for eqn in jaxpr.eqns:
         inputs = [read(atom) for atom in eqn.invars]
-        look(eqn, inputs)
-        known.update(zip(eqn.outvars, _outputs(eqn, inputs, look), strict=True))
+        said = look(eqn, inputs)
+        outputs = _outputs(eqn, inputs, look) if said is None else said
+        known.update(zip(eqn.outvars, outputs, strict=True))
     return [read(atom) for atom in jaxpr.outvars]
 
 
-def _outputs(eqn: Any, inputs: list[bool], look: Look) -> list[bool]:
+def _outputs(eqn: Any, inputs: list[Any], look: Look) -> list[Any]:
     form = traits_of(eqn.primitive).form
 
-    def inside(program: Any, given: Sequence[bool]) -> list[bool]:
+    def inside(program: Any, given: Sequence[Any]) -> list[Any]:
         consts = [False] * len(getattr(program, "jaxpr", program).constvars)
         return follow_steps(program, [*consts, *given], look)
 
     if form is Form.BRANCH:
         branches = [inside(branch, inputs[1:]) for branch in eqn.params["branches"]]
-        return [inputs[0] or any(each) for each in zip(*branches, strict=True)]
+        return [max(inputs[0], *each) for each in zip(*branches, strict=True)]
     if form is Form.LOOP:
-        return _loop(eqn, inputs, inside)
+        return (_while if "body_jaxpr" in eqn.params else _scan)(eqn, inputs, inside)
     called = inner_program(eqn)
     if called is not None and len(getattr(called, "jaxpr", called).invars) == len(inputs):
         return inside(called, inputs)
-    return [any(inputs)] * len(eqn.outvars)
+    return [max(inputs, default=False)] * len(eqn.outvars)
 
 
-def _loop(
-    eqn: Any, inputs: list[bool], inside: Callable[[Any, Sequence[bool]], list[bool]]
-) -> list[bool]:
-    """Go round until nothing more differs between steps."""
-    if "body_jaxpr" in eqn.params:
-        body = eqn.params["body_jaxpr"]
-        before, first = eqn.params["cond_nconsts"], eqn.params["body_nconsts"]
-        consts, carry, xs = inputs[before : before + first], inputs[before + first :], []
-    else:
-        body = eqn.params["jaxpr"]
-        first, carried = scan_counts(eqn)
-        consts, carry, xs = (
-            inputs[:first],
-            inputs[first : first + carried],
-            inputs[first + carried :],
-        )
+def _scan(eqn: Any, inputs: list[Any], inside: Callable[..., list[Any]]) -> list[Any]:
+    first, carried = scan_counts(eqn)
+    consts, xs = inputs[:first], inputs[first + carried :]
+    return _settled(
+        inputs[first : first + carried],
+        lambda carry: inside(eqn.params["jaxpr"], [*consts, *carry, *xs]),
+    )
+
+
+def _while(eqn: Any, inputs: list[Any], inside: Callable[..., list[Any]]) -> list[Any]:
+    params = eqn.params
+    before, first = params["cond_nconsts"], params["body_nconsts"]
+    of_test, consts = inputs[:before], inputs[before : before + first]
+
+    def turn(carry: list[Any]) -> list[Any]:
+        # What decides how often it goes round decides what comes out.
+        (goes_on,) = inside(params["cond_jaxpr"], [*of_test, *carry])
+        return [max(goes_on, each) for each in inside(params["body_jaxpr"], [*consts, *carry])]
+
+    return _settled(inputs[before + first :], turn)
+
+
+def _settled(carry: list[Any], turn: Callable[[list[Any]], list[Any]]) -> list[Any]:
+    """Return what comes out of a loop: it goes round until nothing more differs between steps."""
     while True:
-        outputs = inside(body, [*consts, *carry, *xs])
-        after = [old or new for old, new in zip(carry, outputs, strict=False)]
+        outputs = turn(carry)
+        after = [max(pair) for pair in zip(carry, outputs, strict=False)]
         if after == carry:
             return [*carry, *outputs[len(carry) :]]
         carry = after

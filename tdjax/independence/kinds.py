@@ -22,7 +22,7 @@ CONST, STEP, SUM = Whole.CONST, Whole.STEP, Whole.SUM
 class Rows:
     """A value with rows along one axis, of size `outer * rows * inner`, in that order.
 
-    `outer` and `inner` are 1 unless a reshape has merged rows with neighbouring axes.
+    `outer` and `inner` are 1 unless a reshape has merged rows with neighboring axes.
     """
 
     axis: int

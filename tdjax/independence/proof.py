@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import jax
@@ -17,6 +17,7 @@ from tdjax.core.sites import somebody_listens
 from tdjax.independence.analysis import Analysis, ObstacleError
 from tdjax.independence.kinds import CONST, STEP, Kind, NotProvenError, Rows
 from tdjax.independence.result import Proof, Proven
+from tdjax.independence.rules.rule import Step
 from tdjax.independence.two_traces import Merged
 
 _PACKED_WITHIN = (
@@ -98,8 +99,26 @@ def _attempt(call: Call, step: Program, rows: Any) -> Proven:
         reason = str(error) if isinstance(error, ObstacleError) else f"the function {error}"
         reason = _PACKED_WITHIN if _packs(step) else reason
         return Proven(Proof(False, reason, call.roles), step, block)
-    proof = Proof(True, "", call.roles, tuple(outputs), steps)
-    return Proven(proof, step, block if other == rows else step)
+    proven = Proven(Proof(True, "", call.roles, tuple(outputs), steps), step, block)
+    return proven if other == rows else on_own_rows(proven)
+
+
+def on_own_rows(proven: Proven) -> Proven:
+    """Return what a proof says of as many rows as a step has: its own trace is one of the two.
+
+    A trace on one row lacks what changes nothing there. Where every equation is looked at, for
+    values of one step or shared ones, it is not the program that the proof has followed.
+    """
+    proof = proven.proof
+    looked_at = "step" in proof.roles or not all(isinstance(kind, Rows) for kind in proof.outputs)
+    if looked_at and _lacks_any(proof.steps or ()):
+        reason = "one row alone is another program than many"
+        return Proven(Proof(False, reason, proof.roles), proven.step, proven.block)
+    return dataclasses.replace(proven, block=proven.step)
+
+
+def _lacks_any(steps: Iterable[Step]) -> bool:
+    return any(step.eqn.small is None or any(map(_lacks_any, step.inner)) for step in steps)
 
 
 def _packs(step: Program) -> bool:

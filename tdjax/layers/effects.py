@@ -10,7 +10,8 @@ from typing import Any
 import jax
 
 from tdjax.core.call import Call, Program, trace_along
-from tdjax.core.jaxpr import inner_program, is_literal, names_axis, scan_counts, uses_axis
+from tdjax.core.jaxpr import names_axis, uses_axis
+from tdjax.independence.differing import follow_steps
 from tdjax.independence.rules.rule import Form, traits_of
 from tdjax.layers.layer_call import EQUAL
 from tdjax.partition.noise import draws
@@ -69,61 +70,17 @@ def find_effects(call: Call, axis_name: str) -> Effects:
 
 def _written(program: Program, axes: Sequence[int | None], axis_name: str) -> dict[str, Depends]:
     """Return what the variables that a step writes depend on, along a named axis."""
+
+    def look(eqn: Any, inputs: list[Depends]) -> list[Depends] | None:
+        if eqn.primitive.name == "axis_index" and eqn.params["axis_name"] == axis_name:
+            return [Depends.ITS_STEP]
+        over_devices = traits_of(eqn.primitive).form is Form.REDUCTION_OVER_DEVICES
+        if over_devices and names_axis(eqn, axis_name):
+            return [min(level, Depends.ALL_STEPS) for level in inputs]
+        return None
+
     inputs = [Depends.NOTHING if axis is None else Depends.ITS_STEP for axis in axes]
     nothing = [Depends.NOTHING] * len(program.jaxpr.constvars)
-    found = _follow(program.jaxpr, [*nothing, *inputs], axis_name)
+    found = map(Depends, follow_steps(program.jaxpr, [*nothing, *inputs], look))
     written: dict[str, Depends] = jax.tree.unflatten(program.out_tree, found)[1][EQUAL]
     return written
-
-
-def _follow(jaxpr: Any, inputs: Sequence[Depends], axis_name: str) -> list[Depends]:
-    """Return what the outputs of a program depend on."""
-    known: dict[Any, Depends] = dict(zip((*jaxpr.constvars, *jaxpr.invars), inputs, strict=True))
-
-    def read(atom: Any) -> Depends:
-        return Depends.NOTHING if is_literal(atom) else known[atom]
-
-    for eqn in jaxpr.eqns:
-        outputs = _equation(eqn, [read(atom) for atom in eqn.invars], axis_name)
-        known.update(zip(eqn.outvars, outputs, strict=True))
-    return [read(atom) for atom in jaxpr.outvars]
-
-
-def _equation(eqn: Any, inputs: list[Depends], axis_name: str) -> list[Depends]:
-    params, form = eqn.params, traits_of(eqn.primitive).form
-    if eqn.primitive.name == "axis_index" and params["axis_name"] == axis_name:
-        return [Depends.ITS_STEP]
-    if form is Form.REDUCTION_OVER_DEVICES and names_axis(eqn, axis_name):
-        return [min(level, Depends.ALL_STEPS) for level in inputs]
-    if form is Form.BRANCH:
-        return _cond(params, inputs, axis_name)
-    if form is Form.LOOP and "body_jaxpr" not in params:
-        return _scan(eqn, inputs, axis_name)
-    inner = None if form is Form.LOOP else inner_program(eqn)
-    if inner is not None and len(getattr(inner, "jaxpr", inner).invars) == len(inputs):
-        return _inside(inner, inputs, axis_name)
-    return [max(inputs, default=Depends.NOTHING)] * len(eqn.outvars)
-
-
-def _inside(closed: Any, inputs: Sequence[Depends], axis_name: str) -> list[Depends]:
-    program = getattr(closed, "jaxpr", closed)
-    return _follow(program, [*[Depends.NOTHING] * len(program.constvars), *inputs], axis_name)
-
-
-def _scan(eqn: Any, inputs: list[Depends], axis_name: str) -> list[Depends]:
-    first, carried = scan_counts(eqn)
-    second = first + carried
-    carry = inputs[first:second]
-    while True:
-        given = [*inputs[:first], *carry, *inputs[second:]]
-        outputs = _inside(eqn.params["jaxpr"], given, axis_name)
-        after = [max(pair) for pair in zip(carry, outputs, strict=False)]
-        if after == carry:
-            return [*carry, *outputs[len(carry) :]]
-        carry = after
-
-
-def _cond(params: dict[str, Any], inputs: list[Depends], axis_name: str) -> list[Depends]:
-    which, *operands = inputs
-    branches = [_inside(branch, operands, axis_name) for branch in params["branches"]]
-    return [max(which, *levels) for levels in zip(*branches, strict=True)]

@@ -91,7 +91,8 @@ class Layer(abc.ABC):
     @functools.cached_property
     def signature(self) -> Signature:
         """The parameters of one step, as errors call them."""
-        return dataclasses.replace(Signature.of(self.function, is_method=True), title=self.title)
+        found = Signature.of(self.function, is_method=True)
+        return Signature(self.title, found.names, found.has_mask)
 
     def takes_mask(self, mask: Any) -> bool:
         """Say whether the layer is given its step's part of the mask.

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import jax.numpy as jnp
@@ -16,9 +15,9 @@ from tdjax.core.call import Call, Role
 from tdjax.function import Signature, as_step, bind, role_of
 from tdjax.layers.device_part import DevicePart
 from tdjax.layers.layer import Layer, Statistics, StepInputs
-from tdjax.layers.nesting import collect_scalars, is_scalar, time_axis
+from tdjax.layers.nesting import Scalars, collecting_scalars, is_scalar
 from tdjax.layers.noise import fold_keys, step_keys
-from tdjax.layers.options import Arguments, Options
+from tdjax.layers.options import Options
 from tdjax.strategies import Strategy
 from tdjax.strategies.rows.padding import fill, first_real, real_steps
 
@@ -116,8 +115,7 @@ class LayerCall:
             leaves.append(("mask", bound.mask, 1, "rows"))
         names, given, axes, roles = zip(*leaves, strict=True)
         time_size(names, given, axes, bound.time)
-        return dataclasses.replace(
-            bound,
+        return bound.replace(
             step=as_step(self._step(way, arrays), layer.function, layer.title),
             names=names,
             leaves=given,
@@ -143,7 +141,8 @@ class LayerCall:
             names, statistics = self._averaged_axes(way), None
             if way.masked or names or way.frozen:
                 statistics = Statistics(names, _real_rows(mask) if way.masked else None, way.frozen)
-            with collect_scalars() as scalars:
+            scalars: Scalars = []
+            with collecting_scalars(scalars):
                 output, after = layer(StepInputs(held, keys, args, kwargs, statistics))
             return output, _group_writes(layer, held, after, way, scalars)
 
@@ -214,11 +213,3 @@ def bind_arguments(
         seq_lengths=seq_lengths,
         signature=signature,
     )
-
-
-@contextlib.contextmanager
-def open_call(layer: Layer, options: Options, given: Arguments) -> Iterator[LayerCall]:
-    """Check the arguments of a call; inside, its time axis has a name of its own."""
-    bound = bind_arguments(layer, options, given.args, given.mask, given.seq_lengths)
-    with time_axis() as axis_name:
-        yield LayerCall(layer, options, given.args, given.kwargs, bound, axis_name)

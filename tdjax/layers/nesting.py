@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import contextvars
-import dataclasses
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 from tdjax.layers.layer import Layer
 
@@ -14,11 +13,23 @@ Scalars = list[tuple[Any, Any]]
 """The path of each in the whole model, if that is known, and its value."""
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class _Surroundings:
-    depth: int = 0  # how many wrappers are around
+class _Surroundings(NamedTuple):
+    """What is around.
+
+    Attributes:
+        depth: how many wrappers.
+        drops_writes: whether one of them drops what layers write.
+        scalars: what the innermost one collects; None outside of all wrappers.
+    """
+
+    depth: int = 0
     drops_writes: bool = False
-    scalars: Scalars | None = None  # what they collect; None outside of all wrappers
+    scalars: Scalars | None = None
+
+    @property
+    def axis_name(self) -> str:
+        """A name for the innermost wrapper's time axis, that no other wrapper uses."""
+        return f"tdjax_time_{self.depth}"
 
 
 _NOTHING = _Surroundings()
@@ -26,23 +37,21 @@ _around = contextvars.ContextVar("tdjax_around", default=_NOTHING)
 
 
 @contextlib.contextmanager
-def _surround(**changes: Any) -> Iterator[None]:
-    token = _around.set(dataclasses.replace(_around.get(), **changes))
+def _surround(**changes: Any) -> Iterator[_Surroundings]:
+    around = _around.get()._replace(**changes)
+    token = _around.set(around)
     try:
-        yield
+        yield around
     finally:
         _around.reset(token)
 
 
-@contextlib.contextmanager
-def time_axis() -> Iterator[str]:
-    """Give a name for the time axis that no wrapper around this one uses."""
-    depth = _around.get().depth
-    with _surround(depth=depth + 1):
-        yield f"tdjax_time_{depth}"
+def within_wrapper() -> contextlib.AbstractContextManager[_Surroundings]:
+    """Have what runs inside know of one more wrapper around it."""
+    return _surround(depth=_around.get().depth + 1)
 
 
-def dropping_writes() -> contextlib.AbstractContextManager[None]:
+def dropping_writes() -> contextlib.AbstractContextManager[_Surroundings]:
     """Have wrappers inside compute outputs only, in one trace, and drop what layers write."""
     return _surround(drops_writes=True)
 
@@ -52,12 +61,9 @@ def drops_writes() -> bool:
     return _around.get().drops_writes
 
 
-@contextlib.contextmanager
-def collect_scalars() -> Iterator[Scalars]:
+def collecting_scalars(scalars: Scalars) -> contextlib.AbstractContextManager[_Surroundings]:
     """Collect the scalars that wrappers inside a step return, stacked over their own time."""
-    collected: Scalars = []
-    with _surround(scalars=collected):
-        yield collected
+    return _surround(scalars=scalars)
 
 
 def report_scalars(layer: Layer, values: dict[str, Any]) -> None:

@@ -19,7 +19,7 @@ Path = tuple[Any, ...]
 Nodes = dict[str, Any]
 
 
-class Place(NamedTuple):
+class Location(NamedTuple):
     """Where an array is.
 
     Attributes:
@@ -68,7 +68,7 @@ class Graph:
 class Tree:
     """Nodes that hold arrays alone, each of them in one place; as `Graph`."""
 
-    def __init__(self, tree: Any, places: Sequence[Place], arrays: Sequence[Any]) -> None:
+    def __init__(self, tree: Any, places: Sequence[Location], arrays: Sequence[Any]) -> None:
         self._tree, self.places, self.arrays = tree, places, arrays
 
     def together(self, known: Mapping[str, Any]) -> Nodes:
@@ -113,7 +113,7 @@ def _as_tree(nodes: Nodes) -> Tree | None:
     return Tree(tree, places, leaves)
 
 
-_places: Recent[list[Place]] = Recent(128)
+_places: Recent[list[Location]] = Recent(128)
 """Where the leaves of trees are: that follows from the types and the names of what holds them."""
 
 
@@ -131,14 +131,14 @@ def _flatten(nodes: Nodes) -> tuple[list[Any], Any]:
     return jax.tree.flatten(nodes, is_leaf=is_met_again)
 
 
-def located(flat: Iterable[tuple[Path, Any]]) -> Iterator[tuple[Place, Any]]:
+def located(flat: Iterable[tuple[Path, Any]]) -> Iterator[tuple[Location, Any]]:
     """Yield the arrays of a flat state, each after its place."""
     for path, held in flat:
         for name, leaf in parts(path, raw(held))[0]:
-            yield Place(name, type(held)), leaf
+            yield Location(name, type(held)), leaf
 
 
-def _unzip(pairs: Iterable[tuple[Place, Any]]) -> tuple[list[Place], list[Any]]:
+def _unzip(pairs: Iterable[tuple[Location, Any]]) -> tuple[list[Location], list[Any]]:
     known = list(pairs)
     return [place for place, _ in known], [array for _, array in known]
 

@@ -74,7 +74,7 @@ def _divide(call: LayerCall, where: Placement) -> tuple[DividedCall, DevicePart,
         StrategyError: rows of different devices may depend on each other, batch statistics aside.
     """
     bound = call.bind_step(Way(Vmap(), frozen=True))
-    plain = dataclasses.replace(bound, out_axes=call.options.out_axes)
+    plain = bound.replace(out_axes=call.options.out_axes)
     pooled = call.options.pooled is True
     if not where.batch and not pooled and not call.layer.may_write:
         return DividedCall(plain, where), DevicePart(where), {}
@@ -85,14 +85,14 @@ def _divide(call: LayerCall, where: Placement) -> tuple[DividedCall, DevicePart,
     proof = proven.proof
     if not proof.independent:
         if where.batch or pooled:
-            refuse_dependent_rows(dataclasses.replace(bound, pooled=pooled), where, proof.reason)
+            refuse_dependent_rows(bound.replace(pooled=pooled), where, proof.reason)
         return DividedCall(plain, where), DevicePart(where, mixing=proof.reason), {}
     if not where.batch:
         return DividedCall(plain, where), DevicePart(where), {}
     assert proven.block is not None
     noise = find_noise(bound.title, proven.step, proven.block)
     outputs, groups = jax.tree.unflatten(proven.step.out_tree, proof.outputs)
-    plain = dataclasses.replace(plain, roles=proof.roles)
+    plain = plain.replace(roles=proof.roles)
     divided = DividedCall(plain, where, tuple(jax.tree.leaves(outputs)))
     return divided, DevicePart(where, noise), groups
 
@@ -105,7 +105,7 @@ def _prove(call: Call, rows: Any, state: Sequence[str] = ()) -> Proven:
         kept = {name: value for name, value in groups[EQUAL].items() if name in state}
         return output, {**groups, EQUAL: kept, EACH: {}}
 
-    return prove(dataclasses.replace(call, step=step), rows)
+    return prove(call.replace(step=step), rows)
 
 
 def _prove_in_order(call: LayerCall, bound: Call, rows: Any, where: Placement) -> Proven:
@@ -125,7 +125,7 @@ def _prove_in_order(call: LayerCall, bound: Call, rows: Any, where: Placement) -
         shape = layer.variables[name].shape
         if shape and shape[0] == bound.batch:
             roles[layer.array_names.index(name)] = "spread"
-    proven = _prove(dataclasses.replace(bound, roles=tuple(roles)), rows, held)
+    proven = _prove(bound.replace(roles=tuple(roles)), rows, held)
     if proven.proof.independent and _keeps_rows(proven, layer.array_names):
         return proven
     alone = _prove(bound, rows)

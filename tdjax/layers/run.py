@@ -18,8 +18,8 @@ from tdjax.layers.choose_way import choose_ways, runs_in_order
 from tdjax.layers.effects import Effects, find_effects
 from tdjax.layers.in_order import run_in_order
 from tdjax.layers.layer import Layer
-from tdjax.layers.layer_call import EACH, EQUAL, ROWS, SCALARS, LayerCall, Way, open_call
-from tdjax.layers.nesting import dropping_writes, drops_writes, report_scalars
+from tdjax.layers.layer_call import EACH, EQUAL, ROWS, SCALARS, LayerCall, Way, bind_arguments
+from tdjax.layers.nesting import dropping_writes, drops_writes, report_scalars, within_wrapper
 from tdjax.layers.noise import check_draws
 from tdjax.layers.on_mesh import run_on_mesh
 from tdjax.layers.options import Arguments, Options
@@ -40,22 +40,26 @@ def run_layer(layer: Layer, options: Options, given: Arguments) -> tuple[Any, di
     """
     if drops_writes():
         return run_outputs(layer, options, given), {}
-    with open_call(layer, options, given) as call:
-        return _run(call, _run_steps)
+    return _run(layer, options, given, _run_steps)
 
 
 def run_outputs(layer: Layer, options: Options, given: Arguments) -> Any:
     """Call a layer on every step for its output only, in one trace, and drop what it writes."""
     options = dataclasses.replace(options, strategy=Vmap())
-    with open_call(layer, options, given) as call, dropping_writes():
-        return _run(call, _drop_writes)[0]
+    with dropping_writes():
+        return _run(layer, options, given, _drop_writes)[0]
 
 
-def _run(call: LayerCall, run: Callable[..., Any]) -> tuple[Any, dict[str, Any]]:
+def _run(
+    layer: Layer, options: Options, given: Arguments, run: Callable[..., Any]
+) -> tuple[Any, dict[str, Any]]:
     """Return the output and the new variables, computed by `run` if there are any steps."""
-    if not is_symbolic(call.bound.time) and call.bound.time == 0:
-        return _no_time(call)
-    return run_on_mesh(call, run, _merge)
+    bound = bind_arguments(layer, options, given.args, given.mask, given.seq_lengths)
+    with within_wrapper() as around:
+        call = LayerCall(layer, options, given.args, given.kwargs, bound, around.axis_name)
+        if not is_symbolic(bound.time) and bound.time == 0:
+            return _no_time(call)
+        return run_on_mesh(call, run, _merge)
 
 
 def _run_steps(call: LayerCall) -> tuple[Any, dict[str, Any]]:
@@ -87,9 +91,7 @@ def _drop_writes(call: LayerCall) -> tuple[Any, dict[str, Any]]:
     way = _tracing_way(call)
     bound = call.bind_step(way)
     groups: dict[str, dict] = {EQUAL: {}, EACH: {}, ROWS: {}, SCALARS: {}}
-    return way.strategy.run(
-        dataclasses.replace(bound, step=lambda leaves: (bound.step(leaves)[0], groups))
-    )
+    return way.strategy.run(bound.replace(step=lambda leaves: (bound.step(leaves)[0], groups)))
 
 
 def _mixing(job: LayerCall, way: Way) -> list[str]:
@@ -103,7 +105,7 @@ def _mixing(job: LayerCall, way: Way) -> list[str]:
             output, groups = call.step(leaves)
             return {**groups[ROWS], **groups[SCALARS]}[name] if name else output
 
-        alone = dataclasses.replace(call, step=step, out_axes=None, traced=None)
+        alone = call.replace(step=step, out_axes=None, traced=None)
         return prove(alone, call.batch * 2 + 1).proof.independent
 
     program = trace(call, call.batch)
@@ -120,7 +122,7 @@ def _no_time(call: LayerCall) -> tuple[Any, dict[str, Any]]:
         output, groups = bound.step(leaves)
         return output, {**groups, EQUAL: {}, EACH: {}}
 
-    output, groups = no_steps(dataclasses.replace(bound, step=without_state))
+    output, groups = no_steps(bound.replace(step=without_state))
     return output, _merge(call, groups)
 
 
@@ -139,7 +141,7 @@ def _tracing_way(call: LayerCall) -> Way:
 def _run_way(call: LayerCall, way: Way, effects: Effects | None) -> tuple[Any, dict[str, Any]]:
     bound = call.bind_step(way)
     if effects is not None and _same_step(way, _tracing_way(call), effects):
-        bound = dataclasses.replace(bound, traced=effects.program)
+        bound = bound.replace(traced=effects.program)
     if way.one_batch and effects is not None:
         bound = _as_one_batch(call, bound, effects)
     return run_as_asked(way.strategy, bound, way.reason)
@@ -165,7 +167,7 @@ def _as_one_batch(call: LayerCall, bound: Call, effects: Effects) -> Call:
             f"{call.layer.title} sows {', '.join(whole)}, one value for all rows of a step, and "
             f'sees all steps as one batch here. Use strategy="vmap".'
         )
-    return dataclasses.replace(bound, filled=True, traced=program)
+    return bound.replace(filled=True, traced=program)
 
 
 def _merge(call: LayerCall, groups: dict[str, dict[str, Any]]) -> dict[str, Any]:

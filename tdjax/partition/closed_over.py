@@ -11,7 +11,6 @@ the dtype that the array has, those of arguments in float32 (`core/shared.py`).
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -22,7 +21,7 @@ from jax.sharding import AbstractMesh, AxisType
 from tdjax.core.arrays import reshaped
 from tdjax.core.call import Call, Role
 from tdjax.core.errors import StrategyError
-from tdjax.core.jaxpr import bind, inner_program, is_literal, scan_counts
+from tdjax.core.jaxpr import bind, evaluate, inner_program, scan_counts
 from tdjax.core.shared import is_summed_wide
 from tdjax.independence.rules.rule import Form, traits_of
 
@@ -48,8 +47,7 @@ def hoisted(call: Call) -> Call:
     def run(leaves: list[Any]) -> Any:
         return step(leaves[:count], found, leaves[count:])
 
-    return dataclasses.replace(
-        call,
+    return call.replace(
         step=run,
         names=(*call.names, *(f"closed-over array {index}" for index in range(len(found)))),
         leaves=(*call.leaves, *found),
@@ -90,36 +88,27 @@ class _Traced:
         closed = self.at([reshaped(leaf.shape, leaf) for leaf in leaves])
         instead = {id(const): value for const, value in zip(found, given, strict=True)}
         consts = [instead.get(id(const), const) for const in closed.consts]
-        return jax.tree.unflatten(self.tree, evaluate(closed.jaxpr, consts, leaves))
+        return jax.tree.unflatten(self.tree, _bare(closed.jaxpr, consts, leaves))
 
 
-def evaluate(jaxpr: Any, consts: Sequence[Any], inputs: Sequence[Any]) -> list[Any]:
+def _bare(jaxpr: Any, consts: Sequence[Any], inputs: Sequence[Any]) -> list[Any]:
     """Return what a program gives, whatever it says about how its arrays lie."""
-    env = dict(zip(jaxpr.constvars, consts, strict=True))
-    env.update(zip(jaxpr.invars, inputs, strict=True))
-
-    def read(atom: Any) -> Any:
-        return atom.val if is_literal(atom) else env[atom]
-
-    for eqn in jaxpr.eqns:
-        outputs = _equation(eqn, [read(atom) for atom in eqn.invars])
-        env.update(zip(eqn.outvars, outputs, strict=True))
-    return [read(atom) for atom in jaxpr.outvars]
+    return evaluate(jaxpr, consts, inputs, _equation)
 
 
 def _closed(program: Any) -> Callable[..., list[Any]]:
     """Return a program inside another as a function."""
     jaxpr, consts = getattr(program, "jaxpr", program), getattr(program, "consts", ())
-    return lambda *inputs: evaluate(jaxpr, consts, inputs)
+    return lambda *inputs: _bare(jaxpr, consts, inputs)
 
 
-def _equation(eqn: Any, inputs: list[Any]) -> list[Any]:
+def _equation(eqn: Any, inputs: Sequence[Any]) -> list[Any]:
     name, form = eqn.primitive.name, traits_of(eqn.primitive).form
     if form is Form.LAYOUT:
-        return inputs
+        return list(inputs)
     rule: Callable[[Any, list[Any]], Any] | None = _RULES.get(form)
     if rule is not None:
-        return list(rule(eqn, inputs))
+        return list(rule(eqn, list(inputs)))
     if any(hasattr(value, "eqns") for value in jax.tree.leaves(list(eqn.params.values()))):
         raise StrategyError(
             f"the step closes over arrays of an explicit mesh and uses `{name}`, which tdjax "
@@ -190,7 +179,7 @@ def _custom(eqn: Any, inputs: list[Any]) -> list[Any]:
         shapes = jax.tree.map(lambda x: reshaped(x.shape, x), args)
         with jax.sharding.use_abstract_mesh(_NOWHERE):
             closed, output = jax.make_jaxpr(function, return_shape=True)(*shapes)
-        flat = evaluate(closed.jaxpr, closed.consts, jax.tree.leaves(args))
+        flat = _bare(closed.jaxpr, closed.consts, jax.tree.leaves(args))
         return jax.tree.unflatten(jax.tree.structure(output), flat)
 
     if eqn.primitive.name == "custom_jvp_call":

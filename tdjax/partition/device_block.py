@@ -95,8 +95,7 @@ class DividedCall:
 
     def block_call(self, leaves: Sequence[Any], mask: Any) -> Call:
         """Return the call of a block."""
-        call = dataclasses.replace(
-            self.call,
+        call = self.call.replace(
             leaves=tuple(leaves),
             batch=self.batch,
             time=self.time,
@@ -158,7 +157,7 @@ def _divide(call: Call, strategy: Strategy, where: Placement) -> DividedCall:
     assert proven.block is not None
     if any(map(is_summed_wide, proven.step.consts)) and (given := hoisted(call)) is not call:
         return _divide(given, strategy, where)
-    call = dataclasses.replace(call, roles=proven.proof.roles)
+    call = call.replace(roles=proven.proof.roles)
     noise = find_noise(call.title, proven.step, proven.block) if where.batch else None
     known = proven if noise is None and call.axis_name is None else None
     return DividedCall(call, where, proven.proof.outputs if where.batch else None, known, noise)
@@ -187,7 +186,7 @@ def _one_of_equals(call: Call) -> Call:
         mapped = jax.vmap(lambda _: call.step(leaves), axis_name=call.axis_name)
         return jax.tree.map(lambda output: output[0], mapped(jnp.arange(call.time)))
 
-    return dataclasses.replace(call, step=stand_in(step, call.step), axis_name=None)
+    return call.replace(step=stand_in(step, call.step), axis_name=None)
 
 
 def within_block(where: Placement) -> contextlib.AbstractContextManager:

@@ -69,10 +69,10 @@ class Noise:
             self.keys_of_block(leaf, block) if role == "step" and is_key(leaf) else leaf
             for leaf, role in zip(call.leaves, call.roles, strict=True)
         )
-        call = dataclasses.replace(call, leaves=leaves)
+        call = call.replace(leaves=leaves)
         program = trace(call, call.batch)
         self.check(call.title, program)
-        return dataclasses.replace(call, traced=program)
+        return call.replace(traced=program)
 
     def keys_of_block(self, keys: Any, block: Any) -> Any:
         """Return keys that give a block's rows of the noise that `keys` give."""

@@ -80,9 +80,9 @@ class Auto(Strategy):
 
     def run(self, call: Call, proven: Proven | None = None) -> Any:
         """Run the call under the strategy that suits it."""
-        decision = self.decide(call)
-        record(decision)
         other = override()
+        decision = self._decide_unless(other, call)
+        record(decision)
         warn_of_budget(decision, (other if isinstance(other, Auto) else self)._bytes)
         try:
             return decision.run()
@@ -93,7 +93,10 @@ class Auto(Strategy):
 
     def decide(self, call: Call) -> Decision:
         """Return what would run, and why; nothing is run or compiled."""
-        other = override()
+        return self._decide_unless(override(), call)
+
+    def _decide_unless(self, other: Strategy | None, call: Call) -> Decision:
+        """Return what would run, where another strategy may be set in the environment."""
         if isinstance(other, Auto):
             return other._decide(call)
         if other is None or call.axis_name is not None or call.pooled:

@@ -78,7 +78,7 @@ class Fold(Chunked):
         block = self.rows_at_once(call)
         if call.traced is None and not call.pooled:
             rows = block if self.assume_independent else call.batch
-            call = dataclasses.replace(call, traced=trace(call, rows))
+            call = call.replace(traced=trace(call, rows))
         if (lifted := lift_prints(call)) is not None:
             return lifted.finish(self.run(lifted))
         whole = call.pooled and self.takes_all(call.batch, call.time)
@@ -98,7 +98,7 @@ class Fold(Chunked):
         proof, program = proven.proof, proven.block
         assert program is not None
         if call.roles != proof.roles:
-            call = dataclasses.replace(call, roles=proof.roles)
+            call = call.replace(roles=proof.roles)
         call = call.with_rows_mapped()
         rows = call.batch * call.time
 

@@ -70,7 +70,7 @@ class Packed(Strategy):
         rows = call.batch * call.time
         if not is_symbolic(rows) and rows == 0:
             return Fold().run(call)
-        call = dataclasses.replace(call, traced=trace(call, call.batch))
+        call = call.replace(traced=trace(call, call.batch))
         if (lifted := lift_prints(call)) is not None:
             return lifted.finish(self.run(lifted))
         proven = prove_for_blocks(call, self.rows_at_once(call)) if proven is None else proven
@@ -97,7 +97,7 @@ class Packed(Strategy):
         proof, program = proven.proof, proven.block
         assert program is not None
         packs = self._packs(call)
-        call = dataclasses.replace(call, roles=proof.roles)
+        call = call.replace(roles=proof.roles)
         programs = [program]
         if not (packs.at_once or is_symbolic(call.batch)) and has_small_blocks(
             packs.rows, _work(call), call.batch, current_machine()

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from tdjax.core.arrays import is_symbolic
-from tdjax.core.axes import broadcast_axes, normalize_out_axis
+from tdjax.core.axes import broadcast_axes, check_out_axes, normalize_out_axis
 from tdjax.core.call import Call, Program, trace, trace_along
 from tdjax.core.errors import StrategyError, describe
 from tdjax.core.jaxpr import stand_in
@@ -91,7 +91,7 @@ class Vmap(Chunked):
             named = call.axis_name is not None
             if not zeroed and proven is None and (named or self.chunk_size is None):
                 call = call if named else self._seen(call)
-                if call.traced is None or not self._must_be_traced(call, call.traced):
+                if named or call.traced is None:
                     return self._plain(call)
             if named:
                 output = self._plain(call)
@@ -106,22 +106,19 @@ class Vmap(Chunked):
             )
         program = trace(call, call.batch) if proven is None else proven.step
         if self._fills(call) and proven is None:
-            call = dataclasses.replace(call, traced=program)
+            call = call.replace(traced=program)
             if (lifted := lift_prints(call)) is not None:  # copies of steps would print again
                 return lifted.finish(self.run(lifted))
         if zeroed and proven is not None and proven.proof.independent:
-            call = dataclasses.replace(call, roles=proven.proof.roles).with_rows_mapped()
+            call = call.replace(roles=proven.proof.roles).with_rows_mapped()
         return self._traced(call, program, proven.proof if proven else None, zeroed, whole)
 
     def _seen(self, call: Call) -> Call:
         """Return a call with its trace, if it has one or needs one before it runs."""
         if self.remat or gives_new_values(call):
-            return dataclasses.replace(call, traced=trace(call, call.batch))
-        return dataclasses.replace(call, traced=call.traced_on(call.batch))
-
-    def _must_be_traced(self, call: Call, program: Program) -> bool:
-        """Say whether a call without a mask is more than `jax.vmap` of its step."""
-        return self.remat or makes_refs(program) or self._needs_copies(call, program, False)
+            return call.replace(traced=trace(call, call.batch))
+        known = call.traced_on(call.batch)
+        return call if known is call.traced else call.replace(traced=known)
 
     def _check_types(self, call: Call) -> None:
         """Raise StrategyError where jax.vmap would fail in the addition of gradients."""
@@ -373,14 +370,9 @@ def _step(call: Call, leaves: list[Any]) -> Any:
 
 def _check_out_axes(call: Call, output: Any) -> None:
     """Say which output has too low a rank, where jax.vmap would only name the axis."""
-    axis = call.out_axes
-    if type(axis) is int and 0 <= axis <= getattr(output, "ndim", -1):
-        return  # one array, as most are
-    paths = jax.tree_util.tree_leaves_with_path(output)
     flat = broadcast_axes("out_axes", call.out_axes, output)
-    for axis, (path, leaf) in zip(flat, paths, strict=True):
-        name = "the output" + jax.tree_util.keystr(path)
-        normalize_out_axis(axis, len(getattr(leaf, "shape", ())), name)
+    ranks = [len(getattr(leaf, "shape", ())) for leaf in jax.tree.leaves(output)]
+    check_out_axes(flat, ranks, output)
 
 
 def _check_shared_outputs(call: Call, program: Program, out_axes: list[int | None]) -> None:

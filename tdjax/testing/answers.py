@@ -10,6 +10,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from tdjax.core.arrays import is_inexact, words_of
+
 
 @dataclasses.dataclass(frozen=True)
 class Answers:
@@ -33,14 +35,9 @@ class Answers:
         return [*self.outputs, *self.gradients]
 
 
-def inexact(leaf: Any) -> bool:
-    """Say whether a leaf is of numbers that have derivatives."""
-    return hasattr(leaf, "dtype") and jnp.issubdtype(leaf.dtype, jnp.inexact)
-
-
 def evaluate(run: Any, leaves: Sequence[Any], gradients: bool) -> Answers:
     """Return what `run(leaves)` gives, and its gradients for fixed random cotangents."""
-    places = [i for i, leaf in enumerate(leaves) if inexact(leaf)]
+    places = [i for i, leaf in enumerate(leaves) if is_inexact(leaf)]
 
     def everything(leaves: list[Any]) -> tuple[Any, list[Any]]:
         def chosen(*parts: Any) -> tuple[list[Any], Any]:
@@ -48,7 +45,7 @@ def evaluate(run: Any, leaves: Sequence[Any], gradients: bool) -> Answers:
             for place, part in zip(places, parts, strict=True):
                 merged[place] = part
             output = jax.tree.map(jnp.asarray, run(merged))
-            return [y for y in jax.tree.leaves(output) if inexact(y)], output
+            return [y for y in jax.tree.leaves(output) if is_inexact(y)], output
 
         if not gradients or not places:
             return chosen(*(leaves[place] for place in places))[1], []
@@ -78,8 +75,7 @@ def largest(values: np.ndarray) -> float:
 
 def wide_numpy(leaf: Any) -> np.ndarray:
     """Return an array as NumPy can compare it."""
-    if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
-        leaf = jax.random.key_data(leaf)
+    leaf = words_of(leaf)
     if jnp.issubdtype(leaf.dtype, jnp.floating):
         return np.asarray(leaf.astype(jnp.promote_types(leaf.dtype, jnp.float32)), np.float64)
     return np.asarray(leaf)

@@ -8,14 +8,8 @@ from typing import Any
 
 from tdjax.core.errors import StrategyError
 from tdjax.strategies import parse
-from tdjax.testing.answers import (
-    evaluate,
-)
-from tdjax.testing.differences import (
-    Tolerances,
-    differences,
-    message,
-)
+from tdjax.testing.answers import evaluate
+from tdjax.testing.differences import Tolerances, differences, message
 from tdjax.testing.loop import PlainLoop, proof_of, run_loop
 from tdjax.testing.one_row import dependences
 from tdjax.testing.tested import chosen, tested

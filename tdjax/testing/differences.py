@@ -10,16 +10,12 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
+from tdjax.core.arrays import is_inexact
 from tdjax.core.call import Call, trace
 from tdjax.core.errors import describe
 from tdjax.core.jaxpr import all_equations
 from tdjax.strategies import Strategy
-from tdjax.testing.answers import (
-    Answers,
-    inexact,
-    largest,
-    wide_numpy,
-)
+from tdjax.testing.answers import Answers, largest, wide_numpy
 from tdjax.testing.loop import PlainLoop
 
 TOLERANCE = {
@@ -64,7 +60,7 @@ class Tolerances:
 
     def allowed(self, like: Any, expected: np.ndarray, noise: float) -> np.ndarray:
         """Return how far each number may lie from what is expected."""
-        if not inexact(like):
+        if not is_inexact(like):
             return np.zeros(expected.shape)
         limit = max(self.table.get(str(like.dtype), 0.0), self.least)
         size = np.abs(np.where(np.isfinite(expected), expected, 0))
@@ -98,7 +94,7 @@ def differences(
         yield f"  outputs have the structure {found.tree}, the loop's have {expected.tree}"
         return
     call = loop.call
-    smooth = [i for i, leaf in enumerate(call.leaves) if inexact(leaf)]
+    smooth = [i for i, leaf in enumerate(call.leaves) if is_inexact(leaf)]
     names = [f"output{path}" for path in expected.paths]
     names += [f"gradient of {call.names[i]}" for i in smooth][: len(expected.gradients)]
     axes = [*loop.axes, *(call.axes[i] for i in smooth)]

@@ -10,17 +10,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from tdjax.core.arrays import is_array
+from tdjax.core.arrays import is_array, is_inexact
 from tdjax.core.call import Call, trace
 from tdjax.independence import Proof, Rows, prove
 from tdjax.strategies.rows.padding import real_steps, zero
-from tdjax.testing.answers import (
-    Answers,
-    evaluate,
-    inexact,
-    largest,
-    wide_numpy,
-)
+from tdjax.testing.answers import Answers, evaluate, largest, wide_numpy
 
 _HALF = (jnp.float16, jnp.bfloat16)
 
@@ -98,7 +92,7 @@ class PlainLoop:
 def _filled(value: Any, real: np.ndarray) -> Any:
     """Return rows of a step with a real one in the place of those that a mask takes away."""
     copy = value[int(np.argmax(real))][None]
-    copy = jax.lax.stop_gradient(copy) if inexact(value) else copy
+    copy = jax.lax.stop_gradient(copy) if is_inexact(value) else copy
     return jnp.where(real.reshape([-1] + [1] * (value.ndim - 1)), value, copy)
 
 

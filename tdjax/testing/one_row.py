@@ -9,19 +9,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from tdjax.core.arrays import is_inexact
 from tdjax.core.call import Call, trace
 from tdjax.core.errors import describe
 from tdjax.independence import Proof, Rows
-from tdjax.testing.answers import (
-    cotangent,
-    inexact,
-    wide_numpy,
-)
-from tdjax.testing.differences import (
-    Tolerances,
-    compared,
-    described,
-)
+from tdjax.testing.answers import cotangent, wide_numpy
+from tdjax.testing.differences import Tolerances, compared, described
 from tdjax.testing.loop import as_jax_array, rows_of
 
 
@@ -32,8 +25,8 @@ def dependences(call: Call, proof: Proof, gradients: bool, limits: Tolerances) -
     roles = proof.roles
     rows = [i for i, role in enumerate(roles) if role in ("rows", "spread")]
     avals = trace(call, call.batch).out_avals
-    smooth = [place for place, aval in enumerate(avals) if inexact(aval)]
-    places = [i for i, leaf in enumerate(call.leaves) if inexact(leaf)]
+    smooth = [place for place, aval in enumerate(avals) if is_inexact(aval)]
+    places = [i for i, leaf in enumerate(call.leaves) if is_inexact(leaf)]
     random = np.random.default_rng(0)
     pulled = [np.asarray(cotangent(random, avals[place])) for place in smooth]
 
@@ -90,7 +83,7 @@ def _changed(value: Any, row: int, random: np.random.Generator) -> Any:
     if jnp.issubdtype(value.dtype, jax.dtypes.prng_key):
         return value.at[row].set(jax.random.fold_in(value[row], 1)) if value.ndim == 1 else value
     other = np.roll(wide_numpy(value) if not _is_complex(value) else np.asarray(value), -1, 0)[row]
-    if inexact(value):
+    if is_inexact(value):
         other = other * (1 - 0.1 * random.uniform(size=other.shape))
         if not np.any(other):
             other = 0.1 * random.uniform(size=other.shape)

@@ -23,7 +23,7 @@ from tdjax.comparison.measuring.group import Measurement
 from tdjax.comparison.measuring.rounds import Effort
 from tdjax.comparison.subjects.subject import Subject
 from tdjax.comparison.system.progress import Progress
-from tdjax.comparison.targets.device import Device
+from tdjax.comparison.targets.device import AbsentDevice
 from tdjax.comparison.targets.target import resolve
 from tdjax.comparison.verdicts.entry import Entry, Group
 from tdjax.comparison.verdicts.metric import BYTES, CYCLES, shown
@@ -38,7 +38,7 @@ _CHECKED, _LOWERED = 0.4, 0.5
 HEADINGS = ("strategy", "cycles", "bytes", "least / it", "memory", "off by", "")
 
 
-def device_of(target: str) -> Device | None:
+def device_of(target: str) -> AbsentDevice | None:
     """Return the device of a target that is not here; None for the one that JAX runs on.
 
     Raises:
@@ -59,7 +59,7 @@ def compile_candidates(
     mode: str,
     strategies: Sequence[Strategy],
     decision: Decision,
-    device: Device,
+    device: AbsentDevice,
     timeout: float,
     progress: Progress,
 ) -> tuple[CompiledResult, list[Entry]]:
@@ -145,7 +145,7 @@ def rows(result: CompiledResult) -> Iterator[tuple[str, ...]]:
         )
 
 
-def _nothing_yet(decision: Decision, group: Group, device: Device) -> CompiledResult:
+def _nothing_yet(decision: Decision, group: Group, device: AbsentDevice) -> CompiledResult:
     call, compiler = decision.call, device.compiler
     assert call.traced is not None
     return CompiledResult(

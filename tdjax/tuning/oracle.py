@@ -37,13 +37,16 @@ from tdjax.transform import time_distributed
 LEFT_OUT = 1.4
 """Candidates that are predicted to take so many times as long as the best are not measured."""
 
+MOST = 12
+"""Nor are more than these that are predicted to be fastest; plain programs always are."""
+
 Place = tuple[str, str]
 """A workload and a mode."""
 
 # How long those are measured that took less than so many times as long as the best, at their best:
 # most of the time goes to those that may be the best.
 _STAGES = (
-    (math.inf, Effort(rounds=1)),
+    (math.inf, Effort(rounds=2)),
     (1.5, Effort(rounds=2)),
     (1.2, Effort(budget_s=1.5)),
 )
@@ -183,9 +186,9 @@ def prepared(name: str, mode: str, tell: Callable[[str], None]) -> Prepared:
     wrapped = time_distributed(case.fun, in_axes=case.in_axes, out_axes=case.out_axes)
     predicted = decide(wrapped.bind(case.args, {}, None, None), mode, None, None).predicted
     least = min(each.cost(mode) for each in predicted)
-    near = (c for c in predicted if c.strategy.at_once or c.cost(mode) <= LEFT_OUT * least)
-    among = [each.strategy for each in near]
-    among = [each for each in among if each == _as_recorded(each, mode)]
+    near = [c.strategy for c in predicted if c.cost(mode) <= LEFT_OUT * least]
+    near = [each for each in near if each == _as_recorded(each, mode)][:MOST]
+    among = dict.fromkeys([*near, *(c.strategy for c in predicted if c.strategy.at_once)])
     settle_allocator()
     arguments = made.arrays, made.cotangents(parse("vmap"), mode)
     found = _compiled(made, among, mode, arguments, tell)
@@ -206,7 +209,7 @@ def take_turns(row: Prepared, tell: Callable[[str], None]) -> Row:
 
 def _compiled(
     made: Subject,
-    among: Sequence[Strategy],
+    among: Iterable[Strategy],
     mode: str,
     arguments: tuple[Any, Any],
     tell: Callable[[str], None],
@@ -235,7 +238,7 @@ def _in_sight(
 
 def _shortest(candidate: MeasuredCandidate) -> float:
     """Return the shortest time of a call: what other processes take only adds to it."""
-    return min(candidate.samples, default=math.inf)
+    return min([*candidate.samples, candidate.call_s or math.inf])
 
 
 def text(table: Table) -> str:

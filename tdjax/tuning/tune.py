@@ -21,7 +21,7 @@ from tdjax.comparison.session import Mode, modes
 from tdjax.comparison.subjects.strategy_list import parse_strategies
 from tdjax.comparison.subjects.subject import Subject, subject
 from tdjax.comparison.system.progress import Progress, told
-from tdjax.comparison.targets.device import Device
+from tdjax.comparison.targets.device import AbsentDevice
 from tdjax.comparison.verdicts.entry import Entry, Group
 from tdjax.comparison.verdicts.intervals import paired_medians
 from tdjax.comparison.verdicts.naming import short
@@ -252,9 +252,8 @@ def _measure_all(
     for measurement in measured:
         _check_any(measurement, memory_budget)
     results = tuple(_result(decision, made.name, each, chosen) for each in measured)
-    paths = tuple(path for each in results if (path := tuned.keep(each)) is not None)
     entries = tuple(entry for measurement in measured for entry in measurement.entries)
-    return _tuning(decision, entries, paths, results, None)
+    return _tuning(decision, entries, results, None)
 
 
 def _compile(
@@ -264,36 +263,31 @@ def _compile(
     memory_budget: int | None,
     timeout: float,
     progress: Progress,
-    device: Device,
+    device: AbsentDevice,
 ) -> Tuning:
     """Have all candidates compiled for a device that is not here."""
     chosen_modes = modes(mode)
     with assume(device.compiler.platform, device.device_kind or None):
         decision = _decision(made, mode)
-        remat = mode != "forward"
-        candidates = strategies or [
-            each.strategy
-            for each in decision.predicted
-            if remat or not getattr(each.strategy, "remat", False)
-        ]
+        distinct = _distinct(decision.predicted, mode)
+        candidates = strategies or [each.strategy for each in distinct]
         found = [
             compiled.compile_candidates(made, each, candidates, decision, device, timeout, progress)
             for each in chosen_modes
         ]
         results = tuple(result for result, _ in found)
         entries = tuple(entry for _, group in found for entry in group)
-        paths = tuple(path for each in results if (path := tuned.keep(each)) is not None)
-        return _tuning(decision, entries, paths, results, memory_budget)
+        return _tuning(decision, entries, results, memory_budget)
 
 
 def _tuning(
     decision: Decision,
     entries: tuple[Entry, ...],
-    paths: tuple[Path, ...],
     results: tuple[Result, ...],
     memory_budget: int | None,
 ) -> Tuning:
-    """Return what was found, with the strategy that `auto` takes from now on."""
+    """Keep what was found, and return it with the strategy that `auto` takes from now on."""
+    paths = tuple(path for each in results if (path := tuned.keep(each)) is not None)
     known = Measured(results)
     candidates = known.complete(decision.predicted)
     fitting = [
@@ -327,6 +321,12 @@ def _decision(made: Subject, mode: str) -> Decision:
     return decisions[0].in_mode("forward" if mode == "forward" else "grad")
 
 
+def _distinct(predicted: Sequence[Candidate], mode: str) -> list[Candidate]:
+    """Return the candidates that differ in a mode: a forward pass has nothing to rematerialize."""
+    strategies = ((each, each.strategy) for each in predicted)
+    return [each for each, s in strategies if mode != "forward" or s == s.without_remat()]
+
+
 def _promising(
     predicted: Sequence[Candidate], mode: str, memory_budget: int | None
 ) -> list[Strategy]:
@@ -335,10 +335,7 @@ def _promising(
     Under a budget these are the ones that may fit, the ones that take least, and those that compute
     all rows at once: where weights take most of the memory, the bound is far too high.
     """
-    # A forward pass has nothing to rematerialize.
-    remat = mode != "forward"
-    ranked = [c for c in predicted if remat or not getattr(c.strategy, "remat", False)]
-    ranked.sort(key=lambda each: each.cost(mode))
+    ranked = sorted(_distinct(predicted, mode), key=lambda each: each.cost(mode))
     if memory_budget is not None:
         leanest = sorted(ranked, key=lambda each: each.most_bytes)[:_FEWEST]
         limit = _LOOSE * memory_budget

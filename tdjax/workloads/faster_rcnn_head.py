@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from typing import Any
 
 from tdjax.workloads.workload import Case, Workload
@@ -42,9 +41,26 @@ def picture(axes: Any, quick: bool) -> str:
     return "The weights are random: classes are numbers, and mean nothing."
 
 
-@functools.lru_cache(1)
 def _made(quick: bool) -> tuple[Any, ...]:
-    """Return the head, its parameters and statistics, and the pooled regions."""
+    """Return the head, its parameters and statistics, and the pooled regions.
+
+    The last ones are kept, if they have values: within a trace they have none.
+    """
+    import jax
+
+    if quick not in _last:
+        made = _make(quick)
+        if isinstance(made[-1], jax.core.Tracer):
+            return made
+        _last.clear()
+        _last[quick] = made
+    return _last[quick]
+
+
+_last: dict[bool, tuple[Any, ...]] = {}
+
+
+def _make(quick: bool) -> tuple[Any, ...]:
     import jax
     import jax.numpy as jnp
 

@@ -23,7 +23,8 @@ STRATEGIES = [
     Auto(),
 ]
 every_strategy_that_keeps = pytest.mark.parametrize("strategy", STRATEGIES, ids=str)
-every_strategy = pytest.mark.parametrize("strategy", [*STRATEGIES, Packed(chunk_size=4)], ids=str)
+PACKED = Packed(chunk_size=4)
+every_strategy = pytest.mark.parametrize("strategy", [*STRATEGIES, PACKED], ids=str)
 
 LENGTHS = jnp.array([5, 2, 0])
 MASKS = {
@@ -89,20 +90,35 @@ def over_real_rows(step, name):
     return output_and_gradients(plain, array(FEATURES, FEATURES), padded(mask, 1.0))
 
 
+@functools.cache
+def over_all_rows(step):
+    """Return values and gradients under every strategy, of every mask and padding: one program."""
+
+    @jax.jit
+    def run(weight, x, mask):
+        found = {}
+        for strategy in (*STRATEGIES, PACKED):
+            fun = tdjax.time_distributed(step, in_axes=(None, 1), strategy=strategy)
+            masked = functools.partial(fun, mask=mask)
+            gradients = jax.grad(functools.partial(total, masked), (0, 1))(weight, x)
+            found[str(strategy)] = masked(weight, x), gradients
+        return found
+
+    weight = array(FEATURES, FEATURES)
+    return {
+        (name, padding): run(weight, padded(mask, value), mask)
+        for name, mask in MASKS.items()
+        for padding, value in PADDING.items()
+    }
+
+
 @every_strategy
 @pytest.mark.parametrize("step", STEPS)
 def test_padding_reaches_nothing(step, strategy):
-    fun = tdjax.time_distributed(step, in_axes=(None, 1), strategy=strategy)
-
-    @jax.jit
-    def ours(weight, x, mask):
-        masked = functools.partial(fun, mask=mask)
-        return masked(weight, x), jax.grad(functools.partial(total, masked), (0, 1))(weight, x)
-
     for name, mask in MASKS.items():
         expected, gradients = over_real_rows(step, name)
-        for value in PADDING.values():
-            output, gradient = ours(array(FEATURES, FEATURES), padded(mask, value), mask)
+        for padding in PADDING:
+            output, gradient = over_all_rows(step)[name, padding][str(strategy)]
             assert_same(output, expected)
             assert_same(gradient, gradients, scale=20)
             for array_of_steps in (gradient[1], *jax.tree.leaves(output)):

@@ -8,12 +8,15 @@ the source, so that a new one needs a row here. What is touched of Flax objects 
 
 import ast
 import inspect
+import re
 from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
+from flax.linen import fp8_ops
 from jax import lax
 from jax.experimental import checkify, hijax, serialize_executable, topologies
 from jax.extend import source_info_util
@@ -76,6 +79,15 @@ TOUCHED = {
     "flax.linen.transforms.lift_direct_transform": WRAPPERS,
 }
 
+# Texts by which tdjax knows what JAX and Flax have written, and what happens where one is another.
+MARKS = {
+    "_src": "steps under `jax.vmap` with vectorized callbacks are refused by folds",
+    "jax._src.nn.initializers": "Flax evaluates an initializer's shape at every call: slower",
+    "jax._src.numpy.": "folds of `jnp.searchsorted` and its like are refused",
+    "_overwrite_with_gradient": "gradients of fp8 layers are added up over steps",
+    "_nnx_tabulate_id": "`nnx.tabulate` lists layers several times",
+}
+
 
 def names_in(tree):
     """Return the full dotted names that a module uses of what it imports."""
@@ -105,6 +117,39 @@ def test_the_inventory_holds_every_name_without_a_promise():
     used = {name for tree in TREES for name in names_in(tree) if name.startswith(WITHOUT_PROMISE)}
     whole = {name for name in used if not any(other.startswith(f"{name}.") for other in used)}
     assert whole == set(TOUCHED)
+
+
+def test_the_inventory_holds_every_mark_of_others():
+    texts = {
+        node.value
+        for tree in TREES
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Constant) and isinstance(node.value, str)
+    }
+    mark = re.compile(r"_src|jax\._src[\w.]*|_overwrite\w+|_nnx\w+")
+    assert set(filter(mark.fullmatch, texts)) == set(MARKS)
+
+
+def test_what_others_have_written_is_known_by_its_marks():
+    source = Path(jax.__file__).parent / "_src"
+    assert "def ffi_batching_rule(" in (source / "ffi.py").read_text()
+    for name in ("custom_derivatives.py", "solves.py"):  # files with rules of anybody's functions
+        assert list(source.rglob(name))
+    initializer = jax.nn.initializers.lecun_normal()
+    assert initializer.__globals__["__name__"] == "jax._src.nn.initializers"
+    traced = jax.make_jaxpr(jnp.searchsorted)(jnp.arange(3.0), 1.0)
+    own = [eqn.params["_prim"] for eqn in reading.all_equations(traced) if "_prim" in eqn.params]
+    assert all(type(each).__module__.startswith("jax._src.numpy.") for each in own)
+    assert fp8_ops.OVERWRITE_WITH_GRADIENT == "_overwrite_with_gradient"
+    seen = []
+
+    class Layer(nnx.Module):
+        def __call__(self, x):
+            seen.append(hasattr(self, "_nnx_tabulate_id"))
+            return x
+
+    nnx.tabulate(Layer(), jnp.ones(2))
+    assert any(seen)
 
 
 def programs_with_rows():

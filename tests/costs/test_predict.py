@@ -68,6 +68,18 @@ def test_convolutions_left_to_xla_are_slower_on_a_cpu_alone():
         assert gradient_s(plain, work, gpu) == gradient_s(ours, work, gpu)
 
 
+def test_what_one_core_computes_runs_side_by_side_where_blocks_are_written_out():
+    cpu = dataclasses.replace(CPU, cores=2, narrow_conv=2.0)
+    narrow = Work(conv_flops=1e8, narrow_conv_flops=1e8)
+    whole, looped, written = Blocks(64, 1), Blocks(32, 2, looped=True), Blocks(32, 2)
+    assert forward_s(looped, narrow, cpu) > 1.9 * forward_s(written, narrow, cpu)
+    assert forward_s(whole, narrow, cpu) == pytest.approx(2 * forward_s(written, narrow, cpu))
+    # What is taken apart into taps, all cores compute anyway.
+    taps, cpu = dataclasses.replace(narrow, apart_flops=1e8), dataclasses.replace(cpu, apart_conv=1)
+    assert forward_s(whole, taps, cpu) == pytest.approx(forward_s(written, taps, cpu))
+    assert forward_s(dataclasses.replace(whole, plain=True), taps, cpu) > 1.9e-3 * 64
+
+
 def test_memory_slows_down_bit_by_bit():
     sizes = [1e6, 2e6, 4e6, 16e6, 32e6, 64e6, 1e9]
     speeds = [CPU.bytes_s(size) for size in sizes]

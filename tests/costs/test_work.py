@@ -1,5 +1,7 @@
 """What a row costs, counted by hand for functions that are small enough."""
 
+import functools
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -135,3 +137,29 @@ def test_calls_inside_are_followed():
 def test_shared_arguments_are_weights():
     found = work(lambda w, x: x @ w, jnp.ones((16, 4)), clips(16), in_axes=(None, 1))
     assert found.weight_bytes == 16 * 4 * FLOAT and found.input_bytes == 16 * FLOAT
+
+
+def test_equations_are_counted_with_those_inside_of_others_and_of_forms():
+    def step(x):
+        return jax.lax.scan(lambda carry, _: (jnp.sin(carry) * 2, None), x, None, length=3)[0]
+
+    found = work(step, clips(4))
+    assert (found.equations, found.own_equations, found.part_equations) == (3, 0, 0)
+
+    def conv(groups, x):
+        numbers = ("NHWC", "HWIO", "NHWC")
+        kernel = jnp.ones((3, 5, 8 // groups, 8))
+        return jax.lax.conv_general_dilated(
+            x, kernel, (1, 1), "SAME", dimension_numbers=numbers, feature_group_count=groups
+        )
+
+    one, channels = (work(functools.partial(conv, n), clips(7, 7, 8)) for n in (1, 8))
+    assert (one.own_equations, one.part_equations) == (0, 3 * 5)  # one for each row of the kernel
+    assert (channels.own_equations, channels.part_equations) == (3 * 15, 0)
+
+
+def test_what_reductions_move_may_be_fused_and_what_products_move_may_not():
+    weights = jnp.ones((16, 16))
+    assert work(lambda x: x - x.mean(-1, keepdims=True), clips(16)).stored_bytes == 0
+    product = work(lambda x: (x @ weights).sum(-1), clips(16))
+    assert product.stored_bytes == 2 * 16 * FLOAT < product.moved_bytes

@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import pytest
+from all_orders import assert_is_the_loop, doubles
 from cases import array
 from oracle import assert_same, loop
 from probing import refusal
@@ -111,6 +112,70 @@ def test_a_rule_for_a_shared_weight_gives_its_gradient(strategy):
         return
     theirs = jax.grad(lambda w: loss(lambda *args: loop(linear, args, (1, None)), w))(weight)
     assert_same(ours, theirs, scale=20)
+
+
+def looking_up(start, places):
+    """Return a table's lookup whose rule adds up what each row gives to its place."""
+
+    @jax.custom_vjp
+    def fun(x, table):
+        return table[places(x)] * x
+
+    def backward(kept, g):
+        x, table = kept
+        gradient = jnp.full_like(table, start).at[places(x)].add(g * x)
+        return g * table[places(x)], gradient
+
+    fun.defvjp(lambda x, table: (fun(x, table), (x, table)), backward)
+    return fun
+
+
+def nearest(x):
+    return jnp.argmax(x, 1)
+
+
+def quantized():
+    """Return the nearest entries of a book, and which they are; gradients go straight through."""
+
+    @jax.custom_vjp
+    def fun(x, book):
+        chosen = jnp.argmin(((x[:, None] - book[None]) ** 2).sum(-1), 1)
+        return book[chosen], chosen
+
+    def backward(kept, g):
+        chosen, book = kept
+        return g[0], jnp.zeros_like(book).at[chosen].add(g[0])
+
+    fun.defvjp(lambda *args: (fun(*args), (fun(*args)[1], args[1])), backward)
+    return lambda x, book: fun(x, book)[0] + x
+
+
+ADDING_UP = {
+    "lookup": looking_up(0.0, nearest),
+    "places_beyond": looking_up(0.0, lambda x: jnp.round(x[:, 0] * 5).astype(jnp.int32)),
+    "quantized": quantized(),
+}
+
+
+@pytest.mark.parametrize("name", ADDING_UP)
+def test_a_rule_may_add_up_in_a_shared_array_where_each_row_says(name):
+    assert_is_the_loop(ADDING_UP[name], doubles(4, 5, 3), doubles(3, 3), in_axes=(1, None))
+
+
+NOT_ADDING_UP = {
+    "starts_at_one": looking_up(1.0, nearest),
+    "rows_where_others_say": looking_up(0.0, lambda x: nearest(x)[::-1]),
+    "numbered_rows": looking_up(0.0, lambda x: jnp.arange(x.shape[0]) % 3),
+    "shared_places": looking_up(0.0, lambda x: jnp.zeros(x.shape[0], jnp.int32) + 1),
+}
+
+
+@pytest.mark.parametrize("name", NOT_ADDING_UP)
+def test_a_rule_that_adds_to_something_or_elsewhere_is_kept_or_refused(name):
+    fun, args = NOT_ADDING_UP[name], (X, array(3, 3))
+    if name != "shared_places":
+        assert refusal(fun, *args, in_axes=(1, None)) is not None
+    assert_same_as_loop(fun, *args, in_axes=(1, None), strategies=["map", "auto"])
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES, ids=str)

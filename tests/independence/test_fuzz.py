@@ -9,7 +9,7 @@ from fuzz.operations.registry import BUILDERS, UNREACHED
 
 from tdjax.independence.rules.rule import known_primitives, traits_of
 
-PROGRAMS = 60
+PROGRAMS = 30
 
 
 @pytest.fixture(autouse=True)

@@ -134,3 +134,18 @@ def test_rows_are_not_the_parts_of_a_number():
 
     assert refusal(step, SINGLE) is None
     assert refusal(pairs_of_rows, jnp.ones((4, 2, 3), jnp.float32)) is not None
+
+
+def test_a_composite_operation_is_the_program_that_it_stands_for():
+    """JAX neither maps nor differentiates one."""
+
+    def composite(mixes):
+        def twice(x):
+            return jnp.sin(x) * 2 + (x.sum(0) if mixes else 0)
+
+        return jax.lax.composite(twice, "test.twice")
+
+    assert refusal(composite(False), SINGLE) is None
+    assert "`reduce_sum`" in refusal(composite(True), SINGLE)
+    assert_is_the_loop(composite(False), X, order=0)
+    assert_is_the_loop(lambda x, s: composite(False)(x * s), X, doubles(2), in_axes=(1, 0), order=0)

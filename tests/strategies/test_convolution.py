@@ -127,9 +127,13 @@ CONVOLUTIONS = {
 
 
 @pytest.fixture(params=list(CONVOLUTIONS))
-def convolution(request):
+def name(request):
+    return request.param
+
+
+def convolution(name):
     """Return a convolution, the same one replaced, and its operands."""
-    lhs, rhs, numbers, options = CONVOLUTIONS[request.param]
+    lhs, rhs, numbers, options = CONVOLUTIONS[name]
     options = {"window_strides": (1,) * (len(lhs) - 2), "padding": "SAME", **options}
 
     def plain(x, kernel):
@@ -155,18 +159,26 @@ def assert_same(found, expected):
         np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-4 * float(largest))
 
 
-def test_values_of_arguments_are_those_of_the_plain_one(convolution):
-    # Values that a program closes over XLA computes ahead, by other means.
-    plain, ours, operands = convolution
+@functools.cache
+def computed(name):
+    """Return what both give: for arguments, and mapped over two of each; all in one program."""
+    plain, ours, operands = convolution(name)
 
     @jax.jit
-    def values(*operands):
-        return [
-            (function(*operands), jax.grad(loss(function), (0, 1))(*operands))
-            for function in (ours, plain)
-        ]
+    def values(x, kernel):
+        xs, kernels = jnp.stack([x, 2 * x]), jnp.stack([kernel, -kernel])
+        gradients = [jax.grad(loss(f), (0, 1)) for f in (ours, plain)]
+        alone = [(f(x, kernel), jax.grad(loss(f), (0, 1))(x, kernel)) for f in (ours, plain)]
+        mapped = [jax.vmap(f, (0, None))(xs, kernel) for f in (ours, plain)]
+        return alone, mapped, [jax.vmap(g)(xs, kernels) for g in gradients]
 
-    assert_same(*values(*operands))
+    return values(*operands)
+
+
+def test_values_of_arguments_are_those_of_the_plain_one(name):
+    # Values that a program closes over XLA computes ahead, by other means.
+    alone, _, _ = computed(name)
+    assert_same(*alone)
 
 
 @pytest.mark.parametrize("weight", [jnp.nan, jnp.inf])
@@ -189,28 +201,22 @@ def loss(function):
     return lambda *args: jnp.sin(function(*args)).sum()
 
 
-def test_values_and_both_derivatives_are_those_of_the_plain_one(convolution):
-    plain, ours, operands = convolution
+def test_values_and_both_derivatives_are_those_of_the_plain_one(name):
+    plain, ours, operands = convolution(name)
 
-    @functools.partial(jax.jit, static_argnums=0)
-    def values(function):
-        gradients = jax.grad(loss(function), (0, 1))(*operands)
-        return gradients, jax.jvp(function, operands, operands)
+    @jax.jit
+    def values():
+        gradients = [jax.grad(loss(f), (0, 1))(*operands) for f in (ours, plain)]
+        return gradients, [jax.jvp(f, operands, operands) for f in (ours, plain)]
 
-    assert_same(values(ours), values(plain))
+    gradients, derivatives = values()
+    assert_same(*gradients)
+    assert_same(*derivatives)
     assert_same(ours(*operands), plain(*operands))
 
 
-def test_it_maps_and_its_gradient_maps(convolution):
-    plain, ours, (x, kernel) = convolution
-
-    @jax.jit
-    def mapped():
-        xs, kernels = jnp.stack([x, 2 * x]), jnp.stack([kernel, -kernel])
-        gradients = [jax.vmap(jax.grad(loss(f), (0, 1)))(xs, kernels) for f in (ours, plain)]
-        return [jax.vmap(f, (0, None))(xs, kernel) for f in (ours, plain)], gradients
-
-    values, gradients = mapped()
+def test_it_maps_and_its_gradient_maps(name):
+    _, values, gradients = computed(name)
     assert_same(*values)
     assert_same(*gradients)
 

@@ -367,3 +367,13 @@ def test_out_axes_none_without_batches():
     every = tdjax.time_distributed(step, in_axes=(1, None), out_axes=None)
     with pytest.raises(ValueError, match="differs between steps"):
         jax.eval_shape(every, X, EXPERTS)
+
+
+@pytest.mark.parametrize("strategy", ["map", "unroll", tdjax.Vmap(chunk_size=2)])
+def test_out_axes_none_where_a_step_decides_how_often_a_loop_goes_round(strategy):
+    def step(x):
+        return jax.lax.while_loop(lambda c: c < x.sum(), lambda c: c + 1, 0.0)
+
+    run = tdjax.time_distributed(step, out_axes=None, strategy=strategy)
+    with pytest.raises(ValueError, match="differs between steps"):
+        run(np.ones((2, 3, 2), np.float32))

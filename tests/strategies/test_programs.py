@@ -12,6 +12,7 @@ from oracle import assert_same
 
 import tdjax
 from tdjax import Auto, Fold, Vmap
+from tdjax.comparison.hlo.facts import fingerprint
 
 pytestmark = pytest.mark.usefixtures("optimised")
 
@@ -97,6 +98,17 @@ def test_so_is_its_gradient(name, strategy, by_hand):
     assert operations(loss(wrapped(fun, strategy)), params, x) == operations(
         loss(by_hand(fun)), params, x
     )
+
+
+@pytest.mark.usefixtures("on_two_cores")
+def test_of_a_small_step_auto_compiles_to_what_jax_vmap_does():
+    kernel, x = array(16, 8), array(32, 10, 16)
+    programs = (
+        jax.jit(run).lower(kernel, x).compile(AS_USERS_DO).as_text()
+        for run in (wrapped(jnp.matmul, "auto"), by_vmap(jnp.matmul))
+    )
+    ours, theirs = map(fingerprint, programs)
+    assert ours == theirs
 
 
 @pytest.mark.usefixtures("on_cpu")

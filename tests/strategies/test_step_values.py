@@ -111,6 +111,26 @@ def test_blocks_of_one_row_and_blocks_written_out():
     )
 
 
+def spread(x, scale, row):
+    """On a batch of one row, spreading changes nothing, and is not in the trace."""
+    rows = jnp.broadcast_to(row[None], x.shape)
+    return x * scale + rows, rows
+
+
+def spread_in_a_scan(x, scale, row):
+    def turn(carry, _):
+        return carry * scale + jnp.broadcast_to(row[None], x.shape), None
+
+    return jax.lax.scan(turn, x, None, length=2)[0]
+
+
+@pytest.mark.parametrize("fun", [spread, spread_in_a_scan])
+def test_blocks_of_one_row_of_batches_of_one(fun):
+    args = X[:1], doubles(X.shape[1]), X[0, 0]
+    strategies = [tdjax.Fold(chunk_size=1), tdjax.Packed(chunk_size=1), "fold", "auto"]
+    assert_is_the_loop(fun, *args, in_axes=(1, 0, None), strategies=strategies, order=1)
+
+
 def drops_or_multiplies(x, weights, key, flag):
     return jax.lax.cond(flag, lambda x: dropped(key, x), lambda x: x @ weights[0], x)
 

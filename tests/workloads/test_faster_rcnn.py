@@ -6,11 +6,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 
 import tdjax
 from tdjax import workloads
 from tdjax.workloads.faster_rcnn.head import RoIHead
-from tdjax.workloads.faster_rcnn.photo import blank_figure, load_photo
+from tdjax.workloads.faster_rcnn.photo import load_photo
 from tdjax.workloads.faster_rcnn.proposals import objectness, overlaps, propose, suppress
 from tdjax.workloads.faster_rcnn.resnet import Backbone, calibrated
 from tdjax.workloads.faster_rcnn.roi_pooling import pool_roi
@@ -130,8 +131,13 @@ def test_untrained_head_is_undecided(small_head):
     np.testing.assert_allclose(classes, np.full((5, 21), 1 / 21), rtol=1e-6)
 
 
+def test_what_is_built_within_a_trace_is_not_kept():
+    jax.eval_shape(lambda: workloads.get("faster_rcnn_head").build(True).time_size)
+    assert not isinstance(workloads.get("faster_rcnn_head").build(True).args[1], jax.core.Tracer)
+
+
 def test_regions_are_drawn_with_the_classes_of_the_head(tmp_path):
-    figure = blank_figure(4, 5)
+    figure = Figure(figsize=(4, 5), dpi=110)
     said = workloads.get("faster_rcnn_head").picture(figure.subplots(), quick=True)
     assert "random" in said
     (axes,) = figure.axes

@@ -26,7 +26,7 @@ def main() -> int:
         return 2
     failed = []
     for name in sys.argv[1:] or ZOO:
-        start = time.perf_counter()
+        start, spent = time.perf_counter(), time.process_time()
         try:
             entry = ZOO[name]()
             assert_same_as_loop(entry.fun, *entry.args, **entry.options)
@@ -36,7 +36,8 @@ def main() -> int:
             failed.append(name)
             traceback.print_exc()
         word = "FAILED" if name in failed else "ok"
-        print(f"{name:<30} {word:<6} {time.perf_counter() - start:6.1f} s", flush=True)
+        took, spent = time.perf_counter() - start, time.process_time() - spent
+        print(f"{name:<30} {word:<6} {took:6.1f} s, {spent:6.1f} s of the CPU", flush=True)
     print(f"{len(failed)} failed{': ' if failed else ''}{', '.join(failed)}")
     return int(bool(failed))
 

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 
 import jax
 
-from tdjax.comparison.calibration.clock import Program, Times, measured
+from tdjax.comparison.calibration.clock import TimedProgram, Times, measured
 from tdjax.comparison.calibration.probes import PROBES, Probe
 from tdjax.comparison.calibration.solving import relative, solve
 from tdjax.comparison.system.memory import settle_allocator
@@ -145,6 +145,6 @@ def _measured(probes: Iterable[Probe], progress: Progress) -> Times:
     for index, probe in enumerate(probes):
         progress.update(f"calibrating: compiling for {probe.speed}", index / len(probes))
         with assume_machine(probe.on(current_machine())):
-            programs.append(Program(probe.run, *probe.arguments()))
+            programs.append(TimedProgram(probe.run, *probe.arguments()))
     progress.update("calibrating: measuring", 1.0)
     return measured(*programs)

@@ -13,7 +13,7 @@ _SAMPLES = 15
 _SAMPLE_S = 4e-3
 
 
-class Program:
+class TimedProgram:
     """A compiled program with its arguments.
 
     Args:
@@ -47,7 +47,7 @@ class Times(NamedTuple):
     unrest: float
 
 
-def measured(*programs: Program) -> Times:
+def measured(*programs: TimedProgram) -> Times:
     """Return how long a call of each takes.
 
     They are measured in turn, so that a machine that is busy for a while disturbs a part of all.

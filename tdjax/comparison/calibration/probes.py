@@ -69,17 +69,17 @@ class Probe:
         given: dict[str, Any] = dict(self.under)
         return dataclasses.replace(machine, **given)
 
-    def cost(self) -> Cost:
+    def cost(self) -> ProbeCost:
         """Return what its time is predicted from; nothing runs."""
         wrapped = time_distributed(self.step, in_axes=(None, 1))
-        found: list[Cost] = []
+        found: list[ProbeCost] = []
 
         def look(*arguments: Any) -> int:
             call = wrapped.bind(arguments, {}, None, None)
             work = work_of(trace(call, call.batch).jaxpr, call.batch, call.has_rows())
             blocks = self.strategy.blocks(call.batch, call.time)
             assert blocks is not None
-            found.append(Cost(blocks, work, self))
+            found.append(ProbeCost(blocks, work, self))
             return 0
 
         jax.eval_shape(look, *(jax.ShapeDtypeStruct(s, jnp.float32) for s in self.shapes))
@@ -87,7 +87,7 @@ class Probe:
 
 
 @dataclasses.dataclass(frozen=True)
-class Cost:
+class ProbeCost:
     """What the time of a probe's program is predicted from."""
 
     blocks: Blocks

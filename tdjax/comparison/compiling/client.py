@@ -15,7 +15,7 @@ from tdjax.comparison import numbers
 from tdjax.comparison.compiling.travel import Parcel
 from tdjax.comparison.system.child import Child, ChildDied, Failed, TooSlow
 from tdjax.comparison.system.memory import OutOfMemory, Watch
-from tdjax.comparison.targets.catalog import Device
+from tdjax.comparison.targets.catalog import AbsentDevice
 
 _WORKER = Path(__file__).with_name("worker.py")
 _START_TIMEOUT = 120.0
@@ -56,7 +56,7 @@ class Client(AbstractContextManager["Client"]):
         start_s: seconds that the process took to start, the last time; None before.
     """
 
-    def __init__(self, device: Device, watch: Watch | None = None) -> None:
+    def __init__(self, device: AbsentDevice, watch: Watch | None = None) -> None:
         self._device = device
         self._watch = watch or Watch()
         self._child: Child | None = None

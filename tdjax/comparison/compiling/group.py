@@ -10,7 +10,7 @@ from tdjax.comparison.compiling.client import Compiled
 from tdjax.comparison.compiling.travel import Parcel, pack
 from tdjax.comparison.hlo import Facts, Steps, read_facts
 from tdjax.comparison.subjects.subject import Subject
-from tdjax.comparison.targets.catalog import Device
+from tdjax.comparison.targets.catalog import AbsentDevice
 from tdjax.comparison.verdicts.entry import Entry, Group
 from tdjax.devices.attached import assume
 
@@ -29,7 +29,7 @@ def lower(
     mode: str,
     strategies: Sequence[Any],
     reference: Any,
-    device: Device,
+    device: AbsentDevice,
     tell: Callable[[str, float], None],
     known: dict[Any, Lowered] | None = None,
 ) -> list[Lowered]:
@@ -123,7 +123,7 @@ class CompiledGroup:
     def __init__(
         self,
         group: Group,
-        device: Device,
+        device: AbsentDevice,
         lowered: Sequence[Lowered],
         reference: Any,
         steps: Steps | None,

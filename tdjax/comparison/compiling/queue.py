@@ -13,7 +13,7 @@ from tdjax.comparison.compiling.client import Client, Closed
 from tdjax.comparison.compiling.group import CompiledCandidate, CompiledGroup
 from tdjax.comparison.system.child import Failed, TooSlow
 from tdjax.comparison.system.memory import Watch
-from tdjax.comparison.targets.catalog import Device
+from tdjax.comparison.targets.catalog import AbsentDevice
 
 # A compiler takes a gigabyte, and more than a core for some of its time.
 _FEWEST_AT_ONCE = 2
@@ -33,6 +33,7 @@ _SHARE = "its share of this comparison's time"
 # Called with a group, its candidate, and whether that is all that will be known of it.
 Progressed = Callable[[CompiledGroup, CompiledCandidate, bool], None]
 _Task = tuple[CompiledGroup, CompiledCandidate]
+_Batch = list[tuple[AbsentDevice, list[_Task]]]
 _Done = queue.Queue[tuple[_Task, bool] | BaseException]
 
 
@@ -65,9 +66,9 @@ def compile_groups(
         _compile_batch(batch, timeout_s, now + share, progressed)
 
 
-def _tasks(groups: Sequence[CompiledGroup]) -> dict[Device, list[_Task]]:
+def _tasks(groups: Sequence[CompiledGroup]) -> dict[AbsentDevice, list[_Task]]:
     """Return what waits for each device: every reference, then every group's smallest other."""
-    found: dict[Device, list[tuple[int, int, _Task]]] = {}
+    found: dict[AbsentDevice, list[tuple[int, int, _Task]]] = {}
     for group in groups:
         waiting = [(group, candidate) for candidate in group.candidates if candidate.waiting]
         for rank, task in enumerate(sorted(waiting, key=_order)):
@@ -88,7 +89,7 @@ def _size(candidate: CompiledCandidate) -> int:
     return 0 if parcel is None else parcel.operations
 
 
-def _batches(tasks: dict[Device, list[_Task]]) -> Iterator[list[tuple[Device, list[_Task]]]]:
+def _batches(tasks: dict[AbsentDevice, list[_Task]]) -> Iterator[_Batch]:
     """Yield as many devices at a time as this machine has cores."""
     at_once = max(_FEWEST_AT_ONCE, os.cpu_count() or 1)
     everything = list(tasks.items())
@@ -97,7 +98,7 @@ def _batches(tasks: dict[Device, list[_Task]]) -> Iterator[list[tuple[Device, li
 
 
 def _compile_batch(
-    batch: Sequence[tuple[Device, list[_Task]]],
+    batch: _Batch,
     timeout_s: float,
     end: float,
     progressed: Progressed,

@@ -9,9 +9,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from tdjax.comparison.hlo.shape import Shape
+from tdjax.comparison.hlo.shape import Shape, split
 
-_TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|[(){}\[\],]')
 _NAME = re.compile(r"%([\w.\-]+)")
 _OP_NAME = re.compile(r'op_name="([^"]*)"')
 _INT = re.compile(r"-?\d+")
@@ -140,18 +139,3 @@ class Module:
     def called(self, instruction: Instruction) -> tuple[Computation, ...]:
         """Return the computations that an instruction runs."""
         return tuple(self.computations[name] for name in instruction.called)
-
-
-def split(text: str) -> list[str]:
-    """Split at the commas that stand outside of quotes and brackets."""
-    parts, depth, start = [], 0, 0
-    for token in _TOKEN.finditer(text):
-        mark = token[0]
-        if mark in "({[":
-            depth += 1
-        elif mark in ")}]":
-            depth -= 1
-        elif mark == "," and depth == 0:
-            parts.append(text[start : token.start()])
-            start = token.end()
-    return [part.strip() for part in (*parts, text[start:]) if part.strip()]

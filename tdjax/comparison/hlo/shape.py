@@ -13,6 +13,7 @@ _TILE = re.compile(r"\(([\d,]+)\)")
 _TILES = re.compile(r"T((?:\([\d,*]+\))+)")
 _SPACE = re.compile(r"S\((\d+)\)")
 _COMMENT = re.compile(r"/\*.*?\*/")
+_TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|[(){}\[\],]')
 _NO_DATA = ("token", "opaque")
 
 
@@ -78,7 +79,7 @@ def parse_shape(text: str) -> Shape:
     """
     text = _COMMENT.sub("", text).strip()
     if text.startswith("("):
-        return Shape("tuple", members=tuple(map(parse_shape, _members(text[1:-1]))))
+        return Shape("tuple", members=tuple(map(parse_shape, split(text[1:-1]))))
     found = _ARRAY.fullmatch(text)
     if found is None:
         raise ValueError(f"HLO shape: cannot read {text!r}")
@@ -101,15 +102,16 @@ def _sizes(text: str) -> tuple[int, ...]:
     return tuple(int(size.strip().removeprefix("<=")) for size in text.split(",") if size.strip())
 
 
-def _members(text: str) -> list[str]:
-    """Split a tuple's inside at its own commas, not at those of sizes and layouts."""
+def split(text: str) -> list[str]:
+    """Split at the commas that stand outside of quotes and brackets."""
     parts, depth, start = [], 0, 0
-    for position, letter in enumerate(text):
-        if letter in "([{":
+    for token in _TOKEN.finditer(text):
+        mark = token[0]
+        if mark in "({[":
             depth += 1
-        elif letter in ")]}":
+        elif mark in ")}]":
             depth -= 1
-        elif letter == "," and depth == 0:
-            parts.append(text[start:position])
-            start = position + 1
-    return [part for part in (*parts, text[start:]) if part.strip()]
+        elif mark == "," and depth == 0:
+            parts.append(text[start : token.start()])
+            start = token.end()
+    return [part.strip() for part in (*parts, text[start:]) if part.strip()]

@@ -22,7 +22,8 @@ class MeasuredCandidate:
         twin: the candidate before it with the same program, whose samples it shares.
         status, error: as in `Entry`.
         first_run_s, call_s: seconds of the first call, and of one that follows it.
-        calls_per_sample: how many calls one sample times.
+        calls_per_sample: how many calls one sample times together.
+        turns: of how many such times a sample is the shortest.
         samples: seconds a call, one a round.
         max_rel_error, device_s, peak_bytes: as in `Entry`.
         disagrees: whether its answer is wrong.
@@ -38,6 +39,7 @@ class MeasuredCandidate:
     first_run_s: float | None = None
     call_s: float | None = None
     calls_per_sample: int | None = None
+    turns: int = 1
     samples: list[float] = field(default_factory=list)
     max_rel_error: float | None = None
     device_s: float | None = None

@@ -169,14 +169,22 @@ class Measurement:
         with self._on_device():
             self._rounds.go_on(self._rotation(), budget_s, tell)
 
-    def find_peaks(self, client: CallClient) -> None:
-        """Measure the peak memory of every candidate, which work beside it does not change."""
+    def find_peaks(
+        self, client: CallClient, alone: Callable[[], AbstractContextManager[None]]
+    ) -> None:
+        """Measure the peak memory of every candidate, which work beside it does not change.
+
+        Args:
+            client: calls programs in other processes.
+            alone: entered for every call.
+        """
         assert self._arguments is not None
         for candidate in self._finished():
             assert candidate.program is not None
-            candidate.peak_bytes = client.peak_memory(
-                candidate.program, self._arguments, self.effort.timeout_s
-            )
+            with alone():
+                candidate.peak_bytes = client.peak_memory(
+                    candidate.program, self._arguments, self.effort.timeout_s
+                )
 
     def _find_device_seconds(self, inputs: Rotation, tell: Tell) -> None:
         finished = self._finished()
@@ -220,8 +228,8 @@ class Measurement:
         try:
             building: list[tuple[MeasuredCandidate, Building | None]] = []
             for candidate in candidates:
-                first = building[0][1] if building else None
-                building.append((candidate, self._begin(candidate, arguments, compiler, first)))
+                before = [begun for _, begun in building if begun is not None]
+                building.append((candidate, self._begin(candidate, arguments, compiler, before)))
             for index, (candidate, begun) in enumerate(building):
                 tell(f"compiling {candidate.name}", _COMPILED * index / len(candidates))
                 if begun is not None:
@@ -244,7 +252,7 @@ class Measurement:
         candidate: MeasuredCandidate,
         arguments: Sequence[Any],
         compiler: Executor,
-        first: Building | None,
+        before: Sequence[Building],
     ) -> Building | None:
         mode = self.group.mode
         function = self.subject.function(candidate.strategy, mode)
@@ -256,15 +264,16 @@ class Measurement:
                 building = TensorFlowBuilding(self.subject, candidate.strategy, arguments, mode)
             else:
                 building = Building(function, arguments, self.subject.steps, mode)
-            if building.operations > _LARGE and first is not None:
-                seconds, most = building.expected_s(first), self.effort.timeout_s
+            same = (each for each in before if each.text == building.text and not candidate.control)
+            if building.operations > _LARGE and before:
+                seconds, most = building.expected_s(before[0]), self.effort.timeout_s
                 if seconds > most:
                     candidate.drop("timeout", _TOO_LARGE.format(building.operations, seconds, most))
                     return None
         except Exception as error:  # A strategy that cannot run here is a row with its reason.
             candidate.drop("failed", f"{type(error).__name__}: {error}")
             return None
-        building.start(compiler)
+        building.start(compiler, next(same, None))
         return building
 
 

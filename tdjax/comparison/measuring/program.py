@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, Future
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import jax
@@ -62,6 +62,7 @@ class Building:
 
     Attributes:
         operations: how many equations were lowered.
+        text: what was lowered; the compiler makes the same program of the same text.
     """
 
     def __init__(
@@ -81,11 +82,16 @@ class Building:
         self._lower_s = time.perf_counter() - traced_at
         self._steps = steps
         self._compiled: Future[tuple[Any, float]] | None = None
+        self._same: Building | None = None
+        self._program: CompiledProgram | None = None
         self.operations = count_equations(traced.jaxpr)
+        self.text = self._lowered.as_text()
 
-    def start(self, compiler: Executor) -> None:
-        """Have it compiled by a thread."""
-        self._compiled = compiler.submit(_compile, self._lowered)
+    def start(self, compiler: Executor, same: Building | None = None) -> None:
+        """Have it compiled by a thread, or take what one with the same text is compiled to."""
+        self._same = same
+        if same is None:
+            self._compiled = compiler.submit(_compile, self._lowered)
 
     def expected_s(self, first: Building) -> float:
         """Return the seconds that its compiler may take, judged by those of another program."""
@@ -93,18 +99,28 @@ class Building:
 
     def finish(self, read: bool = True) -> CompiledProgram:
         """Return the program when it is compiled, and what its text says if that is to be read."""
+        if self._program is None:
+            self._program = self._finish(read)
+        return self._program
+
+    def _finish(self, read: bool) -> CompiledProgram:
+        own: dict[str, Any] = {
+            "trace_s": self._trace_s,
+            "lower_s": self._lower_s,
+            "chose": self._chose,
+        }
+        if self._same is not None:
+            return replace(self._same.finish(read), **own)
         compiled, compile_s = self._result()
         stats = compiled.memory_analysis()
         temporary = None if stats is None else int(stats.temp_size_in_bytes)
         return CompiledProgram(
             executable=compiled,
             facts=read_facts(compiled.as_text() if read else None, self._steps),
-            trace_s=self._trace_s,
-            lower_s=self._lower_s,
             compile_s=compile_s,
             temp_bytes=temporary,
             call_bytes=None if temporary is None else temporary + int(stats.output_size_in_bytes),
-            chose=self._chose,
+            **own,
         )
 
     def _result(self) -> tuple[Any, float]:

@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from statistics import median
 from typing import Any
 
 import jax
@@ -23,9 +24,12 @@ from tdjax.comparison.measuring.candidate import MeasuredCandidate
 from tdjax.comparison.measuring.rotation import Rotation
 from tdjax.comparison.verdicts.standing import MIN_ROUNDS, front, speed
 
-SAMPLE_SECONDS = 0.01
+TURN_SECONDS = 0.005
 MOST_CALLS = 1000
-LONG_CALL_SECONDS = 0.2
+# A sample is the shortest of so many turns, if they take no longer than this together.
+MOST_TURNS = 3
+SAMPLE_SECONDS = 0.08
+LONG_CALL_SECONDS = 0.1
 CLEARING_SECONDS = 0.02
 FEWEST_ROUNDS = 7
 MOST_ROUNDS = 501
@@ -112,6 +116,7 @@ class Rounds:
         """Warm up, then take rounds until all questions are closed or the budget is used up."""
         for candidate in self._candidates:
             _warm_up(candidate, inputs)
+        _choose_turns(self._candidates)
         if self._effort.rounds is None:
             self._visit(self._unclear, inputs, self._effort.budget_s, tell)
             return
@@ -249,29 +254,45 @@ def _warm_up(candidate: MeasuredCandidate, inputs: Rotation) -> None:
     while True:
         candidate.calls_per_sample = calls
         candidate.call_s = max(_sample(candidate, inputs), 1e-9)
-        needed = min(math.ceil(SAMPLE_SECONDS / candidate.call_s), MOST_CALLS)
+        needed = min(math.ceil(TURN_SECONDS / candidate.call_s), MOST_CALLS)
         if calls >= needed:
             return
         calls = max(needed, 2 * calls)
 
 
+def _choose_turns(candidates: Sequence[MeasuredCandidate]) -> None:
+    """Choose of how many turns a sample is the shortest: as many for one as for another."""
+    lengths = [(c.call_s or 0.0) * (c.calls_per_sample or 1) for c in candidates]
+    turns = int(SAMPLE_SECONDS / max(median(lengths or [0.0]), 1e-9))
+    for candidate in candidates:
+        candidate.turns = max(1, min(turns, MOST_TURNS))
+
+
 def _sample_s(candidate: MeasuredCandidate) -> float:
     call_s = candidate.call_s or 0.0
-    return call_s * ((candidate.calls_per_sample or 1) + (call_s <= CLEARING_SECONDS))
+    calls = (candidate.calls_per_sample or 1) * candidate.turns
+    return call_s * (calls + (call_s <= CLEARING_SECONDS))
 
 
 def _sample(candidate: MeasuredCandidate, inputs: Rotation) -> float:
+    """Return the seconds of a call, the shortest of some turns.
+
+    What disturbs a call only makes it longer: another process, or a thread that starts late.
+    """
     assert candidate.program is not None
     executable, calls = candidate.program.executable, candidate.calls_per_sample or 1
     if (candidate.call_s or 0.0) <= CLEARING_SECONDS:
         # A call that is not timed clears away what the candidate before left in caches and memory.
         jax.block_until_ready(executable(*inputs.turn()))
-    turns = [inputs.turn() for _ in range(calls)]
-    with _no_collection():
-        start = time.perf_counter()
-        for arguments in turns:
-            jax.block_until_ready(executable(*arguments))
-        return (time.perf_counter() - start) / calls
+    shortest = math.inf
+    for _ in range(candidate.turns):
+        turn = [inputs.turn() for _ in range(calls)]
+        with _no_collection():
+            start = time.perf_counter()
+            for arguments in turn:
+                jax.block_until_ready(executable(*arguments))
+            shortest = min(shortest, time.perf_counter() - start)
+    return shortest / calls
 
 
 @contextmanager

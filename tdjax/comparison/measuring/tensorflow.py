@@ -57,12 +57,12 @@ class TensorFlowBuilding:
         def forward(tensors: Sequence[Any]) -> list[Any]:
             given = [tensors[place] for place in where]
 
-            class Step(layers.Layer):  # type: ignore[name-defined]
+            class KerasStep(layers.Layer):  # type: ignore[name-defined]
                 def call(self, x: Any) -> Any:
                     values = [*given[:mapped], x, *given[mapped + 1 :]]
                     return translated(tf, traced.jaxpr, traced.consts, values)[0]
 
-            return [layers.TimeDistributed(Step())(given[mapped])]
+            return [layers.TimeDistributed(KerasStep())(given[mapped])]
 
         def run(tensors: list[Any], cotangents: list[Any]) -> list[Any]:
             if mode == "forward":
@@ -82,12 +82,12 @@ class TensorFlowBuilding:
             return compiled(*tensors)
 
         executable(arrays, cotangents)
-        self.operations = 0
+        self.operations, self.text = 0, str(strategy)
         self._program = CompiledProgram(
             executable, Facts(), 0.0, 0.0, time.perf_counter() - start, None
         )
 
-    def start(self, compiler: Executor) -> None:
+    def start(self, compiler: Executor, same: object = None) -> None:
         """Do nothing: TensorFlow builds a program when it is first called."""
 
     def finish(self) -> CompiledProgram:

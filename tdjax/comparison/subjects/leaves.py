@@ -1,4 +1,4 @@
-"""The leaves of trees: which are arrays, and what typed keys are carried as."""
+"""The arrays that subjects take: random ones, and what a report calls them."""
 
 from __future__ import annotations
 
@@ -9,27 +9,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from tdjax.core.arrays import is_array
 from tdjax.core.errors import describe
-
-
-def is_array(leaf: Any) -> bool:
-    """Say whether it is an array of JAX or NumPy."""
-    return isinstance(leaf, (jax.Array, np.ndarray))
-
-
-def is_key(leaf: Any) -> bool:
-    """Say whether it is an array of typed PRNG keys."""
-    return isinstance(leaf, jax.Array) and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
-
-
-def is_inexact(leaf: Any) -> bool:
-    """Say whether it is of a floating point or complex dtype, and can be differentiated."""
-    return hasattr(leaf, "dtype") and jnp.issubdtype(leaf.dtype, jnp.inexact)
-
-
-def bits(leaf: Any) -> Any:
-    """Return the bits of typed keys; anything else as it is."""
-    return jax.random.key_data(leaf) if is_key(leaf) else leaf
 
 
 def normal(random: np.random.Generator, shape: Sequence[int], dtype: Any) -> jax.Array:

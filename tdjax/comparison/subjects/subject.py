@@ -18,16 +18,10 @@ import numpy as np
 from tdjax.comparison.hlo import Steps
 from tdjax.comparison.peers import Peer
 from tdjax.comparison.subjects.flax_modules import Prepared, is_module, prepare
-from tdjax.comparison.subjects.leaves import (
-    bits,
-    describe_arrays,
-    is_array,
-    is_inexact,
-    is_key,
-    normal,
-)
+from tdjax.comparison.subjects.leaves import describe_arrays, normal
 from tdjax.comparison.subjects.partitioned import apart, left_to_xla, put
 from tdjax.comparison.subjects.time_axes import placed_axes, steps_of, streamed
+from tdjax.core.arrays import is_array, is_inexact, keys_of, words_of
 from tdjax.transform import TimeDistributed, time_distributed
 
 MODES = ("forward", "grad")
@@ -198,7 +192,6 @@ def _flat(
     leaves, structure = jax.tree.flatten(trees)
     own_leaves = len(jax.tree.leaves(trees[0]))
     positions = [i for i, leaf in enumerate(leaves) if is_array(leaf)]
-    keys = {i: jax.random.key_impl(leaves[i]) for i in positions if is_key(leaves[i])}
     differentiated = tuple(
         place for place, i in enumerate(positions) if i < own_leaves and is_inexact(leaves[i])
     )
@@ -209,13 +202,17 @@ def _flat(
     def call(strategy: Any, arrays: Arrays) -> tuple[Any, Any]:
         given = list(leaves)
         for position, array in zip(positions, arrays, strict=True):
-            impl = keys.get(position)
-            given[position] = array if impl is None else jax.random.wrap_key_data(array, impl=impl)
+            given[position] = keys_of(array, leaves[position])
         answer, state = run(strategy, *jax.tree.unflatten(structure, given))
-        return jax.tree.map(bits, answer), jax.tree.map(bits, state)
+        return jax.tree.map(_bits, answer), jax.tree.map(_bits, state)
 
-    arrays = [bits(leaves[i]) for i in positions]
+    arrays = [words_of(leaves[i]) for i in positions]
     return Subject(name, arrays, differentiated, call, description, streamed=streamed_at)
+
+
+def _bits(leaf: Any) -> Any:
+    """Return the bits of typed keys; anything else as it is, even what is no array."""
+    return words_of(leaf) if is_array(leaf) else leaf
 
 
 def _name(fun: Any) -> str:

@@ -40,7 +40,7 @@ class Lines(Silent):
         self._stream.flush()
 
 
-class Bar:
+class ProgressBar:
     """Rich's progress bar, with the lines above it."""
 
     def __init__(self, bar: Any) -> None:
@@ -57,9 +57,9 @@ class Bar:
 
 
 @contextmanager
-def _show_bar(bar: Any) -> Iterator[Bar]:
+def _show_bar(bar: Any) -> Iterator[ProgressBar]:
     with bar:
-        yield Bar(bar)
+        yield ProgressBar(bar)
 
 
 def shown(stream: TextIO | None = None) -> AbstractContextManager[Progress]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from tdjax.comparison.targets.ceilings import published
 from tdjax.comparison.targets.cuda import gpu
-from tdjax.comparison.targets.device import Compiler, Device, DeviceModel
+from tdjax.comparison.targets.device import AbsentDevice, Compiler, DeviceModel
 from tdjax.comparison.targets.tpu import tpu
 
 _REGISTERED: dict[str, DeviceModel] = {}
@@ -35,7 +35,7 @@ def names() -> dict[str, Compiler]:
     return {name: model.compiler for name, model in _REGISTERED.items()}
 
 
-def find(name: str) -> Device | None:
+def find(name: str) -> AbsentDevice | None:
     """Return the device of a name such as "tpu:v5e", "tpu:v5e:2x4" or "gpu:h100:8".
 
     None where there is no such device.

@@ -6,7 +6,7 @@ import re
 from importlib import resources
 
 from tdjax.comparison.targets.ceilings import Ceilings
-from tdjax.comparison.targets.device import Compiler, Device, DeviceModel
+from tdjax.comparison.targets.device import AbsentDevice, Compiler, DeviceModel
 
 CUDA = Compiler(
     "cuda",
@@ -27,7 +27,7 @@ def gpu(model: str, ceilings: Ceilings, kind: str = "") -> DeviceModel:
         kind: what JAX calls it.
     """
 
-    def describe(name: str, topology: str) -> Device:
+    def describe(name: str, topology: str) -> AbsentDevice:
         count = topology or "1"
         if not _COUNT.fullmatch(count):
             raise ValueError(
@@ -42,6 +42,6 @@ def gpu(model: str, ceilings: Ceilings, kind: str = "") -> DeviceModel:
         }
         # A GPU that is here must not be asked: its kernels would be tuned for another one.
         hidden = {"CUDA_VISIBLE_DEVICES": ""}
-        return Device(name, model.upper(), CUDA, options, hidden, ceilings, kind)
+        return AbsentDevice(name, model.upper(), CUDA, options, hidden, ceilings, kind)
 
     return DeviceModel(f"gpu:{model}", CUDA, describe)

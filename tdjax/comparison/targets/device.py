@@ -43,7 +43,7 @@ class Compiler:
 
 
 @dataclass(frozen=True)
-class Device:
+class AbsentDevice:
     """A device, or several of one kind, that programs can be compiled for.
 
     Attributes:
@@ -80,4 +80,4 @@ class DeviceModel:
 
     name: str
     compiler: Compiler
-    describe: Callable[[str, str], Device]
+    describe: Callable[[str, str], AbsentDevice]

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import jax
 
 from tdjax.comparison.targets import catalog, ceilings
-from tdjax.comparison.targets.device import Compiler, Device
+from tdjax.comparison.targets.device import AbsentDevice, Compiler
 
 ATTACHABLE = ("cpu", "gpu", "tpu")
 
@@ -32,7 +32,7 @@ class Target:
     kind: str
     count: int
     device: jax.Device | None = None
-    compiles_for: Device | None = None
+    compiles_for: AbsentDevice | None = None
 
     def ceilings(self) -> ceilings.Ceilings | None:
         """Return what it reaches at best, None where that is not known.

@@ -6,7 +6,7 @@ import re
 from typing import Any
 
 from tdjax.comparison.targets.ceilings import Ceilings
-from tdjax.comparison.targets.device import Compiler, Device, DeviceModel
+from tdjax.comparison.targets.device import AbsentDevice, Compiler, DeviceModel
 
 # Programs travel to the compiler's process by jax.export, which needs flatbuffers.
 LIBTPU = Compiler(
@@ -37,7 +37,7 @@ def tpu(
         kind: what JAX calls its devices.
     """
 
-    def describe(name: str, topology: str) -> Device:
+    def describe(name: str, topology: str) -> AbsentDevice:
         topology = topology or host
         options: dict[str, Any] = {
             "platform": "tpu",
@@ -55,7 +55,7 @@ def tpu(
             "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
             "TPU_LOG_DIR": "disabled",
         }
-        return Device(name, f"TPU {model}", LIBTPU, options, environment, ceilings, kind)
+        return AbsentDevice(name, f"TPU {model}", LIBTPU, options, environment, ceilings, kind)
 
     return DeviceModel(f"tpu:{model}", LIBTPU, describe)
 

@@ -42,8 +42,10 @@ class Entry:
         error: why the status is not "ok", or what is missing although it is: where a compiler was
             not waited for, the program is optimized and no code was generated; where the answer is
             off by more than 1e-3, why.
-        samples_s: the raw samples, seconds a call; sample i was taken in round i.
-        calls_per_sample: how many calls were timed together for one sample.
+        samples_s: the raw samples, seconds a call; sample i was taken in round i. Each is the
+            shortest of up to three turns, as many for all of a group: what disturbs a call only
+            makes it longer.
+        calls_per_sample: how many calls were timed together in a turn.
         median_s: the median of the samples, with its 95% interval `median_low_s` to
             `median_high_s`.
         ratio: how many times as fast as the reference: the median of the ratios of each round,

@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Mapping, Sequence
+from statistics import quantiles
 from typing import NamedTuple
 
 from tdjax.comparison.verdicts.intervals import SAME, Interval, paired_ratio, paired_times
@@ -18,13 +19,24 @@ MIN_ROUNDS = 5
 CLEAR_WITH_FEW_ROUNDS = 1.5
 # A set whose members may be further apart than this is no answer, however clear the rest is.
 WIDEST = 1.2
+# Half an interval of a median, of normal values: 1.96 standard errors of sqrt(pi / 2) / sqrt(n)
+# standard deviations, which are 1 / 1.349 of the distance of the quartiles.
+_OF_QUARTILES = 1.96 * math.sqrt(math.pi / 2) / 1.349
 
 
 class Speed(NamedTuple):
-    """How many times as fast one is as another, and over how many rounds."""
+    """How many times as fast one is as another, and over how many rounds.
+
+    Attributes:
+        ratio: the median of the rounds' ratios, with its interval.
+        rounds: how many there were.
+        spread: the part of the interval that lasts: half its width, as a logarithm, by the
+            quartiles, which one disturbed round does not move. None: the width as it is.
+    """
 
     ratio: Interval
     rounds: int
+    spread: float | None = None
 
     @property
     def ahead(self) -> bool:
@@ -76,7 +88,7 @@ class Speed(NamedTuple):
         value, low, high = self.ratio
         if low is None or high is None:
             return float(MIN_ROUNDS)
-        half = math.log(high / low) / 2
+        half = math.log(high / low) / 2 if self.spread is None else self.spread
         to_go = abs(abs(math.log(value)) - end)
         needed = half**2 / (to_go**2 + half**2 / 4) - 1 if half else 0.0
         return max(1.0, self.rounds * needed)
@@ -88,7 +100,12 @@ class Speed(NamedTuple):
 
 def speed(samples: Sequence[float], against: Sequence[float]) -> Speed:
     """Return how many times as fast the first is; sample i of both was taken in round i."""
-    return Speed(paired_ratio(against, samples), min(len(samples), len(against)))
+    ratios = [math.log(a / b) for a, b in zip(against, samples, strict=False)]
+    spread = None
+    if len(ratios) >= MIN_ROUNDS:
+        low, _, high = quantiles(ratios, n=4, method="inclusive")
+        spread = _OF_QUARTILES * (high - low) / math.sqrt(len(ratios))
+    return Speed(paired_ratio(against, samples), len(ratios), spread)
 
 
 class Front(NamedTuple):

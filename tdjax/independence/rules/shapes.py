@@ -54,7 +54,7 @@ def expand_dims(eqn: Any, kinds: list[Kind]) -> list[Kind]:
 
 
 def reshape(eqn: Any, kinds: list[Kind]) -> list[Kind]:
-    """Rows may merge with neighbouring axes and split off again.
+    """Rows may merge with neighboring axes and split off again.
 
     Row-major order is kept, so an element of row r has the linear index
     `(before * rows + r) * after + rest` on both sides: the products of the sizes before and after

@@ -11,11 +11,17 @@ from typing import Any
 import jax.numpy as jnp
 
 from tdjax.independence.kinds import CONST, SUM, Kind, NotProvenError, Rows
-from tdjax.independence.rules.rule import Traits, every_output
+from tdjax.independence.rules.rule import Traits, every_output, shape_of
 
 
 def makes_sum(eqn: Any, kinds: list[Kind]) -> bool:
-    """Say whether an equation sums over all rows: by itself, or as a product of rows with rows."""
+    """Say whether an equation sums over all rows.
+
+    By itself, as a product of rows with rows, or by adding each to a shared array where it says. In
+    that array must be zeros: whether a rule gives zero for zero is asked of every sum as well.
+    """
+    if eqn.primitive.name == "scatter-add":
+        return _adds_rows_up(eqn, kinds)
     if not kinds or not isinstance(first := kinds[0], Rows):
         return False
     if eqn.primitive.name == "reduce_sum":
@@ -25,6 +31,20 @@ def makes_sum(eqn: Any, kinds: list[Kind]) -> bool:
     (left, right), _ = eqn.params["dimension_numbers"]
     pairs = set(zip(left, right, strict=True))
     return first.at(0) == second.at(0) and (first.axis, second.axis) in pairs
+
+
+def _adds_rows_up(eqn: Any, kinds: list[Kind]) -> bool:
+    total, indices, updates = kinds
+    if total is not CONST or type(indices) is not Rows or type(updates) is not Rows:
+        return False
+    numbers = eqn.params["dimension_numbers"]
+    if indices.axis == len(shape_of(eqn.invars[1])) - 1:
+        return False
+    if indices.axis in numbers.scatter_indices_batching_dims:
+        return False
+    places = range(len(shape_of(eqn.invars[2])))
+    each = [axis for axis in places if axis not in numbers.update_window_dims]
+    return updates == indices.at(each[indices.axis])
 
 
 def of_sums(eqn: Any, kinds: list[Kind], traits: Traits) -> list[Kind]:

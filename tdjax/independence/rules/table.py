@@ -133,6 +133,7 @@ register("rng_bit_generator", "threefry2x32", draws=True, cost=Cost.KEPT)
 # programs in programs
 register("call", "closed_call", "core_call", "eval_jaxpr", "jit", "pjit", nested=control.call,
          form=Form.CALL)
+register("composite", nested=control.call, form=Form.CALL, batches=False)
 register("checkpoint", "remat", "remat2", nested=control.call, form=Form.REMAT)
 register("custom_jvp_call", "custom_vjp_call", "custom_vjp_call_jaxpr",
          nested=control.custom_derivative, form=Form.CUSTOM, numbers=_ALL)

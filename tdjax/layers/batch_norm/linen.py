@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import flax.linen as nn
@@ -21,12 +21,10 @@ _FIRST = {"mean": jnp.zeros_like, "var": jnp.ones_like}
 _NORMALIZE = inspect.unwrap(nn.BatchNorm.__call__)
 
 
-@contextlib.contextmanager
-def normalizing_with(statistics: Statistics | None) -> Iterator[None]:
+def normalizing_with(statistics: Statistics | None) -> contextlib.AbstractContextManager[Any]:
     """Make batch normalization average over named axes, count real rows only, or be frozen."""
     if statistics is None:
-        yield
-        return
+        return contextlib.nullcontext()
 
     def intercept(call: Any, args: tuple, kwargs: dict[str, Any], context: Any) -> Any:
         # A subclass may do more around the method that it inherits; only that one is replaced.
@@ -34,8 +32,7 @@ def normalizing_with(statistics: Statistics | None) -> Iterator[None]:
             return call(*args, **kwargs)
         return _call(statistics, call, context.module, *args, **kwargs)
 
-    with nn.intercept_methods(intercept):
-        yield
+    return nn.intercept_methods(intercept)
 
 
 def is_normalization(context: Any) -> bool:

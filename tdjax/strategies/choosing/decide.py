@@ -24,7 +24,7 @@ from tdjax.costs.machine import current_machine
 from tdjax.costs.work import Work, work_of
 from tdjax.devices.attached import device_kind
 from tdjax.devices.compiled_result import Result
-from tdjax.independence import CONST, Proven, prove_for_blocks
+from tdjax.independence import CONST, Proven, on_own_rows, prove_for_blocks
 from tdjax.independence.one_by_one import makes_refs, why_one_by_one
 from tdjax.independence.rules.derivatives import adds_by_itself, is_someones_operation
 from tdjax.strategies.base import KINDS, Strategy
@@ -32,7 +32,15 @@ from tdjax.strategies.choosing import tuned
 from tdjax.strategies.choosing.decision import Decision
 from tdjax.strategies.choosing.measured import Measured
 from tdjax.strategies.choosing.packing import PackingChoice, packing_choice
-from tdjax.strategies.choosing.ranking import LEVEL, Candidate, candidates, ranked, times_written
+from tdjax.strategies.choosing.ranking import (
+    LEVEL,
+    MOST_TIMES,
+    Candidate,
+    best_first,
+    candidates,
+    ranked,
+    times_written,
+)
 from tdjax.strategies.fold import Fold
 from tdjax.strategies.rows.prints import lift_prints
 from tdjax.strategies.vmap import Vmap
@@ -49,7 +57,7 @@ def decide(
     if only is not None:
         return only
     step = trace(call, call.batch)
-    call = dataclasses.replace(call, traced=step)
+    call = call.replace(traced=step)
     choice = _Choice(call, memory_budget, valid_fraction, {})
     if not _is_traced(call):
         return choice.best("forward")  # there is nothing to differentiate
@@ -167,16 +175,17 @@ class _Choice:
             lifted = lift_prints(call)
             if lifted is not None:
                 step, key = trace(lifted, lifted.batch), None
-                call = dataclasses.replace(lifted, traced=step)
+                call = lifted.replace(traced=step)
             plan = _plan(call, step, mode)
             if key and plan.lasts:
                 _plans.keep(key, plan)
-        return dataclasses.replace(self, call=call)._among(plan, mode)
+        chosen = self if call is self.call else dataclasses.replace(self, call=call)
+        return chosen._among(plan, mode)
 
     def _among(self, plan: _Plan, mode: str) -> Decision:
         """Return what runs of that which a plan knows."""
         call, work, measured = self.call, plan.work, plan.measured
-        fitting, reason = _order(_fitting(plan.candidates, self.memory_budget), measured)
+        fitting, reason = _order(_fitting(plan.candidates, self.memory_budget), measured, mode)
         packing = self._packing(plan, fitting, mode)
         if packing is not None and packing.pays and self._fits(packing.candidate):
             first = packing.candidate.strategy
@@ -193,7 +202,8 @@ class _Choice:
                 return Decision(call, first, reason, known, work, fitting, packing, measured)
             packing = None
             whole = [each for each in plan.candidates if not each.strategy.folds]
-            fitting, reason = _order(_fitting(whole, self.memory_budget), measured, left_out=first)
+            fitting = _fitting(whole, self.memory_budget)
+            fitting, reason = _order(fitting, measured, mode, left_out=first)
         best = fitting[0].strategy if fitting else Vmap()
         return Decision(call, best, reason, known, work, fitting, packing, measured)
 
@@ -220,8 +230,12 @@ class _Choice:
             if known == rows or not proven.proof.independent:
                 return proven
         call = self.call
+        if self.proofs and rows == call.batch:  # every proof is one of these rows as well
+            own = on_own_rows(next(iter(self.proofs.values())))
+            if own.proof.independent:
+                return own
         if self.proofs:  # they found which shared arrays lead with rows
-            call = dataclasses.replace(call, roles=next(iter(self.proofs.values())).proof.roles)
+            call = call.replace(roles=next(iter(self.proofs.values())).proof.roles)
         return self.proofs.setdefault(rows, prove_for_blocks(call, rows, settled=True))
 
 
@@ -246,7 +260,8 @@ class _Plan:
 
 def _holding() -> tuple[Any, ...]:
     """Return what plans depend on beside the program: the machine, results and strategies."""
-    return (current_machine(), device_kind(), *tuned.sources(), *KINDS.values())
+    kind = device_kind()
+    return (current_machine(), kind, *tuned.sources(kind), *KINDS.values())
 
 
 def _recall(key: Any) -> _Plan | None:
@@ -298,11 +313,15 @@ def _fitting(planned: Sequence[Candidate], memory_budget: int | None) -> Sequenc
 
 
 def _order(
-    fitting: Sequence[Candidate], measured: Measured | None, left_out: Strategy | None = None
+    fitting: Sequence[Candidate],
+    measured: Measured | None,
+    mode: str,
+    left_out: Strategy | None = None,
 ) -> tuple[Sequence[Candidate], str]:
     """Return these with the one to run first, and why, in a sentence or two."""
     if measured is None:
-        return fitting, _FASTEST
+        fitting, passed = best_first(fitting, mode)
+        return fitting, _FASTEST if passed is None else _too_long(fitting[0], passed, mode)
     fitting, level = measured.order(fitting)
     where, text = measured.where, ""
     if left_out is not None and measured.knows(left_out):
@@ -319,6 +338,16 @@ def _order(
     return fitting, (
         f"{text}It is predicted to be the fastest of those that were {measured.words.level} "
         f"{where}: {names}."
+    )
+
+
+def _too_long(first: Candidate, passed: Candidate, mode: str) -> str:
+    """Return why the fastest by prediction does not run."""
+    saved = 1 - passed.cost(mode) / first.cost(mode)
+    return (
+        f"It is predicted to be the fastest of those that do not take more than {MOST_TIMES:.0f} "
+        f"times as long to compile as a plain program: {passed.strategy} would take about "
+        f"{passed.compile_times:.0f} times as long, and save {saved:.0%} of the time."
     )
 
 

@@ -69,7 +69,7 @@ class Decision:
     def _on(self, arrays: Sequence[Any]) -> Any:
         """Run the call on its leaves and its mask."""
         *leaves, mask = arrays
-        call = dataclasses.replace(self.call, leaves=tuple(leaves), mask=mask)
+        call = self.call.replace(leaves=tuple(leaves), mask=mask)
         return call.finish(self.strategy.run(call, self.proven))
 
 
@@ -124,6 +124,8 @@ _said: Recent[bool] = Recent(4096)
 
 def tell_of(decision: Decision) -> None:
     """Tell a decision to who listens; see `tdjax.core.sites`."""
+    if not somebody_listens():
+        return
     call, strategy = decision.call, decision.strategy
     whole = not strategy.folds or strategy.packs or call.batch is None
     tell(decision, call.batch if whole else strategy.rows_at_once(call))

@@ -9,6 +9,9 @@ of those that are given: a whole fold.
    the one with the least effort is taken: first what recomputes nothing in the backward pass, then
    what is written out least (a loop is written once, unrolled blocks one by one), which compiles
    fastest, then what has the fewest blocks.
+3. What takes more than five times as long to trace and compile as the plain choice
+   (`tdjax.costs.compiling`) must be worth that: it is left out, unless it saves a tenth of the time
+   of what 1 and 2 take of the others.
 
 For example, in ms: fold 10, Fold(64) 8.0, Fold(64, unroll) 7.9, Fold(32) 8.2. Here b = 7.9, and
 p = 10 is above 1.1 b = 8.69, so that the plain choice goes. The others are all level, below 1.05 b
@@ -18,8 +21,9 @@ p = 10 is above 1.1 b = 8.69, so that the plain choice goes. The others are all 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
+from tdjax.costs.compiling import compile_size
 from tdjax.costs.machine import Machine
 from tdjax.costs.predict import forward_s, gradient_s, most_bytes, seconds_in
 from tdjax.costs.work import Work
@@ -29,6 +33,10 @@ from tdjax.strategies.base import KINDS, Strategy
 WORTH = 1.1
 # Predicted times within this factor of the best cannot be told from it.
 LEVEL = 1.05
+# What takes more than so many times as long to compile as the plain choice may take this part of
+# the time of what does not.
+MOST_TIMES = 5.0
+WORTH_COMPILING = 0.9
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,12 +48,17 @@ class Candidate:
         forward_s: seconds of the forward pass.
         gradient_s: seconds of the forward pass and the gradient of everything.
         most_bytes: temporary memory that it takes at most, with the gradient if that counts.
+        compile_times: how many times as long it takes to trace and compile as the plain choice.
+        effort: what makes it more of a program than another: whether a gradient recomputes blocks,
+            how often the step is written out, and how many blocks there are.
     """
 
     strategy: Strategy
     forward_s: float
     gradient_s: float
     most_bytes: float
+    compile_times: float = 1.0
+    effort: tuple[bool, int, int] = (False, 1, 1)
 
     def cost(self, mode: str) -> float:
         """Return what it is ranked by: the time of a mode, or the sum of both."""
@@ -94,17 +107,49 @@ def ranked(
         machine: where it runs.
         mode: "forward", "grad" for one with its gradient, or "both" for the sum of these.
     """
-    given, effort = [], {}
+    given: list[Candidate] = []
+    least = 0.0
     for strategy in among:
         blocks = strategy.blocks(batch, time)
         assert blocks is not None
-        effort[strategy] = blocks.remat, times_written(strategy, batch, time), blocks.count
-        costs = forward_s(blocks, work, machine), gradient_s(blocks, work, machine)
-        given.append(Candidate(strategy, *costs, most_bytes(blocks, work, mode != "forward")))
+        size = compile_size(blocks, work, machine)
+        least = least or size
+        given.append(
+            Candidate(
+                strategy,
+                forward_s(blocks, work, machine),
+                gradient_s(blocks, work, machine),
+                most_bytes(blocks, work, mode != "forward"),
+                size / least,
+                (blocks.remat, times_written(strategy, batch, time), blocks.count),
+            )
+        )
+    return best_first(given, mode)[0]
+
+
+def best_first(given: Sequence[Candidate], mode: str) -> tuple[list[Candidate], Candidate | None]:
+    """Return candidates in the order of their costs, after the one to run first; see above.
+
+    With them comes what would run first if it did not take so long to compile.
+    """
     found = sorted(given, key=lambda each: each.cost(mode))
-    best, first = found[0].cost(mode), given[0]
-    if first.cost(mode) > WORTH * best:
-        level = (each for each in found if each.cost(mode) <= LEVEL * best)
-        first = min(level, key=lambda each: effort[each.strategy])
+    if not found:
+        return [], None
+    first, left_out = _pick(given, mode), None
+    sooner = [each for each in given if each.compile_times <= MOST_TIMES]
+    if first not in sooner and sooner:
+        other = _pick(sooner, mode)
+        if first.cost(mode) > WORTH_COMPILING * other.cost(mode):
+            first, left_out = other, first
     found.remove(first)
-    return [first, *found]
+    return [first, *found], left_out
+
+
+def _pick(given: Sequence[Candidate], mode: str) -> Candidate:
+    """Return what rules 1 and 2 take."""
+    best = min(each.cost(mode) for each in given)
+    plain = next((each for each in given if each.strategy.at_once), None)
+    if plain is not None and plain.cost(mode) <= WORTH * best:
+        return plain
+    level = (each for each in given if each.cost(mode) <= LEVEL * best)
+    return min(level, key=lambda each: (each.effort, each.cost(mode)))

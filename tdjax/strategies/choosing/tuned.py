@@ -155,13 +155,13 @@ def anything_known(sizes: tuple[int, int]) -> bool:
 
     Where there are none, a program need not be hashed.
     """
-    files, shipped_here = sources()
+    files, shipped_here = sources(device_kind())
     return bool(files) or any(each.sizes == sizes for each in shipped_here)
 
 
-def sources() -> tuple[frozenset[str], tuple[Tuned, ...]]:
-    """Return the names of this user's files, and what is shipped for the device."""
-    return _files(), shipped.results(device_kind())
+def sources(kind: str) -> tuple[frozenset[str], tuple[Tuned, ...]]:
+    """Return the names of this user's files, and what is shipped for a kind of device."""
+    return _files(), shipped.results(kind)
 
 
 def _files() -> frozenset[str]:

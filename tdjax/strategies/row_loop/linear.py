@@ -91,7 +91,7 @@ def linearized(
 
 
 @dataclasses.dataclass(frozen=True)
-class _Kept:
+class _Stored:
     """What a block keeps for its linear map.
 
     Attributes:
@@ -124,23 +124,23 @@ class _Store:
         self._exclusive = loop.exclusive
         self._shared: dict[tuple[Any, int], int] = {}
 
-    def keep(self, phase: Phase, avals: Sequence[Any]) -> list[_Kept]:
+    def keep(self, phase: Phase, avals: Sequence[Any]) -> list[_Stored]:
         """Return where a phase keeps values of these types; see above."""
         if not self._exclusive:
             first = len(self.outputs)
             self.outputs += map(phase.stacked, avals)
-            return [_Kept(first + k) for k in range(len(avals))]
+            return [_Stored(first + k) for k in range(len(avals))]
         numbers: Counter[Any] = Counter()
         return [self._share(aval, numbers) for aval in avals]
 
-    def _share(self, aval: Any, numbers: Counter[Any]) -> _Kept:
+    def _share(self, aval: Any, numbers: Counter[Any]) -> _Stored:
         number, size = numbers[aval.dtype], math.prod(aval.shape)
         numbers[aval.dtype] += 1
         place = self._shared.setdefault((aval.dtype, number), len(self.outputs))
         if place < len(self.outputs):
             size = max(size, *self.outputs.pop(place).aval.shape)
         self.outputs.insert(place, Output(Kind.KEPT, jax.ShapeDtypeStruct((size,), aval.dtype)))
-        return _Kept(place, aval.shape)
+        return _Stored(place, aval.shape)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -180,7 +180,7 @@ class _Half:
             if isinstance(each, Input):
                 place = found.place(operands[each.operand])
                 inputs.append(dataclasses.replace(each, operand=place))
-            elif isinstance(each, _Kept):
+            elif isinstance(each, _Stored):
                 kind = Kind.STACKED if each.shape is None else Kind.KEPT
                 inputs.append(Input(found.place(results[each.place]), kind))
             else:
@@ -191,7 +191,7 @@ class _Half:
 
         def function(values: Sequence[Any]) -> list[Any]:
             needed = [
-                each.taken(value) if isinstance(each, _Kept) else value
+                each.taken(value) if isinstance(each, _Stored) else value
                 for each, value in zip(self.needed, values, strict=False)
             ]
             return list(jax.tree.unflatten(self.tree, needed)(*values[len(needed) :]))

@@ -76,8 +76,7 @@ def lift_prints(call: Call) -> Call | None:
 
     known = dict(zip(first.jaxpr.constvars, first.consts, strict=True))
     known.update({v: call.leaves[index] for v, index in first.shared.items()})
-    return dataclasses.replace(
-        call,
+    return call.replace(
         step=stand_in(step, call.step),
         out_axes=(call.out_axes, 0),
         traced=None,

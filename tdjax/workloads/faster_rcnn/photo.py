@@ -11,7 +11,6 @@ from tdjax.workloads.faster_rcnn.proposals import Boxes, overlaps
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 _INK = "#1b1f24"
 _COLORS = "#ffd166", "#7bdff2", "#f7aef8", "#b8f27c", "#ff9b85", "#c8c6ff", "#f2f2f2", "#5ee6b8"
@@ -33,9 +32,14 @@ def load_photo(short_side: int = 600) -> NDArray[np.float32]:
         >>> load_photo(128).shape
         (150, 128, 3)
     """
-    _require_matplotlib("the photograph of faster_rcnn_head")
-    from matplotlib import cbook
-    from PIL import Image
+    try:
+        from matplotlib import cbook
+        from PIL import Image
+    except ImportError as error:
+        raise ImportError(
+            f"the photograph of faster_rcnn_head: got no {error.name}, but needed matplotlib and "
+            'Pillow. Install them with pip install "tdjax[compare]"'
+        ) from error
 
     with Image.open(cbook.get_sample_data("grace_hopper.jpg", asfileobj=False)) as image:
         scale = short_side / min(image.size)
@@ -57,37 +61,12 @@ def show_answers(axes: Axes, photo: NDArray, rois: Boxes, classes: Any) -> None:
     found = np.asarray(classes).argmax(-1)
     colors = dict(zip(dict.fromkeys(found.tolist()), _COLORS * len(rois), strict=False))
     for box, name in zip(rois, found.tolist(), strict=True):
-        draw_box(axes, box, colors[name], width=2.4)
+        draw_box(axes, box, colors[name], linewidth=2.4)
     # What a letter takes of the image depends on how large it is drawn.
     scale = photo.shape[1] / axes.get_window_extent().width * axes.figure.dpi / 72
     placed: list[tuple[float, ...]] = []
     for box, name in zip(rois, found.tolist(), strict=True):
         label_box(axes, f"class {name}", box, colors[name], placed, photo.shape, 12, scale)
-
-
-def blank_figure(width: float, height: float) -> Figure:
-    """Return an empty figure, sizes in inches; ImportError where matplotlib is not installed."""
-    _require_matplotlib("the picture of faster_rcnn_head")
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(width, height), dpi=110, facecolor="white")
-    FigureCanvasAgg(figure)
-    return figure
-
-
-def show_regions(axes: Axes, photo: NDArray, rois: Boxes, scores: NDArray) -> None:
-    """Draw the regions with their numbers, colored by their edge score."""
-    import matplotlib
-
-    show_image(axes, photo, f"{len(rois)} regions of interest, brighter where edges fill the box")
-    colors = matplotlib.colormaps["plasma"](0.25 + 0.7 * np.sqrt(np.clip(scores, 0, 1)))
-    placed: list[tuple[float, ...]] = []
-    # The best last, on top; their labels first, in the best places.
-    for order, i in enumerate(reversed(range(len(rois)))):
-        draw_box(axes, rois[i], colors[i], width=1.9, order=2 + order / 100)
-    for i in range(len(rois)):
-        label_box(axes, str(i), rois[i], colors[i], placed, photo.shape)
 
 
 def show_image(axes: Axes, image: NDArray, title: str = "") -> None:
@@ -99,20 +78,12 @@ def show_image(axes: Axes, image: NDArray, title: str = "") -> None:
     axes.set_axis_off()
 
 
-def draw_box(
-    axes: Axes, box: Any, color: Any, width: float, order: float = 2, style: Any = "-",
-    alpha: float = 1.0,
-) -> None:  # fmt: skip
-    """Draw a box `(x, y, width, height)`."""
+def draw_box(axes: Axes, box: Any, color: Any, **line: Any) -> None:
+    """Draw a box `(x, y, width, height)`, with a line of these properties."""
     from matplotlib.patches import Rectangle
 
     x, y, w, h = box
-    axes.add_patch(
-        Rectangle(
-            (x, y), w, h, fill=False, edgecolor=color, linewidth=width, linestyle=style,
-            alpha=alpha, zorder=order,
-        )
-    )  # fmt: skip
+    axes.add_patch(Rectangle((x, y), w, h, fill=False, edgecolor=color, **line))
 
 
 def label_box(
@@ -148,14 +119,3 @@ def label_box(
         va="center", zorder=5, fontweight="bold",
         bbox={"boxstyle": "square,pad=0.18", "facecolor": color, "edgecolor": "none"},
     )  # fmt: skip
-
-
-def _require_matplotlib(purpose: str) -> None:
-    try:
-        import matplotlib  # noqa: F401
-        import PIL  # noqa: F401
-    except ImportError as error:
-        raise ImportError(
-            f"{purpose}: got no {error.name}, but needed matplotlib and Pillow. Install them with "
-            'pip install "tdjax[compare]"'
-        ) from error

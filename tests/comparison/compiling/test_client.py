@@ -96,7 +96,7 @@ def test_a_program_that_cannot_be_compiled_is_a_reason_in_one_line(v5e):
 
 def test_a_device_that_its_compiler_does_not_know_is_a_reason(small):
     known = catalog.find("tpu:v5e")
-    odd = catalog.Device(
+    odd = catalog.AbsentDevice(
         "tpu:v99", "TPU v99", known.compiler, {**known.topology, "topology_name": "v99:2x2"},
         known.environment,
     )  # fmt: skip

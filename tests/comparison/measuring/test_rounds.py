@@ -1,5 +1,7 @@
 """How many rounds are taken, and of whom; on times that are drawn, not measured."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
@@ -166,3 +168,31 @@ def test_what_is_open_takes_so_many_rounds_about(prepare):
     for candidate in candidates:
         candidate.samples[:] = [1.0] * 9
     assert made.open_s == 0.0 and made.undecided  # An answer should be reached twice.
+
+
+@pytest.mark.parametrize(
+    ("call_s", "turns"),
+    [([0.001] * 3, 3), ([0.03, 0.035, 0.09], 2), ([0.02, 0.1, 0.1], 1), ([], 0)],
+)
+def test_a_sample_is_the_shortest_of_as_many_turns_for_one_as_for_another(call_s, turns):
+    candidates = [MeasuredCandidate(str(i), call_s=s) for i, s in enumerate(call_s)]
+    rounds._choose_turns(candidates)
+    assert [candidate.turns for candidate in candidates] == [turns] * len(call_s)
+
+
+def test_what_disturbs_a_turn_is_not_in_the_sample(monkeypatch):
+    """Two calls a turn; the clock says that the first turn took long, and the second did not."""
+    ticks = iter([0.0, 9.0, 10.0, 10.5, 11.0, 14.0])
+    monkeypatch.setattr(rounds.time, "perf_counter", lambda: next(ticks))
+    program = SimpleNamespace(executable=lambda: ())
+    candidate = MeasuredCandidate("vmap", program=program, call_s=1, calls_per_sample=2, turns=3)
+    assert rounds._sample(candidate, SimpleNamespace(turn=lambda: ())) == 0.25
+
+
+def test_who_is_in_doubt_is_measured_on_and_who_is_clear_is_not(prepare):
+    seconds = {"vmap": 1.0, "fold": 1.0, "near": 1.08, "map": 1.14}
+    made, candidates = prepare(0.012, Effort(budget_s=1e-9), **seconds)
+    made.begin(None, quiet)
+    made.go_on(None, 60, quiet)
+    found = taken(candidates)
+    assert found["map"] <= found["near"] <= found["vmap"] == found["fold"] > 5

@@ -82,3 +82,25 @@ def test_the_rounds_that_would_close_a_comparison_are_as_many_as_it_is_unsure():
     assert closed.closed and closed.rounds_to_close == 0
     assert front({"a": samples(1.0), "b": samples(1.2, 1)}).rounds_to_close == 0
     assert front({"a": samples(1.0, 0, 0.1), "b": samples(1.0, 1, 0.1)}).rounds_to_close > 0
+
+
+def test_who_is_not_clear_of_a_member_is_a_member_if_that_makes_the_set_an_answer():
+    """b is behind the leader and not told apart from c, which is not; all are clear of the rest."""
+    times = {"a": samples(1.0), "b": samples(1.05, 1), "c": samples(1.05, 2, 0.06)}
+    assert front(times).members == ("a", "c") and not front(times).closed
+    found = front({**times, "slow": samples(1.3, 3)})
+    assert set(found.members) == {"a", "b", "c"} and found.closed and found.next == "slow"
+    assert 1.04 < found.apart < 1.2
+
+
+def test_in_doubt_are_the_members_and_those_that_one_of_them_is_not_clear_of():
+    found = front({"a": samples(1.0), "b": samples(1.04, 1, 0.03), "c": samples(1.05, 2)})
+    assert set(found.in_doubt) == {"a", "b", "c"}
+    found = front({"a": samples(1.0, 0, 0.1), "b": samples(1.0, 1, 0.1), "slow": samples(2.0, 2)})
+    assert set(found.in_doubt) == {"a", "b"}
+
+
+def test_telling_which_is_faster_takes_fewer_rounds_than_telling_by_how_much():
+    wide = Speed(Interval(1.02, 0.98, 1.06), 25)
+    assert 0 < wide.rounds_to_separate < wide.rounds_to_close
+    assert Speed(Interval(1.02, 1.01, 1.04), 25).rounds_to_separate == 0

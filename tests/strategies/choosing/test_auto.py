@@ -193,6 +193,24 @@ def test_where_the_mask_is_not_known_the_caller_says_how_much_it_keeps():
     assert masked(norms(), None).packing.part is None
 
 
+def test_on_a_gpu_packing_pays_from_where_its_rows_keep_the_device_busy():
+    weights = jnp.zeros((1024, 1024))
+
+    def mlp(x):
+        for _ in range(4):
+            x = nn.gelu(x @ weights)
+        return x
+
+    few, many = (jax.ShapeDtypeStruct((n, 32, 1024), jnp.float32) for n in (16, 512))
+    with assume("gpu", "NVIDIA H100 80GB HBM3"):
+        quarter, most = (masked(mlp, None, Auto(valid_fraction=part), many) for part in (0.25, 0.8))
+        small = masked(mlp, None, Auto(valid_fraction=0.25), few)
+        one_pass = masked(norms(), None, Auto(valid_fraction=0.25), HUGE)
+    assert quarter.strategy == Packed() and quarter.packing.break_even == pytest.approx(0.75)
+    assert most.strategy == small.strategy == one_pass.strategy == Fold()
+    assert "pay for no part of real steps" in small.packing.reason
+
+
 def test_what_cannot_be_packed_is_not():
     assert isinstance(masked(mixing, real(0.1)).strategy, Vmap)
     keep = time_distributed(norms(), masked_output="keep")

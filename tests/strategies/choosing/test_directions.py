@@ -381,6 +381,21 @@ def test_the_step_is_traced_three_times_at_most(name):
         assert len(count) <= 3
 
 
+def test_blocks_of_as_many_rows_as_a_step_has_take_no_further_trace():
+    count = []
+
+    def counted(w, x):
+        count.append(x.shape)
+        return dense(w, x)
+
+    auto = time_distributed(counted, in_axes=(None, 1))
+    own = Fold(chunk_size=CLIPS.shape[0], unroll=True)
+    prefer(Fold(chunk_size=3), own, auto, WEIGHTS, CLIPS)
+    count.clear()
+    (decision,) = decided(auto, WEIGHTS, CLIPS)
+    assert decision.gradient.strategy == own and len(set(count)) == len(count) == 2
+
+
 def test_within_the_steps_of_another_call_one_does_and_proofs_hold():
     inner = time_distributed(lambda x: jnp.tanh(x @ WEIGHTS))
     outer = time_distributed(lambda x: inner(x) * 2)
