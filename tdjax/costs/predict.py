@@ -134,11 +134,6 @@ def _block_s(blocks: Blocks, work: Work, machine: Machine, backward: bool = Fals
         conv_flops += machine.plain_product * work.one_place_flops
     tiles = _takes_tiles(blocks, work, machine)
     tiled_flops, tiled_bytes = (work.tiled_flops, work.tiled_bytes) if tiles else (0.0, 0.0)
-<<<<<<< HEAD
-    narrow = machine.apart_conv if machine.takes_apart and not plain else machine.narrow_conv
-    if work.narrow_conv_flops > tiled_flops:
-        conv_flops += (narrow - 1) * (work.narrow_conv_flops - tiled_flops)
-=======
     # Blocks that are written out have what one core computes on all of them, side by side.
     alone = max(1.0, machine.narrow_conv / min(1 + _beside(blocks), machine.cores))
     narrow = max(0.0, work.narrow_conv_flops - tiled_flops)
@@ -147,7 +142,6 @@ def _block_s(blocks: Blocks, work: Work, machine: Machine, backward: bool = Fals
         conv_flops += (machine.apart_conv - 1) * apart_flops
         narrow -= apart_flops
     conv_flops += (alone - 1) * narrow if narrow else 0.0
->>>>>>> main
     conv_flops -= tiled_flops
     if tiles:
         in_use += _TILES * rows * work.largest_patch_bytes

@@ -524,9 +524,7 @@ def _flat(parts: _Parts) -> _Parts:
     return {at: part.reshape(-1, part.shape[-1]) for at, part in parts.items()}
 
 
-def _multiplied(
-    some: _Parts, others: _Parts, numbers: Any
-) -> _Parts:
+def _multiplied(some: _Parts, others: _Parts, numbers: Any) -> _Parts:
     """Return the products of what is at each place: one by one, or of small parts four at once."""
     part = some[0, 0]
     if part.size * part.dtype.itemsize >= _LEAST_FOR_ALL_CORES:
@@ -540,9 +538,7 @@ def _multiplied(
     return found
 
 
-def _mixed(
-    matrix: Sequence[Sequence[float]], parts: _Parts
-) -> _Parts:
+def _mixed(matrix: Sequence[Sequence[float]], parts: _Parts) -> _Parts:
     """Return the sums of parts that a matrix tells, along both axes of their places."""
     for _ in range(2):  # each time along the first axis, which becomes the last
         others = sorted({place[1] for place in parts})
