@@ -43,7 +43,7 @@ class Blocks:
 def forward_s(blocks: Blocks, work: Work, machine: Machine) -> float:
     """Return the predicted seconds of a forward pass."""
     once = blocks.count * _block_s(blocks, work, machine)
-    fresh = forward_bytes(blocks, work, _takes_tiles(blocks, work, machine))
+    fresh = _taken_bytes(blocks, work, False, machine.takes_tiles)
     if blocks.count == 1:  # What it reads and gives is in memory anyway.
         fresh -= blocks.rows * (work.input_bytes + work.output_bytes)
     return once + _edges_s(blocks, work, machine) + machine.fresh_s(_TAKEN * fresh)
@@ -56,8 +56,7 @@ def gradient_s(blocks: Blocks, work: Work, machine: Machine) -> float:
     edges = 3 * _edges_s(blocks, work, machine)
     # Every block adds its part to the gradient of the weights: two are read, one is written.
     weights = 3 * (blocks.count - 1) * work.weight_bytes / machine.bytes_s(2 * work.weight_bytes)
-    tiles = _takes_tiles(blocks, work, machine)
-    fresh = machine.fresh_s(_TAKEN * gradient_bytes(blocks, work, tiles))
+    fresh = machine.fresh_s(_TAKEN * _taken_bytes(blocks, work, True, machine.takes_tiles))
     total = once + back + edges + weights + fresh
     if blocks.count > 1 and blocks.remat:
         return total + once
@@ -71,14 +70,9 @@ def seconds_in(mode: str, forward: float, gradient: float) -> float:
     return {"forward": forward, "grad": gradient}.get(mode, forward + gradient)
 
 
-def forward_bytes(blocks: Blocks, work: Work, tiles: bool) -> float:
-    """Return the memory that a forward pass takes beside its arguments and results."""
-    return _values_bytes(blocks, work, False, tiles) + _edges_bytes(blocks, work, False)
-
-
-def gradient_bytes(blocks: Blocks, work: Work, tiles: bool) -> float:
-    """Return the memory that a forward pass and the gradient take beside arguments and results."""
-    return _values_bytes(blocks, work, True, tiles) + _edges_bytes(blocks, work, True)
+def _taken_bytes(blocks: Blocks, work: Work, gradient: bool, tiles: bool) -> float:
+    """Return the memory that a pass takes beside its arguments and results."""
+    return _values_bytes(blocks, work, gradient, tiles) + _edges_bytes(blocks, work, gradient)
 
 
 def most_bytes(blocks: Blocks, work: Work, gradient: bool) -> float:
@@ -90,7 +84,7 @@ def most_bytes(blocks: Blocks, work: Work, gradient: bool) -> float:
     """
     copies = blocks.count if gradient and blocks.count > 1 and not blocks.looped else 1
     return (
-        2.5 * _values_bytes(blocks, work, gradient, work.tiled_convs > 0)
+        2.5 * _values_bytes(blocks, work, gradient, tiles=True)
         + 2.0 * _edges_bytes(blocks, work, gradient)
         + (copies + gradient) * work.weight_bytes
     )
@@ -100,8 +94,8 @@ def _values_bytes(blocks: Blocks, work: Work, gradient: bool, tiles: bool) -> fl
     """Return the memory of values in use, and of those that a gradient keeps."""
     apart = 0 if blocks.plain else blocks.rows * (1 + _beside(blocks))
     in_use = (work.live_bytes + _beside(blocks) * work.gathered_bytes) * blocks.rows
-    if tiles:
-        in_use += apart * _TILES * work.largest_patch_bytes
+    if work.tiled_convs and tiles:
+        apart *= _TILES
     if not gradient:
         return in_use + apart * work.largest_patch_bytes
     in_use += apart * work.patch_bytes
@@ -132,10 +126,11 @@ def _block_s(blocks: Blocks, work: Work, machine: Machine, backward: bool = Fals
         dot_flops -= work.one_place_flops
         channel_flops_s = machine.naive_flops_s
         conv_flops += machine.plain_product * work.one_place_flops
-    tiles = _takes_tiles(blocks, work, machine)
+    tiles = machine.takes_tiles and not plain
     tiled_flops, tiled_bytes = (work.tiled_flops, work.tiled_bytes) if tiles else (0.0, 0.0)
     # Blocks that are written out have what one core computes on all of them, side by side.
-    alone = max(1.0, machine.narrow_conv / min(1 + _beside(blocks), machine.cores))
+    side_by_side = machine.narrow_conv / min(1 + _beside(blocks), machine.cores)
+    alone = max(min(1.0, machine.narrow_conv), side_by_side)
     narrow = max(0.0, work.narrow_conv_flops - tiled_flops)
     if machine.takes_apart and not plain:
         apart_flops = max(0.0, work.apart_flops - tiled_flops)
@@ -167,11 +162,6 @@ def _block_s(blocks: Blocks, work: Work, machine: Machine, backward: bool = Fals
     busy = machine.part_at_work(rows * work.widest_bytes)
     traffic = rows * work.moved_bytes / busy + work.weight_bytes
     return rows * arithmetic + traffic / machine.bytes_s(in_use) + apart + fixed
-
-
-def _takes_tiles(blocks: Blocks, work: Work, machine: Machine) -> bool:
-    """Say whether convolutions are computed by tiles."""
-    return work.tiled_convs > 0 and machine.takes_tiles and not blocks.plain
 
 
 def _beside(blocks: Blocks) -> int:

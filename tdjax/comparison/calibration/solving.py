@@ -8,7 +8,7 @@ from typing import Any
 
 from tdjax.costs.machine import Machine
 
-_TURNS = 6
+_TURNS = 12
 _HALVINGS = 40
 _MOST_APART = 30.0
 # How often something is read or written is counted, and fits the cost model more than the machine.

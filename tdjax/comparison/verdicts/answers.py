@@ -299,6 +299,8 @@ class _Group:
         most = max((pair.ratio.high or math.inf) - 1 for pair in known.values())
         if not math.isfinite(most):
             return "more rounds would tell whether anything is faster"
+        if most >= 1:
+            return f"nothing measured here is more than {numbers.speed(1 + most)} as fast"
         more = f"more than {numbers.share(most)} " if most > 0 else ""
         return f"nothing measured here is {more}faster"
 
@@ -307,6 +309,7 @@ class _Group:
         groups = [" = ".join(map(naming.short, self._names([m]))) for m in found.members]
         if others:
             apart = numbers.share(found.apart - 1) if math.isfinite(found.apart) else ""
+            apart = numbers.speed(found.apart) if apart and found.apart >= 2 else apart
             rounds = _rounds(min(len(self._runs[name].samples_s) for name in found.members))
             said = f"within {apart} of each other"
             if not found.closed:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 from collections.abc import Sequence
 
 from tdjax.core.call import Call
 from tdjax.core.mask import fraction_real
-from tdjax.costs.machine import current_machine
+from tdjax.costs.machine import Machine, current_machine
 from tdjax.costs.packed import (
     ASSUMED,
+    Packs,
     best_packs,
     break_even,
     packed_bytes,
@@ -19,6 +21,7 @@ from tdjax.costs.packed import (
 )
 from tdjax.costs.predict import forward_s, gradient_s, seconds_in
 from tdjax.costs.work import Work
+from tdjax.strategies.base import Strategy
 from tdjax.strategies.choosing.ranking import WORTH, Candidate
 from tdjax.strategies.packed import Packed
 
@@ -74,18 +77,11 @@ def packing_choice(
     if call.masked_output == "keep":
         return None
     machine, batch, time = current_machine(), call.batch, call.time
-    sure = surely_saved(work, machine)
-    known = []
-    for each in others:
-        if math.isnan(each.cost(mode)):
-            continue
-        blocks = each.strategy.blocks(batch, time)
-        assert blocks is not None  # it has been predicted
-        costs = forward_s(blocks, sure, machine), gradient_s(blocks, sure, machine)
-        known.append(seconds_in(mode, *costs))
-    if not known:
+    predicted = tuple(each.strategy for each in others if not math.isnan(each.cost(mode)))
+    if not predicted:
         return None
-    packs = best_packs(work, batch, time, machine)
+    packs, most, even = _packs(work, predicted, batch, time, mode, machine)
+    sure = surely_saved(work, machine)
     part = fraction_real(*call.given_mask, call.time)
     if part is None:
         part = valid_fraction
@@ -93,7 +89,21 @@ def packing_choice(
     costs = packed_s(packs, work, batch, time, assumed, machine)
     memory = packed_bytes(packs, work, batch, time, mode != "forward")
     strategy = Packed() if packs.at_once else Packed(chunk_size=packs.rows)
-    most = min(known) / WORTH
-    even = break_even(packs, sure, batch, time, most, mode, machine)
     pays = seconds_in(mode, *packed_s(packs, sure, batch, time, assumed, machine)) <= most
     return PackingChoice(Candidate(strategy, *costs, memory), even, part, pays)
+
+
+@functools.lru_cache(256)  # a call outside of jit decides every time, for another mask
+def _packs(
+    work: Work, others: tuple[Strategy, ...], batch: int, time: int, mode: str, machine: Machine
+) -> tuple[Packs, float, float]:
+    """Return how rows are packed best, what that may take to pay, and up to which part it does."""
+    sure = surely_saved(work, machine)
+    known = []
+    for strategy in others:
+        blocks = strategy.blocks(batch, time)
+        assert blocks is not None  # it has been predicted
+        costs = forward_s(blocks, sure, machine), gradient_s(blocks, sure, machine)
+        known.append(seconds_in(mode, *costs))
+    packs, most = best_packs(work, batch, time, machine), min(known) / WORTH
+    return packs, most, break_even(packs, sure, batch, time, most, mode, machine)

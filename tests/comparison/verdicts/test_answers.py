@@ -143,3 +143,9 @@ def test_shipped_results_have_one_number_for_one_thing(path):
     for said, written in zip(found.answers, content["answers"], strict=True):
         assert written["fastest"] == list(said.fastest) and written["clear"] == said.clear
         assert written["auto_behind_best"] is None or 0 <= written["auto_behind_best"]["value"] < 1
+
+
+def test_a_set_that_is_far_apart_is_said_by_how_many_times():
+    said = answer(*(entry(name, 1.0, 7, noise=0.3) for name in ("vmap", "fold", "auto")))
+    assert said.open == ("fold", "auto", "fastest") and said.apart > 1
+    assert said.text.endswith("x apart") and said.said["auto"].endswith("x as fast")
