@@ -308,10 +308,99 @@ def test_few_features_are_taken_apart_where_that_was_measured_to_be_faster(narro
 
     x, kernel = array(2, 5, 4, 16), array(3, 3, 16, 32)
     machine = dataclasses.replace(current_machine(), narrow_conv=narrow, apart_conv=1.0)
+    machine = dataclasses.replace(machine, tiled_conv=math.inf)
     with assume_machine(machine):
         compiled = jax.jit(replace_convolutions(plain)).lower(x, kernel).compile()
     assert set(re.findall(r"dim_labels=(\S+?),", compiled.as_text())) == forms
     assert_same(compiled(x, kernel), plain(x, kernel))
+
+
+TILED = {
+    "same": ((2, 7, 8, 16), (3, 3, 16, 24), {}),
+    "valid, channels first": (
+        (2, 16, 6, 5), (24, 16, 3, 3), {"padding": "VALID", "numbers": ("NCHW", "OIHW", "NHWC")},
+    ),
+    "padded and cropped": (
+        (2, 6, 9, 16), (3, 3, 16, 16), {"padding": [(2, -1), (-1, 3)]},
+    ),
+    "one output": ((3, 3, 3, 16), (3, 3, 16, 16), {"padding": "VALID"}),
+    "large parts": ((4, 32, 33, 64), (3, 3, 64, 16), {}),
+}  # fmt: skip
+
+
+def tiled(name):
+    """Return a convolution that is computed by tiles, the same one replaced, and its operands."""
+    lhs, rhs, options = TILED[name]
+    options = {"numbers": ("NHWC", "HWIO", "NHWC"), "padding": "SAME", **options}
+    numbers = options.pop("numbers")
+
+    def plain(x, kernel):
+        return lax.conv_general_dilated(x, kernel, (1, 1), dimension_numbers=numbers, **options)
+
+    return plain, replace_convolutions(plain), (array(*lhs), array(*rhs, seed=1))
+
+
+def with_tiles(tiled_conv):
+    return assume_machine(dataclasses.replace(current_machine(), tiled_conv=tiled_conv))
+
+
+@pytest.mark.usefixtures("on_cpu")
+@pytest.mark.parametrize("name", TILED)
+def test_by_tiles_values_and_gradients_are_those_of_the_plain_one(name):
+    plain, ours, operands = tiled(name)
+
+    def values(function):
+        output, pull_back = jax.vjp(function, *operands)
+        return output, pull_back(jnp.cos(output))
+
+    with with_tiles(0.1):
+        found = jax.jit(lambda: values(ours)).lower().compile()
+    # Nothing but what answers that are not finite take is left of the convolution.
+    assert found.as_text().count("conditional(") >= 3
+    expected = jax.jit(lambda: values(plain))()
+    for one, other in zip(jax.tree.leaves(found()), jax.tree.leaves(expected), strict=True):
+        size = float(np.abs(np.asarray(other)).max())
+        np.testing.assert_allclose(one, other, rtol=0, atol=2e-5 * size)
+
+
+@pytest.mark.usefixtures("on_cpu")
+@pytest.mark.parametrize("pixel", [np.inf, np.nan, 3e38])
+def test_by_tiles_what_is_not_finite_reaches_what_sees_it_alone(pixel):
+    plain, ours, (x, kernel) = tiled("same")
+
+    def values(function, x):
+        output, pull_back = jax.vjp(function, x, kernel)
+        return output, *pull_back(jnp.cos(output))
+
+    x = x.at[0, 3, 4, 2].set(pixel)
+    with with_tiles(0.1):
+        found, expected = jax.jit(lambda x: (values(ours, x), values(plain, x)))(x)
+    assert 0 < np.isnan(expected[0]).sum() + np.isinf(expected[0]).sum() < expected[0].size
+    for one, other in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(np.isnan(one), np.isnan(other))
+        np.testing.assert_array_equal(np.isinf(one), np.isinf(other))
+
+
+@pytest.mark.usefixtures("on_cpu")
+def test_tiles_are_taken_where_they_were_measured_to_be_faster_and_may_be():
+    plain, ours, (x, kernel) = tiled("same")
+    exact = functools.partial(
+        lax.conv_general_dilated, window_strides=(1, 1), padding="SAME",
+        dimension_numbers=("NHWC", "HWIO", "NHWC"), precision="highest",
+    )  # fmt: skip
+
+    def takes(function, tiled_conv, *operands):
+        # A function that was lowered before is not lowered again.
+        program = jax.jit(lambda *args: function(*args))
+        with with_tiles(tiled_conv):
+            return "conditional(" in program.lower(*operands).compile().as_text()
+
+    assert takes(ours, 0.1, x, kernel)
+    assert not takes(ours, 2.0, x, kernel)
+    assert not takes(plain, 0.1, x, kernel)
+    assert not takes(replace_convolutions(exact), 0.1, x, kernel)
+    assert not takes(ours, 0.1, x[..., :8], kernel[:, :, :8])
+    assert not takes(ours, 0.1, x.astype(jnp.bfloat16), kernel.astype(jnp.bfloat16))
 
 
 def test_convolutions_are_found_however_deep():

@@ -116,6 +116,9 @@ _OF_PRODUCTS = (1, 1, 1, 0), (0, 1, -1, -1)
 _LEAST_FOR_ALL_CORES = 2**18
 
 
+_Parts = dict[tuple[int, int], Any]
+
+
 class _Window(NamedTuple):
     """How a kernel slides over some spatial axes, as in `jax.lax.conv_general_dilated`."""
 
@@ -495,7 +498,7 @@ def _gradient_by_tiles(images: Any, cotangent: Any, kernel: Any, window: _Window
     return jnp.stack([found[at] for at in sorted(found)]).reshape(kernel.shape)
 
 
-def _tiles(images: Any, window: _Window, tiles: Sequence[int]) -> dict[tuple[int, ...], Any]:
+def _tiles(images: Any, window: _Window, tiles: Sequence[int]) -> _Parts:
     """Return what is at each of the 4 x 4 places of all tiles, every two pixels one."""
     edges = []
     for size, (low, _), count in zip(images.shape[1:-1], window.padding, tiles, strict=True):
@@ -516,30 +519,26 @@ def _are_finite(arrays: Iterable[Any]) -> Any:
     return jnp.isfinite(jnp.stack(sums)).all()
 
 
-def _flat(parts: Mapping[tuple[int, ...], Any]) -> dict[tuple[int, ...], Any]:
+def _flat(parts: _Parts) -> _Parts:
     """Return parts whose tiles are along one axis: several, XLA would contract as a transpose."""
     return {at: part.reshape(-1, part.shape[-1]) for at, part in parts.items()}
 
 
-def _multiplied(
-    some: Mapping[tuple[int, ...], Any], others: Mapping[tuple[int, ...], Any], numbers: Any
-) -> dict[tuple[int, ...], Any]:
+def _multiplied(some: _Parts, others: _Parts, numbers: Any) -> _Parts:
     """Return the products of what is at each place: one by one, or of small parts four at once."""
     part = some[0, 0]
     if part.size * part.dtype.itemsize >= _LEAST_FOR_ALL_CORES:
         return {at: lax.dot_general(some[at], others[at], numbers) for at in some}
-    contracted = tuple(tuple(axis + 1 for axis in axes) for axes in numbers[0])
-    found = {}
+    left, right = ([axis + 1 for axis in axes] for axes in numbers[0])
+    found: _Parts = {}
     for i in range(4):
         lhs, rhs = (jnp.stack([parts[i, j] for j in range(4)]) for parts in (some, others))
-        products = lax.dot_general(lhs, rhs, (contracted, ((0,), (0,))))
+        products = lax.dot_general(lhs, rhs, ((left, right), ((0,), (0,))))
         found |= {(i, j): products[j] for j in range(4)}
     return found
 
 
-def _mixed(
-    matrix: Sequence[Sequence[float]], parts: Mapping[tuple[int, ...], Any]
-) -> dict[tuple[int, ...], Any]:
+def _mixed(matrix: Sequence[Sequence[float]], parts: _Parts) -> _Parts:
     """Return the sums of parts that a matrix tells, along both axes of their places."""
     for _ in range(2):  # each time along the first axis, which becomes the last
         others = sorted({place[1] for place in parts})
@@ -548,7 +547,7 @@ def _mixed(
             for other in others
             for row, weights in enumerate(matrix)
         }
-    return dict(parts)
+    return parts
 
 
 def _weighed(weights: Sequence[float], parts: Sequence[Any]) -> Any:
