@@ -21,8 +21,8 @@ from tdjax.core.typed import Positive, one_of
 from tdjax.devices.tuned_result import Tuned
 
 FORMAT = "tdjax-device"
-VERSION = 4
-_READ = (3, VERSION)
+VERSION = 5
+_READ = (3, 4, VERSION)
 # The figures of `tdjax.costs.machine.Machine` that are fitted to measurements.
 SPEEDS = (
     ("dot_flops_s", "conv_flops_s", "transcendentals_s", "near_bytes_s", "far_bytes_s")
@@ -32,7 +32,7 @@ SPEEDS = (
     + ("stacked_passes", "looped_passes")
 )  # fmt: skip
 
-# What files of version 3 lack; machines have it by default.
+# What files of earlier versions lack; machines have it by default.
 _LATER = (
     ("channel_flops_s", "naive_flops_s", "plain_product", "looped_passes")
     + ("apart_conv", "back_conv_2d", "tiled_conv", "tiled_back")

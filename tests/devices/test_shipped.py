@@ -12,8 +12,8 @@ from tdjax.devices import shipped
 from tdjax.strategies.choosing import tuned
 
 # Written by `tdjax tune dense --out FILE`.
-FIRST = Path(__file__).parent / "data" / "version-4.json"
-OLDER = Path(__file__).parent / "data" / "version-3.json"
+FIRST = Path(__file__).parent / "data" / "version-5.json"
+OLDER = [FIRST.with_name(f"version-{number}.json") for number in (3, 4)]
 
 
 @pytest.fixture
@@ -48,9 +48,10 @@ def test_a_file_of_this_version_is_read(folder, monkeypatch):
     assert tuned.find_shipped("another") == []
 
 
-def test_a_file_of_an_older_version_is_read(folder):
-    content = json.loads(OLDER.read_text())
-    (folder / "older.json").write_text(OLDER.read_text())
+@pytest.mark.parametrize("older", OLDER, ids=lambda path: path.stem)
+def test_a_file_of_an_older_version_is_read(folder, older):
+    content = json.loads(older.read_text())
+    (folder / "older.json").write_text(older.read_text())
     (found,) = shipped.devices()
     assert found.speeds == content["speeds"]
     machine = _machine("cpu", content["kind"])
@@ -67,12 +68,12 @@ def test_a_change_of_fields_makes_a_new_version():
     assert list(result) == [field.name for field in fields(tuned.Tuned)]
 
 
-@pytest.mark.parametrize("change", [{"version": 2}, {"version": 5}, {"format": "other"}])
+@pytest.mark.parametrize("change", [{"version": 2}, {"version": 6}, {"format": "other"}])
 def test_other_files_are_left_out_with_a_warning(folder, change):
     content = json.loads(FIRST.read_text())
     (folder / "a-first.json").write_text(json.dumps(content))
     (folder / "b-other.json").write_text(json.dumps({**content, **change}))
-    with pytest.warns(UserWarning, match=r"b-other.json is left out: .*needed tdjax-device 4"):
+    with pytest.warns(UserWarning, match=r"b-other.json is left out: .*needed tdjax-device 5"):
         assert len(shipped.devices()) == 1
 
 
