@@ -11,8 +11,10 @@ from tdjax.costs.machine import Machine
 _TURNS = 12
 _HALVINGS = 40
 _MOST_APART = 30.0
-# How often something is read or written is counted, and fits the cost model more than the machine.
-_MOST_APART_PASSES = 3.0
+# How often something is read or written is counted, and so is what tiles save: these fit the cost
+# model more than the machine.
+_MOST_APART_COUNTED = 3.0
+_COUNTED = ("patch_passes", "kept_passes", "stacked_passes", "looped_passes", "tiled_back")
 _CACHES = (("far_bytes_s", "memory_bytes_s"), ("near_bytes_s", "far_bytes_s"))
 
 
@@ -25,7 +27,7 @@ def solve(
 
     Speeds are found one after the other, each from its own program, and again until they fit each
     other. Where no speed fits, because others account for more than the time that there is, it is
-    the nearest to that within a factor of 30 of where it began, 3 of a count of passes.
+    the nearest to that within a factor of 30 of where it began, 3 of what is counted.
     """
     machine = start
     for _ in range(_TURNS):
@@ -35,6 +37,13 @@ def solve(
             least: float = getattr(machine, farther)
             machine = _with(machine, nearer, max(getattr(machine, nearer), least))
     return machine
+
+
+def bounds(start: Machine, name: str) -> tuple[float, float]:
+    """Return the least and the most that a speed is found to be."""
+    began: float = getattr(start, name)
+    apart = _MOST_APART_COUNTED if name in _COUNTED else _MOST_APART
+    return began / apart, began * apart
 
 
 def relative(
@@ -60,9 +69,7 @@ def relative(
 def _solved(
     machine: Machine, start: Machine, name: str, predict: Callable[[Machine], float], wanted: float
 ) -> float:
-    began: float = getattr(start, name)
-    apart = _MOST_APART_PASSES if name.endswith("_passes") else _MOST_APART
-    low, high = began / apart, began * apart
+    low, high = bounds(start, name)
     rises = predict(_with(machine, name, high)) > predict(_with(machine, name, low))
     for _ in range(_HALVINGS):
         middle = (low * high) ** 0.5

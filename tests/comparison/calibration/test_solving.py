@@ -6,9 +6,9 @@ import pytest
 
 from tdjax.comparison.calibration.calibrating import _OF_CPUS
 from tdjax.comparison.calibration.probes import PROBES
-from tdjax.comparison.calibration.solving import solve
+from tdjax.comparison.calibration.solving import bounds, solve
 from tdjax.costs.machine import cpu_of, machine_elsewhere
-from tdjax.devices.shipped import SPEEDS
+from tdjax.devices.shipped import SPEEDS, devices
 
 TRUE = cpu_of(
     {
@@ -65,3 +65,12 @@ def test_a_time_that_no_speed_explains_gives_one_within_bounds(predictions):
     found = solve(TRUE, predictions, {**seconds, "turn_s": 1e-9, "fresh_bytes_s": 1e3})
     assert all(TRUE.speeds[n] / 31 <= s <= TRUE.speeds[n] * 31 for n, s in found.speeds.items())
     assert found.near_bytes_s >= found.far_bytes_s >= found.memory_bytes_s
+
+
+def test_what_programs_said_is_of_the_speeds_that_are_shipped():
+    """Another machine's calibration is relative to it; speeds fitted anew need it anew."""
+    for device in devices():
+        machine = machine_elsewhere(device.platform, device.kind, device.speeds)
+        for name, said in device.probed.items():
+            least, most = bounds(machine, name)
+            assert 0.99 * least <= said <= 1.01 * most, (device.kind, device.versions, name)
