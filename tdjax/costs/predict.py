@@ -43,7 +43,7 @@ class Blocks:
 def forward_s(blocks: Blocks, work: Work, machine: Machine) -> float:
     """Return the predicted seconds of a forward pass."""
     once = blocks.count * _block_s(blocks, work, machine)
-    fresh = _taken_bytes(blocks, work, False, machine.takes_tiles)
+    fresh = _taken_bytes(blocks, work, False, has_tiles(blocks, work, machine))
     if blocks.count == 1:  # What it reads and gives is in memory anyway.
         fresh -= blocks.rows * (work.input_bytes + work.output_bytes)
     return once + _edges_s(blocks, work, machine) + machine.fresh_s(_TAKEN * fresh)
@@ -56,7 +56,8 @@ def gradient_s(blocks: Blocks, work: Work, machine: Machine) -> float:
     edges = 3 * _edges_s(blocks, work, machine)
     # Every block adds its part to the gradient of the weights: two are read, one is written.
     weights = 3 * (blocks.count - 1) * work.weight_bytes / machine.bytes_s(2 * work.weight_bytes)
-    fresh = machine.fresh_s(_TAKEN * _taken_bytes(blocks, work, True, machine.takes_tiles))
+    taken = _taken_bytes(blocks, work, True, has_tiles(blocks, work, machine))
+    fresh = machine.fresh_s(_TAKEN * taken)
     total = once + back + edges + weights + fresh
     if blocks.count > 1 and blocks.remat:
         return total + once
@@ -68,6 +69,12 @@ def gradient_s(blocks: Blocks, work: Work, machine: Machine) -> float:
 def seconds_in(mode: str, forward: float, gradient: float) -> float:
     """Return the seconds of a mode: "forward", "grad" with the gradient, "both" for their sum."""
     return {"forward": forward, "grad": gradient}.get(mode, forward + gradient)
+
+
+def has_tiles(blocks: Blocks, work: Work, machine: Machine) -> bool:
+    """Say whether blocks compute convolutions by tiles."""
+    enough = bool(work.tiled_convs) and blocks.rows >= work.tiled_from
+    return enough and machine.takes_tiles and not blocks.plain
 
 
 def _taken_bytes(blocks: Blocks, work: Work, gradient: bool, tiles: bool) -> float:
@@ -126,7 +133,7 @@ def _block_s(blocks: Blocks, work: Work, machine: Machine, backward: bool = Fals
         dot_flops -= work.one_place_flops
         channel_flops_s = machine.naive_flops_s
         conv_flops += machine.plain_product * work.one_place_flops
-    tiles = machine.takes_tiles and not plain
+    tiles = has_tiles(blocks, work, machine)
     tiled_flops, tiled_bytes = (work.tiled_flops, work.tiled_bytes) if tiles else (0.0, 0.0)
     # Blocks that are written out have what one core computes on all of them, side by side.
     side_by_side = machine.narrow_conv / min(1 + _beside(blocks), machine.cores)
@@ -138,7 +145,7 @@ def _block_s(blocks: Blocks, work: Work, machine: Machine, backward: bool = Fals
         narrow -= apart_flops
     conv_flops += (alone - 1) * narrow if narrow else 0.0
     conv_flops -= tiled_flops
-    if tiles:
+    if machine.takes_tiles and not plain:  # other forms have their images in memory again, too
         in_use += _TILES * rows * work.largest_patch_bytes
     apart = 2 * _TILES * rows * tiled_bytes / machine.bytes_s(in_use)
     if backward:

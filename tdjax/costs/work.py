@@ -48,7 +48,8 @@ class Work:
         narrow_conv_flops: of these, what has so few output features that one core computes it.
         apart_flops: of these, what can be taken apart into taps.
         tiled_flops: of these, what can be computed by tiles.
-        tiled_convs: how many convolutions that is, whatever the rows.
+        tiled_convs: how many convolutions that is, whatever the rows; none in a block of fewer
+            rows than `tiled_from`.
         tiled_bytes: bytes of their images and outputs.
         naive_flops: of these, what XLA for CPUs pulls back for kernels in plain loops.
         channel_flops: those of convolutions of every channel with a kernel of its own, not counted
@@ -79,6 +80,7 @@ class Work:
     apart_flops: float = 0.0
     tiled_flops: float = 0.0
     tiled_convs: int = 0
+    tiled_from: float = 0.0
     tiled_bytes: float = 0.0
     naive_flops: float = 0.0
     channel_flops: float = 0.0
@@ -179,6 +181,7 @@ class _Reader:
         self._largest_patch = self._widest = 0.0
         self._clock = 0
         self._operations = self._equations = self._tiled = 0
+        self._tiled_from = 0.0
         self._own_equations = self._part_equations = 0
 
     def given(self, variable: Any, rowed: bool) -> _Value:
@@ -300,7 +303,9 @@ class _Reader:
             whole = eqn.params["window_strides"][0] == between == groups == 1
             if whole and len(window) == 2 and kernel.shape[features] > _FEWEST:
                 self._add("apart_flops", flops * (kernel.shape[channels] >= _FEWEST))
-        if is_tiled(images, kernel, eqn.params):
+        if (least := images_for_tiles(images, kernel, eqn.params)) < math.inf:
+            own = images.shape[eqn.params["dimension_numbers"].lhs_spec[0]] / self._rows
+            self._tiled_from = max(self._tiled_from, least / own if own else 0.0)
             self._add("tiled_flops", flops)
             self._add("tiled_bytes", patch * times)
             self._tiled += 1
@@ -387,15 +392,22 @@ class _Reader:
             own_equations=self._own_equations,
             part_equations=self._part_equations,
             tiled_convs=self._tiled,
+            tiled_from=self._tiled_from,
         )
 
 
-def is_tiled(images: Any, kernel: Any, params: Any) -> bool:
-    """Say whether a convolution can be computed by tiles of two outputs along two axes.
+def images_for_tiles(images: Any, kernel: Any, params: Any) -> float:
+    """Return of how many images on a convolution gains by tiles of two outputs along two axes.
+
+    From there on all of them have as many tiles as the kernel has channels or features: with fewer
+    the sums over the kernel, at each of 16 places, take longer than those over images.
 
     Args:
         images, kernel: its arguments, or their types.
         params: those of `jax.lax.conv_general_dilated_p`.
+
+    Returns:
+        Infinity where tiles cannot compute it.
     """
     numbers = params["dimension_numbers"]
     features, channels, *window = numbers.rhs_spec
@@ -404,17 +416,20 @@ def is_tiled(images: Any, kernel: Any, params: Any) -> bool:
         params["feature_group_count"], params["batch_group_count"],
     }  # fmt: skip
     sizes = [images.shape[axis] for axis in numbers.lhs_spec[2:]]
-    return (
+    widths = kernel.shape[features], kernel.shape[channels]
+    padded = zip(sizes, params["padding"], strict=True)
+    fits = (
         [kernel.shape[axis] for axis in window] == [3, 3]
         and ones == {1}
-        and min(kernel.shape[features], kernel.shape[channels]) >= _FEWEST_IN_TILES
+        and min(widths) >= _FEWEST_IN_TILES
         and str(images.dtype) == str(kernel.dtype) == "float32"
         and params["precision"] is params["preferred_element_type"] is None
-        and all(
-            type(size) is int and size + low + high >= 3
-            for size, (low, high) in zip(sizes, params["padding"], strict=True)
-        )
+        and all(type(size) is int and size + low + high >= 3 for size, (low, high) in padded)
     )
+    if not fits:
+        return math.inf
+    outs = [size + sum(edges) - 2 for size, edges in zip(sizes, params["padding"], strict=True)]
+    return max(widths) / math.prod(-(-out // 2) for out in outs)
 
 
 def _or_literal(value: _Value | None) -> _Value:

@@ -318,19 +318,18 @@ def test_few_features_are_taken_apart_where_that_was_measured_to_be_faster(narro
 TILED = {
     "same": ((2, 7, 8, 16), (3, 3, 16, 24), {}),
     "valid, channels first": (
-        (2, 16, 6, 5), (24, 16, 3, 3), {"padding": "VALID", "numbers": ("NCHW", "OIHW", "NHWC")},
+        (6, 16, 6, 5), (24, 16, 3, 3), {"padding": "VALID", "numbers": ("NCHW", "OIHW", "NHWC")},
     ),
     "padded and cropped": (
         (2, 6, 9, 16), (3, 3, 16, 16), {"padding": [(2, -1), (-1, 3)]},
     ),
-    "one output": ((3, 3, 3, 16), (3, 3, 16, 16), {"padding": "VALID"}),
+    "one output": ((16, 3, 3, 16), (3, 3, 16, 16), {"padding": "VALID"}),
     "large parts": ((4, 32, 33, 64), (3, 3, 64, 16), {}),
 }  # fmt: skip
 
 
-def tiled(name):
+def tiled(lhs, rhs, options):
     """Return a convolution that is computed by tiles, the same one replaced, and its operands."""
-    lhs, rhs, options = TILED[name]
     options = {"numbers": ("NHWC", "HWIO", "NHWC"), "padding": "SAME", **options}
     numbers = options.pop("numbers")
 
@@ -347,7 +346,7 @@ def with_tiles(tiled_conv):
 @pytest.mark.usefixtures("on_cpu")
 @pytest.mark.parametrize("name", TILED)
 def test_by_tiles_values_and_gradients_are_those_of_the_plain_one(name):
-    plain, ours, operands = tiled(name)
+    plain, ours, operands = tiled(*TILED[name])
 
     def values(function):
         output, pull_back = jax.vjp(function, *operands)
@@ -366,7 +365,7 @@ def test_by_tiles_values_and_gradients_are_those_of_the_plain_one(name):
 @pytest.mark.usefixtures("on_cpu")
 @pytest.mark.parametrize("pixel", [np.inf, np.nan, 3e38])
 def test_by_tiles_what_is_not_finite_reaches_what_sees_it_alone(pixel):
-    plain, ours, (x, kernel) = tiled("same")
+    plain, ours, (x, kernel) = tiled(*TILED["same"])
 
     def values(function, x):
         output, pull_back = jax.vjp(function, x, kernel)
@@ -383,7 +382,7 @@ def test_by_tiles_what_is_not_finite_reaches_what_sees_it_alone(pixel):
 
 @pytest.mark.usefixtures("on_cpu")
 def test_tiles_are_taken_where_they_were_measured_to_be_faster_and_may_be():
-    plain, ours, (x, kernel) = tiled("same")
+    plain, ours, (x, kernel) = tiled(*TILED["same"])
     exact = functools.partial(
         lax.conv_general_dilated, window_strides=(1, 1), padding="SAME",
         dimension_numbers=("NHWC", "HWIO", "NHWC"), precision="highest",
@@ -478,3 +477,13 @@ def test_elsewhere_it_is_the_plain_convolution():
     assert "[b, 0, 1, f]x[0, 1, i, o]->[b, 0, 1, f]" not in text
     on_cpu = traced.lower(lowering_platforms=("cpu",)).as_text()
     assert "[b, f, 0, 1]" not in on_cpu
+
+
+@pytest.mark.usefixtures("on_cpu")
+@pytest.mark.parametrize(("images", "by_tiles"), [(2, False), (4, True)])
+def test_few_tiles_are_not_worth_the_sums_over_a_kernel(images, by_tiles):
+    """Images of 7 x 7 have 16 tiles each, and the kernel 64 channels."""
+    _, ours, operands = tiled((images, 7, 7, 64), (3, 3, 64, 64), {})
+    with with_tiles(0.1):
+        found = jax.jit(ours).lower(*operands).compile()
+    assert ("conditional(" in found.as_text()) == by_tiles

@@ -86,7 +86,7 @@ def test_tables_are_of_both_versions_and_many_kinds_of_programs():
         assert all(len(row.seconds) >= 2 for row in each.rows)
 
 
-# What both find within a factor of 3.4: speeds of the machine itself. What counts passes, or turns
+# What both find within a factor of 3.5: speeds of the machine itself. What counts passes, or turns
 # of loops, makes up for what the prediction leaves out, and may differ more.
 AGREED = (
     ("dot_flops_s", "conv_flops_s", "transcendentals_s", "near_bytes_s", "far_bytes_s")
@@ -105,7 +105,7 @@ def test_fitted_and_calibrated_speeds_agree_on_the_machine(each):
     )
     assert device.probed.keys() == device.speeds.keys() == {*shipped.SPEEDS}
     apart = {name: device.speeds[name] / device.probed[name] for name in AGREED}
-    assert all(1 / 3.4 <= ratio <= 3.4 for ratio in apart.values()), apart
+    assert all(1 / 3.5 <= ratio <= 3.5 for ratio in apart.values()), apart
     by = [there(each, speeds) for speeds in (device.speeds, device.probed)]
     assert by[0].takes_apart == by[1].takes_apart and by[0].gradient_axes == by[1].gradient_axes
     # What those programs say is taken as how much faster another machine is than that one.

@@ -94,7 +94,7 @@ from jax import lax
 from tdjax.core.arrays import has_mesh_axes
 from tdjax.core.shared import dtype_of_sums
 from tdjax.costs.machine import current_machine
-from tdjax.costs.work import is_tiled
+from tdjax.costs.work import images_for_tiles
 
 _PLAIN = lax.conv_general_dilated_p
 # Every tap of a kernel is written out: compiling more takes longer than anyone wants to wait.
@@ -460,7 +460,10 @@ def _by_taps(images: Any, kernel: Any, window: _Window, params: Mapping[str, Any
 
 def _takes_tiles(images: Any, kernel: Any, params: Mapping[str, Any]) -> bool:
     options = {**params, "dimension_numbers": _numbers(len(kernel.shape) - 2)}
-    return is_tiled(images, kernel, options) and current_machine().takes_tiles
+    enough = _are_seen(images.shape[:1]) and (
+        images.shape[0] >= images_for_tiles(images, kernel, options)
+    )
+    return enough and current_machine().takes_tiles
 
 
 def _by_tiles(images: Any, kernel: Any, window: _Window, params: Mapping[str, Any]) -> Any:
