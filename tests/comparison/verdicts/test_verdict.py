@@ -12,7 +12,7 @@ from tdjax.core import typed
 
 def entry(strategy, center, rounds=15, noise=0.01, **other):
     random = np.random.default_rng([rounds, *strategy.encode()])
-    samples = tuple(center * (1 + noise * random.standard_normal(rounds)))
+    samples = tuple(center * np.exp(noise * random.standard_normal(rounds)))
     known = {"median_s": float(np.median(samples)), "program": strategy, **other}
     return Entry("net", "cpu", "measured", "forward", strategy, "ok", samples_s=samples, **known)
 

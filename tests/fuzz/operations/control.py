@@ -29,6 +29,7 @@ def unary(scope: Scope, given: Type, like: bool = False, closed: bool = False) -
 
 _CALLS = {
     "jit": ["jax.jit({f})", "jax.jit({f}, inline=True)"],
+    "composite": ['jax.lax.composite({f}, name="tests.fuzz")'],
     "checkpoint": [
         "jax.checkpoint({f})",
         "jax.checkpoint({f}, policy=jax.checkpoint_policies.dots_saveable)",
