@@ -123,10 +123,10 @@ def _without_unread(eqn: Any, needed: set[Any]) -> Any:
     trim = _RULES.get(eqn.primitive.name)
     if trim is None or eqn.effects:
         return eqn
-    try:
-        params, given, made = trim(eqn, tuple(atom in needed for atom in eqn.outvars))
-    except (AttributeError, KeyError, TypeError, ValueError):
-        return eqn  # another JAX may call a parameter otherwise
+    trimmed = trim(eqn, tuple(atom in needed for atom in eqn.outvars))
+    if trimmed is None:
+        return eqn
+    params, given, made = trimmed
     if all(given) and all(made):
         return eqn
     return eqn.replace(
@@ -140,8 +140,12 @@ Trimmed = tuple[dict[str, Any], Mask, Mask]
 """Other parameters of an equation, and which of its inputs and outputs it keeps."""
 
 
-def _call(eqn: Any, read: Mask) -> Trimmed:
+def _call(eqn: Any, read: Mask) -> Trimmed | None:
     name = "jaxpr" if "jaxpr" in eqn.params else "call_jaxpr"
+    others = eqn.params.keys() - {*_OF_INPUTS, *_OF_OUTPUTS}
+    tuples = [eqn.params[each] for each in others if isinstance(eqn.params[each], tuple)]
+    if any(tuples) and {*map(len, tuples)} & {len(eqn.invars), len(eqn.outvars)}:
+        return None  # one may have an entry for each of them, of which nothing is known here
     program = _lived_in(eqn.params[name], read)
     given = _reads(program)
     params = {name: _with_inputs(program, given)}
@@ -208,7 +212,7 @@ def _cond(eqn: Any, read: Mask) -> Trimmed:
     return params, (True, *given), read
 
 
-_RULES: dict[str, Callable[[Any, Mask], Trimmed]] = {
+_RULES: dict[str, Callable[[Any, Mask], Trimmed | None]] = {
     **dict.fromkeys(("closed_call", "jit", "pjit", "checkpoint", "remat", "remat2"), _call),
     "scan": _scan,
     "while": _while,
