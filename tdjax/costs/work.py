@@ -102,11 +102,6 @@ class Work:
     part_equations: int = 0
 
     @property
-    def written(self) -> int:
-        """How many operations are compiled, at most."""
-        return self.operations + OF_TILES * self.tiled_convs
-
-    @property
     def convolves(self) -> bool:
         """Whether there is a convolution."""
         return self.conv_flops + self.channel_flops + self.one_place_flops > 0
