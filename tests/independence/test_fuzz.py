@@ -9,7 +9,7 @@ from fuzz.operations.registry import BUILDERS, UNREACHED
 
 from tdjax.independence.rules.rule import known_primitives, traits_of
 
-PROGRAMS = 30
+PROGRAMS = 60
 
 
 @pytest.fixture(autouse=True)

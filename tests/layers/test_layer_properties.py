@@ -152,7 +152,7 @@ def in_loop(drawn: Drawn) -> Callable[..., Any]:
 
 
 @settings(
-    max_examples=24,
+    max_examples=40,
     deadline=None,
     derandomize=True,
     database=None,
