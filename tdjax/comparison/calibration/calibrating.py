@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 import jax
 
 from tdjax.comparison.calibration.clock import TimedProgram, Times, measured
-from tdjax.comparison.calibration.probes import PROBES, Probe
+from tdjax.comparison.calibration.probes import COUNTED, PROBES, Probe
 from tdjax.comparison.calibration.solving import relative, solve
 from tdjax.comparison.system.memory import settle_allocator
 from tdjax.comparison.system.progress import Progress, told
@@ -19,6 +19,7 @@ from tdjax.costs.machine import assume_machine, calibrated_from, current_machine
 from tdjax.devices import calibration
 from tdjax.devices.attached import device_kind
 from tdjax.devices.calibration import Calibration
+from tdjax.devices.shipped import SPEEDS
 
 _PLATFORMS = ("cpu", "gpu", "tpu")
 # Two free cores of a Zen 4 had 1.13 to 1.16, those with a comparison at work beside 1.26 to 1.52,
@@ -100,20 +101,22 @@ def _calibrated(platform: str, progress: Progress) -> tuple[Calibration, float]:
     taken = dict(zip([probe.speed for probe in probes], times.seconds, strict=True))
     start, probed = calibrated_from(platform)
     machine = solve(start, {probe.speed: probe.cost().seconds for probe in probes}, taken)
+    names = [name for name in SPEEDS if platform == "cpu" or name not in _OF_CPUS]
     speeds = relative(machine.speeds, start.speeds, probed)
+    speeds |= {name: getattr(start, name) for name in COUNTED}
     found = Calibration(
         platform=platform,
         kind=device_kind(),
         date=datetime.datetime.now(datetime.UTC).date().isoformat(),
         versions=jax_versions(),
-        speeds=_rounded(speeds, probes),
-        probed=_rounded(machine.speeds, probes),
+        speeds=_rounded(speeds, names),
+        probed=_rounded(machine.speeds, names),
     )
     return found, times.unrest
 
 
-def _rounded(speeds: Mapping[str, float], probes: Iterable[Probe]) -> dict[str, float]:
-    return {each.speed: float(f"{speeds[each.speed]:.4g}") for each in probes}
+def _rounded(speeds: Mapping[str, float], names: Iterable[str]) -> dict[str, float]:
+    return {name: float(f"{speeds[name]:.4g}") for name in names}
 
 
 def calibrate_first(progress: Progress) -> None:

@@ -11,10 +11,6 @@ from tdjax.costs.machine import Machine
 _TURNS = 12
 _HALVINGS = 40
 _MOST_APART = 30.0
-# How often something is read or written is counted, and so is what tiles save: these fit the cost
-# model more than the machine.
-_MOST_APART_COUNTED = 3.0
-_COUNTED = ("patch_passes", "kept_passes", "stacked_passes", "looped_passes", "tiled_back")
 _CACHES = (("far_bytes_s", "memory_bytes_s"), ("near_bytes_s", "far_bytes_s"))
 
 
@@ -27,7 +23,7 @@ def solve(
 
     Speeds are found one after the other, each from its own program, and again until they fit each
     other. Where no speed fits, because others account for more than the time that there is, it is
-    the nearest to that within a factor of 30 of where it began, 3 of what is counted.
+    the nearest to that within a factor of 30 of where it began.
     """
     machine = start
     for _ in range(_TURNS):
@@ -42,8 +38,7 @@ def solve(
 def bounds(start: Machine, name: str) -> tuple[float, float]:
     """Return the least and the most that a speed is found to be."""
     began: float = getattr(start, name)
-    apart = _MOST_APART_COUNTED if name in _COUNTED else _MOST_APART
-    return began / apart, began * apart
+    return began / _MOST_APART, began * _MOST_APART
 
 
 def relative(
