@@ -74,7 +74,8 @@ def seconds_in(mode: str, forward: float, gradient: float) -> float:
 def has_tiles(blocks: Blocks, work: Work, machine: Machine) -> bool:
     """Say whether blocks compute convolutions by tiles."""
     enough = bool(work.tiled_convs) and blocks.rows >= work.tiled_from
-    return enough and machine.takes_tiles and not blocks.plain
+    once = blocks.looped or blocks.count == 1
+    return enough and once and machine.takes_tiles and not blocks.plain
 
 
 def _taken_bytes(blocks: Blocks, work: Work, gradient: bool, tiles: bool) -> float:

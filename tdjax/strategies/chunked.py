@@ -59,6 +59,10 @@ class Chunked(Strategy):
         """Whether there are no chunks."""
         return self.chunk_size is None
 
+    def writes_out(self, batch: Any, time: Any) -> bool:
+        """Say whether chunks of a call are written out, several of them."""
+        return self.unroll is True and not self.takes_all(batch, time)
+
     def without_remat(self) -> Strategy:
         """Return it without its backward pass's recomputing, which a forward pass has not."""
         return dataclasses.replace(self, remat=False)

@@ -105,7 +105,7 @@ class Fold(Chunked):
         def folding() -> Folding:
             bare = dataclasses.replace(program, consts=())
             if self.chunk_size is not None:
-                bare = convolving_fast(bare)
+                bare = convolving_fast(bare, self.writes_out(call.batch, call.time))
             shapes = rows, program.rows
             return Folding(call.described(), bare, proof, *shapes, self.unroll, self.remat)
 

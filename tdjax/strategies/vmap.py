@@ -237,7 +237,7 @@ class Vmap(Chunked):
             return [repeat(y, axis, call.time) for y, axis in zip(outputs, out_axes, strict=True)]
         block = self.chunk_size or call.time
         if self.chunk_size is not None:
-            program = convolving_fast(program)
+            program = convolving_fast(program, self.writes_out(call.batch, call.time))
 
         def one(shared: list[Any], *steps: Any) -> list[Any]:
             merged = list(shared)

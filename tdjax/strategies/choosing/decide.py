@@ -275,6 +275,7 @@ def _plan(call: Call, step: Program, mode: str) -> _Plan:
     machine = current_machine()
     work = work_of(step.jaxpr, call.batch, call.has_rows())
     convolves = work.convolves and machine.platform == "cpu"
+    # What is written out has no tiles: fewer blocks of what gains by them are worth looking at.
     operations = work.operations + machine.takes_tiles * OF_TILES * work.tiled_convs
     among = candidates(call.batch, call.time, True, operations, convolves)
     planned: Sequence[Candidate] = tuple(ranked(among, work, call.batch, call.time, machine, mode))

@@ -8,8 +8,13 @@ from tdjax.core.call import Program
 from tdjax.core.jaxpr import all_equations
 
 
-def convolving_fast(program: Program) -> Program:
-    """Return a program that computes the same, with convolutions that are fast on a CPU."""
+def convolving_fast(program: Program, written_out: bool = False) -> Program:
+    """Return a program that computes the same, with convolutions that are fast on a CPU.
+
+    Args:
+        program: the step, traced.
+        written_out: whether it will be in one program several times, and has to compile fast.
+    """
     bare = program.jaxpr.bare
     if not any(eqn.primitive.name == "conv_general_dilated" for eqn in all_equations(bare)):
         return program
@@ -17,6 +22,6 @@ def convolving_fast(program: Program) -> Program:
         replace_convolutions,  # needs jax.extend, 20 ms to import
     )
 
-    bare = replace_convolutions(bare)
+    bare = replace_convolutions(bare, tiled=not written_out)
     opened = dataclasses.replace(program.jaxpr, eqns=tuple(bare.eqns), bare=bare)
     return dataclasses.replace(program, jaxpr=opened)

@@ -11,6 +11,9 @@ and C(x, dw), and the transposes of these, with a cotangent dy. The one for x is
 of dy, which JAX's own rule writes down; so is the one for w, where it is not computed by the sum
 (4) of `forms.py`. In both, convolutions are replaced in turn, so that gradients of gradients are as
 fast. `jax.vmap` puts the new axis where JAX's own rule puts it: into the batch, or into groups.
+
+There are two of them. Tiles are fifty operations for one, which is no matter in a loop; blocks that
+are written out have them again for every block, and would take minutes to compile.
 """
 
 from __future__ import annotations
@@ -30,25 +33,31 @@ from tdjax.strategies.convolution.forms import convolution, has_few_taps, kernel
 _PLAIN = lax.conv_general_dilated_p
 
 
-def replace_convolutions(jaxpr: Any) -> Any:
-    """Return a jaxpr, or a closed one, with every convolution in it replaced, however deep."""
+def replace_convolutions(jaxpr: Any, tiled: bool = True) -> Any:
+    """Return a jaxpr, or a closed one, with every convolution in it replaced, however deep.
+
+    Args:
+        jaxpr: the program.
+        tiled: whether they may be computed by tiles.
+    """
     if is_closed(jaxpr):
-        return jaxpr.replace(jaxpr=replace_convolutions(jaxpr.jaxpr))
-    return jaxpr.replace(eqns=[_replace_equation(eqn) for eqn in jaxpr.eqns])
+        return jaxpr.replace(jaxpr=replace_convolutions(jaxpr.jaxpr, tiled))
+    return jaxpr.replace(eqns=[_replace_equation(eqn, tiled) for eqn in jaxpr.eqns])
 
 
-def _replace_equation(eqn: Any) -> Any:
+def _replace_equation(eqn: Any, tiled: bool) -> Any:
     if eqn.primitive is _PLAIN:
-        params = conv_p.with_program(eqn.params, [atom.aval for atom in eqn.invars])
-        return eqn.replace(primitive=conv_p, params=params)
+        own = _OWN[tiled]
+        params = own.with_program(eqn.params, [atom.aval for atom in eqn.invars])
+        return eqn.replace(primitive=own, params=params)
     if isinstance(eqn.primitive, Checkable):
         return eqn
-    return with_programs(eqn, replace_convolutions)
+    return with_programs(eqn, functools.partial(replace_convolutions, tiled=tiled))
 
 
-def _run_replaced(function: Callable[..., Any], *args: Any) -> Any:
+def _run_replaced(tiled: bool, function: Callable[..., Any], *args: Any) -> Any:
     """Return `function(*args)`, its convolutions replaced."""
-    closed = replace_convolutions(jax.make_jaxpr(function)(*args))
+    closed = replace_convolutions(jax.make_jaxpr(function)(*args), tiled)
     (output,) = jax.core.eval_jaxpr(closed.jaxpr, closed.consts, *args)
     return output
 
@@ -61,30 +70,30 @@ def _type(lhs: Any, rhs: Any, **params: Any) -> Any:
     return _PLAIN.abstract_eval(lhs, rhs, **params)[0]
 
 
-def _transpose_lhs(cotangent: Any, lhs: Any, rhs: Any, **params: Any) -> Any:
+def _transpose_lhs(tiled: bool, cotangent: Any, lhs: Any, rhs: Any, **params: Any) -> Any:
     def pulled_back(cotangent: Any, rhs: Any) -> Any:
         convolve = functools.partial(_plain, rhs=rhs, **params)
         return jax.linear_transpose(convolve, lhs.aval)(cotangent)[0]
 
-    return _run_replaced(pulled_back, cotangent, rhs)
+    return _run_replaced(tiled, pulled_back, cotangent, rhs)
 
 
-def _transpose_rhs(cotangent: Any, lhs: Any, rhs: Any, **params: Any) -> Any:
+def _transpose_rhs(tiled: bool, cotangent: Any, lhs: Any, rhs: Any, **params: Any) -> Any:
     def pulled_back(cotangent: Any, lhs: Any) -> Any:
         convolve = functools.partial(_plain, lhs, **params)
         return jax.linear_transpose(convolve, rhs.aval)(cotangent)[0]
 
     def on_cpu(cotangent: Any, lhs: Any) -> Any:
-        return kernel_gradient(cotangent, lhs, rhs.aval, **params)
+        return kernel_gradient(cotangent, lhs, rhs.aval, tiled, **params)
 
     if not has_few_taps(cotangent, lhs, rhs.aval, **params):
-        return _run_replaced(pulled_back, cotangent, lhs)
+        return _run_replaced(tiled, pulled_back, cotangent, lhs)
     forms = functools.partial(lax.platform_dependent, cpu=on_cpu, default=pulled_back)
-    return _run_replaced(forms, cotangent, lhs)
+    return _run_replaced(tiled, forms, cotangent, lhs)
 
 
 def _wide_gradient(
-    cotangent: Any, other: Any, sought: Any, place: int, params: dict[str, Any]
+    tiled: bool, cotangent: Any, other: Any, sought: Any, place: int, params: dict[str, Any]
 ) -> Any:
     """Return the gradient of one side in its dtype, which is wider than those of the others."""
 
@@ -93,23 +102,30 @@ def _wide_gradient(
 
     def on_cpu(cotangent: Any, other: Any) -> Any:
         dtype = sought.dtype
-        return kernel_gradient(cotangent.astype(dtype), other.astype(dtype), sought, **own)
+        return kernel_gradient(cotangent.astype(dtype), other.astype(dtype), sought, tiled, **own)
 
     own = {name: value for name, value in params.items() if name not in ("operation", "side")}
     if place == 0 or not has_few_taps(cotangent, other, sought, **own):
         return rounded(cotangent, other)
     forms = functools.partial(lax.platform_dependent, cpu=on_cpu, default=rounded)
-    return _run_replaced(forms, cotangent, other)
+    return _run_replaced(tiled, forms, cotangent, other)
 
 
-def _batch(args: Sequence[Any], axes: Sequence[Any], **params: Any) -> tuple[Any, int]:
+def _batch(tiled: bool, args: Sequence[Any], axes: Sequence[Any], **params: Any) -> tuple[Any, int]:
     mapped = jax.vmap(functools.partial(_plain, **params), tuple(axes))
-    return _run_replaced(mapped, *args), 0
+    return _run_replaced(tiled, mapped, *args), 0
 
 
-conv_p = bilinear(
-    "tdjax_conv_general_dilated", _plain, _type, _transpose_lhs, _transpose_rhs, _batch
-)
-"""A convolution with the parameters of `jax.lax.conv_general_dilated_p`."""
-conv_p.lower_single(convolution, platform="cpu")
-WIDE_GRADIENTS[conv_p.name] = _wide_gradient
+def _own(name: str, tiled: bool) -> Any:
+    """Return a convolution with the parameters of `jax.lax.conv_general_dilated_p`."""
+    rules = (functools.partial(rule, tiled) for rule in (_transpose_lhs, _transpose_rhs, _batch))
+    own = bilinear(name, _plain, _type, *rules)
+    own.lower_single(functools.partial(convolution, tiled=tiled), platform="cpu")
+    WIDE_GRADIENTS[name] = functools.partial(_wide_gradient, tiled)
+    return own
+
+
+_OWN = {
+    True: _own("tdjax_conv_general_dilated", True),
+    False: _own("tdjax_conv_written_out", False),
+}

@@ -124,7 +124,8 @@ def _kernel_of_rows(scope: Scope) -> str:
     return f"jax.lax.conv_general_dilated({image}, {kernel}, (1,), 'SAME', dimension_numbers={numbers})"  # noqa: E501
 
 
-@builds("tdjax_conv_general_dilated", "tdjax_row_loop", "conv_general_dilated")
+@builds("tdjax_conv_general_dilated", "tdjax_conv_written_out")
+@builds("tdjax_row_loop", "conv_general_dilated")
 def _distributed_inside(scope: Scope) -> str:
     a = scope.pick(low=2, high=3, where=lambda v: v.rows == 0)
     rest = ", None" * (3 - a.rank)
@@ -135,7 +136,8 @@ def _distributed_inside(scope: Scope) -> str:
         f"'SAME', dimension_numbers={numbers})"
     )
     block = scope.size(1, 3)
-    strategies = [f"tdjax.Fold(chunk_size={block})"] * 4 + ["'fold'", "'map'", "'vmap'", "'auto'"]
+    blocks = [f"tdjax.Fold(chunk_size={block}{more})" for more in ("", ", unroll=True")]
+    strategies = blocks * 2 + ["'fold'", "'map'", "'vmap'", "'auto'"]
     strategy = scope.rng.choice([*strategies, f"tdjax.Packed(chunk_size={block})"])
     mask = f", mask=jnp.ones({a}.shape[:2], bool)" if "Packed" in strategy else ""
     spread = f"{a}[:, :{rest}]" if rest else str(a)
