@@ -15,8 +15,8 @@ from tdjax.core.typed import Positive, one_of
 from tdjax.devices.shipped import check_speeds
 
 FORMAT = "tdjax-calibration"
-# What the programs measure is part of it.
-VERSION = 2
+# What the programs measure is part of it: 2 solved for counts as well, and is not read.
+VERSION = 3
 
 
 @dataclass(frozen=True, eq=False)

@@ -60,8 +60,8 @@ class Chunked(Strategy):
         return self.chunk_size is None
 
     def writes_out(self, batch: Any, time: Any) -> bool:
-        """Say whether chunks of a call are written out, several of them."""
-        return self.unroll is True and not self.takes_all(batch, time)
+        """Say whether several chunks of a call are written out, all of them or those of a turn."""
+        return bool(self.unroll) and not self.takes_all(batch, time)
 
     def without_remat(self) -> Strategy:
         """Return it without its backward pass's recomputing, which a forward pass has not."""

@@ -13,7 +13,7 @@ from casebook import array
 from jax import lax
 
 import tdjax
-from tdjax import time_distributed
+from tdjax import Fold, Vmap, time_distributed
 from tdjax.costs.machine import assume_machine, current_machine
 from tdjax.strategies.convolution.primitive import replace_convolutions as with_ours
 
@@ -400,6 +400,32 @@ def test_tiles_are_taken_where_they_were_measured_to_be_faster_and_may_be():
     assert not takes(replace_convolutions(exact), 0.1, x, kernel)
     assert not takes(ours, 0.1, x[..., :8], kernel[:, :, :8])
     assert not takes(ours, 0.1, x.astype(jnp.bfloat16), kernel.astype(jnp.bfloat16))
+
+
+@pytest.mark.usefixtures("on_cpu")
+def test_what_is_written_out_has_no_tiles_and_the_same_values():
+    """Fifty operations for one, again for every block, would take minutes to compile."""
+    plain, _, (x, kernel) = tiled(*TILED["same"])
+    steps = jnp.stack([x + number for number in range(4)], 1)
+    expected = jnp.stack([plain(step, kernel) for step in np.moveaxis(steps, 1, 0)], 1)
+    for strategy, has in [
+        (Fold(chunk_size=4), True),
+        (Fold(chunk_size=4, unroll=True), False),
+        (Fold(chunk_size=4, unroll=2), False),
+        (Fold(chunk_size=8, unroll=True), True),
+        (Vmap(chunk_size=2, unroll=True), False),
+        (Vmap(chunk_size=2), True),
+    ]:
+        step = time_distributed(plain, in_axes=(1, None), strategy=strategy)
+
+        def values(steps, step=step):
+            output, pull_back = jax.vjp(step, steps, kernel)
+            return output, pull_back(jnp.ones_like(output))
+
+        with with_tiles(0.1):
+            program = jax.jit(values).lower(steps).compile()
+        assert ("conditional(" in program.as_text()) is has, strategy
+        np.testing.assert_allclose(program(steps)[0], expected, rtol=0, atol=2e-4)
 
 
 def test_convolutions_are_found_however_deep():

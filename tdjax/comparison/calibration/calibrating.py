@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 import jax
 
 from tdjax.comparison.calibration.clock import TimedProgram, Times, measured
-from tdjax.comparison.calibration.probes import COUNTED, PROBES, Probe
+from tdjax.comparison.calibration.probes import PROBES, Probe
 from tdjax.comparison.calibration.solving import relative, solve
 from tdjax.comparison.system.memory import settle_allocator
 from tdjax.comparison.system.progress import Progress, told
@@ -103,7 +103,6 @@ def _calibrated(platform: str, progress: Progress) -> tuple[Calibration, float]:
     machine = solve(start, {probe.speed: probe.cost().seconds for probe in probes}, taken)
     names = [name for name in SPEEDS if platform == "cpu" or name not in _OF_CPUS]
     speeds = relative(machine.speeds, start.speeds, probed)
-    speeds |= {name: getattr(start, name) for name in COUNTED}
     found = Calibration(
         platform=platform,
         kind=device_kind(),

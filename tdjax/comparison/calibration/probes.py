@@ -5,11 +5,11 @@ which the prediction of its time is what the clock says, all others being as the
 is calibrated means exactly what predictions make of it. What a speed is stands with
 `tdjax.costs.machine.Machine`.
 
-`COUNTED` is what no program tells: how often something is read or written, what a turn of a loop
-takes beside that, and what tiles save in a gradient, is fitted to whole models, and makes up for
-what predictions leave out. Of a small program it says nothing; solved for all the same, it took
-once the most and once the least that was allowed, on one machine, and the speeds beside it made up
-for that.
+Speeds without a program stay as they were fitted: how often something is read or written, what a
+turn of a loop takes beside that, and what tiles save in a gradient. These make up for what
+predictions leave out of whole models, and no small program tells them. Solved for all the same,
+they took once the most and once the least that was allowed, on one machine, and the speeds beside
+them made up for that.
 """
 
 from __future__ import annotations
@@ -182,7 +182,3 @@ PROBES = (
     ),
     Probe("plain_conv", _convolutions, _CONVOLUTIONS, _WHOLE, "grad"),
 )  # fmt: skip
-COUNTED = (
-    *("turn_s", "tiled_back", "patch_passes"),
-    *("kept_passes", "stacked_passes", "looped_passes"),
-)

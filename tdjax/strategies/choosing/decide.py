@@ -21,7 +21,7 @@ from tdjax.core.call import Call, Program, trace, within_step
 from tdjax.core.jaxpr import all_equations
 from tdjax.core.recent import Recent
 from tdjax.costs.machine import current_machine
-from tdjax.costs.work import OF_TILES, Work, work_of
+from tdjax.costs.work import Work, work_of
 from tdjax.devices.attached import device_kind
 from tdjax.devices.compiled_result import Result
 from tdjax.independence import CONST, Proven, on_own_rows, prove_for_blocks
@@ -275,9 +275,7 @@ def _plan(call: Call, step: Program, mode: str) -> _Plan:
     machine = current_machine()
     work = work_of(step.jaxpr, call.batch, call.has_rows())
     convolves = work.convolves and machine.platform == "cpu"
-    # What is written out has no tiles: fewer blocks of what gains by them are worth looking at.
-    operations = work.operations + machine.takes_tiles * OF_TILES * work.tiled_convs
-    among = candidates(call.batch, call.time, True, operations, convolves)
+    among = candidates(call.batch, call.time, True, work.operations, convolves)
     planned: Sequence[Candidate] = tuple(ranked(among, work, call.batch, call.time, machine, mode))
     if not tuned.anything_known((call.batch, call.time)):
         return _Plan(work, planned, None, _holding(), lasts=True)

@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 
 from tdjax.comparison.calibration.calibrating import _OF_CPUS
-from tdjax.comparison.calibration.probes import COUNTED, PROBES
+from tdjax.comparison.calibration.probes import PROBES
 from tdjax.comparison.calibration.solving import bounds, solve
 from tdjax.costs.machine import cpu_of, machine_elsewhere
 from tdjax.devices.shipped import SPEEDS, devices
@@ -33,12 +33,19 @@ ACCELERATOR = machine_elsewhere(
 )  # fmt: skip
 
 
+# What no small program tells.
+COUNTED = (
+    *("turn_s", "tiled_back", "patch_passes"),
+    *("kept_passes", "stacked_passes", "looped_passes"),
+)
+
+
 @pytest.fixture(scope="module")
 def predictions():
     return {probe.speed: probe.cost().seconds for probe in PROBES}
 
 
-def test_every_speed_has_one_program_or_is_counted():
+def test_every_speed_has_one_program_but_those_that_count():
     assert sorted([*(probe.speed for probe in PROBES), *COUNTED]) == sorted(SPEEDS)
 
 
