@@ -212,7 +212,7 @@ def _of_decision(decision: Decision) -> Explanation:
 
 def _has_own_convolutions(decision: Decision, work: Work) -> bool:
     """Say whether tdjax's own convolutions will run: those of blocks and packed steps on a CPU."""
-    if not work.convolves or current_machine().platform != "cpu":
+    if not work.has_own_forms or current_machine().platform != "cpu":
         return False
     blocks = decision.strategy.blocks(decision.call.batch, decision.call.time)
     return decision.strategy.packs if blocks is None else not blocks.plain

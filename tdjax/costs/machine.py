@@ -31,11 +31,17 @@ from tdjax.devices.shipped import SPEEDS, Device
 # DEFAULT_MMAP_THRESHOLD_MAX.
 _FRESH_ABOVE = 32 * 2**20
 _LEAST_FOR_A_CORE = 2**18
+# Eigen, by which XLA for CPUs multiplies matrices, gives one core to products of fewer operations:
+# measured (Zen 4), 8.4e6 run on one core, and 1.7e7 on both, of 64 columns as of 1024.
+_LEAST_FOR_ALL_CORES = 1.2e7
 # What files of CPUs lack that were written before it was measured.
 _USUAL_ON_CPUS = {
     "channel_flops_s": 1.3e10,
     "naive_flops_s": 7e8,
+    "batched_product": 1.0,
     "plain_product": 1.5,
+    "packed_values_s": 1e10,
+    "pooled_values_s": 5e8,
     "apart_conv": 1.0,
     "tiled_conv": 0.55,
     "tiled_back": 0.6,
@@ -65,6 +71,9 @@ class Machine:
         fresh_above: temporary memory of more bytes than this comes fresh from the system at every
             call, and is returned to it; inf where that is not so.
         fresh_bytes_s: bytes per second at which the system provides fresh memory.
+        pooled_values_s: values a second that gradients of pooling go through where they are left
+            to XLA for CPUs; see `Work.pooled_values`.
+        packed_values_s: values a second that convolutions put in order.
         narrow_conv: how many times longer an operation takes in a convolution to few features, to
             which some versions of XLA give one core; `apart_conv` where it is taken apart into its
             taps along the first axis; `tiled_conv` in one that is computed by tiles, beside the
@@ -72,6 +81,8 @@ class Machine:
         back_conv: how many times longer an operation takes in the gradient of a convolution, where
             that for the kernel is a convolution along one axis; `back_conv_2d` where it is one
             along two axes; `plain_conv` where the gradient is left to XLA for CPUs.
+        batched_product: how many times longer a product of several pairs of matrices takes, to
+            which some versions of XLA give one core.
         plain_product: how many times longer a convolution of a single place takes where it is left
             to XLA for CPUs.
         patch_passes: how often a gradient reads or writes the images and outputs of convolutions,
@@ -99,6 +110,8 @@ class Machine:
     fresh_above: float = _FRESH_ABOVE
     channel_flops_s: float = math.inf
     naive_flops_s: float = math.inf
+    pooled_values_s: float = math.inf
+    packed_values_s: float = math.inf
     narrow_conv: float = 1.0
     apart_conv: float = math.inf
     tiled_conv: float = math.inf
@@ -106,6 +119,7 @@ class Machine:
     back_conv: float = 1.0
     back_conv_2d: float = math.inf
     plain_conv: float = 1.0
+    batched_product: float = 1.0
     plain_product: float = 1.0
     patch_passes: float = 1.0
     kept_passes: float = 2.0
@@ -145,6 +159,10 @@ class Machine:
         """
         usual = math.ceil(math.sqrt(self.cores))
         return min(usual, max(1.0, written // _LEAST_FOR_A_CORE)) / usual
+
+    def part_for_product(self, flops: float) -> float:
+        """Return the part of the cores that compute a product of matrices of so many operations."""
+        return 1.0 if flops >= _LEAST_FOR_ALL_CORES else 1 / self.cores
 
     def bytes_s(self, working_set: float) -> float:
         """Return how many bytes per second operations move whose values take so much memory.

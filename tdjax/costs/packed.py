@@ -6,7 +6,7 @@ import dataclasses
 
 from tdjax.costs.machine import Machine
 from tdjax.costs.predict import Blocks, forward_s, gradient_s, most_bytes, seconds_in
-from tdjax.costs.work import Work
+from tdjax.costs.work import Traffic, Work
 
 ASSUMED = 0.75
 """The part of all steps that is assumed to be real where it is not known."""
@@ -146,7 +146,9 @@ def surely_saved(work: Work, machine: Machine) -> Work:
     if machine.near_bytes:
         return work
     least = work.stored_bytes + work.input_bytes + work.output_bytes
-    return dataclasses.replace(work, moved_bytes=min(work.moved_bytes, least))
+    least = min(work.moved_bytes, least)
+    together = Traffic(least, work.live_bytes, work.weight_bytes, work.output_bytes)
+    return dataclasses.replace(work, traffic=(together,))
 
 
 def packed_bytes(packs: Packs, work: Work, batch: int, time: int, gradient: bool) -> float:

@@ -11,10 +11,13 @@ from __future__ import annotations
 import dataclasses
 
 from tdjax.costs.machine import Machine
-from tdjax.costs.work import OF_TILES, Work
+from tdjax.costs.work import LEAST_FOR_ALL_CORES, OF_TILES, Work
 
 # XLA pads, and keeps values a little longer than they are used: memory over its estimate.
 _TAKEN = 1.3
+# How many times as much is used between two uses of a value in the gradient of an operation: it
+# reads what the operation read and the gradient of what it wrote, and writes that of what it read.
+_FARTHER = 1.5
 # A convolution by tiles has so many times its images and outputs in memory, each written and read.
 _TILES = 4
 
@@ -59,9 +62,11 @@ def gradient_s(blocks: Blocks, work: Work, machine: Machine) -> float:
     taken = _taken_bytes(blocks, work, True, has_tiles(blocks, work, machine))
     fresh = machine.fresh_s(_TAKEN * taken)
     total = once + back + edges + weights + fresh
-    if blocks.count > 1 and blocks.remat:
-        return total + once
-    kept = work.kept_bytes * blocks.rows * blocks.count
+    kept = work.kept_bytes * blocks.rows
+    if blocks.count > 1 and blocks.remat:  # a block keeps it for itself, for a short time
+        near = machine.kept_passes * kept / machine.bytes_s(kept)
+        return total + once + blocks.count * near
+    kept *= blocks.count
     passes = machine.stacked_passes if blocks.looped else machine.kept_passes
     return total + passes * kept / machine.bytes_s(kept)
 
@@ -125,17 +130,18 @@ def _block_s(blocks: Blocks, work: Work, machine: Machine, backward: bool = Fals
     """Return the seconds of a block; backward, half of those of its gradient."""
     rows = blocks.rows
     in_use = rows * work.live_bytes + work.weight_bytes
-    dot_flops = work.dot_flops
     conv_flops = work.conv_flops
     channel_flops_s = machine.channel_flops_s
     plain = blocks.plain and machine.platform == "cpu"
     naive_flops = work.naive_flops if plain and backward else 0.0
+    pooled = work.pooled_values if plain and backward else 0.0
     if plain:  # XLA for CPUs computes some on one core, and those of one tap not as products
-        dot_flops -= work.one_place_flops
         channel_flops_s = machine.naive_flops_s
-        conv_flops += machine.plain_product * work.one_place_flops
+        places = sum(each.flops for each in work.products if each.one_place)
+        conv_flops += machine.plain_product * places
     tiles = has_tiles(blocks, work, machine)
     tiled_flops, tiled_bytes = (work.tiled_flops, work.tiled_bytes) if tiles else (0.0, 0.0)
+    packed = work.packed_values * (1 - tiled_flops / work.conv_flops if tiles else 1)
     # Blocks that are written out have what one core computes on all of them, side by side.
     side_by_side = machine.narrow_conv / min(1 + _beside(blocks), machine.cores)
     alone = max(min(1.0, machine.narrow_conv), side_by_side)
@@ -148,28 +154,60 @@ def _block_s(blocks: Blocks, work: Work, machine: Machine, backward: bool = Fals
     conv_flops -= tiled_flops
     if machine.takes_tiles and not plain:  # other forms have their images in memory again, too
         in_use += _TILES * rows * work.largest_patch_bytes
-    apart = 2 * _TILES * rows * tiled_bytes / machine.bytes_s(in_use)
+    tiles_between = _TILES * rows * work.largest_patch_bytes
+    apart = 2 * _TILES * rows * tiled_bytes / machine.bytes_s(tiles_between)
+    farther = 1.0
     if backward:
         # What the forward pass kept is in use with its gradient, and convolutions are turned.
+        farther = _FARTHER
         in_use += rows * (2 * work.kept_bytes + work.largest_patch_bytes)
         taken = rows * (work.patch_bytes - tiled_bytes)
         apart += machine.patch_passes * taken / machine.bytes_s(in_use + _beside(blocks) * taken)
         own = min(machine.back_conv, machine.back_conv_2d)
         conv_flops *= machine.plain_conv if plain else own
     if tiles:
-        conv_flops += (machine.tiled_back if backward else machine.tiled_conv) * tiled_flops
+        slower = machine.tiled_back if backward else machine.tiled_conv
+        if rows * work.tiled_part_bytes < LEAST_FOR_ALL_CORES:  # several in one
+            slower *= machine.batched_product
+        conv_flops += slower * tiled_flops
+    moving = busy = 0.0
+    for moved, between, weights, written in work.traffic:
+        part = min(1.0, (1 + _beside(blocks)) * machine.part_at_work(rows * written))
+        speed = machine.bytes_s(farther * (rows * between + weights))
+        moving += rows * moved / (part * speed)
+        busy += moved * part
+    # Operations that write little are given one core, which written-out blocks are beside others.
+    at_work = busy / work.moved_bytes if busy else 1.0
     arithmetic = (
-        dot_flops / machine.dot_flops_s
+        _product_flops(blocks, work, machine) / machine.dot_flops_s
         + conv_flops / machine.conv_flops_s
+        + packed / machine.packed_values_s
         + work.channel_flops / channel_flops_s
         + naive_flops / machine.naive_flops_s
-        + work.transcendentals / machine.transcendentals_s
+        + pooled / machine.pooled_values_s
+        + work.transcendentals / (at_work * machine.transcendentals_s)
     )
+    moving += work.weight_bytes / machine.bytes_s(in_use)
     operations = work.operations + tiles * OF_TILES * work.tiled_convs
     fixed = operations * machine.operation_s + (machine.turn_s if blocks.looped else 0.0)
-    busy = machine.part_at_work(rows * work.widest_bytes)
-    traffic = rows * work.moved_bytes / busy + work.weight_bytes
-    return rows * arithmetic + traffic / machine.bytes_s(in_use) + apart + fixed
+    return rows * arithmetic + moving + apart + fixed
+
+
+def _product_flops(blocks: Blocks, work: Work, machine: Machine) -> float:
+    """Return what a row's products of matrices take, as operations of large ones.
+
+    Those that XLA for CPUs gives one core take as long as on all of them where blocks are written
+    out, which are computed side by side.
+    """
+    plain, together, total = blocks.plain and machine.platform == "cpu", 1 + _beside(blocks), 0.0
+    for flops, once, batched, one_place in work.products:
+        if one_place and plain:
+            continue
+        longer = machine.batched_product if batched else 1.0
+        if (part := machine.part_for_product(blocks.rows * once)) < 1:
+            longer = max(longer, 1 / part)
+        total += flops * max(min(1.0, longer), longer / min(together, machine.cores))
+    return total
 
 
 def _beside(blocks: Blocks) -> int:

@@ -27,15 +27,16 @@ _READ = (3, 4, VERSION)
 SPEEDS = (
     ("dot_flops_s", "conv_flops_s", "transcendentals_s", "near_bytes_s", "far_bytes_s")
     + ("memory_bytes_s", "operation_s", "turn_s", "fresh_bytes_s", "channel_flops_s")
-    + ("naive_flops_s", "narrow_conv", "apart_conv", "tiled_conv", "back_conv", "back_conv_2d")
-    + ("tiled_back", "plain_conv", "plain_product", "patch_passes", "kept_passes")
-    + ("stacked_passes", "looped_passes")
+    + ("naive_flops_s", "pooled_values_s", "packed_values_s", "narrow_conv", "apart_conv")
+    + ("tiled_conv", "back_conv", "back_conv_2d", "tiled_back", "plain_conv", "plain_product")
+    + ("batched_product", "patch_passes", "kept_passes", "stacked_passes", "looped_passes")
 )  # fmt: skip
 
 # What files of earlier versions lack; machines have it by default.
 _LATER = (
     ("channel_flops_s", "naive_flops_s", "plain_product", "looped_passes")
-    + ("apart_conv", "back_conv_2d", "tiled_conv", "tiled_back")
+    + ("apart_conv", "back_conv_2d", "tiled_conv", "tiled_back", "batched_product")
+    + ("packed_values_s", "pooled_values_s")
 )  # fmt: skip
 
 _FOLDER = Path(__file__).parent

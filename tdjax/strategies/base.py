@@ -81,7 +81,7 @@ class Strategy(abc.ABC):
 
     @classmethod
     def candidates(
-        cls, batch: int, time: int, remat: bool, operations: int, convolves: bool
+        cls, batch: int, time: int, remat: bool, operations: int, own_forms: bool
     ) -> Sequence[Strategy]:
         """Return the forms of it that `auto` and `tune` choose among; see `ranking.candidates`."""
         return ()

@@ -76,13 +76,13 @@ class Chunked(Strategy):
 
     @classmethod
     def candidates(
-        cls, batch: int, time: int, remat: bool, operations: int, convolves: bool
+        cls, batch: int, time: int, remat: bool, operations: int, own_forms: bool
     ) -> list[Strategy]:
         """Return it whole, as a single chunk, and in 2, 4, 8, ... 256 chunks."""
         size = cls.size(batch, time)
         unrolled = min(MOST_UNROLLED, MOST_WRITTEN // max(1, operations))
         found: list[Strategy] = [cls()]
-        if convolves:
+        if own_forms:
             found.append(cls(chunk_size=size))
         doubled = (2**power for power in range(1, MOST_CHUNKS.bit_length()))
         for wanted in sorted({min(count, size) for count in doubled}):

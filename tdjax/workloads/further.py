@@ -193,8 +193,10 @@ _BLOCK = ((192, 576), (192, 192), (192, 768), (768, 192))
 _TABLE: dict[str, tuple[Callable[..., Any], _Shapes, tuple[int, ...]]] = {
     "convs_32": (_convolutions, [(3, 3, 32, 32)] * 4, (2, 16, 24, 24, 32)),
     "convs_16": (_convolutions, [(3, 3, 16, 16)] * 2, (8, 32, 16, 16, 16)),
+    "convs_64": (_convolutions, [(3, 3, 64, 64)] * 2, (2, 16, 28, 28, 64)),
     "convs_128": (_convolutions, [(3, 3, 128, 128)] * 2, (1, 16, 14, 14, 128)),
     "convs_1d": (_convolutions, [(5, 32, 32)] * 2, (16, 32, 128, 32)),
+    "convs_1d_64": (_convolutions, [(3, 64, 64)] * 3, (8, 16, 128, 64)),
     "convs_1x1": (_convolutions, [(1, 1, 64, 128), (1, 1, 128, 64)], (2, 16, 20, 20, 64)),
     "convs_strided": (
         _strided, [(7, 7, 3, 32), (3, 3, 32, 64), (3, 3, 64, 96)], (2, 16, 64, 64, 3),
@@ -206,14 +208,22 @@ _TABLE: dict[str, tuple[Callable[..., Any], _Shapes, tuple[int, ...]]] = {
     "digits": (
         _classifier, [(3, 3, 1, 16), (3, 3, 16, 32), (7 * 7 * 32, 10)], (8, 16, 28, 28, 1),
     ),
+    "pictures": (
+        _classifier, [(3, 3, 3, 32), (3, 3, 32, 64), (8 * 8 * 64, 256)], (4, 16, 32, 32, 3),
+    ),
     "look_up": (_look_up, [(5000, 128), (128, 64)], (32, 64, 50)),
     "lstm": (_recurrent, [(64, 256), (64, 256)], (16, 16, 20, 64)),
     "vit_short": (_attention, _BLOCK * 2, (2, 8, 64, 192)),
     "vit_long": (_attention, _BLOCK, (1, 8, 196, 192)),
+    "vit_narrow": (
+        _attention, [(128, 384), (128, 128), (128, 512), (512, 128)] * 2, (4, 16, 50, 128),
+    ),
     "dense_small": (_dense, [(16, 8)], (32, 10, 16)),
     "dense_deep": (_dense, [(128, 128)] * 6, (32, 32, 128)),
     "dense_heavy": (_dense, [(2048, 2048)], (8, 16, 2048)),
     "residual_mlp": (_residual, [(256, 1024), (1024, 256)] * 2, (16, 64, 256)),
+    "residual_narrow": (_residual, [(128, 256), (256, 128)] * 3, (32, 64, 128)),
+    "scores_few": (_scores, [(128, 1000)], (16, 64, 128)),
     "scores": (_scores, [(256, 4000)], (16, 32, 256)),
     "elementwise": (_elementwise, [(512,)], (32, 64, 512)),
     "pyramid": (_pyramid, [(128, 64)] * 3, (16, 32, 64, 64)),

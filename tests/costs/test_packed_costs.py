@@ -7,13 +7,13 @@ import pytest
 from tdjax.costs.machine import machine_of
 from tdjax.costs.packed import Packs, best_packs, break_even, packed_bytes, packed_s, surely_saved
 from tdjax.costs.predict import Blocks, forward_s
-from tdjax.costs.work import Work
+from tdjax.costs.work import Product, Traffic, Work
 from tdjax.devices.attached import assume
 
-MLP = Work(dot_flops=8e6, moved_bytes=1e5, stored_bytes=1e5, live_bytes=8e3, kept_bytes=5e4,
-           input_bytes=4e3, output_bytes=4e3, weight_bytes=17e6, operations=12)  # fmt: skip
-NORMS = Work(moved_bytes=50e3, live_bytes=8e3, kept_bytes=20e3, input_bytes=2e3, output_bytes=2e3,
-             operations=20)  # fmt: skip
+MLP = Work(products=(Product(8e6, 2e6),), traffic=(Traffic(1e5, 8e3, 17e6, 4e3),),
+           stored_bytes=1e5, live_bytes=8e3, kept_bytes=5e4, input_bytes=4e3, output_bytes=4e3, weight_bytes=17e6, operations=12)  # fmt: skip
+NORMS = Work(traffic=(Traffic(50e3, 8e3, 0, 2e3),), live_bytes=8e3, kept_bytes=20e3,
+             input_bytes=2e3, output_bytes=2e3, operations=20)  # fmt: skip
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ import pytest
 
 from tdjax.costs.machine import Machine, current_machine, machine_of
 from tdjax.costs.predict import Blocks, forward_s, gradient_s
-from tdjax.costs.work import Work
+from tdjax.costs.work import Product, Traffic, Work
 from tdjax.devices.attached import assume
 
 CPU = Machine(
@@ -15,10 +15,10 @@ CPU = Machine(
     near_bytes=2e6, far_bytes=32e6, near_bytes_s=6e10, far_bytes_s=2e10, memory_bytes_s=1e10,
     operation_s=5e-6, turn_s=2e-6, fresh_above=32e6, fresh_bytes_s=3e9,
 )  # fmt: skip
-NORMS = Work(moved_bytes=50e3, live_bytes=8e3, kept_bytes=20e3, input_bytes=2e3, output_bytes=2e3,
-             operations=20)  # fmt: skip
-MLP = Work(dot_flops=8e6, moved_bytes=1e5, live_bytes=8e3, kept_bytes=5e4, weight_bytes=17e6,
-           operations=12)  # fmt: skip
+NORMS = Work(traffic=(Traffic(50e3, 8e3, 0, 2e3),), live_bytes=8e3, kept_bytes=20e3,
+             input_bytes=2e3, output_bytes=2e3, operations=20)  # fmt: skip
+MLP = Work(products=(Product(8e6, 2e6),), traffic=(Traffic(1e5, 8e3, 17e6, 4e3),),
+           live_bytes=8e3, kept_bytes=5e4, weight_bytes=17e6, operations=12)  # fmt: skip
 
 
 def whole(rows):
@@ -58,7 +58,7 @@ def test_a_gradient_costs_more_than_a_forward_pass(work):
 def test_convolutions_left_to_xla_are_slower_on_a_cpu_alone():
     cpu = dataclasses.replace(CPU, conv_flops_s=5e10, back_conv=1.2, plain_conv=3.0)
     convs = Work(conv_flops=1e8, operations=3)
-    products = Work(dot_flops=1e8, one_place_flops=1e8, operations=3)
+    products = Work(products=(Product(1e8, 1e8, one_place=True),), operations=3)
     ours, plain = Blocks(64, 1), Blocks(64, 1, plain=True)
     assert forward_s(plain, convs, cpu) == forward_s(ours, convs, cpu)
     assert gradient_s(plain, convs, cpu) > 1.5 * gradient_s(ours, convs, cpu)

@@ -30,7 +30,7 @@ def test_a_matrix_product():
     assert found.weight_bytes == 16 * 32 * FLOAT
     assert (found.input_bytes, found.output_bytes) == (16 * FLOAT, 32 * FLOAT)
     assert found.moved_bytes == found.live_bytes == found.kept_bytes == (16 + 32) * FLOAT
-    assert found.operations == 1 and not found.convolves
+    assert found.operations == 1 and not found.has_own_forms
 
 
 @pytest.mark.parametrize(("groups", "strides"), [(1, 1), (2, 1), (1, 2)])
@@ -52,7 +52,7 @@ def test_a_convolution(groups, strides):
     assert found.weight_bytes == kernel.nbytes
 
 
-@pytest.mark.parametrize(("window", "features"), [(1, 16), (3, 65)])
+@pytest.mark.parametrize(("window", "features"), [(1, 16), (3, 16), (3, 65)])
 def test_convolutions_that_all_cores_compute(window, features):
     kernel = jnp.ones((window, 8, features))
 
@@ -65,7 +65,7 @@ def test_convolutions_that_all_cores_compute(window, features):
     flops = 2 * 12 * window * 8 * features
     assert (found.dot_flops, found.conv_flops) == ((flops, 0) if window == 1 else (0, flops))
     assert found.narrow_conv_flops == 0
-    assert found.one_place_flops == found.dot_flops and found.convolves
+    assert all(each.one_place for each in found.products) and found.has_own_forms
 
 
 def test_a_kernel_a_channel():
@@ -77,7 +77,7 @@ def test_a_kernel_a_channel():
         )  # fmt: skip
 
     found = work(conv, clips(12, 12, 8))
-    assert found.channel_flops == 2 * 12 * 12 * 8 * 9 and found.convolves
+    assert found.channel_flops == 2 * 12 * 12 * 8 * 9 and found.has_own_forms
     assert found.conv_flops == found.naive_flops == found.patch_bytes == 0
 
 
@@ -163,3 +163,72 @@ def test_what_reductions_move_may_be_fused_and_what_products_move_may_not():
     assert work(lambda x: x - x.mean(-1, keepdims=True), clips(16)).stored_bytes == 0
     product = work(lambda x: (x @ weights).sum(-1), clips(16))
     assert product.stored_bytes == 2 * 16 * FLOAT < product.moved_bytes
+
+
+def test_few_values_of_several_axes_are_one_cores_and_few_channels_are_put_in_order_singly():
+    def conv(channels, features):
+        numbers = ("NHWC", "HWIO", "NHWC")
+        kernel = jnp.ones((3, 3, channels, features))
+        return work(
+            lambda x: jax.lax.conv_general_dilated(
+                x, kernel, (1, 1), "SAME", dimension_numbers=numbers
+            ),
+            clips(4, 4, channels),
+        )
+
+    many, few, colors = conv(128, 128), conv(64, 128), conv(3, 128)
+    assert many.narrow_conv_flops == 0 and few.narrow_conv_flops == few.conv_flops
+    assert few.packed_values == 16 * 9 * 64
+    assert colors.packed_values > 3 * 16 * 9 * 3
+
+
+def test_what_pooling_looks_at():
+    window = (1, 2, 2, 1)
+
+    def pool(x):
+        return jax.lax.reduce_window(x, -jnp.inf, jax.lax.max, window, window, "VALID")
+
+    found = work(pool, clips(8, 8, 4))
+    assert found.pooled_values == 3 * 8 * 8 * 4 and found.has_own_forms
+
+
+def test_products_are_told_apart_by_their_size_and_by_whether_they_are_batched():
+    weights = jnp.ones((16, 16))
+    found = work(lambda x: (x @ weights) @ weights + jnp.einsum("bij,bkj->bik", x, x)[..., :1] * 0,
+                 clips(8, 16))  # fmt: skip
+    kinds = {each.batched: (each.flops, each.once) for each in found.products}
+    assert kinds[False] == (2 * 2 * 8 * 16 * 16, 2 * 8 * 16 * 16)
+    assert kinds[True] == (2 * 8 * 8 * 16, 2 * 8 * 8 * 16)
+
+
+def test_what_lies_between_two_uses_of_a_value():
+    """Half of what each operation uses that uses it, and all between these."""
+    weights = [jnp.ones((8, 8)) for _ in range(4)]
+
+    def chain(x):
+        for each in weights:
+            x = x @ each
+        return x
+
+    row = 8 * FLOAT
+    found = work(chain, clips(8))
+    at = sorted((each.between, each.bytes) for each in found.traffic)
+    # Of a chain only what it was given, and the first place that it writes, are farther away.
+    assert at[0][0] == 2 * row and sum(size for _, size in at) == 8 * row
+    assert max(each.between for each in found.traffic) <= found.live_bytes
+
+    def again(x):
+        first = x @ weights[0]
+        last = first
+        for each in weights[1:]:
+            last = last @ each
+        return first * last
+
+    assert max(each.between for each in work(again, clips(8)).traffic) > 2 * row
+
+
+def test_a_gradient_keeps_what_something_reads_that_is_not_linear():
+    weights = jnp.ones((8, 8))
+    linear = work(lambda x: x @ weights + 1.0, clips(8))
+    square = work(lambda x: jnp.square(x @ weights), clips(8))
+    assert linear.kept_bytes == 8 * FLOAT < square.kept_bytes

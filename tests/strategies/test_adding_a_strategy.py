@@ -45,7 +45,7 @@ class Halves(Strategy):
         return Blocks(steps * batch, -(-time // steps))
 
     @classmethod
-    def candidates(cls, batch, time, remat, operations, convolves):
+    def candidates(cls, batch, time, remat, operations, own_forms):
         return [cls(chunk_size=2)]
 
     def run(self, call, proven=None):

@@ -70,7 +70,7 @@ def test_tune_reads_its_candidates():
 
 
 def test_what_auto_and_tune_choose_from_is_read():
-    found = candidates(32, 64, remat=True, convolves=True)
+    found = candidates(32, 64, remat=True, own_forms=True)
     assert parse_strategies(", ".join(short(str(strategy)) for strategy in found)) == found
 
 

@@ -5,7 +5,8 @@ which the prediction of its time is what the clock says, all others being as the
 is calibrated means exactly what predictions make of it. What a speed is stands with
 `tdjax.costs.machine.Machine`.
 
-Speeds without a program stay as they were fitted: how often something is read or written, what a
+A program in the near cache is over before its call is: that speed is as far above the one of the
+far cache as it was fitted to be. Others without a program stay as they were fitted: how often something is read or written, what a
 turn of a loop takes beside that, and what tiles save in a gradient. These make up for what
 predictions leave out of whole models, and no small program tells them. Solved for all the same,
 they took once the most and once the least that was allowed, on one machine, and the speeds beside
@@ -116,17 +117,15 @@ def _products(kernel: Any, x: Any) -> Any:
     return x
 
 
-def _transcendentals(scale: Any, x: Any) -> Any:
-    for _ in range(4):
-        x = jnp.tanh(x * scale)
+def _attended(scale: Any, x: Any) -> Any:
+    for _ in range(2):
+        x = (x @ x.swapaxes(-1, -2) * scale) @ x
     return x
 
 
-def _norms(scale: Any, x: Any) -> Any:
+def _transcendentals(scale: Any, x: Any) -> Any:
     for _ in range(4):
-        centered = x - x.mean(-1, keepdims=True)
-        variance = (centered * centered).mean(-1, keepdims=True)
-        x = x + centered * lax.rsqrt(variance + 1e-6) * scale
+        x = jnp.tanh(x * scale)
     return x
 
 
@@ -148,23 +147,35 @@ def _convolutions(kernel: Any, x: Any) -> Any:
     return x
 
 
+def _images(kernel: Any, x: Any) -> Any:
+    return lax.conv_general_dilated(x, kernel, (1, 1), "SAME", dimension_numbers=_NUMBERS)
+
+
+def _pooled(scale: Any, x: Any) -> Any:
+    window = (1, 2, 2, 1)
+    return lax.reduce_window(x * scale, -jnp.inf, lax.max, window, window, "VALID")
+
+
 _NUMBERS = ("NHWC", "HWIO", "NHWC")
 _CHANNELS = (3, 3, 1, 64), (2, 4, 32, 32, 64)
-_NORMS = (512,), (16, 64, 512)
 _CONVOLUTIONS = (3, 3, 64, 64), (2, 4, 28, 28, 64)
 _TILED = ("narrow_conv", math.inf), ("apart_conv", math.inf)
 _UNTILED = (("tiled_conv", math.inf),)
 PROBES = (
     Probe("dot_flops_s", _product, ((1024, 1024), (16, 32, 1024))),
+    Probe("batched_product", _attended, ((196,), (2, 8, 196, 64))),
     Probe("transcendentals_s", _transcendentals, ((512,), (32, 32, 512))),
-    Probe("near_bytes_s", _norms, ((512,), (16, 16, 512))),
-    Probe("far_bytes_s", _norms, _NORMS),
-    Probe("memory_bytes_s", _scaled, ((512,), (128, 60, 512))),
+    Probe("far_bytes_s", _scaled, ((512,), (16, 64, 512))),
+    Probe("memory_bytes_s", _scaled, ((512,), (128, 112, 512))),
     Probe("operation_s", _products, ((8, 8), (2, 2, 8))),
     Probe("fresh_bytes_s", _widened, ((64, 1024), (128, 128, 64))),
-    Probe("channel_flops_s", _convolutions, _CHANNELS, Fold(chunk_size=8)),
+    Probe(
+        "channel_flops_s", _convolutions, ((3, 3, 1, 64), (8, 8, 32, 32, 64)), Fold(chunk_size=8)
+    ),
     Probe("naive_flops_s", _convolutions, _CHANNELS),
     Probe("conv_flops_s", _convolutions, ((3, 3, 128, 128), (1, 4, 28, 28, 128))),
+    Probe("pooled_values_s", _pooled, ((16,), (2, 8, 32, 32, 16)), _WHOLE, "grad"),
+    Probe("packed_values_s", _images, ((3, 3, 3, 16), (2, 8, 32, 32, 3))),
     Probe("narrow_conv", _convolutions, _CONVOLUTIONS),
     Probe(
         "apart_conv", _convolutions, _CONVOLUTIONS, Fold(chunk_size=8),

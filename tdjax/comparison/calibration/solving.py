@@ -11,7 +11,7 @@ from tdjax.costs.machine import Machine
 _TURNS = 12
 _HALVINGS = 40
 _MOST_APART = 30.0
-_CACHES = (("far_bytes_s", "memory_bytes_s"), ("near_bytes_s", "far_bytes_s"))
+_NEAR, _FAR = "near_bytes_s", "far_bytes_s"
 
 
 def solve(
@@ -22,16 +22,17 @@ def solve(
     """Return the machine under which each program is predicted to take the time that it took.
 
     Speeds are found one after the other, each from its own program, and again until they fit each
-    other. Where no speed fits, because others account for more than the time that there is, it is
-    the nearest to that within a factor of 30 of where it began.
+    other; that of the near cache follows the far one's. Where no speed fits, because others account
+    for more than the time that there is, it is the nearest to that within a factor of 30 of where
+    it began.
     """
     machine = start
     for _ in range(_TURNS):
         for name, predict in predictions.items():
             machine = _with(machine, name, _solved(machine, start, name, predict, seconds[name]))
-        for nearer, farther in _CACHES:  # a nearer cache is not slower
-            least: float = getattr(machine, farther)
-            machine = _with(machine, nearer, max(getattr(machine, nearer), least))
+        far = max(machine.far_bytes_s, machine.memory_bytes_s)  # a nearer cache is not slower
+        near = start.near_bytes_s * far / start.far_bytes_s
+        machine = _with(_with(machine, _FAR, far), _NEAR, near)
     return machine
 
 

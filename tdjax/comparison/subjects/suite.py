@@ -164,7 +164,7 @@ def every(args: Sequence[Any], in_axes: Any) -> list[Any]:
     steps = steps_of(args, in_axes)
     if steps is None:
         return usual(args, in_axes)
-    return [NAMES["auto"], *candidates(steps.batch, steps.time, remat=True, convolves=True)]
+    return [NAMES["auto"], *candidates(steps.batch, steps.time, remat=True, own_forms=True)]
 
 
 def usual(args: Sequence[Any], in_axes: Any, blocks: bool = True) -> list[Any]:

@@ -274,8 +274,8 @@ def _plan(call: Call, step: Program, mode: str) -> _Plan:
         return _Plan(None, ())
     machine = current_machine()
     work = work_of(step.jaxpr, call.batch, call.has_rows())
-    convolves = work.convolves and machine.platform == "cpu"
-    among = candidates(call.batch, call.time, True, work.operations, convolves)
+    own_forms = work.has_own_forms and machine.platform == "cpu"
+    among = candidates(call.batch, call.time, True, work.operations, own_forms)
     planned: Sequence[Candidate] = tuple(ranked(among, work, call.batch, call.time, machine, mode))
     if not tuned.anything_known((call.batch, call.time)):
         return _Plan(work, planned, None, _holding(), lasts=True)

@@ -66,7 +66,7 @@ class Candidate:
 
 
 def candidates(
-    batch: int, time: int, remat: bool = False, operations: int = 1, convolves: bool = False
+    batch: int, time: int, remat: bool = False, operations: int = 1, own_forms: bool = False
 ) -> list[Strategy]:
     """Return the strategies to choose among: what each kind offers and can be predicted, each once.
 
@@ -77,11 +77,12 @@ def candidates(
         time: steps.
         remat: also the looped forms that recompute their blocks in the backward pass.
         operations: how many a block has; more than 500 of them are not written out.
-        convolves: also the whole as a single block, whose convolutions are tdjax's own.
+        own_forms: also the whole as a single block, with tdjax's own forms of convolutions and
+            pooling.
     """
     found = {}
     for kind in KINDS.values():
-        for strategy in kind.candidates(batch, time, remat, operations, convolves):
+        for strategy in kind.candidates(batch, time, remat, operations, own_forms):
             blocks = strategy.blocks(batch, time)
             if blocks is not None:
                 found[strategy] = blocks.count > 1, not blocks.plain, not strategy.folds

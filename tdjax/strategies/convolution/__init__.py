@@ -1,4 +1,4 @@
-"""Convolutions that a CPU computes fast: their forms, and programs that use them."""
+"""Convolutions and pooling that a CPU computes fast: their forms, and programs that use them."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import dataclasses
 
 from tdjax.core.call import Program
 from tdjax.core.jaxpr import all_equations
+
+_REPLACED = ("conv_general_dilated", "reduce_window_max")
 
 
 def convolving_fast(program: Program, written_out: bool = False) -> Program:
@@ -16,7 +18,7 @@ def convolving_fast(program: Program, written_out: bool = False) -> Program:
         written_out: whether it will be in one program several times, and has to compile fast.
     """
     bare = program.jaxpr.bare
-    if not any(eqn.primitive.name == "conv_general_dilated" for eqn in all_equations(bare)):
+    if not any(eqn.primitive.name in _REPLACED for eqn in all_equations(bare)):
         return program
     from tdjax.strategies.convolution.primitive import (
         replace_convolutions,  # needs jax.extend, 20 ms to import

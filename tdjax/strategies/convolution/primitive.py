@@ -29,12 +29,15 @@ from tdjax.core.checkable import Checkable, bilinear
 from tdjax.core.jaxpr import is_closed, with_programs
 from tdjax.core.split import WIDE_GRADIENTS, rounded_gradient
 from tdjax.strategies.convolution.forms import convolution, has_few_taps, kernel_gradient
+from tdjax.strategies.convolution.pooling import pools_fast, window_max
 
 _PLAIN = lax.conv_general_dilated_p
 
 
 def replace_convolutions(jaxpr: Any, tiled: bool = True) -> Any:
     """Return a jaxpr, or a closed one, with every convolution in it replaced, however deep.
+
+    So is what pools their outputs: see `pooling.py`.
 
     Args:
         jaxpr: the program.
@@ -50,6 +53,9 @@ def _replace_equation(eqn: Any, tiled: bool) -> Any:
         own = _OWN[tiled]
         params = own.with_program(eqn.params, [atom.aval for atom in eqn.invars])
         return eqn.replace(primitive=own, params=params)
+    if pools_fast(eqn):
+        params = window_max.with_program(eqn.params, [atom.aval for atom in eqn.invars])
+        return eqn.replace(primitive=window_max, params=params)
     if isinstance(eqn.primitive, Checkable):
         return eqn
     return with_programs(eqn, functools.partial(replace_convolutions, tiled=tiled))

@@ -24,7 +24,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from tdjax.costs.machine import current_machine
-from tdjax.costs.work import images_for_tiles
+from tdjax.costs.work import LEAST_FOR_ALL_CORES, images_for_tiles
 from tdjax.strategies.convolution.window import (
     ConvWindow,
     are_seen,
@@ -38,9 +38,6 @@ from tdjax.strategies.convolution.window import (
 _OF_PIXELS = (1, 0, -1, 0), (0, 1, 1, 0), (0, -1, 1, 0), (0, 1, 0, -1)
 _OF_TAPS = (1, 0, 0), (0.5, 0.5, 0.5), (0.5, -0.5, 0.5), (0, 0, 1)
 _OF_PRODUCTS = (1, 1, 1, 0), (0, 1, -1, -1)
-# XLA for CPUs computes what is smaller on one core.
-_LEAST_FOR_ALL_CORES = 2**18
-
 _Parts = dict[tuple[int, int], Any]
 
 
@@ -120,7 +117,7 @@ def _flat(parts: _Parts) -> _Parts:
 def _multiplied(some: _Parts, others: _Parts, numbers: Any) -> _Parts:
     """Return the products of what is at each place: one by one, or of small parts four at once."""
     part = some[0, 0]
-    if part.size * part.dtype.itemsize >= _LEAST_FOR_ALL_CORES:
+    if part.size * part.dtype.itemsize >= LEAST_FOR_ALL_CORES:
         return {at: lax.dot_general(some[at], others[at], numbers) for at in some}
     left, right = ([axis + 1 for axis in axes] for axes in numbers[0])
     found: _Parts = {}

@@ -160,6 +160,23 @@ def _pooling_derived(scope: Scope) -> str:
     return f"jax.jvp({pool}, ({a},), ({scope.another(a)},))[1]"
 
 
+@builds("tdjax_window_max", "tdjax_window_pick")
+def _pooled_in_blocks(scope: Scope) -> str:
+    a = scope.pick(low=2, high=3, where=lambda v: v.rows == 0)
+    spread = f"{a}[:, :, None]" if a.rank == 2 else str(a)
+    window, stride = scope.size(1, 3), scope.size(1, 2)
+    pool = (
+        "lambda z: jax.lax.reduce_window(z.reshape(z.shape[0], -1), -jnp.inf, jax.lax.max, "
+        f"(1, {window}), (1, {stride}), 'SAME')"
+    )
+    unroll = scope.rng.choice(["", ", unroll=True"])
+    strategy = f"tdjax.Fold(chunk_size={scope.size(1, 3)}{unroll})"
+    pooled = f"tdjax.time_distributed({pool}, strategy={strategy})"
+    if scope.chance(0.5):
+        return f"jax.jvp({pooled}, ({spread},), ({spread},))[1]"
+    return f"{pooled}({spread})"
+
+
 @builds("fft", weight=2)
 def _fft(scope: Scope) -> str:
     a = scope.pick(low=1)
