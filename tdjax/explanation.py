@@ -189,10 +189,10 @@ def _of_decision(decision: Decision) -> Explanation:
             f"{amount(work.weight_bytes, 'B', trimmed)} of weights; there are "
             f"{call.batch} x {call.time} rows."
         )
-        if _has_own_convolutions(decision, work) or _has_own_convolutions(gradient, work):
+        if _has_own_forms(decision, work) or _has_own_forms(gradient, work):
             reasons.append(
-                "Its convolutions are computed in forms that are faster on a CPU than those that "
-                "XLA would choose."
+                f"Its {_of_own_forms(work)} computed in forms that are faster on a CPU than those "
+                "that XLA would choose."
             )
         reasons.append(current_machine().source)
     if decision.packing is not None:
@@ -210,12 +210,17 @@ def _of_decision(decision: Decision) -> Explanation:
     )
 
 
-def _has_own_convolutions(decision: Decision, work: Work) -> bool:
-    """Say whether tdjax's own convolutions will run: those of blocks and packed steps on a CPU."""
+def _has_own_forms(decision: Decision, work: Work) -> bool:
+    """Say whether tdjax's own forms will run: those of blocks and packed steps on a CPU."""
     if not work.has_own_forms or current_machine().platform != "cpu":
         return False
     blocks = decision.strategy.blocks(decision.call.batch, decision.call.time)
     return decision.strategy.packs if blocks is None else not blocks.plain
+
+
+def _of_own_forms(work: Work) -> str:
+    pools = ["gradients of pooling"] if work.pooled_values else []
+    return " and ".join([*(["convolutions"] if work.convolves else []), *pools]) + " are"
 
 
 def _proof(call: Any) -> tuple[bool, str]:

@@ -18,7 +18,8 @@ _TAKEN = 1.3
 # How many times as much is used between two uses of a value in the gradient of an operation: it
 # reads what the operation read and the gradient of what it wrote, and writes that of what it read.
 _FARTHER = 1.5
-# A convolution by tiles has so many times its images and outputs in memory, each written and read.
+# A convolution by tiles has so many times its images and outputs in memory, each written and read;
+# and puts so many values in order for an output and channel, where a kernel of 3 x 3 puts 9.
 _TILES = 4
 
 
@@ -141,7 +142,9 @@ def _block_s(blocks: Blocks, work: Work, machine: Machine, backward: bool = Fals
         conv_flops += machine.plain_product * places
     tiles = has_tiles(blocks, work, machine)
     tiled_flops, tiled_bytes = (work.tiled_flops, work.tiled_bytes) if tiles else (0.0, 0.0)
-    packed = work.packed_values * (1 - tiled_flops / work.conv_flops if tiles else 1)
+    packed = work.packed_values
+    if tiles:
+        packed *= 1 - (1 - _TILES / 9) * tiled_flops / work.conv_flops
     # Blocks that are written out have what one core computes on all of them, side by side.
     side_by_side = machine.narrow_conv / min(1 + _beside(blocks), machine.cores)
     alone = max(min(1.0, machine.narrow_conv), side_by_side)
@@ -156,6 +159,8 @@ def _block_s(blocks: Blocks, work: Work, machine: Machine, backward: bool = Fals
         in_use += _TILES * rows * work.largest_patch_bytes
     tiles_between = _TILES * rows * work.largest_patch_bytes
     apart = 2 * _TILES * rows * tiled_bytes / machine.bytes_s(tiles_between)
+    found = rows * work.gathered_bytes
+    apart += found / machine.bytes_s((1 + _beside(blocks)) * found)
     farther = 1.0
     if backward:
         # What the forward pass kept is in use with its gradient, and convolutions are turned.

@@ -159,10 +159,15 @@ class Work:
         return sum(each.bytes for each in self.traffic)
 
     @property
+    def convolves(self) -> bool:
+        """Whether there is a convolution."""
+        places = any(each.one_place for each in self.products)
+        return places or self.conv_flops + self.channel_flops > 0
+
+    @property
     def has_own_forms(self) -> bool:
         """Whether there is a convolution, or pooling: blocks have forms of their own of these."""
-        places = any(each.one_place for each in self.products)
-        return places or self.conv_flops + self.channel_flops + self.pooled_values > 0
+        return self.convolves or self.pooled_values > 0
 
 
 def work_of(program: Any, rows: int, has_rows: Sequence[bool]) -> Work:
@@ -321,7 +326,8 @@ class _Reader:
                 for value in known:
                     self.store(value, times)
             if eqn.primitive.name == "gather":
-                known = self._look_up(known, outputs, times)
+                self._add("gathered_bytes", sum(output.bytes for output in outputs) * times)
+                known = [value for value in known if value.rowed]  # of a table what is found
             for output in outputs:
                 output.sources = tuple(dict.fromkeys(s for v in known for s in v.memory))
             self._write(outputs, times)
@@ -329,15 +335,6 @@ class _Reader:
                 moved = sum(each.bytes * each.times for each in self._moves[before:])
                 self._add("stored_bytes", moved)
         return outputs
-
-    def _look_up(
-        self, known: list[_Value], outputs: Sequence[_Value], times: float
-    ) -> list[_Value]:
-        """Count what is read from a table: as much as is found. Return what is read as a whole."""
-        found = sum(output.bytes for output in outputs) * times
-        self._add("gathered_bytes", found)
-        self._moves.append(_Move((_Value(found / times, True, True),), (), 0.0, times))
-        return [value for value in known if value.rowed]
 
     def _spread(self, eqn: Any) -> None:
         """Note what an elementwise operation repeats for every row: XLA:CPU writes it out."""

@@ -21,8 +21,8 @@ from tdjax.core.typed import Positive, one_of
 from tdjax.devices.tuned_result import Tuned
 
 FORMAT = "tdjax-device"
-VERSION = 5
-_READ = (3, 4, VERSION)
+VERSION = 6
+_READ = (3, 4, 5, VERSION)
 # The figures of `tdjax.costs.machine.Machine` that are fitted to measurements.
 SPEEDS = (
     ("dot_flops_s", "conv_flops_s", "transcendentals_s", "near_bytes_s", "far_bytes_s")

@@ -185,8 +185,8 @@ def prepared(name: str, mode: str, tell: Callable[[str], None]) -> Prepared:
     made = subject(case.fun, case.args, in_axes=case.in_axes, out_axes=case.out_axes, name=name)
     wrapped = time_distributed(case.fun, in_axes=case.in_axes, out_axes=case.out_axes)
     predicted = decide(wrapped.bind(case.args, {}, None, None), mode, None, None).predicted
-    least = min(each.cost(mode) for each in predicted)
-    near = [c.strategy for c in predicted if c.cost(mode) <= LEFT_OUT * least]
+    predicted = sorted(predicted, key=lambda each: each.cost(mode))
+    near = [c.strategy for c in predicted if c.cost(mode) <= LEFT_OUT * predicted[0].cost(mode)]
     near = [each for each in near if each == _as_recorded(each, mode)][:MOST]
     among = dict.fromkeys([*near, *(c.strategy for c in predicted if c.strategy.at_once)])
     settle_allocator()

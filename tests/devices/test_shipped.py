@@ -12,8 +12,8 @@ from tdjax.devices import shipped
 from tdjax.strategies.choosing import tuned
 
 # Written by `tdjax tune dense --out FILE`.
-FIRST = Path(__file__).parent / "data" / "version-5.json"
-OLDER = [FIRST.with_name(f"version-{number}.json") for number in (3, 4)]
+FIRST = Path(__file__).parent / "data" / "version-6.json"
+OLDER = [FIRST.with_name(f"version-{number}.json") for number in (3, 4, 5)]
 
 
 @pytest.fixture
@@ -68,12 +68,12 @@ def test_a_change_of_fields_makes_a_new_version():
     assert list(result) == [field.name for field in fields(tuned.Tuned)]
 
 
-@pytest.mark.parametrize("change", [{"version": 2}, {"version": 6}, {"format": "other"}])
+@pytest.mark.parametrize("change", [{"version": 2}, {"version": 7}, {"format": "other"}])
 def test_other_files_are_left_out_with_a_warning(folder, change):
     content = json.loads(FIRST.read_text())
     (folder / "a-first.json").write_text(json.dumps(content))
     (folder / "b-other.json").write_text(json.dumps({**content, **change}))
-    with pytest.warns(UserWarning, match=r"b-other.json is left out: .*needed tdjax-device 5"):
+    with pytest.warns(UserWarning, match=r"b-other.json is left out: .*needed tdjax-device 6"):
         assert len(shipped.devices()) == 1
 
 

@@ -22,15 +22,18 @@ from tdjax.devices.calibration import Calibration
 from tdjax.devices.shipped import SPEEDS
 
 _PLATFORMS = ("cpu", "gpu", "tpu")
-# Two free cores of a Zen 4 had 1.13 to 1.16, those with a comparison at work beside 1.26 to 1.52,
+# Two free cores of a Zen 4 had 1.13 to 1.25, those with a comparison at work beside 1.26 to 1.52,
 # and caches that looked half as fast.
-_BUSY = 1.2
+_BUSY = 1.25
 # What is not told apart on an accelerator: there are no cores to leave idle, no caches that a
 # block is sized for, and no memory of the system's.
 _OF_CPUS = (
     "plain_product",
+    "batched_product",
     "channel_flops_s",
     "naive_flops_s",
+    "pooled_values_s",
+    "packed_values_s",
     "narrow_conv",
     "apart_conv",
     "tiled_conv",

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import jax
 
-_SAMPLES = 15
+_SAMPLES = 45
 _SAMPLE_S = 4e-3
 
 
