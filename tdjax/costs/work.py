@@ -33,8 +33,9 @@ LEAST_FOR_ALL_CORES = 2**18
 OF_TILES = 50
 """How many operations a convolution by tiles takes."""
 
-# With fewer channels or features, what tiles take beside products is longer than what they save.
-_FEWEST_IN_TILES = 16
+# With fewer channels or features, what tiles take beside products is longer than what they save: of
+# 16, gradients took up to three times as long by them.
+_FEWEST_IN_TILES = 32
 
 # Of a kernel a channel, what a tap sees is cut out, multiplied and added. Others are taken apart
 # into convolutions along the last axis, which take as long to compile as so many equations each.

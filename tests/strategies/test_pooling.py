@@ -82,14 +82,14 @@ def test_values_and_derivatives_are_those_of_the_plain_one(name, kind):
         np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("dtype", ["bfloat16", "int32", "uint8"])
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.int32, jnp.uint8])
 def test_other_dtypes(dtype):
     plain = lambda x: lax.reduce_window(
         x, least, lax.max, (1, 2, 2, 1), (1, 2, 2, 1), [(0, 0), (1, 1), (0, 0), (0, 0)]
     )  # fmt: skip
     x = (3 * jnp.abs(array(2, 4, 6, 3))).astype(dtype)
     inexact = jnp.issubdtype(dtype, jnp.inexact)
-    least = jnp.asarray(-jnp.inf if inexact else jnp.iinfo(dtype).min, dtype)
+    least = np.asarray(-np.inf if inexact else jnp.iinfo(dtype).min, dtype)
     assert (replaced(plain)(x) == plain(x)).all()
     if inexact:
         cotangent = plain(x)

@@ -11,7 +11,8 @@ from tdjax.costs.machine import Machine
 _TURNS = 12
 _HALVINGS = 40
 _MOST_APART = 30.0
-_NEAR, _FAR = "near_bytes_s", "far_bytes_s"
+_FAR = "far_bytes_s"
+_FOLLOWING = "near_bytes_s", "channel_flops_s"
 
 
 def solve(
@@ -22,7 +23,7 @@ def solve(
     """Return the machine under which each program is predicted to take the time that it took.
 
     Speeds are found one after the other, each from its own program, and again until they fit each
-    other; that of the near cache follows the far one's. Where no speed fits, because others account
+    other; those that follow the far cache's go with it. Where no speed fits, because others account
     for more than the time that there is, it is the nearest to that within a factor of 30 of where
     it began.
     """
@@ -31,8 +32,10 @@ def solve(
         for name, predict in predictions.items():
             machine = _with(machine, name, _solved(machine, start, name, predict, seconds[name]))
         far = max(machine.far_bytes_s, machine.memory_bytes_s)  # a nearer cache is not slower
-        near = start.near_bytes_s * far / start.far_bytes_s
-        machine = _with(_with(machine, _FAR, far), _NEAR, near)
+        machine = _with(machine, _FAR, far)
+        for name in _FOLLOWING:
+            began: float = getattr(start, name)
+            machine = _with(machine, name, began * far / start.far_bytes_s)
     return machine
 
 
