@@ -316,15 +316,15 @@ def test_few_features_are_taken_apart_where_that_was_measured_to_be_faster(narro
 
 
 TILED = {
-    "same": ((2, 7, 8, 16), (3, 3, 16, 24), {}),
+    "same": ((2, 7, 8, 32), (3, 3, 32, 32), {}),
     "valid, channels first": (
-        (6, 16, 6, 5), (24, 16, 3, 3), {"padding": "VALID", "numbers": ("NCHW", "OIHW", "NHWC")},
+        (8, 32, 6, 5), (32, 32, 3, 3), {"padding": "VALID", "numbers": ("NCHW", "OIHW", "NHWC")},
     ),
     "padded and cropped": (
-        (2, 6, 9, 16), (3, 3, 16, 16), {"padding": [(2, -1), (-1, 3)]},
+        (3, 6, 9, 32), (3, 3, 32, 32), {"padding": [(2, -1), (-1, 3)]},
     ),
-    "one output": ((16, 3, 3, 16), (3, 3, 16, 16), {"padding": "VALID"}),
-    "large parts": ((4, 32, 33, 64), (3, 3, 64, 16), {}),
+    "one output": ((32, 3, 3, 32), (3, 3, 32, 32), {"padding": "VALID"}),
+    "large parts": ((4, 32, 33, 64), (3, 3, 64, 32), {}),
 }  # fmt: skip
 
 

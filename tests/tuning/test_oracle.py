@@ -121,7 +121,9 @@ def test_fitted_and_calibrated_speeds_agree_on_the_machine(each):
     apart = {name: device.speeds[name] / device.probed[name] for name in AGREED}
     assert all(1 / 3.5 <= ratio <= 3.5 for ratio in apart.values()), apart
     by = [there(each, speeds) for speeds in (device.speeds, device.probed)]
-    assert by[0].takes_apart == by[1].takes_apart and by[0].gradient_axes == by[1].gradient_axes
+    assert by[0].takes_apart == by[1].takes_apart
+    level = 1 / 1.1 < device.probed["back_conv"] / device.probed["back_conv_2d"] < 1.1
+    assert level or by[0].gradient_axes == by[1].gradient_axes
     # What those programs say is taken as how much faster another machine is than that one.
     faster = {name: 1.25 * speed for name, speed in device.probed.items()}
     found = relative(faster, device.speeds, device.probed)

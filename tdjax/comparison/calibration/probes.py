@@ -120,7 +120,7 @@ def _products(kernel: Any, x: Any) -> Any:
 
 def _attended(scale: Any, x: Any) -> Any:
     for _ in range(2):
-        x = (x @ x.swapaxes(-1, -2) * scale) @ x
+        x = lax.batch_matmul(lax.batch_matmul(x, x.swapaxes(-1, -2)) * scale, x)
     return x
 
 
