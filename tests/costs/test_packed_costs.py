@@ -11,7 +11,8 @@ from tdjax.costs.work import Product, Traffic, Work
 from tdjax.devices.attached import assume
 
 MLP = Work(products=(Product(8e6, 2e6),), traffic=(Traffic(1e5, 8e3, 17e6, 4e3),),
-           stored_bytes=1e5, live_bytes=8e3, kept_bytes=5e4, input_bytes=4e3, output_bytes=4e3, weight_bytes=17e6, operations=12)  # fmt: skip
+           stored_bytes=1e5, live_bytes=8e3, kept_bytes=5e4, input_bytes=4e3,
+           output_bytes=4e3, weight_bytes=17e6, operations=12)  # fmt: skip
 NORMS = Work(traffic=(Traffic(50e3, 8e3, 0, 2e3),), live_bytes=8e3, kept_bytes=20e3,
              input_bytes=2e3, output_bytes=2e3, operations=20)  # fmt: skip
 

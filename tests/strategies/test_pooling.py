@@ -6,8 +6,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax import lax
 from casebook import array
+from jax import lax
 
 from tdjax import Fold, time_distributed
 from tdjax.strategies.convolution.primitive import replace_convolutions
@@ -84,9 +84,11 @@ def test_values_and_derivatives_are_those_of_the_plain_one(name, kind):
 
 @pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.int32, jnp.uint8])
 def test_other_dtypes(dtype):
-    plain = lambda x: lax.reduce_window(
-        x, least, lax.max, (1, 2, 2, 1), (1, 2, 2, 1), [(0, 0), (1, 1), (0, 0), (0, 0)]
-    )  # fmt: skip
+    def plain(x):
+        return lax.reduce_window(
+            x, least, lax.max, (1, 2, 2, 1), (1, 2, 2, 1), [(0, 0), (1, 1), (0, 0), (0, 0)]
+        )  # fmt: skip
+
     x = (3 * jnp.abs(array(2, 4, 6, 3))).astype(dtype)
     inexact = jnp.issubdtype(dtype, jnp.inexact)
     least = np.asarray(-np.inf if inexact else jnp.iinfo(dtype).min, dtype)
@@ -99,7 +101,9 @@ def test_other_dtypes(dtype):
 
 def test_it_is_differentiated_twice():
     def twice(function):
-        inner = lambda x: (jax.grad(lambda x: jnp.sin(function(x * x)).sum())(x) ** 2).sum()
+        def inner(x):
+            return (jax.grad(lambda x: jnp.sin(function(x * x)).sum())(x) ** 2).sum()
+
         return jax.grad(inner)(array(2, 6, 6, 3))
 
     plain = pool("2d")
@@ -127,12 +131,16 @@ def test_a_gradient_on_a_cpu_selects_and_scatters_nothing():
 
 
 def test_large_and_dilated_windows_are_left_alone():
-    wide = lambda x: lax.reduce_window(
-        x, -jnp.inf, lax.max, (1, 6, 6, 1), (1, 1, 1, 1), "VALID"
-    )  # fmt: skip
-    dilated = lambda x: lax.reduce_window(
-        x, -jnp.inf, lax.max, (1, 2, 2, 1), (1, 1, 1, 1), "VALID", window_dilation=(1, 2, 1, 1)
-    )  # fmt: skip
+    def wide(x):
+        return lax.reduce_window(
+            x, -jnp.inf, lax.max, (1, 6, 6, 1), (1, 1, 1, 1), "VALID"
+        )  # fmt: skip
+
+    def dilated(x):
+        return lax.reduce_window(
+            x, -jnp.inf, lax.max, (1, 2, 2, 1), (1, 1, 1, 1), "VALID", window_dilation=(1, 2, 1, 1)
+        )  # fmt: skip
+
     for plain in (wide, dilated):
         closed = replace_convolutions(jax.make_jaxpr(plain)(array(1, 8, 8, 2)))
         assert "tdjax_window_max" not in str(closed)

@@ -33,7 +33,8 @@ WORKS = {
     "mlp": Work(products=(Product(8e6, 2e6),), traffic=(Traffic(1e5, 8e3, 17e6, 4e3),),
                 live_bytes=8e3, kept_bytes=5e4, weight_bytes=17e6, operations=12),
     "convs": Work(conv_flops=2e8, narrow_conv_flops=2e8, traffic=(Traffic(2e6, 1e6, 0, 1e6),),
-                  live_bytes=1e6, kept_bytes=1e6, patch_bytes=5e6, largest_patch_bytes=2e6, operations=6),
+                  live_bytes=1e6, kept_bytes=1e6, patch_bytes=5e6, largest_patch_bytes=2e6,
+                  operations=6),
 }  # fmt: skip
 
 

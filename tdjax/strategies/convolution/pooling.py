@@ -106,12 +106,11 @@ def _spread(cotangent: Any, operand: Any, **params: Any) -> Any:
 def _first_largest(operand: Any, outs: Sequence[int], **params: Any) -> Any:
     """Return of each window at which place its first largest value is."""
     padded = _padded(operand, _least(operand.dtype), **params)
-    largest = first = None
-    for number, place in enumerate(_places(**params)):
+    begin, *others = _places(**params)
+    largest = _at(padded, begin, outs, **params)
+    first = jnp.zeros(largest.shape, jnp.int8)
+    for number, place in enumerate(others, 1):
         value = _at(padded, place, outs, **params)
-        if first is None:
-            largest, first = value, jnp.zeros(value.shape, jnp.int8)
-            continue
         kept = largest >= value
         largest = jnp.where(kept, largest, value)
         first = jnp.where(kept, first, jnp.int8(number))
