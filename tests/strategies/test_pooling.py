@@ -12,14 +12,17 @@ from jax import lax
 from tdjax import Fold, time_distributed
 from tdjax.strategies.convolution.primitive import replace_convolutions
 
-# Of each: the images, the window along their axes, its stride, and the padding.
+LARGEST, LEAST = (lax.max, -np.inf), (lax.min, np.inf)
+
+# Of each: the images, the window along their axes, its stride, the padding, and what is taken.
 POOLS = {
-    "2d": ((2, 6, 6, 3), 2, 2, "VALID"),
-    "2d, over the edges": ((2, 7, 5, 3), 3, 2, "SAME"),
-    "2d, overlapping": ((2, 7, 5, 3), 3, 1, [(0, 0), (2, 1), (0, 2), (0, 0)]),
-    "2d, with gaps": ((2, 7, 5, 3), 2, 3, "VALID"),
-    "1d": ((2, 7, 3), 3, 2, "SAME"),
-    "3d": ((2, 4, 5, 6, 2), 2, 2, "SAME"),
+    "2d": ((2, 6, 6, 3), 2, 2, "VALID", LARGEST),
+    "2d, over the edges": ((2, 7, 5, 3), 3, 2, "SAME", LARGEST),
+    "2d, overlapping": ((2, 7, 5, 3), 3, 1, [(0, 0), (2, 1), (0, 2), (0, 0)], LARGEST),
+    "2d, with gaps": ((2, 7, 5, 3), 2, 3, "VALID", LARGEST),
+    "2d, the least": ((2, 7, 5, 3), 3, 2, "SAME", LEAST),
+    "1d": ((2, 7, 3), 3, 2, "SAME", LARGEST),
+    "3d": ((2, 4, 5, 6, 2), 2, 2, "SAME", LARGEST),
 }
 
 
@@ -27,16 +30,16 @@ def put(images, kind):
     random = np.random.default_rng(0)
     if kind == "ties":
         return np.round(images)
-    if kind in ("nan", "-inf"):
+    if kind in ("nan", "inf", "-inf"):
         return np.where(random.random(images.shape) < 0.4, float(kind), images)
     return images
 
 
 def pool(name):
-    images, window, stride, padding = POOLS[name]
+    images, window, stride, padding, (take, beyond) = POOLS[name]
     spread = len(images) - 2
     windows, strides = (1, *[window] * spread, 1), (1, *[stride] * spread, 1)
-    return lambda x: lax.reduce_window(x, -jnp.inf, lax.max, windows, strides, padding)
+    return lambda x: lax.reduce_window(x, beyond, take, windows, strides, padding)
 
 
 def replaced(function):
@@ -51,7 +54,7 @@ def pulled_back(function, x, cotangent):
     return jax.vjp(function, x)[1](cotangent)[0]
 
 
-@pytest.mark.parametrize("kind", ["normal", "ties", "nan", "-inf"])
+@pytest.mark.parametrize("kind", ["normal", "ties", "nan", "inf", "-inf"])
 @pytest.mark.parametrize("name", POOLS)
 def test_values_and_derivatives_are_those_of_the_plain_one(name, kind):
     plain = pool(name)
@@ -73,6 +76,7 @@ def test_values_and_derivatives_are_those_of_the_plain_one(name, kind):
                     jax.vmap(back)(*pairs),
                     jax.vmap(back, (None, 0))(x, pairs[1]),
                     jax.jvp(functools.partial(back, x), (cotangent,), (cotangent,))[1],
+                    jax.grad(lambda c, back=back: (back(x, c) ** 2).sum())(cotangent),
                 ]
             )
         return found
@@ -122,6 +126,24 @@ def test_blocks_pool_by_their_own_operation(strategy):
     np.testing.assert_allclose(jax.jit(gradient)(x), right, rtol=1e-5, atol=1e-5)
 
 
+def test_derivatives_inside_a_step_are_those_of_the_plain_ones():
+    plain = pool("2d, over the edges")
+
+    def step(x):
+        gradient = jax.grad(lambda x: jnp.sin(plain(x)).sum())(x)
+        return gradient + jax.jvp(plain, (x,), (jnp.cos(x),))[1].sum()
+
+    def both(x):
+        return [(f(x), jax.grad(lambda x: jnp.cos(f(x)).sum())(x)) for f in (replaced(step), step)]
+
+    x = array(2, 7, 5, 3)
+    text = str(jax.make_jaxpr(replaced(step))(x))
+    assert "tdjax_window_pick" in text and "tdjax_window_spread" in text
+    ours, right = jax.jit(both)(x)
+    for one, other in zip(ours, right, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-5)
+
+
 @pytest.mark.usefixtures("on_cpu")
 def test_a_gradient_on_a_cpu_selects_and_scatters_nothing():
     x = array(4, 6, 6, 2)
@@ -133,7 +155,7 @@ def test_a_gradient_on_a_cpu_selects_and_scatters_nothing():
 def test_large_and_dilated_windows_are_left_alone():
     def wide(x):
         return lax.reduce_window(
-            x, -jnp.inf, lax.max, (1, 6, 6, 1), (1, 1, 1, 1), "VALID"
+            x, -jnp.inf, lax.max, (1, 9, 9, 1), (1, 1, 1, 1), "VALID"
         )  # fmt: skip
 
     def dilated(x):
@@ -142,5 +164,5 @@ def test_large_and_dilated_windows_are_left_alone():
         )  # fmt: skip
 
     for plain in (wide, dilated):
-        closed = replace_convolutions(jax.make_jaxpr(plain)(array(1, 8, 8, 2)))
-        assert "tdjax_window_max" not in str(closed)
+        closed = replace_convolutions(jax.make_jaxpr(plain)(array(1, 9, 9, 2)))
+        assert "tdjax_window_best" not in str(closed)

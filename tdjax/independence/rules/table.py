@@ -92,9 +92,9 @@ register("cumlogsumexp", rows=reductions.cumulative, cost=Cost.STORED)
 register("sort", rows=reductions.sort, cost=Cost.KEPT)
 register("approx_top_k", "top_k", rows=reductions.top_k, cost=Cost.KEPT)
 register("reduce_window", "reduce_window_max", "reduce_window_min", "reduce_window_sum",
-         "tdjax_window_max", rows=reductions.reduce_window, cost=Cost.STORED)
+         "tdjax_window_best", rows=reductions.reduce_window, cost=Cost.STORED)
 register("select_and_gather_add", "select_and_scatter_add", "tdjax_window_pick",
-         rows=reductions.select_in_window, zeros=_FIRST, cost=Cost.STORED)
+         "tdjax_window_spread", rows=reductions.select_in_window, zeros=_FIRST, cost=Cost.STORED)
 register("fft", rows=reductions.fft, sums="linear", cost=Cost.STORED)
 
 # products and matrices

@@ -7,7 +7,10 @@ import dataclasses
 from tdjax.core.call import Program
 from tdjax.core.jaxpr import all_equations
 
-_REPLACED = ("conv_general_dilated", "reduce_window_max")
+_REPLACED = (
+    *("conv_general_dilated", "reduce_window_max", "reduce_window_min"),
+    *("select_and_gather_add", "select_and_scatter_add"),
+)
 
 
 def convolving_fast(program: Program, written_out: bool = False) -> Program:

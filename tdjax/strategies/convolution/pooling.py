@@ -1,28 +1,28 @@
-"""The largest values of windows (max pooling), with a gradient that is fast on a CPU.
+"""The largest or smallest values of windows (pooling), with a gradient that is fast on a CPU.
 
-A gradient goes, window by window, to the value that was the largest. XLA for CPUs brings it there
-one value after the other, on one core, which takes longer than the convolutions around it. Here it
-is a sum over the places k of a window, as in (2) of `window.py`: with `seen_k[o] = x[o s + k]` and
-`first[o]` the place of the largest of them,
+A gradient goes, window by window, to the value that was taken. XLA for CPUs brings it there one
+value after the other, on one core, which takes longer than the convolutions around it. Here it is a
+sum over the places k of a window, as in (2) of `window.py`: with `seen_k[o] = x[o s + k]` and
+`taken[o]` the place of the first largest of them,
 
-    y[o] = max over k of  seen_k[o],        dx[o s + k] += dy[o] where first[o] = k
+    y[o] = max over k of  seen_k[o],        dx[o s + k] += dy[o] where taken[o] = k
 
 each place is one elementwise operation. Measured on 2 cores (Zen 4, jax 0.10 and 0.12), of windows
 2 x 2 and 3 x 3: 5 to 60 times as fast.
 
 Of several that are as large the first one counts, and after NaN the next value: as XLA selects.
-Tangents of a forward mode are picked by JAX's own operation.
+
+There are three operations, with the parameters of JAX's: what is taken; the tangents of that, as
+JAX picks them; and the gradient, which spreads. The last two are the transposes of each other.
 """
 
 from __future__ import annotations
 
-import functools
 import itertools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 from jax import lax
 from jax.interpreters import ad
@@ -30,66 +30,70 @@ from jax.interpreters import ad
 from tdjax.core.arrays import has_mesh_axes
 from tdjax.core.checkable import SingleResult, with_tangent
 
-PLAIN = lax.reduce_window_max_p
-
 # The places of a window are written out: compiling more takes longer than anyone wants to wait.
-_MOST_PLACES = 32
+_MOST_PLACES = 64
 _DILATIONS = ("base_dilation", "window_dilation")
+_WINDOW = ("window_dimensions", "window_strides", "padding")
+_TAKES = {lax.ge_p: lax.reduce_window_max_p, lax.le_p: lax.reduce_window_min_p}
 
 
-def pools_fast(eqn: Any) -> bool:
-    """Say whether an equation is one that `window_max` is for."""
-    if eqn.primitive is not PLAIN:
-        return False
-    places = math.prod(eqn.params["window_dimensions"])
-    dense = all(set(eqn.params[name]) <= {1} for name in _DILATIONS)
-    return dense and places <= _MOST_PLACES
+def own_pooling(eqn: Any) -> tuple[Any, dict[str, Any]] | None:
+    """Return the operation that is ours for an equation, with its parameters; None without one."""
+    params = eqn.params
+    if eqn.primitive in _TAKES.values():
+        own = window_best
+        (select,) = (by for by, taker in _TAKES.items() if taker is eqn.primitive)
+    elif eqn.primitive in (lax.select_and_gather_add_p, lax.select_and_scatter_add_p):
+        own = window_pick if eqn.primitive is lax.select_and_gather_add_p else window_spread
+        select = params["select_prim"]
+    else:
+        return None
+    dense = all(set(params.get(name, ())) <= {1} for name in _DILATIONS)
+    if not dense or math.prod(params["window_dimensions"]) > _MOST_PLACES:
+        return None
+    return own, {"select_prim": select, **{name: params[name] for name in _WINDOW}}
 
 
-def _plain(operand: Any, **params: Any) -> Any:
-    return PLAIN.bind(operand, **params)
+def _dense(params: Mapping[str, Any]) -> dict[str, Any]:
+    return {**params, **dict.fromkeys(_DILATIONS, (1,) * len(params["padding"]))}
 
 
-def _type(operand: Any, **params: Any) -> Any:
-    return PLAIN.abstract_eval(operand, **params)[0]
+def _best(operand: Any, select_prim: Any, **params: Any) -> Any:
+    return _TAKES[select_prim].bind(operand, **_dense(params))
 
 
-def _jvp(primals: Sequence[Any], tangents: Sequence[Any], **params: Any) -> tuple[Any, Any]:
+def _best_type(operand: Any, select_prim: Any, **params: Any) -> Any:
+    return _TAKES[select_prim].abstract_eval(operand, **_dense(params))[0]
+
+
+def _best_jvp(primals: Sequence[Any], tangents: Sequence[Any], **params: Any) -> tuple[Any, Any]:
     moved = [] if isinstance(tangents[0], ad.Zero) else [tangents[0]]
     parts = [window_pick.single(each, *primals, **params) for each in moved]
-    return with_tangent(window_max.single(*primals, **params), parts)
+    return with_tangent(window_best.single(*primals, **params), parts)
 
 
 def _pick(tangents: Any, operand: Any, **params: Any) -> Any:
-    """Return what JAX does: of each window the tangent of the largest value."""
-    return jax.jvp(functools.partial(_plain, **params), (operand,), (tangents,))[1]
+    return lax.select_and_gather_add_p.bind(tangents, operand, **_dense(params))
 
 
 def _pick_type(tangents: Any, operand: Any, **params: Any) -> Any:
-    return _type(tangents, **params)
-
-
-def _pick_jvp(primals: Sequence[Any], moves: Sequence[Any], **params: Any) -> tuple[Any, Any]:
-    moved = [] if isinstance(moves[0], ad.Zero) else [moves[0]]
-    parts = [window_pick.single(each, primals[1], **params) for each in moved]
-    return with_tangent(window_pick.single(*primals, **params), parts)
-
-
-def _transpose(cotangent: Any, tangents: Any, operand: Any, **params: Any) -> list[Any]:
-    def plain(cotangent: Any, operand: Any) -> Any:
-        pick = functools.partial(_pick, operand=operand, **params)
-        return jax.linear_transpose(pick, tangents.aval)(cotangent)[0]
-
-    if has_mesh_axes(cotangent) or has_mesh_axes(operand):
-        return [plain(cotangent, operand), None]
-    spread = functools.partial(_spread, **params)
-    return [lax.platform_dependent(cotangent, operand, cpu=spread, default=plain), None]
+    return lax.select_and_gather_add_p.abstract_eval(tangents, operand, **_dense(params))[0]
 
 
 def _spread(cotangent: Any, operand: Any, **params: Any) -> Any:
+    return lax.select_and_scatter_add_p.bind(cotangent, operand, **params)
+
+
+def _spread_type(cotangent: Any, operand: Any, **params: Any) -> Any:
+    return lax.select_and_scatter_add_p.abstract_eval(cotangent, operand, **params)[0]
+
+
+def _spread_by_places(cotangent: Any, operand: Any, **params: Any) -> Any:
     """Return the gradient, place by place."""
+    if has_mesh_axes(cotangent) or has_mesh_axes(operand):
+        return _spread(cotangent, operand, **params)
     outs, zero = cotangent.shape, jnp.zeros((), cotangent.dtype)
-    first = _first_largest(operand, outs, **params)
+    taken = _taken(operand, outs, **params)
     padding, strides = params["padding"], params["window_strides"]
     sizes = [size + sum(edges) for size, edges in zip(operand.shape, padding, strict=True)]
     total: Any = None
@@ -98,37 +102,36 @@ def _spread(cotangent: Any, operand: Any, **params: Any) -> Any:
             (at, size - at - (count - 1) * stride - 1, stride - 1)
             for at, size, count, stride in zip(place, sizes, outs, strides, strict=True)
         ]
-        part = lax.pad(jnp.where(first == number, cotangent, zero), zero, edges)
+        part = lax.pad(jnp.where(taken == number, cotangent, zero), zero, edges)
         total = part if total is None else total + part
     return lax.pad(total, zero, [(-low, -high, 0) for low, high in padding])
 
 
-def _first_largest(operand: Any, outs: Sequence[int], **params: Any) -> Any:
-    """Return of each window at which place its first largest value is."""
-    padded = _padded(operand, _least(operand.dtype), **params)
+def _taken(operand: Any, outs: Sequence[int], select_prim: Any, **params: Any) -> Any:
+    """Return of each window at which place its value was taken."""
+    beyond = _beyond(operand.dtype, largest=select_prim is lax.ge_p)
+    padded = lax.pad(operand, beyond, [(low, high, 0) for low, high in params["padding"]])
     begin, *others = _places(**params)
-    largest = _at(padded, begin, outs, **params)
-    first = jnp.zeros(largest.shape, jnp.int8)
+    best = _at(padded, begin, outs, **params)
+    taken = jnp.zeros(best.shape, jnp.int8)
     for number, place in enumerate(others, 1):
         value = _at(padded, place, outs, **params)
-        kept = largest >= value
-        largest = jnp.where(kept, largest, value)
-        first = jnp.where(kept, first, jnp.int8(number))
-    return lax.optimization_barrier(first)  # once for all places
+        kept = select_prim.bind(best, value)
+        best = jnp.where(kept, best, value)
+        taken = jnp.where(kept, taken, jnp.int8(number))
+    return lax.optimization_barrier(taken)  # once for all places
 
 
-def _least(dtype: Any) -> Any:
-    """Return what windows have beyond the edges."""
-    least = -jnp.inf if jnp.issubdtype(dtype, jnp.inexact) else jnp.iinfo(dtype).min
-    return jnp.asarray(least, dtype)
+def _beyond(dtype: Any, largest: bool) -> Any:
+    """Return what windows have beyond the edges: what is never taken."""
+    if jnp.issubdtype(dtype, jnp.inexact):
+        return jnp.asarray(-jnp.inf if largest else jnp.inf, dtype)
+    limits = jnp.iinfo(dtype)
+    return jnp.asarray(limits.min if largest else limits.max, dtype)
 
 
 def _places(window_dimensions: Sequence[int], **_: Any) -> Iterator[tuple[int, ...]]:
     return itertools.product(*map(range, window_dimensions))
-
-
-def _padded(array: Any, value: Any, padding: Sequence[tuple[int, int]], **_: Any) -> Any:
-    return lax.pad(array, value, [(low, high, 0) for low, high in padding])
 
 
 def _at(
@@ -140,26 +143,55 @@ def _at(
     return lax.slice(padded, place, limits, window_strides)
 
 
-def _batched(own: str, args: Sequence[Any], axes: Sequence[Any], **params: Any) -> tuple[Any, int]:
-    """Put the new axis first, along which no window slides."""
-    size = next(a.shape[axis] for a, axis in zip(args, axes, strict=True) if axis is not None)
-    moved = [
-        jnp.broadcast_to(a, (size, *a.shape)) if axis is None else jnp.moveaxis(a, axis, 0)
-        for a, axis in zip(args, axes, strict=True)
-    ]
-    first = {name: (0, 0) if name == "padding" else 1 for name in params}
-    wider = {name: (first[name], *value) for name, value in params.items()}
-    return {"max": window_max, "pick": window_pick}[own].single(*moved, **wider), 0
+def _batching(own: Callable[[], Any]) -> Callable[..., tuple[Any, int]]:
+    """Return a rule that puts the new axis first, along which no window slides."""
+
+    def batch(args: Sequence[Any], axes: Sequence[Any], **params: Any) -> tuple[Any, int]:
+        size = next(a.shape[axis] for a, axis in zip(args, axes, strict=True) if axis is not None)
+        moved = [
+            jnp.broadcast_to(a, (size, *a.shape)) if axis is None else jnp.moveaxis(a, axis, 0)
+            for a, axis in zip(args, axes, strict=True)
+        ]
+        first = {"window_dimensions": 1, "window_strides": 1, "padding": (0, 0)}
+        wider = {name: (value, *params[name]) for name, value in first.items()}
+        return own().single(*moved, **{**params, **wider}), 0
+
+    return batch
 
 
-window_max: Any = SingleResult(
-    "tdjax_window_max", _plain, _type, jvp=_jvp, batch=functools.partial(_batched, "max")
+def _linear(
+    name: str,
+    compute: Callable[..., Any],
+    types: Callable[..., Any],
+    own: Callable[[], Any],
+    other: Callable[[], Any],
+) -> Any:
+    """Return an operation that is linear in the first of its inputs, and takes the second as it is.
+
+    Args:
+        name, compute, types: as of `SingleResult`.
+        own: gives this operation.
+        other: gives the one that is its transpose.
+    """
+
+    def jvp(primals: Sequence[Any], tangents: Sequence[Any], **params: Any) -> tuple[Any, Any]:
+        moved = [] if isinstance(tangents[0], ad.Zero) else [tangents[0]]
+        parts = [own().single(each, primals[1], **params) for each in moved]
+        return with_tangent(own().single(*primals, **params), parts)
+
+    def transpose(cotangent: Any, _: Any, operand: Any, **params: Any) -> list[Any]:
+        return [other().single(cotangent, operand, **params), None]
+
+    return SingleResult(name, compute, types, jvp=jvp, transpose=transpose, batch=_batching(own))
+
+
+window_best: Any = SingleResult(
+    "tdjax_window_best", _best, _best_type, jvp=_best_jvp, batch=_batching(lambda: window_best)
 )
-window_pick: Any = SingleResult(
-    "tdjax_window_pick",
-    _pick,
-    _pick_type,
-    jvp=_pick_jvp,
-    transpose=_transpose,
-    batch=functools.partial(_batched, "pick"),
+window_pick: Any = _linear(
+    "tdjax_window_pick", _pick, _pick_type, lambda: window_pick, lambda: window_spread
 )
+window_spread: Any = _linear(
+    "tdjax_window_spread", _spread, _spread_type, lambda: window_spread, lambda: window_pick
+)
+window_spread.lower_single(_spread_by_places, platform="cpu")

@@ -29,7 +29,7 @@ from tdjax.core.checkable import Checkable, bilinear
 from tdjax.core.jaxpr import is_closed, with_programs
 from tdjax.core.split import WIDE_GRADIENTS, rounded_gradient
 from tdjax.strategies.convolution.forms import convolution, has_few_taps, kernel_gradient
-from tdjax.strategies.convolution.pooling import pools_fast, window_max
+from tdjax.strategies.convolution.pooling import own_pooling
 
 _PLAIN = lax.conv_general_dilated_p
 
@@ -53,9 +53,10 @@ def _replace_equation(eqn: Any, tiled: bool) -> Any:
         own = _OWN[tiled]
         params = own.with_program(eqn.params, [atom.aval for atom in eqn.invars])
         return eqn.replace(primitive=own, params=params)
-    if pools_fast(eqn):
-        params = window_max.with_program(eqn.params, [atom.aval for atom in eqn.invars])
-        return eqn.replace(primitive=window_max, params=params)
+    if (pooling := own_pooling(eqn)) is not None:
+        own, params = pooling
+        params = own.with_program(params, [atom.aval for atom in eqn.invars])
+        return eqn.replace(primitive=own, params=params)
     if isinstance(eqn.primitive, Checkable):
         return eqn
     return with_programs(eqn, functools.partial(replace_convolutions, tiled=tiled))

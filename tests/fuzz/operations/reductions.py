@@ -160,15 +160,18 @@ def _pooling_derived(scope: Scope) -> str:
     return f"jax.jvp({pool}, ({a},), ({scope.another(a)},))[1]"
 
 
-@builds("tdjax_window_max", "tdjax_window_pick")
+@builds("tdjax_window_best", "tdjax_window_pick", "tdjax_window_spread")
 def _pooled_in_blocks(scope: Scope) -> str:
     a = scope.pick(low=2, high=3, where=lambda v: v.rows == 0)
     spread = f"{a}[:, :, None]" if a.rank == 2 else str(a)
     window, stride = scope.size(1, 3), scope.size(1, 2)
+    take = scope.rng.choice(["-jnp.inf, jax.lax.max", "jnp.inf, jax.lax.min"])
     pool = (
-        "lambda z: jax.lax.reduce_window(z.reshape(z.shape[0], -1), -jnp.inf, jax.lax.max, "
+        f"lambda z: jax.lax.reduce_window(z.reshape(z.shape[0], -1), {take}, "
         f"(1, {window}), (1, {stride}), 'SAME')"
     )
+    if scope.chance(0.3):
+        pool = f"jax.grad(lambda z: ({pool})(z).sum())"
     unroll = scope.rng.choice(["", ", unroll=True"])
     strategy = f"tdjax.Fold(chunk_size={scope.size(1, 3)}{unroll})"
     pooled = f"tdjax.time_distributed({pool}, strategy={strategy})"
