@@ -7,9 +7,10 @@ forms, even in a single block, up to 8 times that of XLA's.
 
 from __future__ import annotations
 
+from tdjax.costs.convolutions import OF_TILES
 from tdjax.costs.machine import Machine
 from tdjax.costs.predict import Blocks, has_tiles
-from tdjax.costs.work import OF_TILES, Work
+from tdjax.costs.work import Work
 
 # What tracing and compiling takes for a program that does nothing, in equations.
 _EVERY_PROGRAM = 15

@@ -6,7 +6,8 @@ import dataclasses
 
 from tdjax.costs.machine import Machine
 from tdjax.costs.predict import Blocks, forward_s, gradient_s, most_bytes, seconds_in
-from tdjax.costs.work import Traffic, Work
+from tdjax.costs.traffic import Traffic
+from tdjax.costs.work import Work
 
 ASSUMED = 0.75
 """The part of all steps that is assumed to be real where it is not known."""

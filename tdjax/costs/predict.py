@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import dataclasses
 
+from tdjax.costs.convolutions import LEAST_FOR_ALL_CORES, OF_TILES
 from tdjax.costs.machine import Machine
-from tdjax.costs.work import LEAST_FOR_ALL_CORES, OF_TILES, Work
+from tdjax.costs.work import Work
 
 # XLA pads, and keeps values a little longer than they are used: memory over its estimate.
 _TAKEN = 1.3
@@ -129,73 +130,85 @@ def _edges_bytes(blocks: Blocks, work: Work, gradient: bool) -> float:
 
 def _block_s(blocks: Blocks, work: Work, machine: Machine, backward: bool = False) -> float:
     """Return the seconds of a block; backward, half of those of its gradient."""
-    rows = blocks.rows
-    in_use = rows * work.live_bytes + work.weight_bytes
-    conv_flops = work.conv_flops
-    channel_flops_s = machine.channel_flops_s
+    rows, tiles = blocks.rows, has_tiles(blocks, work, machine)
     plain = blocks.plain and machine.platform == "cpu"
-    naive_flops = work.naive_flops if plain and backward else 0.0
-    pooled = work.pooled_values if plain and backward else 0.0
-    if plain:  # XLA for CPUs computes some on one core, and those of one tap not as products
-        channel_flops_s = machine.naive_flops_s
-        places = sum(each.flops for each in work.products if each.one_place)
-        conv_flops += machine.plain_product * places
-    tiles = has_tiles(blocks, work, machine)
-    tiled_flops, tiled_bytes = (work.tiled_flops, work.tiled_bytes) if tiles else (0.0, 0.0)
+    moving, at_work = _moving_s(blocks, work, machine, backward)
+    tiled_flops = work.tiled_flops if tiles else 0.0
     packed = work.packed_values
     if tiles:
         packed *= 1 - (1 - _TILES / 9) * tiled_flops / work.conv_flops
-    # Blocks that are written out have what one core computes on all of them, side by side.
-    side_by_side = machine.narrow_conv / min(1 + _beside(blocks), machine.cores)
-    alone = max(min(1.0, machine.narrow_conv), side_by_side)
-    narrow = max(0.0, work.narrow_conv_flops - tiled_flops)
-    if machine.takes_apart and not plain:
-        apart_flops = max(0.0, work.apart_flops - tiled_flops)
-        conv_flops += (machine.apart_conv - 1) * apart_flops
-        narrow -= apart_flops
-    conv_flops += (alone - 1) * narrow if narrow else 0.0
-    conv_flops -= tiled_flops
-    if machine.takes_tiles and not plain:  # other forms have their images in memory again, too
-        in_use += _TILES * rows * work.largest_patch_bytes
-    tiles_between = _TILES * rows * work.largest_patch_bytes
-    apart = 2 * _TILES * rows * tiled_bytes / machine.bytes_s(tiles_between)
-    found = rows * work.gathered_bytes
-    apart += found / machine.bytes_s((1 + _beside(blocks)) * found)
-    farther = 1.0
-    if backward:
-        # What the forward pass kept is in use with its gradient, and convolutions are turned.
-        farther = _FARTHER
-        in_use += rows * (2 * work.kept_bytes + work.largest_patch_bytes)
-        taken = rows * (work.patch_bytes - tiled_bytes)
-        apart += machine.patch_passes * taken / machine.bytes_s(in_use + _beside(blocks) * taken)
-        own = min(machine.back_conv, machine.back_conv_2d)
-        conv_flops *= machine.plain_conv if plain else own
-    if tiles:
-        slower = machine.tiled_back if backward else machine.tiled_conv
-        if rows * work.tiled_part_bytes < LEAST_FOR_ALL_CORES:  # several in one
-            slower *= machine.batched_product
-        conv_flops += slower * tiled_flops
-    moving = busy = 0.0
-    for moved, between, weights, written in work.traffic:
-        part = min(1.0, (1 + _beside(blocks)) * machine.part_at_work(rows * written))
-        speed = machine.bytes_s(farther * (rows * between + weights))
-        moving += rows * moved / (part * speed)
-        busy += moved * part
-    # Operations that write little are given one core, which written-out blocks are beside others.
-    at_work = busy / work.moved_bytes if busy else 1.0
     arithmetic = (
         _product_flops(blocks, work, machine) / machine.dot_flops_s
-        + conv_flops / machine.conv_flops_s
+        + _conv_flops(blocks, work, machine, backward) / machine.conv_flops_s
         + packed / machine.packed_values_s
-        + work.channel_flops / channel_flops_s
-        + naive_flops / machine.naive_flops_s
-        + pooled / machine.pooled_values_s
         + work.transcendentals / (at_work * machine.transcendentals_s)
     )
-    moving += work.weight_bytes / machine.bytes_s(in_use)
+    if plain:  # XLA for CPUs goes through some of these one after the other
+        arithmetic += work.channel_flops / machine.naive_flops_s
+        if backward:
+            arithmetic += work.naive_flops / machine.naive_flops_s
+            arithmetic += work.pooled_values / machine.pooled_values_s
+    else:
+        arithmetic += work.channel_flops / machine.channel_flops_s
     operations = work.operations + tiles * OF_TILES * work.tiled_convs
     fixed = operations * machine.operation_s + (machine.turn_s if blocks.looped else 0.0)
-    return rows * arithmetic + moving + apart + fixed
+    return rows * arithmetic + moving + fixed
+
+
+def _moving_s(blocks: Blocks, work: Work, machine: Machine, backward: bool) -> tuple[float, float]:
+    """Return the seconds that memory takes, and the part of the usual cores that is at work.
+
+    Operations that write little are given one core, which written-out blocks are beside others.
+    """
+    rows, beside, tiles = blocks.rows, _beside(blocks), has_tiles(blocks, work, machine)
+    seconds = busy = 0.0
+    for moved, between, weights, written in work.traffic:
+        part = min(1.0, (1 + beside) * machine.part_at_work(rows * written))
+        between = (rows * between + weights) * (_FARTHER if backward else 1)
+        seconds += rows * moved / (part * machine.bytes_s(between))
+        busy += moved * part
+    in_use = rows * work.live_bytes + work.weight_bytes
+    in_tiles = _TILES * rows * work.largest_patch_bytes
+    if machine.takes_tiles and not (blocks.plain and machine.platform == "cpu"):
+        in_use += in_tiles  # other forms have their images in memory again, too
+    tiled_bytes = work.tiled_bytes if tiles else 0.0
+    seconds += 2 * _TILES * rows * tiled_bytes / machine.bytes_s(in_tiles)
+    found = rows * work.gathered_bytes
+    seconds += found / machine.bytes_s((1 + beside) * found)
+    if backward:
+        # What the forward pass kept is in use with its gradient, and convolutions are turned.
+        in_use += rows * (2 * work.kept_bytes + work.largest_patch_bytes)
+        turned = rows * (work.patch_bytes - tiled_bytes)
+        seconds += machine.patch_passes * turned / machine.bytes_s(in_use + beside * turned)
+    seconds += work.weight_bytes / machine.bytes_s(in_use)
+    return seconds, busy / work.moved_bytes if busy else 1.0
+
+
+def _conv_flops(blocks: Blocks, work: Work, machine: Machine, backward: bool) -> float:
+    """Return what a row's convolutions take, as operations of wide ones."""
+    plain = blocks.plain and machine.platform == "cpu"
+    tiles = has_tiles(blocks, work, machine)
+    tiled = work.tiled_flops if tiles else 0.0
+    total = work.conv_flops - tiled
+    narrow = max(0.0, work.narrow_conv_flops - tiled)
+    if machine.takes_apart and not plain:
+        apart = max(0.0, work.apart_flops - tiled)
+        total += (machine.apart_conv - 1) * apart
+        narrow -= apart
+    if narrow:  # what one core computes, written-out blocks have side by side
+        side_by_side = machine.narrow_conv / min(1 + _beside(blocks), machine.cores)
+        total += (max(min(1.0, machine.narrow_conv), side_by_side) - 1) * narrow
+    if plain:  # those of one tap are no products to XLA for CPUs
+        places = sum(each.flops for each in work.products if each.one_place)
+        total += machine.plain_product * places
+    if backward:
+        total *= machine.plain_conv if plain else min(machine.back_conv, machine.back_conv_2d)
+    if tiles:
+        slower = machine.tiled_back if backward else machine.tiled_conv
+        if blocks.rows * work.tiled_part_bytes < LEAST_FOR_ALL_CORES:  # several in one
+            slower *= machine.batched_product
+        total += slower * tiled
+    return total
 
 
 def _product_flops(blocks: Blocks, work: Work, machine: Machine) -> float:

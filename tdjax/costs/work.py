@@ -11,41 +11,18 @@ import dataclasses
 import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from statistics import fmean
 from typing import Any, NamedTuple
 
 from tdjax.core.jaxpr import inner_program, is_literal
+from tdjax.costs.convolutions import Convolution
+from tdjax.costs.traffic import Move, Traffic, Value, bytes_of, traffic_of
 from tdjax.independence.rules.rule import Cost, Form, traits_of
 
-# Before jax 0.11 XLA for CPUs computed convolutions along several axes on one core where they were
-# to so few features, or of so few values an output: measured (Zen 4, jax 0.10), of kernels
-# (3, 3, 16 to 64, 128) and (7, 7, 8, 128), but not of (3, 3, 128, 128) and (7, 7, 16, 128).
-_NARROW = 64
-_FEW_VALUES = 700
-# Pixels of fewer channels are put in order one value at a time, which takes so many times as long.
-_FEW_CHANNELS, _SINGLY = 4, 12
-# With fewer channels, or features, one is not taken apart.
-_FEWEST = 16
-
-LEAST_FOR_ALL_CORES = 2**18
-"""Of what a product by tiles takes in bytes: XLA for CPUs computes what is smaller on one core."""
-
-OF_TILES = 50
-"""How many operations a convolution by tiles takes."""
-
-# With fewer channels or features, what tiles take beside products is longer than what they save: of
-# 16, gradients took up to three times as long by them.
-_FEWEST_IN_TILES = 32
-
-# Of a kernel a channel, what a tap sees is cut out, multiplied and added. Others are taken apart
-# into convolutions along the last axis, which take as long to compile as so many equations each.
-_FOR_A_PRODUCT, _FOR_A_PART = 3, 5
-
-# A gradient needs nothing of what these read.
-_LINEAR = ("add", "add_any", "sub", "neg", "reduce_sum", "concatenate", "gather")
-# Of these it needs the result instead.
+# A gradient needs nothing of what is moved, as of what is added up; of these it needs the result.
+_MOVES = ("concatenate", "gather")
+_ADDS = ("linear", "additive")
 _OWN_DERIVATIVE = ("exp", "tanh", "logistic", "sqrt", "rsqrt")
-_POOLS = ("reduce_window_max", "tdjax_window_max")
+_POOLS = ("reduce_window_max", "reduce_window_min", "tdjax_window_best")
 _PRODUCTS = ("dot_general", "tdjax_product", "tdjax_pushed")
 
 
@@ -63,23 +40,6 @@ class Product(NamedTuple):
     once: float
     batched: bool = False
     one_place: bool = False
-
-
-class Traffic(NamedTuple):
-    """What operations read and write of a row, a part of it that is alike.
-
-    Attributes:
-        bytes: how much that is.
-        between: bytes of other values of a row, and of its own, that are used between two uses of
-            one of these: a cache that holds so much still has it.
-        weights_between: bytes of weights that are read between these two; not a row's.
-        written: bytes that each of these operations writes.
-    """
-
-    bytes: float
-    between: float
-    weights_between: float
-    written: float
 
 
 @dataclasses.dataclass(frozen=True)
@@ -199,80 +159,32 @@ _SUMMED = (
 )  # fmt: skip
 
 
-@dataclasses.dataclass(eq=False)
-class _Value:
-    """A value of the program.
-
-    Attributes:
-        bytes: of all of it.
-        rowed: whether it depends on an input with rows.
-        stored: whether it is in memory.
-        sources: the values in memory that it is computed from, where it is not itself.
-        born, died: the times of its first and last use.
-        needed: whether a gradient needs it: something reads it that is not linear, or it is what
-            its own derivative is computed from.
-    """
-
-    bytes: float
-    rowed: bool
-    stored: bool
-    sources: tuple[_Value, ...] = ()
-    born: int = 0
-    died: int = 0
-    needed: bool = False
-
-    @property
-    def memory(self) -> tuple[_Value, ...]:
-        """What is in memory of it."""
-        return (self,) if self.stored else self.sources
-
-
-class _Move(NamedTuple):
-    """An operation that reads and writes values with rows.
-
-    Attributes:
-        reads, writes: the values.
-        weight_bytes: what it reads of weights.
-        times: how often it runs.
-    """
-
-    reads: tuple[_Value, ...]
-    writes: tuple[_Value, ...]
-    weight_bytes: float
-    times: float
-
-    @property
-    def bytes(self) -> float:
-        """What it reads and writes of values with rows, once."""
-        return sum(value.bytes for value in (*self.reads, *self.writes))
-
-
 class _Reader:
     """Adds up the operations of a program."""
 
     def __init__(self, rows: int) -> None:
         self._rows = rows
         self._sums = dict.fromkeys(_SUMMED, 0.0)
-        self._stored: list[_Value] = []
-        self._weights: dict[int, _Value] = {}
-        self._repeated: dict[Any, _Value] = {}
-        self._slow: list[_Value] = []
+        self._stored: list[Value] = []
+        self._weights: dict[int, Value] = {}
+        self._repeated: dict[Any, Value] = {}
+        self._slow: list[Value] = []
         self._largest_patch = 0.0
         self._clock = 0
         self._products: dict[Product, float] = {}
         self._tiled_part = math.inf
-        self._moves: list[_Move] = []
+        self._moves: list[Move] = []
         self._operations = self._equations = self._tiled = 0
         self._tiled_from = 0.0
         self._own_equations = self._part_equations = 0
 
-    def given(self, variable: Any, rowed: bool) -> _Value:
+    def given(self, variable: Any, rowed: bool) -> Value:
         """Return an input of the program, which is in memory."""
-        value = _Value(_bytes(variable.aval), rowed, True)
+        value = Value(bytes_of(variable.aval), rowed, True)
         self._stored.append(value)
         return value
 
-    def run(self, eqns: Iterable[Any], values: dict[Any, _Value], times: float = 1.0) -> None:
+    def run(self, eqns: Iterable[Any], values: dict[Any, Value], times: float = 1.0) -> None:
         """Count equations that run `times` times."""
         eqns = list(eqns)
         self._equations += len(eqns)
@@ -287,8 +199,8 @@ class _Reader:
                     self.store(output, times)
 
     def _equation(
-        self, eqn: Any, inputs: list[_Value | None], known: list[_Value], times: float
-    ) -> list[_Value]:
+        self, eqn: Any, inputs: list[Value | None], known: list[Value], times: float
+    ) -> list[Value]:
         traits = traits_of(eqn.primitive)
         if traits.form in (Form.LOOP, Form.BRANCH):
             return self._control(eqn, known, times)
@@ -300,7 +212,7 @@ class _Reader:
         rowed = any(value.rowed for value in known)
         size = sum(math.prod(v.aval.shape) for v in eqn.outvars)
         sources = tuple(dict.fromkeys(s for value in known for s in value.memory))
-        outputs = [_Value(_bytes(v.aval), rowed, False, sources) for v in eqn.outvars]
+        outputs = [Value(bytes_of(v.aval), rowed, False, sources) for v in eqn.outvars]
         if traits.cost is Cost.FREE or not rowed:
             if not rowed:
                 outputs = [dataclasses.replace(o, stored=True, sources=()) for o in outputs]
@@ -318,7 +230,7 @@ class _Reader:
         if eqn.primitive.name in _OWN_DERIVATIVE:
             for output in outputs:
                 output.needed = True
-        elif eqn.primitive.name not in _LINEAR:
+        elif traits.sums not in _ADDS and eqn.primitive.name not in _MOVES:
             for value in (v for each in known for v in each.memory):
                 value.needed = True
         if traits.cost >= Cost.WRITTEN:
@@ -339,11 +251,11 @@ class _Reader:
 
     def _spread(self, eqn: Any) -> None:
         """Note what an elementwise operation repeats for every row: XLA:CPU writes it out."""
-        output = _bytes(eqn.outvars[0].aval)
+        output = bytes_of(eqn.outvars[0].aval)
         for atom in eqn.invars:
             key = repr(atom.val) if is_literal(atom) else atom
-            if _bytes(atom.aval) < output:
-                value = self._repeated.setdefault((key, output), _Value(output, True, True))
+            if bytes_of(atom.aval) < output:
+                value = self._repeated.setdefault((key, output), Value(output, True, True))
                 value.born = min(value.born or self._clock, self._clock)
                 value.died = self._clock + 1
 
@@ -362,52 +274,33 @@ class _Reader:
         self._products[alike] = self._products.get(alike, 0.0) + flops / self._rows * times
 
     def _add_convolution(self, eqn: Any, times: float) -> None:
-        images, kernel, output = (v.aval for v in (*eqn.invars[:2], *eqn.outvars))
-        features, channels, *window = eqn.params["dimension_numbers"].rhs_spec
-        groups, between = eqn.params["feature_group_count"], math.prod(eqn.params["lhs_dilation"])
-        inner = math.prod(kernel.shape) / max(1, kernel.shape[features])
-        flops = 2.0 * math.prod(output.shape) * inner / between
-        taps = math.prod(kernel.shape[axis] for axis in window)
-        if taps == 1:
-            self._add_product(flops, times, one_place=True)
+        found = Convolution.of(eqn)
+        if found.is_product:
+            self._add_product(found.flops, times, one_place=True)
             return
-        flops *= times
-        if groups == kernel.shape[features] and kernel.shape[channels] == 1:
-            self._add("channel_flops", flops)
-            self._own_equations += _FOR_A_PRODUCT * math.prod(kernel.shape[a] for a in window)
+        if found.by_channel:
+            self._add("channel_flops", found.flops * times)
+            self._own_equations += found.own_equations
             # Its images are in memory once more, padded.
-            padded = _Value(_bytes(images), True, True, (), self._clock, self._clock + 1)
+            padded = Value(found.image_bytes, True, True, (), self._clock, self._clock + 1)
             self._repeated[id(eqn)] = padded
             return
-        self._part_equations += _FOR_A_PART * math.prod(kernel.shape[a] for a in window[:-1])
-        patch = _bytes(images) + _bytes(output)
-        self._largest_patch = max(self._largest_patch, patch)
-        self._add("patch_bytes", patch * times)
-        self._add("conv_flops", flops)
-        singly = _SINGLY if inner < _FEW_CHANNELS * taps else 1
-        self._add("packed_values", flops / (2 * kernel.shape[features]) * singly)
-        few = kernel.shape[features] <= _NARROW or inner < _FEW_VALUES
-        if few and len(window) > 1:
-            self._add("narrow_conv_flops", flops)
-            whole = eqn.params["window_strides"][0] == between == groups == 1
-            if whole and len(window) == 2 and kernel.shape[features] > _FEWEST:
-                self._add("apart_flops", flops * (kernel.shape[channels] >= _FEWEST))
-        if (least := images_for_tiles(images, kernel, eqn.params)) < math.inf:
-            own = images.shape[eqn.params["dimension_numbers"].lhs_spec[0]] / self._rows
-            self._tiled_from = max(self._tiled_from, least / own if own else 0.0)
-            self._add("tiled_flops", flops)
-            self._add("tiled_bytes", patch * times)
+        for name, amount in found.sums.items():
+            self._add(name, amount * times)
+        self._part_equations += found.part_equations
+        self._largest_patch = max(self._largest_patch, found.bytes)
+        if found.tiled_from < math.inf:
+            own = found.rows / self._rows
+            self._tiled_from = max(self._tiled_from, found.tiled_from / own if own else 0.0)
             self._tiled += 1
-            self._tiled_part = min(self._tiled_part, _bytes(images) / 4)  # of 2 x 2 pixels
-        if groups > 1 or between > 1 or len(window) > 2:
-            self._add("naive_flops", flops)
+            self._tiled_part = min(self._tiled_part, found.image_bytes / 4)  # of 2 x 2 pixels
 
-    def store(self, value: _Value, times: float = 1.0) -> None:
+    def store(self, value: Value, times: float = 1.0) -> None:
         """Put a value in memory that was to be fused into what reads it."""
         if not value.stored and value.rowed:
             self._write([value], times)
 
-    def _write(self, values: Sequence[_Value], times: float) -> None:
+    def _write(self, values: Sequence[Value], times: float) -> None:
         """Run an operation that writes these values and reads what they are computed from."""
         self._clock += 1
         self._operations += 1
@@ -422,39 +315,39 @@ class _Reader:
             self._stored.append(value)
         shared = sum(weight.bytes for weight in weights.values())
         rowed = tuple(source for source in read if source.rowed)
-        self._moves.append(_Move(rowed, tuple(values), shared, times))
+        self._moves.append(Move(rowed, tuple(values), shared, times))
 
-    def _call(self, inner: Any, inputs: list[_Value | None], times: float) -> list[_Value]:
+    def _call(self, inner: Any, inputs: list[Value | None], times: float) -> list[Value]:
         values = dict(zip(inner.invars, map(_or_literal, inputs), strict=True))
         values.update({v: self._constant(v) for v in inner.constvars})
         self.run(inner.eqns, values, times)
         return [
-            _Value(0.0, False, True) if is_literal(atom) else values[atom] for atom in inner.outvars
+            Value(0.0, False, True) if is_literal(atom) else values[atom] for atom in inner.outvars
         ]
 
-    def _control(self, eqn: Any, known: list[_Value], times: float) -> list[_Value]:
+    def _control(self, eqn: Any, known: list[Value], times: float) -> list[Value]:
         """Count a loop's body as often as it runs, where that is known, and the worst branch."""
         for value in known:
             self.store(value, times)
         rowed = any(value.rowed for value in known)
         bodies, repeats = _bodies(eqn)
         for body in bodies:
-            values = {v: _Value(_bytes(v.aval), rowed, True) for v in body.invars}
+            values = {v: Value(bytes_of(v.aval), rowed, True) for v in body.invars}
             values.update({v: self._constant(v) for v in body.constvars})
             self.run(body.eqns, values, times * repeats / len(bodies))
-        outputs = [_Value(_bytes(v.aval), rowed, False, ()) for v in eqn.outvars]
+        outputs = [Value(bytes_of(v.aval), rowed, False, ()) for v in eqn.outvars]
         for output in outputs:
             output.sources = tuple(dict.fromkeys(s for v in known for s in v.memory))
         self._write(outputs, times)
         return outputs
 
-    def _constant(self, variable: Any) -> _Value:
-        return _Value(_bytes(variable.aval), False, True)
+    def _constant(self, variable: Any) -> Value:
+        return Value(bytes_of(variable.aval), False, True)
 
     def _add(self, what: str, amount: float) -> None:
         self._sums[what] += amount / self._rows
 
-    def total(self, inputs: Sequence[_Value], outputs: Sequence[_Value]) -> Work:
+    def total(self, inputs: Sequence[Value], outputs: Sequence[Value]) -> Work:
         """Return the sums."""
         end = self._clock + 1
         for output in outputs:
@@ -472,7 +365,7 @@ class _Reader:
             **self._sums,
             products=tuple(p._replace(flops=sum_) for p, sum_ in self._products.items()),
             tiled_part_bytes=self._tiled_part / self._rows,
-            traffic=_traffic(self._moves, self._rows, live / self._rows, weight_bytes),
+            traffic=traffic_of(self._moves, self._rows, live / self._rows, weight_bytes),
             largest_patch_bytes=self._largest_patch / self._rows,
             live_bytes=live / self._rows,
             kept_bytes=sum(kept.values()) / self._rows,
@@ -488,97 +381,8 @@ class _Reader:
         )
 
 
-def _traffic(
-    moves: Sequence[_Move], rows: int, most: float, most_weights: float
-) -> tuple[Traffic, ...]:
-    """Return what operations read and write of a row, by what is used between two uses of it.
-
-    Operations go through values from end to end: between two uses of a byte lie half of what the
-    first operation uses, half of what the second does, and all between these. A value is written
-    where one was that is not used any more: the last such one that is large enough.
-
-    Args:
-        moves: the operations, in their order.
-        rows: how many rows they were counted on.
-        most, most_weights: what is in use at most, of a row and of weights: no more lies between.
-    """
-    last_use = {id(value): move for move, each in enumerate(moves) for value in each.reads}
-    used: dict[int, tuple[float, float]] = {}  # where values were used last, in bytes before that
-    free: list[tuple[float, tuple[float, float]]] = []
-    at = weights_at = 0.0
-    found: dict[tuple[int, ...], list[Traffic]] = {}
-
-    def add(value: _Value, times: float, since: tuple[float, float] | None) -> None:
-        between, weights = most, most_weights
-        if since is not None:
-            between = min(most, (middle[0] - since[0]) / rows)
-            weights = min(most_weights, middle[1] - since[1])
-        one = Traffic(value.bytes * times / rows, between, weights, written)
-        found.setdefault(tuple(map(_scale, one[1:])), []).append(one)
-
-    for number, move in enumerate(moves):
-        middle = at + move.bytes / 2, weights_at + move.weight_bytes / 2
-        at, weights_at = at + move.bytes, weights_at + move.weight_bytes
-        written = sum(value.bytes for value in move.writes or move.reads) / rows
-        for value in move.reads:
-            add(value, move.times, used.get(id(value)))
-            used[id(value)] = middle
-        for value in move.writes:
-            place = next((p for p in reversed(free) if p[0] >= value.bytes), None)
-            if place is not None:
-                free.remove(place)
-            add(value, move.times, place and place[1])
-            used[id(value)] = middle
-        free += [(v.bytes, middle) for v in move.reads if last_use[id(v)] == number]
-    return tuple(
-        Traffic(sum(each.bytes for each in alike), *map(fmean, list(zip(*alike, strict=True))[1:]))
-        for alike in found.values()
-    )
-
-
-def _scale(size: float) -> int:
-    """Return the power of 2 that a size is next to."""
-    return round(math.log2(size)) if size >= 1 else -1
-
-
-def images_for_tiles(images: Any, kernel: Any, params: Any) -> float:
-    """Return of how many images on a convolution gains by tiles of two outputs along two axes.
-
-    From there on all of them have as many tiles as the kernel has channels or features: with fewer
-    the sums over the kernel, at each of 16 places, take longer than those over images.
-
-    Args:
-        images, kernel: its arguments, or their types.
-        params: those of `jax.lax.conv_general_dilated_p`.
-
-    Returns:
-        Infinity where tiles cannot compute it.
-    """
-    numbers = params["dimension_numbers"]
-    features, channels, *window = numbers.rhs_spec
-    ones = {
-        *params["window_strides"], *params["lhs_dilation"], *params["rhs_dilation"],
-        params["feature_group_count"], params["batch_group_count"],
-    }  # fmt: skip
-    sizes = [images.shape[axis] for axis in numbers.lhs_spec[2:]]
-    widths = kernel.shape[features], kernel.shape[channels]
-    padded = zip(sizes, params["padding"], strict=True)
-    fits = (
-        [kernel.shape[axis] for axis in window] == [3, 3]
-        and ones == {1}
-        and min(widths) >= _FEWEST_IN_TILES
-        and str(images.dtype) == str(kernel.dtype) == "float32"
-        and params["precision"] is params["preferred_element_type"] is None
-        and all(type(size) is int and size + low + high >= 3 for size, (low, high) in padded)
-    )
-    if not fits:
-        return math.inf
-    outs = [size + sum(edges) - 2 for size, edges in zip(sizes, params["padding"], strict=True)]
-    return max(widths) / math.prod(-(-out // 2) for out in outs)
-
-
-def _or_literal(value: _Value | None) -> _Value:
-    return _Value(0.0, False, True) if value is None else value
+def _or_literal(value: Value | None) -> Value:
+    return Value(0.0, False, True) if value is None else value
 
 
 def _bodies(eqn: Any) -> tuple[list[Any], float]:
@@ -592,8 +396,3 @@ def _bodies(eqn: Any) -> tuple[list[Any], float]:
 
 def _plain(program: Any) -> Any:
     return getattr(program, "jaxpr", program)
-
-
-def _bytes(aval: Any) -> float:
-    size = getattr(getattr(aval, "dtype", None), "itemsize", 0)
-    return float(math.prod(getattr(aval, "shape", ())) * size)

@@ -7,7 +7,8 @@ import pytest
 from tdjax.costs.machine import machine_of
 from tdjax.costs.packed import Packs, best_packs, break_even, packed_bytes, packed_s, surely_saved
 from tdjax.costs.predict import Blocks, forward_s
-from tdjax.costs.work import Product, Traffic, Work
+from tdjax.costs.traffic import Traffic
+from tdjax.costs.work import Product, Work
 from tdjax.devices.attached import assume
 
 MLP = Work(products=(Product(8e6, 2e6),), traffic=(Traffic(1e5, 8e3, 17e6, 4e3),),

@@ -7,7 +7,8 @@ import pytest
 
 from tdjax.costs.machine import Machine, current_machine, machine_of
 from tdjax.costs.predict import Blocks, forward_s, gradient_s
-from tdjax.costs.work import Product, Traffic, Work
+from tdjax.costs.traffic import Traffic
+from tdjax.costs.work import Product, Work
 from tdjax.devices.attached import assume
 
 CPU = Machine(

@@ -13,7 +13,8 @@ from tdjax.comparison import Comparison, Entry
 from tdjax.costs import machine
 from tdjax.costs.machine import Machine, machine_of
 from tdjax.costs.predict import forward_s, gradient_s
-from tdjax.costs.work import Product, Traffic, Work
+from tdjax.costs.traffic import Traffic
+from tdjax.costs.work import Product, Work
 from tdjax.devices import shipped
 from tdjax.devices.attached import assume, device_kind
 from tdjax.devices.shipped import FORMAT, SPEEDS, VERSION

@@ -23,8 +23,8 @@ from typing import Any
 import jax.numpy as jnp
 from jax import lax
 
+from tdjax.costs.convolutions import LEAST_FOR_ALL_CORES, images_for_tiles
 from tdjax.costs.machine import current_machine
-from tdjax.costs.work import LEAST_FOR_ALL_CORES, images_for_tiles
 from tdjax.strategies.convolution.window import (
     ConvWindow,
     are_seen,
