@@ -7,9 +7,9 @@ forms, even in a single block, up to 8 times that of XLA's.
 
 from __future__ import annotations
 
+from tdjax.costs.blocks import Blocks
 from tdjax.costs.convolutions import OF_TILES
 from tdjax.costs.machine import Machine
-from tdjax.costs.predict import Blocks, has_tiles
 from tdjax.costs.work import Work
 
 # What tracing and compiling takes for a program that does nothing, in equations.
@@ -25,7 +25,7 @@ def compile_size(blocks: Blocks, work: Work, machine: Machine) -> float:
     equations = work.equations
     if machine.platform == "cpu" and not blocks.plain:
         equations += work.own_equations
-        if has_tiles(blocks, work, machine):
+        if blocks.has_tiles(work, machine):
             equations += OF_TILES * work.tiled_convs
         if machine.takes_apart or machine.gradient_axes == 1:
             equations += work.part_equations

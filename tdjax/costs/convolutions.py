@@ -27,6 +27,12 @@ LEAST_FOR_ALL_CORES = 2**18
 OF_TILES = 50
 """How many operations a convolution by tiles takes."""
 
+IN_TILES = 4
+"""How many times its images and outputs a convolution by tiles has in memory, written and read.
+
+And how many values it puts in order for an output and channel, where a kernel of 3 x 3 puts 9.
+"""
+
 # With fewer channels or features, what tiles take beside products is longer than what they save: of
 # 16, gradients took up to three times as long by them.
 _FEWEST_IN_TILES = 32

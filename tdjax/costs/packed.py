@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 
+from tdjax.costs.blocks import Blocks
 from tdjax.costs.machine import Machine
-from tdjax.costs.predict import Blocks, forward_s, gradient_s, most_bytes, seconds_in
+from tdjax.costs.memory import most_bytes
+from tdjax.costs.predict import forward_s, gradient_s, seconds_in
 from tdjax.costs.traffic import Traffic
 from tdjax.costs.work import Work
 

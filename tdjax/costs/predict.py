@@ -8,10 +8,10 @@ every value of every block until it is used, unless blocks are recomputed.
 
 from __future__ import annotations
 
-import dataclasses
-
-from tdjax.costs.convolutions import LEAST_FOR_ALL_CORES, OF_TILES
+from tdjax.costs.blocks import Blocks
+from tdjax.costs.convolutions import IN_TILES, LEAST_FOR_ALL_CORES, OF_TILES
 from tdjax.costs.machine import Machine
+from tdjax.costs.memory import taken_bytes
 from tdjax.costs.work import Work
 
 # XLA pads, and keeps values a little longer than they are used: memory over its estimate.
@@ -19,36 +19,12 @@ _TAKEN = 1.3
 # How many times as much is used between two uses of a value in the gradient of an operation: it
 # reads what the operation read and the gradient of what it wrote, and writes that of what it read.
 _FARTHER = 1.5
-# A convolution by tiles has so many times its images and outputs in memory, each written and read;
-# and puts so many values in order for an output and channel, where a kernel of 3 x 3 puts 9.
-_TILES = 4
-
-
-@dataclasses.dataclass(frozen=True)
-class Blocks:
-    """How a strategy goes through the rows of all steps.
-
-    Attributes:
-        rows: rows of a block.
-        count: how many blocks there are.
-        looped: whether a loop runs them; otherwise each is written out.
-        remat: whether a gradient recomputes them.
-        transposed: whether rows are brought into another order and back, as a map over time does.
-        plain: whether convolutions are left to XLA, as in a program written by hand.
-    """
-
-    rows: int
-    count: int
-    looped: bool = False
-    remat: bool = False
-    transposed: bool = False
-    plain: bool = False
 
 
 def forward_s(blocks: Blocks, work: Work, machine: Machine) -> float:
     """Return the predicted seconds of a forward pass."""
     once = blocks.count * _block_s(blocks, work, machine)
-    fresh = _taken_bytes(blocks, work, False, has_tiles(blocks, work, machine))
+    fresh = taken_bytes(blocks, work, False, blocks.has_tiles(work, machine))
     if blocks.count == 1:  # What it reads and gives is in memory anyway.
         fresh -= blocks.rows * (work.input_bytes + work.output_bytes)
     return once + _edges_s(blocks, work, machine) + machine.fresh_s(_TAKEN * fresh)
@@ -61,7 +37,7 @@ def gradient_s(blocks: Blocks, work: Work, machine: Machine) -> float:
     edges = 3 * _edges_s(blocks, work, machine)
     # Every block adds its part to the gradient of the weights: two are read, one is written.
     weights = 3 * (blocks.count - 1) * work.weight_bytes / machine.bytes_s(2 * work.weight_bytes)
-    taken = _taken_bytes(blocks, work, True, has_tiles(blocks, work, machine))
+    taken = taken_bytes(blocks, work, True, blocks.has_tiles(work, machine))
     fresh = machine.fresh_s(_TAKEN * taken)
     total = once + back + edges + weights + fresh
     kept = work.kept_bytes * blocks.rows
@@ -78,65 +54,15 @@ def seconds_in(mode: str, forward: float, gradient: float) -> float:
     return {"forward": forward, "grad": gradient}.get(mode, forward + gradient)
 
 
-def has_tiles(blocks: Blocks, work: Work, machine: Machine) -> bool:
-    """Say whether blocks compute convolutions by tiles."""
-    enough = bool(work.tiled_convs) and blocks.rows >= work.tiled_from
-    once = blocks.looped or blocks.count == 1
-    return enough and once and machine.takes_tiles and not blocks.plain
-
-
-def _taken_bytes(blocks: Blocks, work: Work, gradient: bool, tiles: bool) -> float:
-    """Return the memory that a pass takes beside its arguments and results."""
-    return _values_bytes(blocks, work, gradient, tiles) + _edges_bytes(blocks, work, gradient)
-
-
-def most_bytes(blocks: Blocks, work: Work, gradient: bool) -> float:
-    """Return temporary memory that the compiled program does not exceed.
-
-    XLA keeps blocks alive at the same time, pads, and copies weights into other layouts: on the
-    suite its values took up to 2.2 times what is estimated, and copies of the weights came on top,
-    one for every block that is written out.
-    """
-    copies = blocks.count if gradient and blocks.count > 1 and not blocks.looped else 1
-    return (
-        2.5 * _values_bytes(blocks, work, gradient, tiles=True)
-        + 2.0 * _edges_bytes(blocks, work, gradient)
-        + (copies + gradient) * work.weight_bytes
-    )
-
-
-def _values_bytes(blocks: Blocks, work: Work, gradient: bool, tiles: bool) -> float:
-    """Return the memory of values in use, and of those that a gradient keeps."""
-    apart = 0 if blocks.plain else blocks.rows * (1 + _beside(blocks))
-    in_use = (work.live_bytes + _beside(blocks) * work.gathered_bytes) * blocks.rows
-    if work.tiled_convs and tiles:
-        apart *= _TILES
-    if not gradient:
-        return in_use + apart * work.largest_patch_bytes
-    in_use += apart * work.patch_bytes
-    kept = work.kept_bytes * blocks.rows
-    if blocks.count > 1 and blocks.remat:
-        return in_use + kept
-    return in_use + (2 if blocks.looped else 1) * kept * blocks.count
-
-
-def _edges_bytes(blocks: Blocks, work: Work, gradient: bool) -> float:
-    """Return the memory for putting blocks together, and for rows in another order."""
-    everything = blocks.rows * blocks.count
-    pieces = work.output_bytes + (work.input_bytes if gradient else 0.0)
-    turned = (work.input_bytes + work.output_bytes) * (everything if blocks.looped else blocks.rows)
-    return (pieces * everything if blocks.count > 1 else 0.0) + turned * blocks.transposed
-
-
 def _block_s(blocks: Blocks, work: Work, machine: Machine, backward: bool = False) -> float:
     """Return the seconds of a block; backward, half of those of its gradient."""
-    rows, tiles = blocks.rows, has_tiles(blocks, work, machine)
+    rows, tiles = blocks.rows, blocks.has_tiles(work, machine)
     plain = blocks.plain and machine.platform == "cpu"
     moving, at_work = _moving_s(blocks, work, machine, backward)
     tiled_flops = work.tiled_flops if tiles else 0.0
     packed = work.packed_values
     if tiles:
-        packed *= 1 - (1 - _TILES / 9) * tiled_flops / work.conv_flops
+        packed *= 1 - (1 - IN_TILES / 9) * tiled_flops / work.conv_flops
     arithmetic = (
         _product_flops(blocks, work, machine) / machine.dot_flops_s
         + _conv_flops(blocks, work, machine, backward) / machine.conv_flops_s
@@ -160,7 +86,7 @@ def _moving_s(blocks: Blocks, work: Work, machine: Machine, backward: bool) -> t
 
     Operations that write little are given one core, which written-out blocks are beside others.
     """
-    rows, beside, tiles = blocks.rows, _beside(blocks), has_tiles(blocks, work, machine)
+    rows, beside, tiles = blocks.rows, blocks.beside, blocks.has_tiles(work, machine)
     seconds = busy = 0.0
     for moved, between, weights, written in work.traffic:
         part = min(1.0, (1 + beside) * machine.part_at_work(rows * written))
@@ -168,11 +94,11 @@ def _moving_s(blocks: Blocks, work: Work, machine: Machine, backward: bool) -> t
         seconds += rows * moved / (part * machine.bytes_s(between))
         busy += moved * part
     in_use = rows * work.live_bytes + work.weight_bytes
-    in_tiles = _TILES * rows * work.largest_patch_bytes
+    in_tiles = IN_TILES * rows * work.largest_patch_bytes
     if machine.takes_tiles and not (blocks.plain and machine.platform == "cpu"):
         in_use += in_tiles  # other forms have their images in memory again, too
     tiled_bytes = work.tiled_bytes if tiles else 0.0
-    seconds += 2 * _TILES * rows * tiled_bytes / machine.bytes_s(in_tiles)
+    seconds += 2 * IN_TILES * rows * tiled_bytes / machine.bytes_s(in_tiles)
     found = rows * work.gathered_bytes
     seconds += found / machine.bytes_s((1 + beside) * found)
     if backward:
@@ -187,7 +113,7 @@ def _moving_s(blocks: Blocks, work: Work, machine: Machine, backward: bool) -> t
 def _conv_flops(blocks: Blocks, work: Work, machine: Machine, backward: bool) -> float:
     """Return what a row's convolutions take, as operations of wide ones."""
     plain = blocks.plain and machine.platform == "cpu"
-    tiles = has_tiles(blocks, work, machine)
+    tiles = blocks.has_tiles(work, machine)
     tiled = work.tiled_flops if tiles else 0.0
     total = work.conv_flops - tiled
     narrow = max(0.0, work.narrow_conv_flops - tiled)
@@ -196,7 +122,7 @@ def _conv_flops(blocks: Blocks, work: Work, machine: Machine, backward: bool) ->
         total += (machine.apart_conv - 1) * apart
         narrow -= apart
     if narrow:  # what one core computes, written-out blocks have side by side
-        side_by_side = machine.narrow_conv / min(1 + _beside(blocks), machine.cores)
+        side_by_side = machine.narrow_conv / min(1 + blocks.beside, machine.cores)
         total += (max(min(1.0, machine.narrow_conv), side_by_side) - 1) * narrow
     if plain:  # those of one tap are no products to XLA for CPUs
         places = sum(each.flops for each in work.products if each.one_place)
@@ -217,7 +143,7 @@ def _product_flops(blocks: Blocks, work: Work, machine: Machine) -> float:
     Those that XLA for CPUs gives one core take as long as on all of them where blocks are written
     out, which are computed side by side.
     """
-    plain, together, total = blocks.plain and machine.platform == "cpu", 1 + _beside(blocks), 0.0
+    plain, together, total = blocks.plain and machine.platform == "cpu", 1 + blocks.beside, 0.0
     for flops, once, batched, one_place in work.products:
         if one_place and plain:
             continue
@@ -226,15 +152,6 @@ def _product_flops(blocks: Blocks, work: Work, machine: Machine) -> float:
             longer = max(longer, 1 / part)
         total += flops * max(min(1.0, longer), longer / min(together, machine.cores))
     return total
-
-
-def _beside(blocks: Blocks) -> int:
-    """Return how many other blocks have patches and what is looked up in memory beside one's own.
-
-    Where blocks are written out, XLA takes the convolutions of all of them apart at the same time,
-    and looks up in tables for all of them.
-    """
-    return 0 if blocks.looped else blocks.count - 1
 
 
 def _edges_s(blocks: Blocks, work: Work, machine: Machine) -> float:

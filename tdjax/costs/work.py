@@ -203,7 +203,7 @@ class _Reader:
     ) -> list[Value]:
         traits = traits_of(eqn.primitive)
         if traits.form in (Form.LOOP, Form.BRANCH):
-            return self._control(eqn, known, times)
+            return self._control(eqn, inputs, known, times)
         called = inner_program(eqn)
         if called is not None and len((inner := _plain(called)).invars) == len(inputs):
             return self._call(inner, inputs, times)
@@ -212,7 +212,7 @@ class _Reader:
         rowed = any(value.rowed for value in known)
         size = sum(math.prod(v.aval.shape) for v in eqn.outvars)
         sources = tuple(dict.fromkeys(s for value in known for s in value.memory))
-        outputs = [Value(bytes_of(v.aval), rowed, False, sources) for v in eqn.outvars]
+        outputs = [Value(bytes_of(v.aval), rowed, False, sources, times=times) for v in eqn.outvars]
         if traits.cost is Cost.FREE or not rowed:
             if not rowed:
                 outputs = [dataclasses.replace(o, stored=True, sources=()) for o in outputs]
@@ -325,21 +325,42 @@ class _Reader:
             Value(0.0, False, True) if is_literal(atom) else values[atom] for atom in inner.outvars
         ]
 
-    def _control(self, eqn: Any, known: list[Value], times: float) -> list[Value]:
+    def _control(
+        self, eqn: Any, inputs: list[Value | None], known: list[Value], times: float
+    ) -> list[Value]:
         """Count a loop's body as often as it runs, where that is known, and the worst branch."""
         for value in known:
             self.store(value, times)
         rowed = any(value.rowed for value in known)
         bodies, repeats = _bodies(eqn)
+        first, end = _carried(eqn)
         for body in bodies:
-            values = {v: Value(bytes_of(v.aval), rowed, True) for v in body.invars}
-            values.update({v: self._constant(v) for v in body.constvars})
-            self.run(body.eqns, values, times * repeats / len(bodies))
+            inside = times * repeats / len(bodies)
+            values = {v: self._constant(v) for v in body.constvars}
+            given = inputs[len(inputs) - len(body.invars) :]
+            for number, (variable, outer) in enumerate(zip(body.invars, given, strict=True)):
+                if number < first:  # of all turns, or a branch
+                    values[variable] = _or_literal(outer)
+                elif number < end:  # of the turn before
+                    values[variable] = self._carry(variable, rowed, inside)
+                else:
+                    one_turns = outer is not None and outer.rowed
+                    values[variable] = Value(bytes_of(variable.aval), one_turns, True)
+            self.run(body.eqns, values, inside)
+            for variable, outer in zip(body.invars[end:], given[end:], strict=True):
+                for value in outer.memory if outer and values[variable].needed else ():
+                    value.needed = True
         outputs = [Value(bytes_of(v.aval), rowed, False, ()) for v in eqn.outvars]
         for output in outputs:
             output.sources = tuple(dict.fromkeys(s for v in known for s in v.memory))
         self._write(outputs, times)
         return outputs
+
+    def _carry(self, variable: Any, rowed: bool, times: float) -> Value:
+        now = self._clock
+        value = Value(bytes_of(variable.aval), rowed, True, (), now, now, times=times)
+        self._stored.append(value)
+        return value
 
     def _constant(self, variable: Any) -> Value:
         return Value(bytes_of(variable.aval), False, True)
@@ -354,7 +375,7 @@ class _Reader:
             output.died = end
         rowed = [value for value in self._stored if value.rowed]
         # What takes long to compute is kept though it is fused: nothing computes it twice.
-        kept = {id(v): v.bytes for v in (*rowed, *self._slow) if v.needed}
+        kept = {id(v): v.bytes * v.times for v in (*rowed, *self._slow) if v.needed}
         in_use = [*rowed, *self._repeated.values()]
         live = max(
             (sum(v.bytes for v in in_use if v.born <= now <= v.died) for now in range(end + 1)),
@@ -392,6 +413,17 @@ def _bodies(eqn: Any) -> tuple[list[Any], float]:
     if "body_jaxpr" in eqn.params:
         return [_plain(eqn.params["body_jaxpr"])], 1.0
     return [_plain(eqn.params["jaxpr"])], float(eqn.params["length"])
+
+
+def _carried(eqn: Any) -> tuple[int, int]:
+    """Return which inputs of a loop's body a turn has from the one before: from one up to another.
+
+    Those before are the same in all turns, those after are of one turn.
+    """
+    if "num_carry" in eqn.params:
+        first = eqn.params["num_consts"]
+        return first, first + eqn.params["num_carry"]
+    return eqn.params.get("body_nconsts", len(eqn.invars)), len(eqn.invars)
 
 
 def _plain(program: Any) -> Any:

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 
 from tdjax.core import typed
-from tdjax.core.typed import Positive, one_of
+from tdjax.core.typed import Count, Positive, one_of
 
 FORMAT = "tdjax-table"
 VERSION = 1
@@ -28,11 +28,13 @@ class Row:
         mode: "forward", or "grad" for forward and gradient.
         seconds: the shortest time of each strategy, by its name. One that is predicted to be far
             behind is left out.
+        temp_bytes: temporary memory that programs of strategies take, by the compiler.
     """
 
     workload: str
     mode: Annotated[str, one_of("forward", "grad")]
     seconds: Mapping[str, Positive]
+    temp_bytes: Mapping[str, Count] = field(default_factory=dict)
 
     def regret(self, strategy: str) -> float:
         """Return the time of a strategy over that of the best; inf if it was not measured."""

@@ -9,7 +9,7 @@ from typing import Any, ClassVar, NamedTuple
 
 from tdjax.core import typed
 from tdjax.core.call import Call
-from tdjax.costs.predict import Blocks
+from tdjax.costs.blocks import Blocks
 from tdjax.independence import Proven
 
 

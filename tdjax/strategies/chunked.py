@@ -7,7 +7,7 @@ import dataclasses
 from typing import Any, ClassVar
 
 from tdjax.core.arrays import is_symbolic
-from tdjax.costs.predict import Blocks
+from tdjax.costs.blocks import Blocks
 from tdjax.strategies.base import Strategy
 
 # Chunks that are written out are compiled one by one. More than this takes longer to compile than

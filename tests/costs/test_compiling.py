@@ -4,9 +4,9 @@ import dataclasses
 
 import pytest
 
+from tdjax.costs.blocks import Blocks
 from tdjax.costs.compiling import compile_size
 from tdjax.costs.machine import machine_of
-from tdjax.costs.predict import Blocks
 from tdjax.costs.work import Work
 from tdjax.devices.attached import assume
 

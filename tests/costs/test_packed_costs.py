@@ -4,9 +4,10 @@ import dataclasses
 
 import pytest
 
+from tdjax.costs.blocks import Blocks
 from tdjax.costs.machine import machine_of
 from tdjax.costs.packed import Packs, best_packs, break_even, packed_bytes, packed_s, surely_saved
-from tdjax.costs.predict import Blocks, forward_s
+from tdjax.costs.predict import forward_s
 from tdjax.costs.traffic import Traffic
 from tdjax.costs.work import Product, Work
 from tdjax.devices.attached import assume

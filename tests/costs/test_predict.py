@@ -5,8 +5,9 @@ import dataclasses
 import jax
 import pytest
 
+from tdjax.costs.blocks import Blocks
 from tdjax.costs.machine import Machine, current_machine, machine_of
-from tdjax.costs.predict import Blocks, forward_s, gradient_s
+from tdjax.costs.predict import forward_s, gradient_s
 from tdjax.costs.traffic import Traffic
 from tdjax.costs.work import Product, Work
 from tdjax.devices.attached import assume

@@ -25,7 +25,7 @@ from tdjax.comparison.charts.density import density_charts
 from tdjax.comparison.subjects.strategy_list import parse_strategies
 from tdjax.comparison.verdicts.naming import short
 from tdjax.core.call import trace
-from tdjax.costs.predict import Blocks
+from tdjax.costs.blocks import Blocks
 from tdjax.independence import Rows
 from tdjax.strategies import Strategy, candidates, parse, register, unregister
 from tdjax.strategies.choosing import tuned

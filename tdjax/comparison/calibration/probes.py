@@ -27,8 +27,9 @@ import numpy as np
 from jax import lax
 
 from tdjax.core.call import trace
+from tdjax.costs.blocks import Blocks
 from tdjax.costs.machine import Machine
-from tdjax.costs.predict import Blocks, forward_s, gradient_s, seconds_in
+from tdjax.costs.predict import forward_s, gradient_s, seconds_in
 from tdjax.costs.work import Work, work_of
 from tdjax.strategies import Fold, Strategy
 from tdjax.transform import time_distributed

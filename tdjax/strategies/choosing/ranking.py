@@ -25,7 +25,8 @@ from collections.abc import Iterable, Sequence
 
 from tdjax.costs.compiling import compile_size
 from tdjax.costs.machine import Machine
-from tdjax.costs.predict import forward_s, gradient_s, most_bytes, seconds_in
+from tdjax.costs.memory import most_bytes
+from tdjax.costs.predict import forward_s, gradient_s, seconds_in
 from tdjax.costs.work import Work
 from tdjax.strategies.base import KINDS, Strategy
 
