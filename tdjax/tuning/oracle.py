@@ -204,7 +204,7 @@ def take_turns(row: Prepared, tell: Callable[[str], None]) -> Row:
         running = [each for each in row.found if _in_sight(each, row.found, behind)]
         Rounds(running, effort, said).begin(inputs, lambda text, _: tell(f"{said}: {text}"))
     times = {each.name: float(f"{_shortest(each):.4g}") for each in row.found}
-    taken = {each.name: each.program and each.program.temp_bytes for each in row.found}
+    taken = {each.name: each.program.temp_bytes for each in row.found if each.program}
     sizes = {name: size for name, size in sorted(taken.items()) if size is not None}
     return Row(row.name, row.mode, dict(sorted(times.items())), sizes)
 
