@@ -27,8 +27,8 @@ from tdjax.cli.show import load
 
 _NAME = "comparison.json"
 _DEFAULT = object()
-_MEASURING_S = 168.0
-_ALL_S = 310.0
+_MEASURING_S = 180.0
+_ALL_S = 320.0
 _GROUP_S = 10.0
 
 

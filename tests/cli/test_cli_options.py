@@ -119,8 +119,8 @@ def test_a_call_beyond_its_timeout_is_a_row_that_says_so(folder, capsys):
 @pytest.mark.parametrize(
     ("words", "targets", "measuring", "everything"),
     [
-        ("", "cpu", 168, 310),
-        ("", "cpu,tpu:v5e", 168, 310),
+        ("", "cpu", 180, 320),
+        ("", "cpu,tpu:v5e", 180, 320),
         ("--within 650", "cpu", 650, 650),
         ("--within 650", "cpu,tpu:v5e", 352.3, 650),
     ],

@@ -9,7 +9,8 @@ the worst case is counted.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, fields
+from functools import lru_cache, reduce
+from typing import NamedTuple
 
 from tdjax.comparison.hlo.flops import own_flops, repeats
 from tdjax.comparison.hlo.memory import moved_between_devices, own_bytes
@@ -19,8 +20,7 @@ from tdjax.comparison.hlo.trips import trip_count
 Figure = float | None
 
 
-@dataclass(frozen=True)
-class Costs:
+class Costs(NamedTuple):
     """Totals of a program or a part of it; None for what is not known.
 
     Attributes:
@@ -35,7 +35,8 @@ class Costs:
     comm_bytes: Figure = 0
     cycles: Figure = 0
 
-    def __add__(self, other: Costs) -> Costs:
+    def plus(self, other: Costs) -> Costs:
+        """Return what both cost."""
         return self._with(other, lambda a, b: None if a is None or b is None else a + b)
 
     def worst(self, other: Costs) -> Costs:
@@ -47,8 +48,7 @@ class Costs:
         return self._with(Costs(), lambda a, _: 0 if a == 0 else _product(a, count))
 
     def _with(self, other: Costs, combine: Callable[[Figure, Figure], Figure]) -> Costs:
-        names = [field.name for field in fields(self)]
-        return Costs(*(combine(getattr(self, name), getattr(other, name)) for name in names))
+        return Costs(*map(combine, self, other))
 
 
 def costs(module: Module) -> Costs:
@@ -56,8 +56,14 @@ def costs(module: Module) -> Costs:
 
     `cycles` is None where the compiler estimates nothing.
     """
-    counted = Counter(module).computation(module.entry)
-    return Costs(counted.flops, counted.bytes_accessed, counted.comm_bytes, counted.cycles or None)
+    counted = counter_of(module).computation(module.entry)
+    return counted._replace(cycles=counted.cycles or None)
+
+
+@lru_cache(maxsize=1)
+def counter_of(module: Module) -> Counter:
+    """Return what counts the costs of a program, the same for all who ask one after the other."""
+    return Counter(module)
 
 
 class Counter:
@@ -83,20 +89,20 @@ class Counter:
         )
         called = [self.computation(name) for name in self._module.called(of)]
         if of.opcode == "while":
-            return own + _total(called).times(trip_count(of, computation, self._module))
+            return own.plus(_total(called).times(trip_count(of, computation, self._module)))
         if of.opcode == "conditional":
             worst = called[0]
             for branch in called[1:]:
                 worst = worst.worst(branch)
-            return own + worst
+            return own.plus(worst)
         applied = repeats(of, computation)
         if applied is not None:
             flops = (inner.times(count).flops for inner, count in zip(called, applied, strict=True))
-            return own + _total(Costs(flops=each) for each in flops)
+            return own.plus(_total(Costs(flops=each) for each in flops))
         if of.opcode == "fusion":
             # Its bytes and cycles are counted already: a fusion runs as one operation.
-            return own + _total(Costs(flops=inner.flops) for inner in called)
-        return own + _total(called)
+            return own.plus(_total(Costs(flops=inner.flops) for inner in called))
+        return own.plus(_total(called)) if called else own
 
 
 def estimated_cycles(instruction: Instruction) -> int:
@@ -107,10 +113,7 @@ def estimated_cycles(instruction: Instruction) -> int:
 
 
 def _total(each: Iterable[Costs]) -> Costs:
-    total = Costs()
-    for part in each:
-        total = total + part
-    return total
+    return reduce(Costs.plus, each, Costs())
 
 
 def _product(value: Figure, count: Figure) -> Figure:

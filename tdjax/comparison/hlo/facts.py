@@ -61,10 +61,10 @@ def read_facts(text: str | None, steps: Steps | None = None) -> Facts:
         module = parse(text)
     except ValueError:  # Written by a compiler whose text this reader does not know.
         return Facts(loops=True, program=fingerprint(text))
-    totals = costs(module)
+    totals, operations = costs(module), _operations(module)
     return Facts(
         loops=loops(module),
-        chooses=any(_operations(module)[name] for name in _CHOOSING),
+        chooses=not operations.keys().isdisjoint(_CHOOSING),
         flops=totals.flops,
         bytes_accessed=totals.bytes_accessed,
         comm_bytes=None if totals.comm_bytes is None else int(totals.comm_bytes),

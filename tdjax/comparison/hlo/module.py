@@ -55,7 +55,7 @@ class Instruction:
     @cached_property
     def called(self) -> tuple[str, ...]:
         """The names of the computations that it runs."""
-        given = (self.attributes.get(name, "") for name in _CALLS)
+        given = (self.attributes[name] for name in _CALLS if name in self.attributes)
         return tuple(name for text in given for name in _NAME.findall(text))
 
     @cached_property

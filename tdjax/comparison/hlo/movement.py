@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Annotated
 
-from tdjax.comparison.hlo.cost import Counter
+from tdjax.comparison.hlo.cost import counter_of
 from tdjax.comparison.hlo.memory import own_bytes
 from tdjax.comparison.hlo.module import Computation, Instruction, Module
 from tdjax.comparison.hlo.opcodes import COLLECTIVES, IDLE_CALLS, MOVEMENT
@@ -103,7 +103,7 @@ class _MovementReader:
     def __init__(self, module: Module, steps: Steps | None) -> None:
         self._module = module
         self._steps = steps
-        self._costs = Counter(module)
+        self._costs = counter_of(module)
 
     def computation(self, computation: Computation, times: int | None) -> Iterator[Movement]:
         """Yield the movements of a computation that runs `times` times."""

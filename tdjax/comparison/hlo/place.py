@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from tdjax.comparison.hlo.module import Computation, Instruction, Module
@@ -114,17 +115,25 @@ def _source(stack: Iterable[tuple[str, int]]) -> tuple[str | None, bool]:
 
     The lines that called a strategy are not lines of the step.
     """
+    here = os.getcwd()
     for file, line in stack:
-        if _LIBRARIES.search(file):
-            continue
-        path = Path(file)
-        if path.is_relative_to(_TDJAX) and not path.is_relative_to(_TDJAX / "workloads"):
+        by_strategy, short = _seen_from(here, file)
+        if by_strategy:
             return None, True
-        return f"{_short(path)}:{line}", False
+        if short is not None:
+            return f"{short}:{line}", False
     return None, False
 
 
-def _short(path: Path) -> str:
-    """Return a path relative to the working folder; the name alone of a file elsewhere."""
-    here = Path(os.getcwd())
-    return str(path.relative_to(here)) if path.is_relative_to(here) else path.name
+@cache
+def _seen_from(here: str, file: str) -> tuple[bool, str | None]:
+    """Return whether a file is a strategy's, and else its name to a user; None of a library's.
+
+    That is its path relative to the working folder; of a file elsewhere the name alone.
+    """
+    if _LIBRARIES.search(file):
+        return False, None
+    path = Path(file)
+    if path.is_relative_to(_TDJAX) and not path.is_relative_to(_TDJAX / "workloads"):
+        return True, None
+    return False, str(path.relative_to(here)) if path.is_relative_to(here) else path.name

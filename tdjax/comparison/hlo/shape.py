@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 _ARRAY = re.compile(r"([a-z]\w*)\[([^\]]*)\](?:\{([^}]*)\})?")
 _BITS = re.compile(r"[a-z]+(\d+)")
@@ -44,7 +44,7 @@ class Shape:
             return sum(member.elements for member in self.members)
         return math.prod(self.sizes)
 
-    @property
+    @cached_property
     def bytes(self) -> int:
         """The bytes that it takes in memory, padding included; a tuple: its arrays."""
         if self.element_type == "tuple":
