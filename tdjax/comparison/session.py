@@ -31,9 +31,10 @@ from tdjax.comparison.verdicts.verdict import judge
 from tdjax.strategies import parse
 from tdjax.strategies.override import ignoring_override
 
-# A group's first rounds take this part of its share of the time that is left. The rest is for
-# compiling, and for returning to groups with open questions.
+# A group's first rounds take this part of its share of the time that is left, and are as few as
+# this. The rest is for compiling, and for returning to groups.
 _FIRST_SHARE = 0.1
+_FIRST_ROUNDS = 3
 _TURN_S = 5.0
 _TURN_ROUNDS = 6  # A turn begins with a round that warms up.
 # On a slow machine measuring takes longer than planned; compilers still get this part of all.
@@ -278,17 +279,19 @@ class Session:
             found.result()
 
     def _return_to_the_undecided(self) -> None:
-        """Spend the time that is left where questions are open, first where that takes least.
+        """Look at every answer twice, then spend the time that is left where questions are open.
 
-        Minutes after the first rounds the machine may be in another state, which more rounds at
-        once would not show. Where nothing is open any more, answers are looked at once more.
+        A machine that others share is in one state for many seconds (loops over blocks that fit
+        caches then take 1.8 times as long as in the next), which more rounds at once would not
+        show. Of questions that are open, those are first that take least.
         """
         measured = [group for group in self._groups if isinstance(group, Measurement)]
         while (left := self._left_to_measure()) > 0:
             undecided = [(group.open_s, group) for group in measured if group.undecided]
             if not undecided:
                 return
-            open_s, group = min(undecided, key=lambda pair: (pair[0] == 0, pair[0]))
+            once = [pair for pair in undecided if pair[1].visits < 2]
+            open_s, group = once[0] if once else min(undecided, key=lambda pair: pair[0])
             turn = max(min(_TURN_S, open_s), _TURN_ROUNDS * group.round_s)
             self.current = group.group.workload
             before = self._answer(group.entries)
@@ -365,7 +368,8 @@ class Session:
         measured = sum(target.evidence == "measured" for target in self._targets)
         to_come = self._total * measured / len(self._targets) - self._done
         share = _FIRST_SHARE * self._left_to_measure() / max(1.0, to_come)
-        return replace(self._effort, budget_s=max(0.3, min(self._effort.budget_s, share)))
+        budget = max(0.3, min(self._effort.budget_s, share))
+        return replace(self._effort, budget_s=budget, fewest=_FIRST_ROUNDS)
 
     def _left_to_compile(self) -> float | None:
         if self._limits is None:

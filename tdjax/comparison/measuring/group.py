@@ -83,6 +83,11 @@ class Measurement:
         return self._rounds is not None and self._rounds.undecided
 
     @property
+    def visits(self) -> int:
+        """How often rounds were begun."""
+        return 0 if self._rounds is None else self._rounds.visits
+
+    @property
     def round_s(self) -> float:
         """The seconds that a round of all that are still measured takes, about."""
         return 0.0 if self._rounds is None else self._rounds.round_s
@@ -198,9 +203,12 @@ class Measurement:
         return [c for c in self.candidates if c.running and not c.control]
 
     def _pairs(self, running: Sequence[MeasuredCandidate]) -> list[Pair]:
-        """Return who is to be told apart from the reference, by distinct programs."""
+        """Return who is to be told apart from the reference, by distinct programs.
+
+        So is the reference's control, which should be found level.
+        """
         base = self.reference.twin or self.reference
-        named = [c.twin or c for c in self.candidates if c.name in self._asked]
+        named = [c.twin or c for c in self.candidates if c.name in self._asked or c.control]
         return [
             (c, base) for c in dict.fromkeys(named) if c is not base and {c, base} <= {*running}
         ]

@@ -58,14 +58,17 @@ class Effort:
 
     Attributes:
         rounds: how many rounds; None: until all questions are closed, at least 7 and no longer than
-            `budget_s`. There are 5 where those take more than twice the budget, and as few as
-            3 for candidates that are far behind.
+            `budget_s`. There are `fewest` where those take more than twice the budget, and as few
+            as 3 for candidates that are far behind.
         budget_s: seconds for the rounds of one group.
+        fewest: how many rounds there are, however long they take; fewer than 5 where more follow
+            later, when the machine may be in another state.
         timeout_s: the longest that one call may take.
     """
 
     rounds: int | None = None
     budget_s: float = 10.0
+    fewest: int = MIN_ROUNDS
     timeout_s: float = 60.0
 
 
@@ -101,6 +104,11 @@ class Rounds:
         if self._effort.rounds is not None or self._race.over or self._taken >= MOST_ROUNDS:
             return False
         return self._visits < VISITS or not self._race.decided
+
+    @property
+    def visits(self) -> int:
+        """How often rounds were begun."""
+        return self._visits
 
     @property
     def round_s(self) -> float:
@@ -151,9 +159,9 @@ class Rounds:
         return self._race.over or self._race.decided or self._taken >= MOST_ROUNDS
 
     def _unclear(self, spent: float) -> bool:
-        """Whether to go on: 5 rounds are enough where they take twice the budget."""
+        """Whether to go on: the fewest rounds are enough where they take twice the budget."""
         if self._taken < FEWEST_ROUNDS:
-            return self._taken < MIN_ROUNDS or spent <= 2
+            return self._taken < self._effort.fewest or spent <= 2
         return spent <= 1 and not self._clear
 
 
