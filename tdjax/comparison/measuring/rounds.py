@@ -40,6 +40,8 @@ OUT_RATIO_EARLY = 1.6
 OUT_RATIO_LATE = 1.06
 EARLY_LOOKS = (3, 5)
 LATE = 20
+# Rounds go on for so much more of the budget where that is likely to close what is open.
+_LONGER = 0.5
 LOOK_EVERY = 3
 CALM_CHECKS = 2
 VISITS = 2
@@ -162,7 +164,10 @@ class Rounds:
         """Whether to go on: the fewest rounds are enough where they take twice the budget."""
         if self._taken < FEWEST_ROUNDS:
             return self._taken < self._effort.fewest or spent <= 2
-        return spent <= 1 and not self._clear
+        if self._clear:
+            return False
+        left_s = (1 + _LONGER - spent) * self._effort.budget_s
+        return spent <= 1 or self.open_s <= left_s
 
 
 class _Race:
