@@ -44,7 +44,7 @@ def test_no_program_takes_more_than_is_said(works):
 
 
 def test_most_that_is_said_is_not_far_above(works):
-    """Of gradients it is at most six times as much in three of four programs."""
+    """With gradients it is at most six times as much in three of four programs."""
     times = sorted(
         most_bytes(parse(name).blocks(*works[row.workload][1:]), works[row.workload][0], True)
         / max(taken, 1)
