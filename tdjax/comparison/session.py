@@ -16,7 +16,7 @@ from tdjax.comparison.compiling.group import CompiledCandidate, CompiledGroup, L
 from tdjax.comparison.compiling.queue import compile_groups
 from tdjax.comparison.measuring.call_client import CallClient
 from tdjax.comparison.measuring.group import Measurement
-from tdjax.comparison.measuring.rounds import Effort
+from tdjax.comparison.measuring.rounds import VISITS, Effort
 from tdjax.comparison.subjects.benchmark import Benchmark
 from tdjax.comparison.subjects.subject import MODES, Subject
 from tdjax.comparison.system.progress import Progress
@@ -152,7 +152,7 @@ class Session:
                 self._progress.update(f"{job.name}: preparing", self._done / self._total)
                 self._compare(job)
             self._find_peaks()
-        self._return_to_the_undecided()
+        self._look_again()
         self._compile([group for group in self._groups if isinstance(group, CompiledGroup)])
 
     def comparison(self, interrupted: bool = False) -> Comparison:
@@ -278,7 +278,7 @@ class Session:
         for found in self._peaks:
             found.result()
 
-    def _return_to_the_undecided(self) -> None:
+    def _look_again(self) -> None:
         """Look at every answer twice, then spend the time that is left where questions are open.
 
         A machine that others share is in one state for many seconds (loops over blocks that fit
@@ -290,7 +290,7 @@ class Session:
             undecided = [(group.open_s, group) for group in measured if group.undecided]
             if not undecided:
                 return
-            once = [pair for pair in undecided if pair[1].visits < 2]
+            once = [pair for pair in undecided if pair[1].visits < VISITS]
             open_s, group = once[0] if once else min(undecided, key=lambda pair: pair[0])
             turn = max(min(_TURN_S, open_s), _TURN_ROUNDS * group.round_s)
             self.current = group.group.workload
