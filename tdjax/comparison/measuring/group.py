@@ -11,7 +11,6 @@ import jax
 
 from tdjax.comparison import numbers
 from tdjax.comparison.measuring.call_client import CallClient
-from tdjax.comparison.measuring.calm import calm_of_cpu
 from tdjax.comparison.measuring.candidate import MeasuredCandidate, to_entry
 from tdjax.comparison.measuring.device_time import device_seconds
 from tdjax.comparison.measuring.first_call import FirstCalls
@@ -121,8 +120,7 @@ class Measurement:
             inputs = self._rotation()
             running = [c for c in self.candidates if c.running]
             seed = " ".join(self.group)
-            calm = calm_of_cpu() if self.group.target == "cpu" else None
-            self._rounds = Rounds(running, self.effort, seed, self._pairs(running), calm)
+            self._rounds = Rounds(running, self.effort, seed, self._pairs(running))
             self._rounds.begin(
                 inputs, lambda text, done: tell(text, _CALLED + (_TIMED - _CALLED) * done)
             )

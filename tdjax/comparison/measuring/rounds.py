@@ -20,7 +20,6 @@ from typing import Any
 
 import jax
 
-from tdjax.comparison.measuring.calm import Calm
 from tdjax.comparison.measuring.candidate import MeasuredCandidate
 from tdjax.comparison.measuring.rotation import Rotation
 from tdjax.comparison.verdicts.standing import MIN_ROUNDS, front, speed
@@ -44,7 +43,6 @@ LATE = 20
 # Rounds go on for so much more of the budget where that is likely to close what is open.
 _LONGER = 0.5
 LOOK_EVERY = 3
-PATIENCE_SECONDS = 2.0
 CALM_CHECKS = 2
 VISITS = 2
 
@@ -86,8 +84,6 @@ class Rounds:
         effort: how many rounds, or for how long.
         seed: what the orders are drawn from.
         asked: pairs of them of which it is asked which is faster, wherever they stand.
-        calm: waits before a sample while other work slows the cores, in all as long as a visit's
-            budget and two seconds at most; None where nothing is waited for.
     """
 
     def __init__(
@@ -96,7 +92,6 @@ class Rounds:
         effort: Effort,
         seed: str,
         asked: Sequence[Pair] = (),
-        calm: Calm | None = None,
     ) -> None:
         self._candidates = candidates
         self._effort = effort
@@ -104,8 +99,6 @@ class Rounds:
         self._race = _Race(candidates, asked)
         self._taken = 0
         self._visits = 0
-        self._calm = calm
-        self._waited_s = 0.0
 
     @property
     def undecided(self) -> bool:
@@ -152,25 +145,14 @@ class Rounds:
         self, wanted: Callable[[float], bool], inputs: Rotation, budget_s: float, tell: Tell
     ) -> None:
         self._visits += 1
-        start, waited_s = time.perf_counter(), self._waited_s
-        patience_s = min(budget_s, PATIENCE_SECONDS)
-        while True:
-            waited = self._waited_s - waited_s
-            spent = (time.perf_counter() - start - waited) / budget_s
-            if not wanted(spent):
-                return
+        start = time.perf_counter()
+        while wanted(spent := (time.perf_counter() - start) / budget_s):
             tell(f"round {self._taken + 1}", min(spent, 1.0))
-            self._take(self._race.running, inputs, patience_s - waited)
+            self._take(self._race.running, inputs)
             self._race.look(self._taken)
 
-    def _take(
-        self, due: Sequence[MeasuredCandidate], inputs: Rotation, patience_s: float = 0.0
-    ) -> None:
+    def _take(self, due: Sequence[MeasuredCandidate], inputs: Rotation) -> None:
         for candidate in self._order.sample(due, len(due)):
-            if self._calm is not None:
-                waited = self._calm.wait(patience_s)
-                patience_s -= waited
-                self._waited_s += waited
             candidate.samples.append(_sample(candidate, inputs))
         self._taken += 1
 
