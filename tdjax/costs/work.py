@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
-from tdjax.core.jaxpr import inner_program, is_literal
+from tdjax.core.jaxpr import inner_program, is_literal, scan_counts
 from tdjax.costs.convolutions import Convolution
 from tdjax.costs.traffic import Move, Traffic, Value, bytes_of, traffic_of
 from tdjax.independence.rules.rule import Cost, Form, traits_of
@@ -420,9 +420,9 @@ def _carried(eqn: Any) -> tuple[int, int]:
 
     Those before are the same in all turns, those after are of one turn.
     """
-    if "num_carry" in eqn.params:
-        first = eqn.params["num_consts"]
-        return first, first + eqn.params["num_carry"]
+    if "length" in eqn.params:
+        consts, carried = scan_counts(eqn)
+        return consts, consts + carried
     return eqn.params.get("body_nconsts", len(eqn.invars)), len(eqn.invars)
 
 

@@ -233,3 +233,16 @@ def test_a_gradient_keeps_what_something_reads_that_is_not_linear():
     linear = work(lambda x: x @ weights + 1.0, clips(8))
     square = work(lambda x: jnp.square(x @ weights), clips(8))
     assert linear.kept_bytes == 8 * FLOAT < square.kept_bytes
+
+
+def test_a_scan_keeps_in_every_turn_what_it_carries():
+    """What it multiplies by has no rows, and is read as weights are."""
+    w = jnp.ones((8, 8))
+
+    def step(x):
+        return jax.lax.scan(lambda h, _: (jnp.tanh(h @ w), None), x, None, length=5)[0]
+
+    found, once = work(step, clips(8)), work(lambda x: jnp.tanh(x @ w), clips(8))
+    assert found.weight_bytes == once.weight_bytes == 64 * FLOAT
+    assert found.dot_flops == 5 * once.dot_flops
+    assert found.kept_bytes >= 5 * 8 * FLOAT > once.kept_bytes
