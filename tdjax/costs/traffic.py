@@ -44,7 +44,7 @@ class Value:
         born, died: the times of its first and last use.
         needed: whether a gradient needs it: something reads it that is not linear, or it is what
             its own derivative is computed from.
-        times: how often it is written, in the turns of a loop; less than once in one of branches.
+        turns: how many turns of loops write it; a gradient keeps it of each, and of all branches.
     """
 
     bytes: float
@@ -54,7 +54,7 @@ class Value:
     born: int = 0
     died: int = 0
     needed: bool = False
-    times: float = 1.0
+    turns: float = 1.0
 
     @property
     def memory(self) -> tuple[Value, ...]:

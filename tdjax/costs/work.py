@@ -171,6 +171,7 @@ class _Reader:
         self._slow: list[Value] = []
         self._largest_patch = 0.0
         self._clock = 0
+        self._turns = 1.0
         self._products: dict[Product, float] = {}
         self._tiled_part = math.inf
         self._moves: list[Move] = []
@@ -212,7 +213,9 @@ class _Reader:
         rowed = any(value.rowed for value in known)
         size = sum(math.prod(v.aval.shape) for v in eqn.outvars)
         sources = tuple(dict.fromkeys(s for value in known for s in value.memory))
-        outputs = [Value(bytes_of(v.aval), rowed, False, sources, times=times) for v in eqn.outvars]
+        outputs = [
+            Value(bytes_of(v.aval), rowed, False, sources, turns=self._turns) for v in eqn.outvars
+        ]
         if traits.cost is Cost.FREE or not rowed:
             if not rowed:
                 outputs = [dataclasses.replace(o, stored=True, sources=()) for o in outputs]
@@ -334,6 +337,7 @@ class _Reader:
         rowed = any(value.rowed for value in known)
         bodies, repeats = _bodies(eqn)
         first, end = _carried(eqn)
+        outside, self._turns = self._turns, self._turns * repeats
         for body in bodies:
             inside = times * repeats / len(bodies)
             values = {v: self._constant(v) for v in body.constvars}
@@ -342,7 +346,7 @@ class _Reader:
                 if number < first:  # of all turns, or a branch
                     values[variable] = _or_literal(outer)
                 elif number < end:  # of the turn before
-                    values[variable] = self._carry(variable, rowed, inside)
+                    values[variable] = self._carry(variable, rowed)
                 else:
                     one_turns = outer is not None and outer.rowed
                     values[variable] = Value(bytes_of(variable.aval), one_turns, True)
@@ -350,15 +354,16 @@ class _Reader:
             for variable, outer in zip(body.invars[end:], given[end:], strict=True):
                 for value in outer.memory if outer and values[variable].needed else ():
                     value.needed = True
+        self._turns = outside
         outputs = [Value(bytes_of(v.aval), rowed, False, ()) for v in eqn.outvars]
         for output in outputs:
             output.sources = tuple(dict.fromkeys(s for v in known for s in v.memory))
         self._write(outputs, times)
         return outputs
 
-    def _carry(self, variable: Any, rowed: bool, times: float) -> Value:
+    def _carry(self, variable: Any, rowed: bool) -> Value:
         now = self._clock
-        value = Value(bytes_of(variable.aval), rowed, True, (), now, now, times=times)
+        value = Value(bytes_of(variable.aval), rowed, True, (), now, now, turns=self._turns)
         self._stored.append(value)
         return value
 
@@ -375,7 +380,7 @@ class _Reader:
             output.died = end
         rowed = [value for value in self._stored if value.rowed]
         # What takes long to compute is kept though it is fused: nothing computes it twice.
-        kept = {id(v): v.bytes * v.times for v in (*rowed, *self._slow) if v.needed}
+        kept = {id(v): v.bytes * v.turns for v in (*rowed, *self._slow) if v.needed}
         in_use = [*rowed, *self._repeated.values()]
         live = max(
             (sum(v.bytes for v in in_use if v.born <= now <= v.died) for now in range(end + 1)),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
@@ -61,10 +60,10 @@ def read_facts(text: str | None, steps: Steps | None = None) -> Facts:
         module = parse(text)
     except ValueError:  # Written by a compiler whose text this reader does not know.
         return Facts(loops=True, program=fingerprint(text))
-    totals, operations = costs(module), _operations(module)
+    totals = costs(module)
     return Facts(
         loops=loops(module),
-        chooses=not operations.keys().isdisjoint(_CHOOSING),
+        chooses=not module.opcodes.keys().isdisjoint(_CHOOSING),
         flops=totals.flops,
         bytes_accessed=totals.bytes_accessed,
         comm_bytes=None if totals.comm_bytes is None else int(totals.comm_bytes),
@@ -75,26 +74,16 @@ def read_facts(text: str | None, steps: Steps | None = None) -> Facts:
     )
 
 
-def _operations(module: Module) -> Counter[str]:
-    """Return how often each operation stands in a program: fused ones too, a loop's body once."""
-    return Counter(
-        instruction.opcode
-        for computation in module.computations.values()
-        for instruction in computation.instructions.values()
-    )
-
-
 def counts(module: Module) -> dict[str, int]:
     """Return the counts that an entry carries: the operations that only move data, and loops."""
-    found = _operations(module)
+    found = module.opcodes
     collectives = sum(found[name] + found[f"{name}-start"] for name in COLLECTIVES)
     return {**{name: found[name] for name in COUNTED}, "collectives": collectives}
 
 
 def loops(module: Module) -> bool:
     """Whether the program holds a loop or a branch."""
-    found = _operations(module)
-    return bool(found["while"] or found["conditional"])
+    return not module.opcodes.keys().isdisjoint(("while", "conditional"))
 
 
 def canonical(text: str) -> str:

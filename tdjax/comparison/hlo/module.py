@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -135,6 +136,15 @@ class Module:
         """The names of the program's arguments; what rearranges an argument has its name too."""
         given = (_OP_NAME.search(p.text) for p in self.entry.parameters.values())
         return frozenset(found[1] for found in given if found)
+
+    @cached_property
+    def opcodes(self) -> Counter[str]:
+        """How often each operation stands in it: fused ones too, a loop's body once."""
+        return Counter(
+            instruction.opcode
+            for computation in self.computations.values()
+            for instruction in computation.instructions.values()
+        )
 
     def called(self, instruction: Instruction) -> tuple[Computation, ...]:
         """Return the computations that an instruction runs."""
