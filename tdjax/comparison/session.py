@@ -31,10 +31,12 @@ from tdjax.comparison.verdicts.verdict import judge
 from tdjax.strategies import parse
 from tdjax.strategies.override import ignoring_override
 
-# A group's first rounds take this part of its share of the time that is left, and are as few as
-# this. The rest is for compiling, and for returning to groups.
+# A group's first rounds take this part of its share of the time that is left. The rest is for
+# compiling, and for returning to groups. They are as few as this where its share is of so many
+# seconds: with less, compiling takes all of it, and there is no returning.
 _FIRST_SHARE = 0.1
 _FIRST_ROUNDS = 3
+_TO_RETURN_S = 8.0
 _TURN_S = 5.0
 _TURN_ROUNDS = 6  # A turn begins with a round that warms up.
 # On a slow machine measuring takes longer than planned; compilers still get this part of all.
@@ -293,6 +295,7 @@ class Session:
             once = [pair for pair in undecided if pair[1].visits < VISITS]
             open_s, group = once[0] if once else min(undecided, key=lambda pair: pair[0])
             turn = max(min(_TURN_S, open_s), _TURN_ROUNDS * group.round_s)
+            left /= max(1, len(once))
             self.current = group.group.workload
             before = self._answer(group.entries)
             group.go_on(min(turn, left), self._tell(group.group))
@@ -367,9 +370,10 @@ class Session:
             return self._effort
         measured = sum(target.evidence == "measured" for target in self._targets)
         to_come = self._total * measured / len(self._targets) - self._done
-        share = _FIRST_SHARE * self._left_to_measure() / max(1.0, to_come)
-        budget = max(0.3, min(self._effort.budget_s, share))
-        return replace(self._effort, budget_s=budget, fewest=_FIRST_ROUNDS)
+        share = self._left_to_measure() / max(1.0, to_come)
+        budget = max(0.3, min(self._effort.budget_s, _FIRST_SHARE * share))
+        returns = {"fewest": _FIRST_ROUNDS} if share >= _TO_RETURN_S else {}
+        return replace(self._effort, budget_s=budget, **returns)
 
     def _left_to_compile(self) -> float | None:
         if self._limits is None:
