@@ -40,5 +40,4 @@ class Blocks:
     def has_tiles(self, work: Work, machine: Machine) -> bool:
         """Say whether convolutions are computed by tiles."""
         enough = bool(work.tiled_convs) and self.rows >= work.tiled_from
-        once = self.looped or self.count == 1
-        return enough and once and machine.takes_tiles and not self.plain
+        return enough and not self.beside and machine.takes_tiles and not self.plain

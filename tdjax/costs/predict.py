@@ -117,7 +117,7 @@ def _conv_flops(blocks: Blocks, work: Work, machine: Machine, backward: bool) ->
     tiled = work.tiled_flops if tiles else 0.0
     total = work.conv_flops - tiled
     narrow = max(0.0, work.narrow_conv_flops - tiled)
-    if machine.takes_apart and not plain:
+    if machine.takes_apart and not (plain or blocks.beside):
         apart = max(0.0, work.apart_flops - tiled)
         total += (machine.apart_conv - 1) * apart
         narrow -= apart

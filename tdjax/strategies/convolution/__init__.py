@@ -18,7 +18,7 @@ def convolving_fast(program: Program, written_out: bool = False) -> Program:
 
     Args:
         program: the step, traced.
-        written_out: whether it will be in one program several times, and has to compile fast.
+        written_out: whether it will be in one program several times.
     """
     bare = program.jaxpr.bare
     if not any(eqn.primitive.name in _REPLACED for eqn in all_equations(bare)):
@@ -27,6 +27,6 @@ def convolving_fast(program: Program, written_out: bool = False) -> Program:
         replace_convolutions,  # needs jax.extend, 20 ms to import
     )
 
-    bare = replace_convolutions(bare, tiled=not written_out)
+    bare = replace_convolutions(bare, alone=not written_out)
     opened = dataclasses.replace(program.jaxpr, eqns=tuple(bare.eqns), bare=bare)
     return dataclasses.replace(program, jaxpr=opened)

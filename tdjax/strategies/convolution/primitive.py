@@ -12,8 +12,9 @@ of dy, which JAX's own rule writes down; so is the one for w, where it is not co
 (4) of `forms.py`. In both, convolutions are replaced in turn, so that gradients of gradients are as
 fast. `jax.vmap` puts the new axis where JAX's own rule puts it: into the batch, or into groups.
 
-There are two of them. Tiles are fifty operations for one, which is no matter in a loop; blocks that
-are written out have them again for every block, and would take minutes to compile.
+There are two of them. One is alone: in a loop over blocks, or in a single block, it has all cores,
+and may be fifty operations. Those of blocks that are written out have each other beside them, which
+keeps the other cores busy, and are compiled once a block: they are taken apart less; see `forms.py`.
 """
 
 from __future__ import annotations
@@ -34,23 +35,23 @@ from tdjax.strategies.convolution.pooling import own_pooling
 _PLAIN = lax.conv_general_dilated_p
 
 
-def replace_convolutions(jaxpr: Any, tiled: bool = True) -> Any:
+def replace_convolutions(jaxpr: Any, alone: bool = True) -> Any:
     """Return a jaxpr, or a closed one, with every convolution in it replaced, however deep.
 
     So is what pools their outputs: see `pooling.py`.
 
     Args:
         jaxpr: the program.
-        tiled: whether they may be computed by tiles.
+        alone: whether no copies of the program are beside it.
     """
     if is_closed(jaxpr):
-        return jaxpr.replace(jaxpr=replace_convolutions(jaxpr.jaxpr, tiled))
-    return jaxpr.replace(eqns=[_replace_equation(eqn, tiled) for eqn in jaxpr.eqns])
+        return jaxpr.replace(jaxpr=replace_convolutions(jaxpr.jaxpr, alone))
+    return jaxpr.replace(eqns=[_replace_equation(eqn, alone) for eqn in jaxpr.eqns])
 
 
-def _replace_equation(eqn: Any, tiled: bool) -> Any:
+def _replace_equation(eqn: Any, alone: bool) -> Any:
     if eqn.primitive is _PLAIN:
-        own = _OWN[tiled]
+        own = _OWN[alone]
         params = own.with_program(eqn.params, [atom.aval for atom in eqn.invars])
         return eqn.replace(primitive=own, params=params)
     if (pooling := own_pooling(eqn)) is not None:
@@ -59,12 +60,12 @@ def _replace_equation(eqn: Any, tiled: bool) -> Any:
         return eqn.replace(primitive=own, params=params)
     if isinstance(eqn.primitive, Checkable):
         return eqn
-    return with_programs(eqn, functools.partial(replace_convolutions, tiled=tiled))
+    return with_programs(eqn, functools.partial(replace_convolutions, alone=alone))
 
 
-def _run_replaced(tiled: bool, function: Callable[..., Any], *args: Any) -> Any:
+def _run_replaced(alone: bool, function: Callable[..., Any], *args: Any) -> Any:
     """Return `function(*args)`, its convolutions replaced."""
-    closed = replace_convolutions(jax.make_jaxpr(function)(*args), tiled)
+    closed = replace_convolutions(jax.make_jaxpr(function)(*args), alone)
     (output,) = jax.core.eval_jaxpr(closed.jaxpr, closed.consts, *args)
     return output
 
@@ -77,30 +78,30 @@ def _type(lhs: Any, rhs: Any, **params: Any) -> Any:
     return _PLAIN.abstract_eval(lhs, rhs, **params)[0]
 
 
-def _transpose_lhs(tiled: bool, cotangent: Any, lhs: Any, rhs: Any, **params: Any) -> Any:
+def _transpose_lhs(alone: bool, cotangent: Any, lhs: Any, rhs: Any, **params: Any) -> Any:
     def pulled_back(cotangent: Any, rhs: Any) -> Any:
         convolve = functools.partial(_plain, rhs=rhs, **params)
         return jax.linear_transpose(convolve, lhs.aval)(cotangent)[0]
 
-    return _run_replaced(tiled, pulled_back, cotangent, rhs)
+    return _run_replaced(alone, pulled_back, cotangent, rhs)
 
 
-def _transpose_rhs(tiled: bool, cotangent: Any, lhs: Any, rhs: Any, **params: Any) -> Any:
+def _transpose_rhs(alone: bool, cotangent: Any, lhs: Any, rhs: Any, **params: Any) -> Any:
     def pulled_back(cotangent: Any, lhs: Any) -> Any:
         convolve = functools.partial(_plain, lhs, **params)
         return jax.linear_transpose(convolve, rhs.aval)(cotangent)[0]
 
     def on_cpu(cotangent: Any, lhs: Any) -> Any:
-        return kernel_gradient(cotangent, lhs, rhs.aval, tiled, **params)
+        return kernel_gradient(cotangent, lhs, rhs.aval, alone, **params)
 
     if not has_few_taps(cotangent, lhs, rhs.aval, **params):
-        return _run_replaced(tiled, pulled_back, cotangent, lhs)
+        return _run_replaced(alone, pulled_back, cotangent, lhs)
     forms = functools.partial(lax.platform_dependent, cpu=on_cpu, default=pulled_back)
-    return _run_replaced(tiled, forms, cotangent, lhs)
+    return _run_replaced(alone, forms, cotangent, lhs)
 
 
 def _wide_gradient(
-    tiled: bool, cotangent: Any, other: Any, sought: Any, place: int, params: dict[str, Any]
+    alone: bool, cotangent: Any, other: Any, sought: Any, place: int, params: dict[str, Any]
 ) -> Any:
     """Return the gradient of one side in its dtype, which is wider than those of the others."""
 
@@ -109,26 +110,26 @@ def _wide_gradient(
 
     def on_cpu(cotangent: Any, other: Any) -> Any:
         dtype = sought.dtype
-        return kernel_gradient(cotangent.astype(dtype), other.astype(dtype), sought, tiled, **own)
+        return kernel_gradient(cotangent.astype(dtype), other.astype(dtype), sought, alone, **own)
 
     own = {name: value for name, value in params.items() if name not in ("operation", "side")}
     if place == 0 or not has_few_taps(cotangent, other, sought, **own):
         return rounded(cotangent, other)
     forms = functools.partial(lax.platform_dependent, cpu=on_cpu, default=rounded)
-    return _run_replaced(tiled, forms, cotangent, other)
+    return _run_replaced(alone, forms, cotangent, other)
 
 
-def _batch(tiled: bool, args: Sequence[Any], axes: Sequence[Any], **params: Any) -> tuple[Any, int]:
+def _batch(alone: bool, args: Sequence[Any], axes: Sequence[Any], **params: Any) -> tuple[Any, int]:
     mapped = jax.vmap(functools.partial(_plain, **params), tuple(axes))
-    return _run_replaced(tiled, mapped, *args), 0
+    return _run_replaced(alone, mapped, *args), 0
 
 
-def _own(name: str, tiled: bool) -> Any:
+def _own(name: str, alone: bool) -> Any:
     """Return a convolution with the parameters of `jax.lax.conv_general_dilated_p`."""
-    rules = (functools.partial(rule, tiled) for rule in (_transpose_lhs, _transpose_rhs, _batch))
+    rules = (functools.partial(rule, alone) for rule in (_transpose_lhs, _transpose_rhs, _batch))
     own = bilinear(name, _plain, _type, *rules)
-    own.lower_single(functools.partial(convolution, tiled=tiled), platform="cpu")
-    WIDE_GRADIENTS[name] = functools.partial(_wide_gradient, tiled)
+    own.lower_single(functools.partial(convolution, alone=alone), platform="cpu")
+    WIDE_GRADIENTS[name] = functools.partial(_wide_gradient, alone)
     return own
 
 
