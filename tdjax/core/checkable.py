@@ -112,23 +112,33 @@ class SingleResult(Checkable):
         return self.bind(*args, **params)[0]
 
 
-def bilinear(name: str, compute: Rule, types: Rule, left: Rule, right: Rule, batch: Rule) -> Any:
+def bilinear(
+    name: str,
+    compute: Rule,
+    types: Rule,
+    left: Rule,
+    right: Rule,
+    batch: Rule,
+    differentiated: Any = None,
+) -> Any:
     """Return a primitive that is linear in each of its two inputs.
 
     Args:
         name, compute, types, batch: as above.
         left, right: take a cotangent and both inputs, of which one is of an unknown value, and
             return the gradient for that one.
+        differentiated: what takes its place where it is differentiated; None for itself.
     """
 
     def jvp(primals: Sequence[Any], tangents: Sequence[Any], **params: Any) -> tuple[Any, Any]:
+        own = differentiated or primitive
         moved = ((tangents[0], primals[1]), (primals[0], tangents[1]))
         parts = [
-            primitive.single(*sides, **params)
+            own.single(*sides, **params)
             for sides, tangent in zip(moved, tangents, strict=True)
             if not isinstance(tangent, ad.Zero)
         ]
-        return with_tangent(primitive.single(*primals, **params), parts)
+        return with_tangent(own.single(*primals, **params), parts)
 
     def transpose(cotangent: Any, *sides: Any, **params: Any) -> list[Any]:
         rules = zip((left, right), sides, strict=True)

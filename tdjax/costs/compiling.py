@@ -27,7 +27,7 @@ def compile_size(blocks: Blocks, work: Work, machine: Machine) -> float:
         equations += work.own_equations
         if blocks.has_tiles(work, machine):
             equations += OF_TILES * work.tiled_convs
-        if not blocks.beside and (machine.takes_apart or machine.gradient_axes == 1):
+        if machine.takes_apart or machine.gradient_axes == 1:
             equations += work.part_equations
     if blocks.count > 1:
         equations += _EDGES

@@ -32,8 +32,8 @@ def forward_s(blocks: Blocks, work: Work, machine: Machine) -> float:
 
 def gradient_s(blocks: Blocks, work: Work, machine: Machine) -> float:
     """Return the predicted seconds of a forward pass and the gradient of everything."""
-    once = blocks.count * _block_s(blocks, work, machine)
-    back = 2 * blocks.count * _block_s(blocks, work, machine, backward=True)
+    once = blocks.count * _block_s(blocks, work, machine, kept=True)
+    back = 2 * blocks.count * _block_s(blocks, work, machine, kept=True, backward=True)
     edges = 3 * _edges_s(blocks, work, machine)
     # Every block adds its part to the gradient of the weights: two are read, one is written.
     weights = 3 * (blocks.count - 1) * work.weight_bytes / machine.bytes_s(2 * work.weight_bytes)
@@ -54,8 +54,13 @@ def seconds_in(mode: str, forward: float, gradient: float) -> float:
     return {"forward": forward, "grad": gradient}.get(mode, forward + gradient)
 
 
-def _block_s(blocks: Blocks, work: Work, machine: Machine, backward: bool = False) -> float:
-    """Return the seconds of a block; backward, half of those of its gradient."""
+def _block_s(
+    blocks: Blocks, work: Work, machine: Machine, kept: bool = False, backward: bool = False
+) -> float:
+    """Return the seconds of a block; backward, half of those of its gradient.
+
+    Its values are kept for a gradient, or not.
+    """
     rows, tiles = blocks.rows, blocks.has_tiles(work, machine)
     plain = blocks.plain and machine.platform == "cpu"
     moving, at_work = _moving_s(blocks, work, machine, backward)
@@ -65,7 +70,7 @@ def _block_s(blocks: Blocks, work: Work, machine: Machine, backward: bool = Fals
         packed *= 1 - (1 - IN_TILES / 9) * tiled_flops / work.conv_flops
     arithmetic = (
         _product_flops(blocks, work, machine) / machine.dot_flops_s
-        + _conv_flops(blocks, work, machine, backward) / machine.conv_flops_s
+        + _conv_flops(blocks, work, machine, kept, backward) / machine.conv_flops_s
         + packed / machine.packed_values_s
         + work.transcendentals / (at_work * machine.transcendentals_s)
     )
@@ -110,14 +115,14 @@ def _moving_s(blocks: Blocks, work: Work, machine: Machine, backward: bool) -> t
     return seconds, busy / work.moved_bytes if busy else 1.0
 
 
-def _conv_flops(blocks: Blocks, work: Work, machine: Machine, backward: bool) -> float:
+def _conv_flops(blocks: Blocks, work: Work, machine: Machine, kept: bool, backward: bool) -> float:
     """Return what a row's convolutions take, as operations of wide ones."""
     plain = blocks.plain and machine.platform == "cpu"
     tiles = blocks.has_tiles(work, machine)
     tiled = work.tiled_flops if tiles else 0.0
     total = work.conv_flops - tiled
     narrow = max(0.0, work.narrow_conv_flops - tiled)
-    if machine.takes_apart and not (plain or blocks.beside):
+    if machine.takes_apart and not (plain or (kept and blocks.beside)):
         apart = max(0.0, work.apart_flops - tiled)
         total += (machine.apart_conv - 1) * apart
         narrow -= apart

@@ -14,6 +14,7 @@ from jax import lax
 
 from tdjax import Fold, Vmap, time_distributed
 from tdjax.costs.machine import assume_machine, current_machine
+from tdjax.strategies.convolution.forms import Copies
 from tdjax.strategies.convolution.primitive import replace_convolutions as with_ours
 
 # The forms of gradients, by how many axes those for kernels are left to XLA along.
@@ -142,10 +143,10 @@ def convolution(name):
     return plain, replace_convolutions(plain), operands
 
 
-def replace_convolutions(function, alone=True):
+def replace_convolutions(function, copies=Copies.NONE):
     def run(*args):
         closed, shape = jax.make_jaxpr(function, return_shape=True)(*args)
-        program = with_ours(closed, alone)
+        program = with_ours(closed, copies)
         leaves = jax.core.eval_jaxpr(program.jaxpr, program.consts, *jax.tree.leaves(args))
         return jax.tree.unflatten(jax.tree.structure(shape), leaves)
 
@@ -162,7 +163,7 @@ def assert_same(found, expected):
 def computed(name):
     """Return what all give: for arguments, and mapped over two of each; all in one program."""
     plain, ours, operands = convolution(name)
-    written_out = replace_convolutions(plain, alone=False)
+    written_out = replace_convolutions(plain, Copies.WAITING)
 
     @jax.jit
     def values(x, kernel):
@@ -319,22 +320,24 @@ def test_few_features_are_taken_apart_where_that_was_measured_to_be_faster(narro
 
 
 @pytest.mark.usefixtures("on_cpu")
-def test_what_has_copies_of_itself_beside_it_is_not_taken_apart():
+def test_what_has_copies_beside_it_is_not_taken_apart_where_it_is_differentiated():
     """XLA computes it on one core, and the others compute its copies."""
 
     def plain(x, kernel):
         numbers = ("NHWC", "HWIO", "NHWC")
-        return lax.conv_general_dilated(x, kernel, (2, 1), "SAME", dimension_numbers=numbers)
+        return lax.conv_general_dilated(x, kernel, (1, 1), "SAME", dimension_numbers=numbers)
 
     def convolutions(function):
-        program = jax.jit(jax.grad(loss(function), (0, 1))).lower(x, kernel).compile()
-        return len(re.findall(r"dim_labels=", program.as_text()))
+        program = jax.jit(function).lower(x, kernel).compile()
+        return re.findall(r"dim_labels=(\S+?),", program.as_text())
 
     x, kernel = array(2, 5, 4, 16), array(3, 3, 16, 32)
     apart = {"narrow_conv": 2.0, "apart_conv": 1.0, "back_conv": 1.0, "back_conv_2d": 2.0}
     with assume_machine(dataclasses.replace(current_machine(), tiled_conv=math.inf, **apart)):
-        ours, written_out = (replace_convolutions(plain, alone) for alone in (True, False))
-        assert convolutions(ours) > convolutions(written_out) == convolutions(plain)
+        once, beside = (replace_convolutions(plain, each) for each in (Copies.NONE, Copies.WAITING))
+        assert convolutions(once) == convolutions(beside) == ["b0f_0io->b0f"]
+        first, other = (jax.value_and_grad(loss(f), (0, 1)) for f in (once, beside))
+        assert len(convolutions(first)) > len(convolutions(other)) == 3
 
 
 TILED = {

@@ -102,7 +102,7 @@ register("dot_general", rows=contractions.dot_general, sums="bilinear", cost=Cos
 register("tdjax_pushed", rows=contractions.pushed, sums="bilinear", cost=Cost.KEPT)
 register("tdjax_product", rows=contractions.product, cost=Cost.KEPT)
 register("conv_general_dilated", "tdjax_conv_general_dilated", "tdjax_conv_written_out",
-         rows=contractions.conv_general_dilated,
+         "tdjax_conv_written_out_kept", rows=contractions.conv_general_dilated,
          follows={"batch_group_count": End.NEITHER, "feature_group_count": End.NEITHER},
          sums="bilinear", cost=Cost.KEPT)
 register("ragged_dot_general", cost=Cost.KEPT)

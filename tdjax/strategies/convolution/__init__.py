@@ -23,10 +23,10 @@ def convolving_fast(program: Program, written_out: bool = False) -> Program:
     bare = program.jaxpr.bare
     if not any(eqn.primitive.name in _REPLACED for eqn in all_equations(bare)):
         return program
-    from tdjax.strategies.convolution.primitive import (
-        replace_convolutions,  # needs jax.extend, 20 ms to import
-    )
+    # These need jax.extend, which takes 20 ms to import.
+    from tdjax.strategies.convolution.forms import Copies
+    from tdjax.strategies.convolution.primitive import replace_convolutions
 
-    bare = replace_convolutions(bare, alone=not written_out)
+    bare = replace_convolutions(bare, Copies.WAITING if written_out else Copies.NONE)
     opened = dataclasses.replace(program.jaxpr, eqns=tuple(bare.eqns), bare=bare)
     return dataclasses.replace(program, jaxpr=opened)

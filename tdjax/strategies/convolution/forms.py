@@ -11,7 +11,7 @@ padded and after they are strided, whichever leaves fewer pixels to multiply.
     images (8, 14, 14, 32), kernel (3, 3, 1, 32): 9 products of (8, 12, 12, 32) with (32,)
 
 **By the taps of the first axis.** Write k = (k1, k'), and let the first axis have s = b = 1. What
-comes from one k1 is a convolution along the other axes alone, of each row of each image:
+comes from one k1 is a convolution along the other axes copies, of each row of each image:
 
     z[n, i1, o', (k1, f)] = sum over k' and c of  p'[n, i1, o' s' + k' r', c] w[k1, k', c, f]
     y[n, o1, o', f] = sum over k1 of  z[n, o1 + k1 r1 - low1, o', (k1, f)]                       (3)
@@ -41,9 +41,10 @@ is (4) again, of images dy with a stride b, channels and features exchanged and 
 
 **By tiles**: `tiles.py`, where there are three taps along each of two axes.
 
-Where blocks are written out, a convolution has copies of itself beside it. What XLA computes on one
-core is then on all of them, and is not taken apart, nor are there tiles: along two axes it is XLA's
-own, and so is its gradient, by (5). On jax 0.10 that takes 0.5 to 0.9 of the time of other forms.
+**Beside copies of itself**, as where blocks are written out, a convolution has no tiles, which are
+fifty operations and are compiled once a block. Where it is differentiated, what XLA computes on one
+core is not taken apart either, nor is its gradient: (5) along two axes. Its copies keep the other
+cores busy, which takes 0.5 to 0.9 of the time on jax 0.10.
 
 **Groups**, if they are few, are convolutions of their own.
 
@@ -56,6 +57,7 @@ one core 1.2 to 1.8 times. Others XLA computes as fast, outside of loops.
 
 from __future__ import annotations
 
+import enum
 import functools
 import itertools
 import math
@@ -91,12 +93,24 @@ _MOST_GROUPS = 16
 _MOST_TERMS = 512
 
 
-def convolution(lhs: Any, rhs: Any, alone: bool, **params: Any) -> Any:
+class Copies(enum.Enum):
+    """What copies of a convolution there are beside it in a program.
+
+    Copies of blocks that keep nothing may be given the same memory by XLA, and then wait for each
+    other. What is kept for a gradient has memory of its own, and copies run at the same time.
+    """
+
+    NONE = "none"
+    WAITING = "waiting"
+    RUNNING = "running"
+
+
+def convolution(lhs: Any, rhs: Any, copies: Copies, **params: Any) -> Any:
     """Return what `jax.lax.conv_general_dilated` does.
 
     Args:
         lhs, rhs, params: as of that.
-        alone: whether no copies of the program are beside it, which keep the other cores busy.
+        copies: what copies of it are beside it.
     """
     lhs_spec, rhs_spec, out_spec = params["dimension_numbers"]
     window = ConvWindow.of(params)
@@ -105,12 +119,12 @@ def convolution(lhs: Any, rhs: Any, alone: bool, **params: Any) -> Any:
     if has_mesh_axes(lhs) or has_mesh_axes(rhs):
         out = convolve(images, kernel, window, params)
     else:
-        out = _in_its_form(images, kernel, window, params, alone)
+        out = _in_its_form(images, kernel, window, params, copies)
     return lax.transpose(out, _inverse(_last_order(out_spec)))
 
 
 def _in_its_form(
-    images: Any, kernel: Any, window: ConvWindow, params: Mapping[str, Any], alone: bool
+    images: Any, kernel: Any, window: ConvWindow, params: Mapping[str, Any], copies: Copies
 ) -> Any:
     """Return a convolution in the form that is fastest."""
     if _is_product(kernel, **params):
@@ -120,10 +134,10 @@ def _in_its_form(
     if _has_few_groups(images, kernel, **params):
         parts = zip(_by_group(images, params), _by_group(kernel, params), strict=True)
         one = {**params, "feature_group_count": 1}
-        return jnp.concatenate([_in_its_form(x, w, window, one, alone) for x, w in parts], -1)
-    if alone and takes_tiles(images, kernel, params):
+        return jnp.concatenate([_in_its_form(x, w, window, one, copies) for x, w in parts], -1)
+    if copies is Copies.NONE and takes_tiles(images, kernel, params):
         return by_tiles(images, kernel, window, params)
-    if _gains_apart(kernel, images, window, alone, **params):
+    if _gains_apart(kernel, images, window, copies, **params):
         return _by_taps(images, kernel, window, params)
     return convolve(images, kernel, window, params)
 
@@ -137,13 +151,13 @@ def has_few_taps(cotangent: Any, lhs: Any, kernel: Any, **params: Any) -> bool:
     return few and are_seen(out_sizes) and not (has_mesh_axes(cotangent) or has_mesh_axes(lhs))
 
 
-def kernel_gradient(cotangent: Any, lhs: Any, kernel: Any, alone: bool, **params: Any) -> Any:
+def kernel_gradient(cotangent: Any, lhs: Any, kernel: Any, copies: Copies, **params: Any) -> Any:
     """Return the gradient of a convolution of `lhs` for a kernel of this shape and dtype."""
     lhs_spec, rhs_spec, out_spec = params["dimension_numbers"]
     order = _kernel_order(rhs_spec)
     sought = jax.ShapeDtypeStruct(tuple(kernel.shape[axis] for axis in order), kernel.dtype)
     images, cotangent = _channels_last(lhs, lhs_spec), _channels_last(cotangent, out_spec)
-    found = _gradient(images, cotangent, sought, ConvWindow.of(params), params, alone)
+    found = _gradient(images, cotangent, sought, ConvWindow.of(params), params, copies)
     return lax.transpose(found, _inverse(order))
 
 
@@ -153,7 +167,7 @@ def _gradient(
     kernel: Any,
     window: ConvWindow,
     params: Mapping[str, Any],
-    alone: bool,
+    copies: Copies,
 ) -> Any:
     """Return the gradient for a kernel, in the form that is fastest."""
     *taps, channels, features = kernel.shape
@@ -164,10 +178,11 @@ def _gradient(
         parts = zip(_by_group(images, params), _by_group(cotangent, params), strict=True)
         one = {**params, "feature_group_count": 1}
         each = kernel.update(shape=(*taps, channels, features // groups))
-        return jnp.concatenate([_gradient(x, dy, each, window, one, alone) for x, dy in parts], -1)
-    axes = current_machine().gradient_axes if alone else 2
+        return jnp.concatenate([_gradient(x, dy, each, window, one, copies) for x, dy in parts], -1)
+    whole = copies is Copies.RUNNING and features < _NARROW.stop
+    axes = 2 if whole else current_machine().gradient_axes
     exact = functools.partial(_by_convolution, images, cotangent, kernel, window, params, axes)
-    if alone and takes_tiles(images, kernel, params):
+    if copies is Copies.NONE and takes_tiles(images, kernel, params):
         return gradient_by_tiles(images, cotangent, kernel, window, exact)
     return exact()
 
@@ -276,7 +291,7 @@ def _product(
     preferred_element_type: Any,
     **_: Any,
 ) -> Any:
-    """Return a convolution of a single tap: every pixel is multiplied alone."""
+    """Return a convolution of a single tap: every pixel is multiplied copies."""
     matrix = kernel.reshape(kernel.shape[-2:])
     contracted = (((images.ndim - 1,), (0,)), ((), ()))
     multiply = functools.partial(
@@ -323,7 +338,7 @@ def _gains_apart(
     kernel: Any,
     images: Any,
     window: ConvWindow,
-    alone: bool,
+    copies: Copies,
     preferred_element_type: Any,
     feature_group_count: int,
     batch_group_count: int,
@@ -331,7 +346,7 @@ def _gains_apart(
 ) -> bool:
     """Say whether it can be computed by the taps of the first axis, and is faster so."""
     spatial = kernel.ndim - 2
-    few = alone and spatial == 2 and kernel.shape[-1] in _NARROW
+    few = copies is not Copies.RUNNING and spatial == 2 and kernel.shape[-1] in _NARROW
     narrow = few and current_machine().takes_apart
     if spatial != 3 and not narrow:
         return False

@@ -124,7 +124,7 @@ def _kernel_of_rows(scope: Scope) -> str:
     return f"jax.lax.conv_general_dilated({image}, {kernel}, (1,), 'SAME', dimension_numbers={numbers})"  # noqa: E501
 
 
-@builds("tdjax_conv_general_dilated", "tdjax_conv_written_out")
+@builds("tdjax_conv_general_dilated", "tdjax_conv_written_out", "tdjax_conv_written_out_kept")
 @builds("tdjax_row_loop", "conv_general_dilated")
 def _distributed_inside(scope: Scope) -> str:
     a = scope.pick(low=2, high=3, where=lambda v: v.rows == 0)
