@@ -18,8 +18,8 @@ _NARROW = 64
 _FEW_VALUES = 700
 # Pixels of fewer channels are put in order one value at a time, which takes so many times as long.
 _FEW_CHANNELS, _SINGLY = 4, 12
-# With fewer channels, or features, one is not taken apart.
-_FEWEST = 16
+# With no more features, or with fewer channels, one is not taken apart.
+_FEWEST, _FEWEST_CHANNELS = 16, 32
 
 LEAST_FOR_ALL_CORES = 2**18
 """Of what a product by tiles takes in bytes: XLA for CPUs computes what is smaller on one core."""
@@ -122,7 +122,7 @@ class Convolution:
         few = self.features <= _NARROW or self.values < _FEW_VALUES
         narrow = self.flops if few and self.axes > 1 else 0.0
         whole = self.stride == self.between == self.groups == 1 and self.axes == 2
-        apart = whole and self.features > _FEWEST and self.channels >= _FEWEST
+        apart = whole and self.features > _FEWEST and self.channels >= _FEWEST_CHANNELS
         tiled = self.tiled_from < math.inf
         naive = self.groups > 1 or self.between > 1 or self.axes > 2
         singly = _SINGLY if self.values < _FEW_CHANNELS * self.taps else 1

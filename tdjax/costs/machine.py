@@ -160,6 +160,14 @@ class Machine:
         usual = math.ceil(math.sqrt(self.cores))
         return min(usual, max(1.0, written // _LEAST_FOR_A_CORE)) / usual
 
+    def faster_by(self, tasks: int) -> float:
+        """Return how many times as fast equal tasks of one core each are on all of them.
+
+        Whatever order they are begun in, n tasks on c cores take at most (n + c - 1) / c times as
+        long as one (R. L. Graham, Bounds for certain multiprocessing anomalies, 1966).
+        """
+        return tasks * self.cores / (tasks + self.cores - 1)
+
     def part_for_product(self, flops: float) -> float:
         """Return the part of the cores that compute a product of matrices of so many operations."""
         return 1.0 if flops >= _LEAST_FOR_ALL_CORES else 1 / self.cores

@@ -127,7 +127,7 @@ def _conv_flops(blocks: Blocks, work: Work, machine: Machine, kept: bool, backwa
         total += (machine.apart_conv - 1) * apart
         narrow -= apart
     if narrow:  # what one core computes, written-out blocks have side by side
-        side_by_side = machine.narrow_conv / min(1 + blocks.beside, machine.cores)
+        side_by_side = machine.narrow_conv / machine.faster_by(1 + blocks.beside)
         total += (max(min(1.0, machine.narrow_conv), side_by_side) - 1) * narrow
     if plain:  # those of one tap are no products to XLA for CPUs
         places = sum(each.flops for each in work.products if each.one_place)
@@ -155,7 +155,7 @@ def _product_flops(blocks: Blocks, work: Work, machine: Machine) -> float:
         longer = machine.batched_product if batched else 1.0
         if (part := machine.part_for_product(blocks.rows * once)) < 1:
             longer = max(longer, 1 / part)
-        total += flops * max(min(1.0, longer), longer / min(together, machine.cores))
+        total += flops * max(min(1.0, longer), longer / machine.faster_by(together))
     return total
 
 

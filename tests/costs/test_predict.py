@@ -73,16 +73,20 @@ def test_convolutions_left_to_xla_are_slower_on_a_cpu_alone():
 def test_what_one_core_computes_runs_side_by_side_where_blocks_are_written_out():
     cpu = dataclasses.replace(CPU, cores=2, narrow_conv=2.0)
     narrow = Work(conv_flops=1e8, narrow_conv_flops=1e8)
-    whole, looped, written = Blocks(64, 1), Blocks(32, 2, looped=True), Blocks(32, 2)
+    whole, looped, written = Blocks(64, 1), Blocks(2, 32, looped=True), Blocks(2, 32)
     assert forward_s(looped, narrow, cpu) > 1.9 * forward_s(written, narrow, cpu)
-    assert forward_s(whole, narrow, cpu) == pytest.approx(2 * forward_s(written, narrow, cpu))
+    assert forward_s(whole, narrow, cpu) > 1.9 * forward_s(written, narrow, cpu)
+    # Of few blocks, cores wait for the last one.
+    assert forward_s(Blocks(32, 2), narrow, cpu) > 1.4 * forward_s(written, narrow, cpu)
+    assert (cpu.faster_by(1), cpu.faster_by(2)) == (1, 4 / 3)
+    assert dataclasses.replace(cpu, cores=1).faster_by(8) == 1
     # What is taken apart into taps, all cores compute anyway.
     taps, cpu = dataclasses.replace(narrow, apart_flops=1e8), dataclasses.replace(cpu, apart_conv=1)
     assert forward_s(whole, taps, cpu) == pytest.approx(forward_s(written, taps, cpu))
     # With gradients, what is written out is not taken apart.
     slow = dataclasses.replace(cpu, apart_conv=1.5)
     assert forward_s(whole, taps, slow) == pytest.approx(forward_s(written, taps, slow))
-    assert gradient_s(whole, taps, slow) > 1.4 * gradient_s(written, taps, slow)
+    assert gradient_s(whole, taps, slow) > 1.3 * gradient_s(written, taps, slow)
     assert forward_s(dataclasses.replace(whole, plain=True), taps, cpu) > 1.9e-3 * 64
 
 

@@ -310,7 +310,7 @@ def test_few_features_are_taken_apart_where_that_was_measured_to_be_faster(narro
         numbers = ("NHWC", "HWIO", "NHWC")
         return lax.conv_general_dilated(x, kernel, (1, 1), "SAME", dimension_numbers=numbers)
 
-    x, kernel = array(2, 5, 4, 16), array(3, 3, 16, 32)
+    x, kernel = array(2, 5, 4, 32), array(3, 3, 32, 32)
     machine = dataclasses.replace(current_machine(), narrow_conv=narrow, apart_conv=1.0)
     machine = dataclasses.replace(machine, tiled_conv=math.inf)
     with assume_machine(machine):
@@ -331,7 +331,7 @@ def test_what_has_copies_beside_it_is_not_taken_apart_where_it_is_differentiated
         program = jax.jit(function).lower(x, kernel).compile()
         return re.findall(r"dim_labels=(\S+?),", program.as_text())
 
-    x, kernel = array(2, 5, 4, 16), array(3, 3, 16, 32)
+    x, kernel = array(2, 5, 4, 32), array(3, 3, 32, 32)
     apart = {"narrow_conv": 2.0, "apart_conv": 1.0, "back_conv": 1.0, "back_conv_2d": 2.0}
     with assume_machine(dataclasses.replace(current_machine(), tiled_conv=math.inf, **apart)):
         once, beside = (replace_convolutions(plain, each) for each in (Copies.NONE, Copies.WAITING))

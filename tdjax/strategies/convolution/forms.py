@@ -84,9 +84,10 @@ from tdjax.strategies.convolution.window import (
 # Every tap of a kernel is written out: compiling more takes longer than anyone wants to wait.
 _MOST_TAPS = 64
 # Some versions of XLA compute a convolution to so many features on one core; to fewer, or to more,
-# they share it out. From fewer channels than that, taking it apart costs more than it gains.
+# they share it out. From fewer channels than these, taking it apart costs more than it gains; one
+# along three axes gains more.
 _NARROW = range(17, 65)
-_FEWEST_CHANNELS = 16
+_FEWEST_CHANNELS = {2: 32, 3: 16}
 # More groups than this are not written out.
 _MOST_GROUPS = 16
 # Of a sum over rows of images as many terms are written out, times the taps of a kernel.
@@ -351,7 +352,7 @@ def _gains_apart(
     if spatial != 3 and not narrow:
         return False
     exact = kernel.dtype in (jnp.float32, jnp.float64) and preferred_element_type is None
-    many = kernel.shape[-2] >= _FEWEST_CHANNELS and 1 < kernel.shape[0] <= _MOST_TAPS
+    many = kernel.shape[-2] >= _FEWEST_CHANNELS[spatial] and 1 < kernel.shape[0] <= _MOST_TAPS
     dense = set(window.lhs_dilation) == {1} and window.window_strides[0] == 1
     seen = images.shape[1] + sum(window.padding[0]) - (kernel.shape[0] - 1) * window.rhs_dilation[0]
     able = feature_group_count == batch_group_count == 1 and are_seen((seen, *images.shape[1:-1]))
