@@ -19,8 +19,9 @@ def most_bytes(blocks: Blocks, work: Work, gradient: bool) -> float:
     of the programs of `devices/tables`, with a quarter more of each.
     """
     rows, side_by_side = blocks.rows, 1 + blocks.beside
-    total = 2 * rows * work.live_bytes + _edges_bytes(blocks, work, gradient) + work.weight_bytes
-    total += blocks.beside * rows * (work.live_bytes + work.gathered_bytes)
+    live = work.live_bytes + work.spread_bytes
+    total = 2 * rows * live + _edges_bytes(blocks, work, gradient) + work.weight_bytes
+    total += blocks.beside * rows * (live + work.gathered_bytes)
     if not gradient:
         images = 0 if blocks.plain else 2 if work.tiled_convs else 1
         return total + images * side_by_side * rows * work.largest_patch_bytes
@@ -49,7 +50,7 @@ def _values_bytes(blocks: Blocks, work: Work, gradient: bool, tiles: bool) -> fl
         apart *= IN_TILES
     if not gradient:
         return in_use + apart * work.largest_patch_bytes
-    in_use += apart * work.patch_bytes
+    in_use += apart * work.patch_bytes + blocks.rows * work.spread_bytes
     kept = work.kept_bytes * blocks.rows
     if blocks.count > 1 and blocks.remat:
         return in_use + kept

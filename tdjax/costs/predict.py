@@ -63,7 +63,7 @@ def _block_s(
     """
     rows, tiles = blocks.rows, blocks.has_tiles(work, machine)
     plain = blocks.plain and machine.platform == "cpu"
-    moving, at_work = _moving_s(blocks, work, machine, backward)
+    moving, at_work = _moving_s(blocks, work, machine, kept, backward)
     tiled_flops = work.tiled_flops if tiles else 0.0
     packed = work.packed_values
     if tiles:
@@ -86,19 +86,23 @@ def _block_s(
     return rows * arithmetic + moving + fixed
 
 
-def _moving_s(blocks: Blocks, work: Work, machine: Machine, backward: bool) -> tuple[float, float]:
+def _moving_s(
+    blocks: Blocks, work: Work, machine: Machine, kept: bool, backward: bool
+) -> tuple[float, float]:
     """Return the seconds that memory takes, and the part of the usual cores that is at work.
 
     Operations that write little are given one core, which written-out blocks are beside others.
     """
     rows, beside, tiles = blocks.rows, blocks.beside, blocks.has_tiles(work, machine)
     seconds = busy = 0.0
+    # What XLA repeats for every row it writes out for gradients.
+    live = work.live_bytes + (work.spread_bytes if kept else 0.0)
     for moved, between, weights, written in work.traffic:
         part = min(1.0, (1 + beside) * machine.part_at_work(rows * written))
-        between = (rows * between + weights) * (_FARTHER if backward else 1)
+        between = (rows * min(between, live) + weights) * (_FARTHER if backward else 1)
         seconds += rows * moved / (part * machine.bytes_s(between))
         busy += moved * part
-    in_use = rows * work.live_bytes + work.weight_bytes
+    in_use = rows * live + work.weight_bytes
     in_tiles = IN_TILES * rows * work.largest_patch_bytes
     if machine.takes_tiles and not (blocks.plain and machine.platform == "cpu"):
         in_use += in_tiles  # other forms have their images in memory again, too

@@ -70,6 +70,7 @@ class Work:
         traffic: what its operations read and write, weights left out.
         stored_bytes: of the bytes of that, those of operations that XLA fuses with no others.
         live_bytes: the most bytes that are in use at one time, input and output included.
+        spread_bytes: how many more may be in use, if XLA writes out what it repeats for every row.
         kept_bytes: bytes of what is in memory at some time, or takes long to compute: what a
             gradient keeps.
         input_bytes, output_bytes: bytes of the arguments and outputs that have rows.
@@ -100,6 +101,7 @@ class Work:
     traffic: tuple[Traffic, ...] = ()
     stored_bytes: float = 0.0
     live_bytes: float = 0.0
+    spread_bytes: float = 0.0
     kept_bytes: float = 0.0
     input_bytes: float = 0.0
     output_bytes: float = 0.0
@@ -168,6 +170,7 @@ class _Reader:
         self._stored: list[Value] = []
         self._weights: dict[int, Value] = {}
         self._repeated: dict[Any, Value] = {}
+        self._padded: list[Value] = []
         self._slow: list[Value] = []
         self._largest_patch = 0.0
         self._clock = 0
@@ -253,7 +256,7 @@ class _Reader:
         return outputs
 
     def _spread(self, eqn: Any) -> None:
-        """Note what an elementwise operation repeats for every row: XLA:CPU writes it out."""
+        """Note what an elementwise operation repeats for every row: XLA:CPU may write it out."""
         output = bytes_of(eqn.outvars[0].aval)
         for atom in eqn.invars:
             key = repr(atom.val) if is_literal(atom) else atom
@@ -286,7 +289,7 @@ class _Reader:
             self._own_equations += found.own_equations
             # Its images are in memory once more, padded.
             padded = Value(found.image_bytes, True, True, (), self._clock, self._clock + 1)
-            self._repeated[id(eqn)] = padded
+            self._padded.append(padded)
             return
         for name, amount in found.sums.items():
             self._add(name, amount * times)
@@ -381,19 +384,18 @@ class _Reader:
         rowed = [value for value in self._stored if value.rowed]
         # What takes long to compute is kept though it is fused: nothing computes it twice.
         kept = {id(v): v.bytes * v.turns for v in (*rowed, *self._slow) if v.needed}
-        in_use = [*rowed, *self._repeated.values()]
-        live = max(
-            (sum(v.bytes for v in in_use if v.born <= now <= v.died) for now in range(end + 1)),
-            default=0.0,
-        )
+        in_use = [*rowed, *self._padded]
+        live = _most_at_once(in_use, end)
+        most = _most_at_once([*in_use, *self._repeated.values()], end)
         weight_bytes = sum(value.bytes for value in self._weights.values())
         return Work(
             **self._sums,
             products=tuple(p._replace(flops=sum_) for p, sum_ in self._products.items()),
             tiled_part_bytes=self._tiled_part / self._rows,
-            traffic=traffic_of(self._moves, self._rows, live / self._rows, weight_bytes),
+            traffic=traffic_of(self._moves, self._rows, most / self._rows, weight_bytes),
             largest_patch_bytes=self._largest_patch / self._rows,
             live_bytes=live / self._rows,
+            spread_bytes=(most - live) / self._rows,
             kept_bytes=sum(kept.values()) / self._rows,
             input_bytes=sum(v.bytes for v in inputs if v.rowed) / self._rows,
             output_bytes=sum({id(v): v.bytes for v in outputs}.values()) / self._rows,
@@ -405,6 +407,12 @@ class _Reader:
             tiled_convs=self._tiled,
             tiled_from=self._tiled_from,
         )
+
+
+def _most_at_once(values: Sequence[Value], end: int) -> float:
+    """Return the most bytes of these that are in use at one time."""
+    times = range(end + 1)
+    return max(sum(v.bytes for v in values if v.born <= now <= v.died) for now in times)
 
 
 def _or_literal(value: Value | None) -> Value:

@@ -113,6 +113,13 @@ def test_live_bytes_are_those_of_the_widest_moment():
     assert found.kept_bytes == (8 + 64) * FLOAT
 
 
+def test_what_is_repeated_for_every_row_may_be_in_memory_but_is_not_counted_on():
+    bias = jnp.ones(16)
+    found, without = work(lambda x: jnp.exp(x + bias), clips(16)), work(jnp.exp, clips(16))
+    assert found.live_bytes == without.live_bytes
+    assert (found.spread_bytes, without.spread_bytes) == (16 * FLOAT, 0)
+
+
 def test_a_row_costs_the_same_whatever_the_batch():
     dense = nn.Dense(32)
     variables = dense.init(jax.random.key(0), jnp.ones((1, 16)))

@@ -57,6 +57,7 @@ KNOWN = {
     ("0.10.2", "pictures", "grad"): 1.24,
     ("0.10.2", "vit_short", "grad"): 1.23,
     ("0.10.2", "convs_transposed", "forward"): 1.16,
+    ("0.10.2", "separable", "forward"): 1.18,
     ("0.10.2", "convs_32", "grad"): 1.60,
     ("0.12.0.1", "vit_short", "grad"): 1.22,
     ("0.12.0.1", "convs_transposed", "forward"): 1.19,
