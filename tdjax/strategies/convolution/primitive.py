@@ -127,8 +127,10 @@ def _batch(
 
 def _own(name: str, copies: Copies, differentiated: Any = None) -> Any:
     """Return a convolution with the parameters of `jax.lax.conv_general_dilated_p`."""
-    rules = (functools.partial(rule, copies) for rule in (_transpose_lhs, _transpose_rhs, _batch))
-    own = bilinear(name, _plain, _type, *rules, differentiated)
+    left, right, batch = (
+        functools.partial(rule, copies) for rule in (_transpose_lhs, _transpose_rhs, _batch)
+    )
+    own = bilinear(name, _plain, _type, left, right, batch, differentiated)
     own.lower_single(functools.partial(convolution, copies=copies), platform="cpu")
     WIDE_GRADIENTS[name] = functools.partial(_wide_gradient, copies)
     return own
