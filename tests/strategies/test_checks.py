@@ -197,14 +197,16 @@ def test_every_primitive_of_ours_is_checked_as_what_computes_it():
     place = NamedSharding(jax.make_mesh((1,), ("batch",)), PartitionSpec("batch"))
 
     def run(kernel, scale, x):
-        blocks, packed = (
+        blocks, written_out, packed = (
             tdjax.time_distributed(scaled, **options, in_axes=(1, None, None))
             for options in (
                 {"strategy": Vmap(chunk_size=2), "partition": place},
+                {"strategy": "unroll"},
                 {"strategy": "packed"},
             )
         )
-        return blocks(x, kernel, scale) + packed(x, kernel, scale, seq_lengths=LENGTHS)
+        given = x, kernel, scale
+        return blocks(*given) + written_out(*given) + packed(*given, seq_lengths=LENGTHS)
 
     def tangent(*args):
         return jax.jvp(run, args, args)
