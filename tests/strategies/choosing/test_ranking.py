@@ -57,10 +57,10 @@ def test_of_nothing_nothing_runs():
     assert best_first([], "forward") == ([], None)
 
 
-# Sixteen blocks fit the near cache better than eight, which costs these 7%; loops are slow.
+# Sixteen blocks fit the near cache better than eight, which costs these 9%; loops are slow.
 MACHINE = Machine(
     platform="cpu", dot_flops_s=1e11, conv_flops_s=1e11, transcendentals_s=1e12,
-    near_bytes=1.5e6, far_bytes=32e6, near_bytes_s=6e10, far_bytes_s=4e10, memory_bytes_s=1e10,
+    near_bytes=1.75e6, far_bytes=32e6, near_bytes_s=6e10, far_bytes_s=4e10, memory_bytes_s=1e10,
     operation_s=1e-7, turn_s=2e-6, fresh_bytes_s=1e12, looped_passes=20.0, stacked_passes=20.0,
 )  # fmt: skip
 
@@ -81,7 +81,7 @@ def test_what_is_not_worth_its_compiling_is_not_taken_and_explained():
     assert 0.9 * first.forward_s < fastest.forward_s < first.forward_s
     assert (
         "those that do not take more than 5 times as long to compile as a plain program: "
-        f"{fastest.strategy} would take about 8 times as long, and save 7% of the time."
+        f"{fastest.strategy} would take about 8 times as long, and save 9% of the time."
     ) in str(found)
 
 
