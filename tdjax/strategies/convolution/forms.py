@@ -292,7 +292,7 @@ def _product(
     preferred_element_type: Any,
     **_: Any,
 ) -> Any:
-    """Return a convolution of a single tap: every pixel is multiplied copies."""
+    """Return a convolution of a single tap: every pixel is multiplied alone."""
     matrix = kernel.reshape(kernel.shape[-2:])
     contracted = (((images.ndim - 1,), (0,)), ((), ()))
     multiply = functools.partial(

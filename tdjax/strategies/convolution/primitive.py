@@ -6,7 +6,7 @@ form. So the programs that tdjax computes in blocks get a convolution of their o
 parameters and the meaning of JAX's, and so have its derivatives; on a CPU it is computed in the
 forms of `forms.py`, on other devices as JAX's own.
 
-A convolution is bilinear, y = C(x, w). Its derivatives are those of each argument copies, C(dx, w)
+A convolution is bilinear, y = C(x, w). Its derivatives are those of each argument alone, C(dx, w)
 and C(x, dw), and the transposes of these, with a cotangent dy. The one for x is again a convolution
 of dy, which JAX's own rule writes down; so is the one for w, where it is not computed by the sum
 (4) of `forms.py`. In both, convolutions are replaced in turn, so that gradients of gradients are as
