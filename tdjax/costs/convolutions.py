@@ -14,12 +14,15 @@ from tdjax.costs.traffic import bytes_of
 # Before jax 0.11 XLA for CPUs computed convolutions along several axes on one core where they were
 # to so few features, or of so few values an output: measured (Zen 4, jax 0.10), of kernels
 # (3, 3, 16 to 64, 128) and (7, 7, 8, 128), but not of (3, 3, 128, 128) and (7, 7, 16, 128).
-_NARROW = 64
 _FEW_VALUES = 700
 # Pixels of fewer channels are put in order one value at a time, which takes so many times as long.
 _FEW_CHANNELS, _SINGLY = 4, 12
-# With no more features, or with fewer channels, one is not taken apart.
-_FEWEST, _FEWEST_CHANNELS = 16, 32
+
+APART_FEATURES = range(17, 65)
+"""To so many features one along two axes may be taken apart; to more, XLA uses all cores."""
+
+APART_CHANNELS = {2: 32, 3: 16}
+"""From how many channels on that gains, by the number of axes."""
 
 LEAST_FOR_ALL_CORES = 2**18
 """Of what a product by tiles takes in bytes: XLA for CPUs computes what is smaller on one core."""
@@ -119,10 +122,10 @@ class Convolution:
     @property
     def sums(self) -> dict[str, float]:
         """What it adds to fields of `Work`, where it is neither a product nor by channel."""
-        few = self.features <= _NARROW or self.values < _FEW_VALUES
+        few = self.features < APART_FEATURES.stop or self.values < _FEW_VALUES
         narrow = self.flops if few and self.axes > 1 else 0.0
         whole = self.stride == self.between == self.groups == 1 and self.axes == 2
-        apart = whole and self.features > _FEWEST and self.channels >= _FEWEST_CHANNELS
+        apart = whole and self.features in APART_FEATURES and self.channels >= APART_CHANNELS[2]
         tiled = self.tiled_from < math.inf
         naive = self.groups > 1 or self.between > 1 or self.axes > 2
         singly = _SINGLY if self.values < _FEW_CHANNELS * self.taps else 1

@@ -70,6 +70,7 @@ from jax import lax
 
 from tdjax.core.arrays import has_mesh_axes
 from tdjax.core.shared import dtype_of_sums
+from tdjax.costs.convolutions import APART_CHANNELS, APART_FEATURES
 from tdjax.costs.machine import current_machine
 from tdjax.strategies.convolution.tiles import by_tiles, gradient_by_tiles, takes_tiles
 from tdjax.strategies.convolution.window import (
@@ -83,11 +84,6 @@ from tdjax.strategies.convolution.window import (
 
 # Every tap of a kernel is written out: compiling more takes longer than anyone wants to wait.
 _MOST_TAPS = 64
-# Some versions of XLA compute a convolution to so many features on one core; to fewer, or to more,
-# they share it out. From fewer channels than these, taking it apart costs more than it gains; one
-# along three axes gains more.
-_NARROW = range(17, 65)
-_FEWEST_CHANNELS = {2: 32, 3: 16}
 # More groups than this are not written out.
 _MOST_GROUPS = 16
 # Of a sum over rows of images as many terms are written out, times the taps of a kernel.
@@ -180,7 +176,7 @@ def _gradient(
         one = {**params, "feature_group_count": 1}
         each = kernel.update(shape=(*taps, channels, features // groups))
         return jnp.concatenate([_gradient(x, dy, each, window, one, copies) for x, dy in parts], -1)
-    whole = copies is Copies.RUNNING and features < _NARROW.stop
+    whole = copies is Copies.RUNNING and features < APART_FEATURES.stop
     axes = 2 if whole else current_machine().gradient_axes
     exact = functools.partial(_by_convolution, images, cotangent, kernel, window, params, axes)
     if copies is Copies.NONE and takes_tiles(images, kernel, params):
@@ -347,12 +343,12 @@ def _gains_apart(
 ) -> bool:
     """Say whether it can be computed by the taps of the first axis, and is faster so."""
     spatial = kernel.ndim - 2
-    few = copies is not Copies.RUNNING and spatial == 2 and kernel.shape[-1] in _NARROW
+    few = copies is not Copies.RUNNING and spatial == 2 and kernel.shape[-1] in APART_FEATURES
     narrow = few and current_machine().takes_apart
     if spatial != 3 and not narrow:
         return False
     exact = kernel.dtype in (jnp.float32, jnp.float64) and preferred_element_type is None
-    many = kernel.shape[-2] >= _FEWEST_CHANNELS[spatial] and 1 < kernel.shape[0] <= _MOST_TAPS
+    many = kernel.shape[-2] >= APART_CHANNELS[spatial] and 1 < kernel.shape[0] <= _MOST_TAPS
     dense = set(window.lhs_dilation) == {1} and window.window_strides[0] == 1
     seen = images.shape[1] + sum(window.padding[0]) - (kernel.shape[0] - 1) * window.rhs_dilation[0]
     able = feature_group_count == batch_group_count == 1 and are_seen((seen, *images.shape[1:-1]))
