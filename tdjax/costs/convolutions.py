@@ -12,7 +12,7 @@ from typing import Any
 from tdjax.costs.traffic import bytes_of
 
 # Before jax 0.11 XLA for CPUs computed convolutions along several axes on one core where they were
-# to so few features, or of so few values an output: measured (Zen 4, jax 0.10), of kernels
+# to 64 features at most, or of so few values an output: measured (Zen 4, jax 0.10), of kernels
 # (3, 3, 16 to 64, 128) and (7, 7, 8, 128), but not of (3, 3, 128, 128) and (7, 7, 16, 128).
 _FEW_VALUES = 700
 # Pixels of fewer channels are put in order one value at a time, which takes so many times as long.
