@@ -30,6 +30,7 @@ from tdjax.devices.shipped import SPEEDS, Device
 # Larger blocks glibc gets from the system at every call, and returns: mallopt(3),
 # DEFAULT_MMAP_THRESHOLD_MAX.
 _FRESH_ABOVE = 32 * 2**20
+_TEMPORARY_WITHIN = 0.33  # how far estimates of it are off, as the standard deviation of logarithms
 _LEAST_FOR_A_CORE = 2**18
 # Eigen, by which XLA for CPUs multiplies matrices, gives one core to products of fewer operations:
 # measured (Zen 4), 8.4e6 run on one core, and 1.7e7 on both, of 64 columns as of 1024.
@@ -91,7 +92,7 @@ class Machine:
             its time; `stacked_passes` where a loop stacks that and takes it apart again.
         cores: how many a program may use; 1 for a device that gives all of it to every operation.
         looped_passes: how often a loop reads or writes what its blocks take and give, judging by
-            its time, beside putting that together.
+            its time.
         source: where these figures come from, in a sentence.
     """
 
@@ -149,8 +150,16 @@ class Machine:
         return 2 if self.back_conv_2d < self.back_conv else 1
 
     def fresh_s(self, temporary: float) -> float:
-        """Return what it costs to get so much temporary memory from the system."""
-        return temporary / self.fresh_bytes_s if temporary > self.fresh_above else 0.0
+        """Return what it costs, on average, to get about so much temporary memory.
+
+        A program that takes a little less than `fresh_above` has it for nothing. An estimate tells
+        how likely that is: its errors are as a normal distribution of its logarithm.
+        """
+        if temporary <= 0 or self.fresh_above == math.inf:
+            return 0.0
+        above = math.log(temporary / self.fresh_above) / _TEMPORARY_WITHIN
+        likely = math.erfc(-above / math.sqrt(2)) / 2
+        return likely * temporary / self.fresh_bytes_s
 
     def part_at_work(self, written: float) -> float:
         """Return the part of the usual cores that an operation keeps busy which writes so much.

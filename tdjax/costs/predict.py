@@ -14,8 +14,6 @@ from tdjax.costs.machine import Machine
 from tdjax.costs.memory import taken_bytes
 from tdjax.costs.work import Work
 
-# XLA pads, and keeps values a little longer than they are used: memory over its estimate.
-_TAKEN = 1.3
 # How many times as much is used between two uses of a value in the gradient of an operation: it
 # reads what the operation read and the gradient of what it wrote, and writes that of what it read.
 _FARTHER = 1.5
@@ -23,11 +21,10 @@ _FARTHER = 1.5
 
 def forward_s(blocks: Blocks, work: Work, machine: Machine) -> float:
     """Return the predicted seconds of a forward pass."""
+    work = _forward(blocks, work, machine)
     once = blocks.count * _block_s(blocks, work, machine)
-    fresh = taken_bytes(blocks, work, False, blocks.has_tiles(work, machine))
-    if blocks.count == 1:  # What it reads and gives is in memory anyway.
-        fresh -= blocks.rows * (work.input_bytes + work.output_bytes)
-    return once + _edges_s(blocks, work, machine) + machine.fresh_s(_TAKEN * fresh)
+    taken = taken_bytes(blocks, work, False, blocks.has_tiles(work, machine))
+    return once + _edges_s(blocks, work, machine) + machine.fresh_s(taken)
 
 
 def gradient_s(blocks: Blocks, work: Work, machine: Machine) -> float:
@@ -38,15 +35,21 @@ def gradient_s(blocks: Blocks, work: Work, machine: Machine) -> float:
     # Every block adds its part to the gradient of the weights: two are read, one is written.
     weights = 3 * (blocks.count - 1) * work.weight_bytes / machine.bytes_s(2 * work.weight_bytes)
     taken = taken_bytes(blocks, work, True, blocks.has_tiles(work, machine))
-    fresh = machine.fresh_s(_TAKEN * taken)
+    fresh = machine.fresh_s(taken)
     total = once + back + edges + weights + fresh
     kept = work.kept_bytes * blocks.rows
     if blocks.count > 1 and blocks.remat:  # a block keeps it for itself, for a short time
         near = machine.kept_passes * kept / machine.bytes_s(kept)
-        return total + once + blocks.count * near
+        first = _block_s(blocks, _forward(blocks, work, machine), machine)
+        return total + blocks.count * (first + near)
     kept *= blocks.count
     passes = machine.stacked_passes if blocks.looped else machine.kept_passes
     return total + passes * kept / machine.bytes_s(kept)
+
+
+def _forward(blocks: Blocks, work: Work, machine: Machine) -> Work:
+    """Return what a row costs where nothing is kept."""
+    return work.forward(blocks.rows) if machine.platform == "cpu" else work
 
 
 def seconds_in(mode: str, forward: float, gradient: float) -> float:
@@ -165,6 +168,7 @@ def _product_flops(blocks: Blocks, work: Work, machine: Machine) -> float:
 
 def _edges_s(blocks: Blocks, work: Work, machine: Machine) -> float:
     """Return the seconds for cutting the input into blocks and putting the output together."""
-    passes = 2 * (blocks.transposed + (blocks.count > 1)) + machine.looped_passes * blocks.looped
+    together = machine.looped_passes if blocks.looped else 2 * (blocks.count > 1)
+    passes = 2 * blocks.transposed + together
     moved = (work.input_bytes + work.output_bytes) * blocks.rows * blocks.count
     return passes * moved / machine.bytes_s(moved)

@@ -44,6 +44,7 @@ class Value:
         born, died: the times of its first and last use.
         needed: whether a gradient needs it: something reads it that is not linear, or it is what
             its own derivative is computed from.
+        computed: whether an operation computes it, which is not an input or another one's shape.
         turns: how many turns of loops write it; a gradient keeps it of each, and of all branches.
     """
 
@@ -55,6 +56,7 @@ class Value:
     died: int = 0
     needed: bool = False
     turns: float = 1.0
+    computed: bool = False
 
     @property
     def memory(self) -> tuple[Value, ...]:

@@ -12,7 +12,8 @@ from tdjax.core.call import Call, trace
 from tdjax.core.errors import StrategyError
 from tdjax.costs.machine import current_machine
 from tdjax.costs.packed import Packs, best_packs, has_small_blocks
-from tdjax.costs.work import Work, work_of
+from tdjax.costs.reading import work_of
+from tdjax.costs.work import Work
 from tdjax.independence import Proven, prove_for_blocks
 from tdjax.strategies.base import Strategy
 from tdjax.strategies.chunked import check_chunk_size

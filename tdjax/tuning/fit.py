@@ -21,7 +21,8 @@ from tdjax.comparison.verdicts.intervals import paired_medians
 from tdjax.core.call import trace
 from tdjax.costs.machine import Machine
 from tdjax.costs.predict import forward_s, gradient_s
-from tdjax.costs.work import Work, work_of
+from tdjax.costs.reading import work_of
+from tdjax.costs.work import Work
 from tdjax.devices import calibration
 from tdjax.devices.shipped import SPEEDS, text_of
 from tdjax.devices.tuned_result import Tuned

@@ -134,6 +134,12 @@ def _normalized(x: Any) -> Any:
     return centered * lax.rsqrt((centered * centered).mean(-1, keepdims=True) + 1e-6)
 
 
+def _norms(params: Any, x: Any) -> Any:
+    for scale in params:
+        x = _normalized(x) * scale
+    return x
+
+
 def _dense(params: Any, x: Any) -> Any:
     import jax
 
@@ -223,6 +229,7 @@ _TABLE: dict[str, tuple[Callable[..., Any], _Shapes, tuple[int, ...]]] = {
     "dense_heavy": (_dense, [(2048, 2048)], (8, 16, 2048)),
     "residual_mlp": (_residual, [(256, 1024), (1024, 256)] * 2, (16, 64, 256)),
     "residual_narrow": (_residual, [(128, 256), (256, 128)] * 3, (32, 64, 128)),
+    "norms": (_norms, [(512,)] * 4, (64, 128, 512)),
     "scores_few": (_scores, [(128, 1000)], (16, 64, 128)),
     "scores": (_scores, [(256, 4000)], (16, 32, 256)),
     "elementwise": (_elementwise, [(512,)], (32, 64, 512)),

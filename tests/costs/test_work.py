@@ -9,7 +9,7 @@ import pytest
 
 from tdjax import time_distributed
 from tdjax.core.call import trace
-from tdjax.costs.work import work_of
+from tdjax.costs.reading import work_of
 
 FLOAT = 4
 

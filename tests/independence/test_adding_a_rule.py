@@ -12,7 +12,7 @@ from probing import refusal
 
 import tdjax
 from tdjax.core.call import trace
-from tdjax.costs.work import work_of
+from tdjax.costs.reading import work_of
 from tdjax.independence.rules.elementwise import elementwise
 from tdjax.independence.rules.rule import Cost, known_primitives, register, unregister
 

@@ -20,7 +20,7 @@ from probing import refusal
 import tdjax
 from tdjax.core.jaxpr import all_equations, bind
 from tdjax.core.opened import open_program
-from tdjax.costs.work import work_of
+from tdjax.costs.reading import work_of
 from tdjax.independence.rules.elementwise import elementwise
 from tdjax.independence.rules.rule import (
     Cost,

@@ -30,7 +30,8 @@ from tdjax.core.call import trace
 from tdjax.costs.blocks import Blocks
 from tdjax.costs.machine import Machine
 from tdjax.costs.predict import forward_s, gradient_s, seconds_in
-from tdjax.costs.work import Work, work_of
+from tdjax.costs.reading import work_of
+from tdjax.costs.work import Work
 from tdjax.strategies import Fold, Strategy
 from tdjax.transform import time_distributed
 

@@ -21,7 +21,8 @@ from tdjax.core.call import Call, Program, trace, within_step
 from tdjax.core.jaxpr import all_equations
 from tdjax.core.recent import Recent
 from tdjax.costs.machine import current_machine
-from tdjax.costs.work import Work, work_of
+from tdjax.costs.reading import work_of
+from tdjax.costs.work import Work
 from tdjax.devices.attached import device_kind
 from tdjax.devices.compiled_result import Result
 from tdjax.independence import CONST, Proven, on_own_rows, prove_for_blocks

@@ -6,16 +6,16 @@ of those that are given: a whole fold.
 
 1. If p <= 1.1 b, the plain choice stays: the gain is no more than a prediction may be wrong by.
 2. Otherwise all with c <= 1.05 b count as level: which of them is fastest is not known. Among them
-   the one with the least effort is taken: first what recomputes nothing in the backward pass, then
-   what is written out least (a loop is written once, unrolled blocks one by one), which compiles
-   fastest, then what has the fewest blocks.
+   the one with the least effort is taken: first what is written out least (a loop is written once,
+   unrolled blocks one by one), which compiles fastest, then what recomputes nothing in the backward
+   pass, then what has the fewest blocks.
 3. What takes more than five times as long to trace and compile as the plain choice
    (`tdjax.costs.compiling`) must be worth that: it is left out, unless it saves a tenth of the time
    of what 1 and 2 take of the others.
 
 For example, in ms: fold 10, Fold(64) 8.0, Fold(64, unroll) 7.9, Fold(32) 8.2. Here b = 7.9, and
 p = 10 is above 1.1 b = 8.69, so that the plain choice goes. The others are all level, below 1.05 b
-= 8.3. None recomputes, the two loops are written once, and of these Fold(64) has fewer blocks.
+= 8.3. The two loops are written once, none recomputes, and of these Fold(64) has fewer blocks.
 """
 
 from __future__ import annotations
@@ -50,8 +50,8 @@ class Candidate:
         gradient_s: seconds of the forward pass and the gradient of everything.
         most_bytes: temporary memory that it takes at most, with the gradient if that counts.
         compile_times: how many times as long it takes to trace and compile as the plain choice.
-        effort: what makes it more of a program than another: whether a gradient recomputes blocks,
-            how often the step is written out, and how many blocks there are.
+        effort: what makes it more of a program than another: how often the step is written out,
+            whether a gradient recomputes blocks, and how many blocks there are.
     """
 
     strategy: Strategy
@@ -59,7 +59,7 @@ class Candidate:
     gradient_s: float
     most_bytes: float
     compile_times: float = 1.0
-    effort: tuple[bool, int, int] = (False, 1, 1)
+    effort: tuple[int, bool, int] = (1, False, 1)
 
     def cost(self, mode: str) -> float:
         """Return what it is ranked by: the time of a mode, or the sum of both."""
@@ -123,7 +123,7 @@ def ranked(
                 gradient_s(blocks, work, machine),
                 most_bytes(blocks, work, mode != "forward"),
                 size / least,
-                (blocks.remat, times_written(strategy, batch, time), blocks.count),
+                (times_written(strategy, batch, time), blocks.remat, blocks.count),
             )
         )
     return best_first(given, mode)[0]

@@ -1,0 +1,143 @@
+"""What XLA for CPUs gives to its library as one operation, which nothing inside it leaves.
+
+XLA begins at reductions, from the last one, and takes in what reads it as long as there is one
+reader, then, from there up, whatever is read inside alone (`library_rewriter.cc` and
+`ynn_support.cc` of XLA; jax 0.10 to 0.12): chains of normalizations are read once and written once,
+however long. The library has elementwise operations of at most two arrays of floats, and reductions
+to sums and extremes. Where its arrays have fewer than 4096 numbers, none of this is done.
+
+A constant that is read inside and outside is no part of it: XLA writes it to memory, repeated for
+every number, and the library reads that.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+
+from tdjax.core.jaxpr import is_literal
+from tdjax.costs.flat import Flat, Line
+from tdjax.independence.rules.rule import Cost, traits_of
+
+LEAST = 4096
+"""Numbers that an operation reads or writes, at least, for the library to have it."""
+
+_REDUCTIONS = ("reduce_sum", "reduce_max", "reduce_min")
+_MOST_ARRAYS = 2
+_FLOATS = tuple(map(jnp.dtype, ("float64", "float32", "bfloat16")))
+# Constants that XLA has for what is one operation here: 1 / (1 + exp(-x)).
+_IMPLIED = {"logistic": ("1.0",)}
+
+
+class Fusion(NamedTuple):
+    """Lines of a program that are one operation.
+
+    Attributes:
+        last: the line whose outputs are the operation's.
+        inside: the lines, that one included.
+        constants: literals that it reads from memory, repeated: the literal's text, the type and
+            shape that it has there.
+        least: the numbers of the smallest array that a line of it goes through.
+    """
+
+    last: int
+    inside: frozenset[int]
+    constants: frozenset[tuple[str, Any]]
+    least: int
+
+
+def fusions(program: Flat, rowed: Sequence[bool]) -> list[Fusion]:
+    """Return what the library computes in one operation, of lines whose results have rows or not.
+
+    Operations of one line are left out.
+    """
+    readers: dict[int, list[int]] = defaultdict(list)
+    for number, line in enumerate(program.lines):
+        for read in {read for read in line.reads if isinstance(read, int)}:
+            readers[read].append(number)
+    outside = len(program.lines)
+    for output in program.outputs:
+        if isinstance(output, int):
+            readers[output].append(outside)
+    readers_of = [{n for write in line.writes for n in readers[write]} for line in program.lines]
+    able = [has and _is_able(line) for line, has in zip(program.lines, rowed, strict=True)]
+
+    taken: set[int] = set()
+    found: list[tuple[int, set[int]]] = []
+    for start in reversed(range(outside)):
+        if start in taken or not able[start] or not _reduces(program.lines[start]):
+            continue
+        last, inside = start, {start}
+        while True:
+            after = min(readers_of[last], default=outside)
+            if len(readers_of[last]) != 1 or after == outside or not able[after] or after in taken:
+                break
+            last = after
+            inside.add(last)
+        for number in reversed(range(last)):
+            if able[number] and number not in taken and readers_of[number] <= inside:
+                inside.add(number)
+        taken |= inside
+        found.append((last, inside))
+    shared = _shared_constants(program, rowed, [inside for _, inside in found])
+    return [
+        Fusion(last, frozenset(inside), frozenset(constants), _least(program, inside))
+        for (last, inside), constants in zip(found, shared, strict=True)
+        if len(inside) > 1
+    ]
+
+
+def _reduces(line: Line) -> bool:
+    return line.eqn.primitive.name in _REDUCTIONS
+
+
+def _is_able(line: Line) -> bool:
+    """Say whether the library has an operation."""
+    avals = [atom.aval for atom in (*line.eqn.invars, *line.eqn.outvars)]
+    if len(line.writes) != 1 or not all(_is_of_floats(aval) for aval in avals):
+        return False
+    cost = traits_of(line.eqn.primitive).cost
+    return _reduces(line) or (cost <= Cost.SLOW and len(line.reads) <= _MOST_ARRAYS)
+
+
+def _is_of_floats(aval: Any) -> bool:
+    return getattr(aval, "dtype", None) in _FLOATS
+
+
+def _least(program: Flat, inside: set[int]) -> int:
+    """Return the numbers of the smallest array that an operation goes through."""
+    sizes = [
+        max(math.prod(atom.aval.shape) for atom in (*line.eqn.invars, *line.eqn.outvars))
+        for line in (program.lines[number] for number in inside)
+        if traits_of(line.eqn.primitive).cost is not Cost.FREE
+    ]
+    return min(sizes)
+
+
+def _constants_of(line: Line) -> list[str]:
+    """Return the constants that XLA repeats for every number of what an operation gives."""
+    written = [str(read.val) for read in line.reads if is_literal(read)]
+    implied = _IMPLIED.get(line.eqn.primitive.name, ())
+    return [*written, *implied] if line.writes else []
+
+
+def _shared_constants(
+    program: Flat, rowed: Sequence[bool], parts: Sequence[set[int]]
+) -> list[set[tuple[str, Any]]]:
+    """Return the constants of each part that something outside of it reads as well."""
+    part_of = {number: part for part, inside in enumerate(parts) for number in inside}
+    places: dict[tuple[str, Any], set[int]] = defaultdict(set)
+    for number, line in enumerate(program.lines):
+        if rowed[number]:
+            for text in _constants_of(line):
+                places[text, line.eqn.outvars[0].aval].add(part_of.get(number, -1))
+    shared: list[set[tuple[str, Any]]] = [set() for _ in parts]
+    for key, where in places.items():
+        for part in where - {-1}:
+            if len(where) > 1:
+                shared[part].add(key)
+    return shared
