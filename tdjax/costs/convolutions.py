@@ -27,6 +27,11 @@ APART_CHANNELS = {2: 32, 3: 16}
 LEAST_FOR_ALL_CORES = 2**18
 """Of what a product by tiles takes in bytes: XLA for CPUs computes what is smaller on one core."""
 
+WITH_ZEROS_BETWEEN = 1.25
+"""How many times as long XLA for CPUs takes to few features where zeros lie between pixels, at
+least, if other blocks are not computed beside them: 1.1 to 1.4 times (64 and 32 features).
+"""
+
 OF_TILES = 50
 """How many operations a convolution by tiles takes."""
 
@@ -123,16 +128,20 @@ class Convolution:
     def sums(self) -> dict[str, float]:
         """What it adds to fields of `Work`, where it is neither a product nor by channel."""
         few = self.features < APART_FEATURES.stop or self.values < _FEW_VALUES
+        few = few and self.features >= APART_FEATURES.start
         narrow = self.flops if few and self.axes > 1 else 0.0
         whole = self.stride == self.between == self.groups == 1 and self.axes == 2
         apart = whole and self.features in APART_FEATURES and self.channels >= APART_CHANNELS[2]
         tiled = self.tiled_from < math.inf
         naive = self.groups > 1 or self.between > 1 or self.axes > 2
         singly = _SINGLY if self.values < _FEW_CHANNELS * self.taps else 1
+        packed = singly * self.flops / (2 * max(1, self.features))
         return {
             "conv_flops": self.flops,
-            "packed_values": singly * self.flops / (2 * max(1, self.features)),
+            "packed_values": packed,
+            "narrow_packed_values": packed * (narrow > 0),
             "narrow_conv_flops": narrow,
+            "spaced_conv_flops": narrow * (self.between > 1),
             "apart_flops": narrow * apart,
             "tiled_flops": self.flops * tiled,
             "tiled_bytes": self.bytes * tiled,

@@ -9,7 +9,7 @@ every value of every block until it is used, unless blocks are recomputed.
 from __future__ import annotations
 
 from tdjax.costs.blocks import Blocks
-from tdjax.costs.convolutions import IN_TILES, LEAST_FOR_ALL_CORES, OF_TILES
+from tdjax.costs.convolutions import IN_TILES, LEAST_FOR_ALL_CORES, OF_TILES, WITH_ZEROS_BETWEEN
 from tdjax.costs.machine import Machine
 from tdjax.costs.memory import taken_bytes
 from tdjax.costs.work import Work
@@ -17,6 +17,9 @@ from tdjax.costs.work import Work
 # How many times as much is used between two uses of a value in the gradient of an operation: it
 # reads what the operation read and the gradient of what it wrote, and writes that of what it read.
 _FARTHER = 1.5
+# How many times as fast convolutions are beside others that have the same memory, for which they
+# wait: 0.95 to 1.2 times, four of 16 to 64 channels (Zen 4, jax 0.10).
+_WAITING = 1.1
 
 
 def forward_s(blocks: Blocks, work: Work, machine: Machine) -> float:
@@ -71,6 +74,9 @@ def _block_s(
     packed = work.packed_values
     if tiles:
         packed *= 1 - (1 - IN_TILES / 9) * tiled_flops / work.conv_flops
+    if narrow := _narrow_flops(blocks, work, machine, kept):
+        in_narrow = work.narrow_packed_values * narrow / work.narrow_conv_flops
+        packed += _longer(machine.narrow_conv, machine.faster_by(1 + blocks.beside)) * in_narrow
     arithmetic = (
         _product_flops(blocks, work, machine) / machine.dot_flops_s
         + _conv_flops(blocks, work, machine, kept, backward) / machine.conv_flops_s
@@ -128,14 +134,16 @@ def _conv_flops(blocks: Blocks, work: Work, machine: Machine, kept: bool, backwa
     tiles = blocks.has_tiles(work, machine)
     tiled = work.tiled_flops if tiles else 0.0
     total = work.conv_flops - tiled
-    narrow = max(0.0, work.narrow_conv_flops - tiled)
+    narrow = _narrow_flops(blocks, work, machine, kept)
     if machine.takes_apart and not (plain or (kept and blocks.beside)):
-        apart = max(0.0, work.apart_flops - tiled)
-        total += (machine.apart_conv - 1) * apart
-        narrow -= apart
-    if narrow:  # what one core computes, written-out blocks have side by side
-        side_by_side = machine.narrow_conv / machine.faster_by(1 + blocks.beside)
-        total += (max(min(1.0, machine.narrow_conv), side_by_side) - 1) * narrow
+        total += (machine.apart_conv - 1) * max(0.0, work.apart_flops - tiled)
+    # What one core computes, written-out blocks have side by side, if each has memory of its own.
+    together = machine.faster_by(1 + blocks.beside) if kept or not blocks.beside else _WAITING
+    spaced = work.spaced_conv_flops if not backward else 0.0
+    longer = max(machine.narrow_conv, WITH_ZEROS_BETWEEN)
+    if narrow > spaced:
+        total += _longer(machine.narrow_conv, together) * (narrow - spaced)
+    total += _longer(longer, machine.faster_by(1 + blocks.beside)) * spaced if spaced else 0.0
     if plain:  # those of one tap are no products to XLA for CPUs
         places = sum(each.flops for each in work.products if each.one_place)
         total += machine.plain_product * places
@@ -147,6 +155,23 @@ def _conv_flops(blocks: Blocks, work: Work, machine: Machine, kept: bool, backwa
             slower *= machine.batched_product
         total += slower * tiled
     return total
+
+
+def _narrow_flops(blocks: Blocks, work: Work, machine: Machine, kept: bool) -> float:
+    """Return what a row takes of what one core computes: neither by tiles nor taken apart."""
+    plain = blocks.plain and machine.platform == "cpu"
+    tiled = work.tiled_flops if blocks.has_tiles(work, machine) else 0.0
+    apart = machine.takes_apart and not (plain or (kept and blocks.beside))
+    narrow = max(0.0, work.narrow_conv_flops - tiled)
+    return narrow - (max(0.0, work.apart_flops - tiled) if apart else 0.0)
+
+
+def _longer(times: float, faster: float) -> float:
+    """Return how much longer than usual takes what takes so many times as long on one core.
+
+    Beside others it is so many times as fast, at most as fast as usual.
+    """
+    return max(min(1.0, times), times / faster) - 1
 
 
 def _product_flops(blocks: Blocks, work: Work, machine: Machine) -> float:

@@ -62,7 +62,8 @@ def work_of(program: Any, rows: int, has_rows: Sequence[bool]) -> Work:
 
 
 _SUMMED = (
-    ("conv_flops", "narrow_conv_flops", "packed_values", "naive_flops")
+    ("conv_flops", "narrow_conv_flops", "spaced_conv_flops", "packed_values")
+    + ("narrow_packed_values", "naive_flops")
     + ("apart_flops", "tiled_flops", "tiled_bytes")
     + ("channel_flops", "pooled_values", "transcendentals", "patch_bytes", "gathered_bytes")
     + ("stored_bytes",)

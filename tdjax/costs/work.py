@@ -33,8 +33,10 @@ class Work:
         products: products of matrices, convolutions of one place included.
         conv_flops: floating point operations of other convolutions, zeros between pixels left out.
         narrow_conv_flops: of these, what has so few output features that one core computes it.
+        spaced_conv_flops: of these, those of images with zeros between pixels.
         packed_values: values that convolutions put in order: for every output what it sees.
-        apart_flops: of these, what can be taken apart into taps.
+        narrow_packed_values: of these, those of convolutions that one core computes.
+        apart_flops: of what is narrow, what can be taken apart into taps.
         tiled_flops: of these, what can be computed by tiles.
         tiled_convs: how many convolutions that is, whatever the rows; none in a block of fewer
             rows than `tiled_from`.
@@ -70,7 +72,9 @@ class Work:
     products: tuple[Product, ...] = ()
     conv_flops: float = 0.0
     narrow_conv_flops: float = 0.0
+    spaced_conv_flops: float = 0.0
     packed_values: float = 0.0
+    narrow_packed_values: float = 0.0
     apart_flops: float = 0.0
     tiled_flops: float = 0.0
     tiled_convs: int = 0

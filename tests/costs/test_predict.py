@@ -73,13 +73,24 @@ def test_convolutions_left_to_xla_are_slower_on_a_cpu_alone():
 
 
 def test_what_one_core_computes_runs_side_by_side_where_blocks_are_written_out():
-    cpu = dataclasses.replace(CPU, cores=2, narrow_conv=2.0)
+    cpu = dataclasses.replace(CPU, cores=2, narrow_conv=2.0, packed_values_s=1e9)
     narrow = Work(conv_flops=1e8, narrow_conv_flops=1e8)
+    packed = Work(
+        conv_flops=1.0, narrow_conv_flops=1.0, packed_values=1e6, narrow_packed_values=1e6
+    )
     whole, looped, written = Blocks(64, 1), Blocks(2, 32, looped=True), Blocks(2, 32)
-    assert forward_s(looped, narrow, cpu) > 1.9 * forward_s(written, narrow, cpu)
-    assert forward_s(whole, narrow, cpu) > 1.9 * forward_s(written, narrow, cpu)
-    # Of few blocks, cores wait for the last one.
-    assert forward_s(Blocks(32, 2), narrow, cpu) > 1.4 * forward_s(written, narrow, cpu)
+    for seconds, work in ((forward_s, packed), (gradient_s, narrow)):
+        assert seconds(looped, work, cpu) > 1.9 * seconds(written, work, cpu)
+        assert seconds(whole, work, cpu) > 1.9 * seconds(written, work, cpu)
+        # Of few blocks, cores wait for the last one.
+        assert seconds(Blocks(32, 2), work, cpu) > 1.4 * seconds(written, work, cpu)
+    # Where nothing is kept, convolutions have the same memory and wait for each other.
+    assert 1 < forward_s(whole, narrow, cpu) / forward_s(written, narrow, cpu) < 1.2
+    # With zeros between pixels they do not, and gain on any JAX.
+    spaced = dataclasses.replace(narrow, spaced_conv_flops=1e8)
+    assert forward_s(whole, spaced, cpu) > 1.9 * forward_s(written, spaced, cpu)
+    newer = dataclasses.replace(cpu, narrow_conv=0.9)
+    assert forward_s(whole, spaced, newer) > 1.2 * forward_s(written, spaced, newer)
     assert (cpu.faster_by(1), cpu.faster_by(2)) == (1, 4 / 3)
     assert dataclasses.replace(cpu, cores=1).faster_by(8) == 1
     # What is taken apart into taps, all cores compute anyway.

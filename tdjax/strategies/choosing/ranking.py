@@ -4,7 +4,7 @@ The choice is not simply the smallest predicted time, because predictions err. L
 predicted time of a strategy, b the smallest of them all, and p that of the plain choice, the first
 of those that are given: a whole fold.
 
-1. If p <= 1.1 b, the plain choice stays: the gain is no more than a prediction may be wrong by.
+1. If p <= 1.08 b, the plain choice stays: the gain is no more than a prediction may be wrong by.
 2. Otherwise all with c <= 1.05 b count as level: which of them is fastest is not known. Among them
    the one with the least effort is taken: first what is written out least (a loop is written once,
    unrolled blocks one by one), which compiles fastest, then what recomputes nothing in the backward
@@ -14,7 +14,7 @@ of those that are given: a whole fold.
    of what 1 and 2 take of the others.
 
 For example, in ms: fold 10, Fold(64) 8.0, Fold(64, unroll) 7.9, Fold(32) 8.2. Here b = 7.9, and
-p = 10 is above 1.1 b = 8.69, so that the plain choice goes. The others are all level, below 1.05 b
+p = 10 is above 1.08 b = 8.53, so that the plain choice goes. The others are all level, below 1.05 b
 = 8.3. The two loops are written once, none recomputes, and of these Fold(64) has fewer blocks.
 """
 
@@ -31,7 +31,7 @@ from tdjax.costs.work import Work
 from tdjax.strategies.base import KINDS, Strategy
 
 # How many times faster than the plain choice another must be predicted to be.
-WORTH = 1.1
+WORTH = 1.08
 # Predicted times within this factor of the best cannot be told from it.
 LEVEL = 1.05
 # What takes more than so many times as long to compile as the plain choice may take this part of
