@@ -22,8 +22,11 @@ from tdjax.costs.packed import (
 from tdjax.costs.predict import forward_s, gradient_s, seconds_in
 from tdjax.costs.work import Work
 from tdjax.strategies.base import Strategy
-from tdjax.strategies.choosing.ranking import WORTH, Candidate
+from tdjax.strategies.choosing.ranking import Candidate
 from tdjax.strategies.packed import Packed
+
+# How many times faster than the best other candidate packing must be predicted to be.
+_WORTH = 1.1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -105,5 +108,5 @@ def _packs(
         assert blocks is not None  # it has been predicted
         costs = forward_s(blocks, sure, machine), gradient_s(blocks, sure, machine)
         known.append(seconds_in(mode, *costs))
-    packs, most = best_packs(work, batch, time, machine), min(known) / WORTH
+    packs, most = best_packs(work, batch, time, machine), min(known) / _WORTH
     return packs, most, break_even(packs, sure, batch, time, most, mode, machine)
