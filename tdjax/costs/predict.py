@@ -8,6 +8,8 @@ every value of every block until it is used, unless blocks are recomputed.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from tdjax.costs.blocks import Blocks
 from tdjax.costs.convolutions import IN_TILES, LEAST_FOR_ALL_CORES, OF_TILES, WITH_ZEROS_BETWEEN
 from tdjax.costs.machine import Machine
@@ -55,6 +57,11 @@ def _forward(blocks: Blocks, work: Work, machine: Machine) -> Work:
     return work.forward(blocks.rows) if machine.platform == "cpu" else work
 
 
+def _is_plain(blocks: Blocks, machine: Machine) -> bool:
+    """Say whether convolutions are XLA's for CPUs."""
+    return blocks.plain and machine.platform == "cpu"
+
+
 def seconds_in(mode: str, forward: float, gradient: float) -> float:
     """Return the seconds of a mode: "forward", "grad" with the gradient, "both" for their sum."""
     return {"forward": forward, "grad": gradient}.get(mode, forward + gradient)
@@ -67,20 +74,13 @@ def _block_s(
 
     Its values are kept for a gradient, or not.
     """
-    rows, tiles = blocks.rows, blocks.has_tiles(work, machine)
-    plain = blocks.plain and machine.platform == "cpu"
+    rows, tiles, plain = blocks.rows, blocks.has_tiles(work, machine), _is_plain(blocks, machine)
     moving, at_work = _moving_s(blocks, work, machine, kept, backward)
-    tiled_flops = work.tiled_flops if tiles else 0.0
-    packed = work.packed_values
-    if tiles:
-        packed *= 1 - (1 - IN_TILES / 9) * tiled_flops / work.conv_flops
-    if narrow := _narrow_flops(blocks, work, machine, kept):
-        in_narrow = work.narrow_packed_values * narrow / work.narrow_conv_flops
-        packed += _longer(machine.narrow_conv, machine.faster_by(1 + blocks.beside)) * in_narrow
+    forms = _forms_of(blocks, work, machine, kept)
     arithmetic = (
         _product_flops(blocks, work, machine) / machine.dot_flops_s
-        + _conv_flops(blocks, work, machine, kept, backward) / machine.conv_flops_s
-        + packed / machine.packed_values_s
+        + _conv_flops(forms, blocks, work, machine, kept, backward) / machine.conv_flops_s
+        + _packed_values(forms, blocks, work, machine) / machine.packed_values_s
         + work.transcendentals / (at_work * machine.transcendentals_s)
     )
     if plain:  # XLA for CPUs goes through some of these one after the other
@@ -113,7 +113,7 @@ def _moving_s(
         busy += moved * part
     in_use = rows * live + work.weight_bytes
     in_tiles = IN_TILES * rows * work.largest_patch_bytes
-    if machine.takes_tiles and not (blocks.plain and machine.platform == "cpu"):
+    if machine.takes_tiles and not _is_plain(blocks, machine):
         in_use += in_tiles  # other forms have their images in memory again, too
     tiled_bytes = work.tiled_bytes if tiles else 0.0
     seconds += 2 * IN_TILES * rows * tiled_bytes / machine.bytes_s(in_tiles)
@@ -128,50 +128,76 @@ def _moving_s(
     return seconds, busy / work.moved_bytes if busy else 1.0
 
 
-def _conv_flops(blocks: Blocks, work: Work, machine: Machine, kept: bool, backward: bool) -> float:
+class _Forms(NamedTuple):
+    """In which forms a row's convolutions are computed, in floating point operations.
+
+    Attributes:
+        tiled: by tiles.
+        apart: taken apart into taps.
+        narrow: by one core.
+        others: in any other form.
+    """
+
+    tiled: float
+    apart: float
+    narrow: float
+    others: float
+
+
+def _forms_of(blocks: Blocks, work: Work, machine: Machine, kept: bool) -> _Forms:
+    tiled = work.tiled_flops if blocks.has_tiles(work, machine) else 0.0
+    taken = machine.takes_apart and not (_is_plain(blocks, machine) or (kept and blocks.beside))
+    apart = max(0.0, work.apart_flops - tiled) if taken else 0.0
+    narrow = max(0.0, work.narrow_conv_flops - tiled) - apart
+    return _Forms(tiled, apart, narrow, work.conv_flops - tiled - apart - narrow)
+
+
+def _conv_flops(
+    forms: _Forms, blocks: Blocks, work: Work, machine: Machine, kept: bool, backward: bool
+) -> float:
     """Return what a row's convolutions take, as operations of wide ones."""
-    plain = blocks.plain and machine.platform == "cpu"
-    tiles = blocks.has_tiles(work, machine)
-    tiled = work.tiled_flops if tiles else 0.0
-    total = work.conv_flops - tiled
-    narrow = _narrow_flops(blocks, work, machine, kept)
-    if machine.takes_apart and not (plain or (kept and blocks.beside)):
-        total += (machine.apart_conv - 1) * max(0.0, work.apart_flops - tiled)
-    # What one core computes, written-out blocks have side by side, if each has memory of its own.
-    together = machine.faster_by(1 + blocks.beside) if kept or not blocks.beside else _WAITING
-    spaced = work.spaced_conv_flops if not backward else 0.0
-    longer = max(machine.narrow_conv, WITH_ZEROS_BETWEEN)
-    if narrow > spaced:
-        total += _longer(machine.narrow_conv, together) * (narrow - spaced)
-    total += _longer(longer, machine.faster_by(1 + blocks.beside)) * spaced if spaced else 0.0
+    plain, side_by_side = _is_plain(blocks, machine), machine.faster_by(1 + blocks.beside)
+    total = forms.others + machine.apart_conv * forms.apart if forms.apart else forms.others
+    spaced = 0.0 if backward else min(work.spaced_conv_flops, forms.narrow)
+    if spaced:
+        longer = max(machine.narrow_conv, WITH_ZEROS_BETWEEN)
+        total += _times(longer, side_by_side) * spaced
+    if forms.narrow > spaced:
+        # Others are beside it only if each has memory of its own.
+        faster = side_by_side if kept or not blocks.beside else _WAITING
+        total += _times(machine.narrow_conv, faster) * (forms.narrow - spaced)
     if plain:  # those of one tap are no products to XLA for CPUs
         places = sum(each.flops for each in work.products if each.one_place)
         total += machine.plain_product * places
     if backward:
         total *= machine.plain_conv if plain else min(machine.back_conv, machine.back_conv_2d)
-    if tiles:
+    if forms.tiled:
         slower = machine.tiled_back if backward else machine.tiled_conv
         if blocks.rows * work.tiled_part_bytes < LEAST_FOR_ALL_CORES:  # several in one
             slower *= machine.batched_product
-        total += slower * tiled
+        total += slower * forms.tiled
     return total
 
 
-def _narrow_flops(blocks: Blocks, work: Work, machine: Machine, kept: bool) -> float:
-    """Return what a row takes of what one core computes: neither by tiles nor taken apart."""
-    plain = blocks.plain and machine.platform == "cpu"
-    tiled = work.tiled_flops if blocks.has_tiles(work, machine) else 0.0
-    apart = machine.takes_apart and not (plain or (kept and blocks.beside))
-    narrow = max(0.0, work.narrow_conv_flops - tiled)
-    return narrow - (max(0.0, work.apart_flops - tiled) if apart else 0.0)
+def _packed_values(forms: _Forms, blocks: Blocks, work: Work, machine: Machine) -> float:
+    """Return what putting a row's images in order takes, as values that all cores put in order."""
+    packed = work.packed_values
+    if forms.tiled:
+        packed *= 1 - (1 - IN_TILES / 9) * forms.tiled / work.conv_flops
+    if not forms.narrow:
+        return packed
+    in_narrow = work.narrow_packed_values * forms.narrow / work.narrow_conv_flops
+    times = _times(machine.narrow_conv, machine.faster_by(1 + blocks.beside))
+    return packed + (times - 1) * in_narrow
 
 
-def _longer(times: float, faster: float) -> float:
-    """Return how much longer than usual takes what takes so many times as long on one core.
+def _times(longer: float, faster: float) -> float:
+    """Return how many times as long as on all cores something takes that one core computes.
 
-    Beside others it is so many times as fast, at most as fast as usual.
+    Alone it takes so many times as long; beside others it is so many times as fast, but at most as
+    fast as on all cores.
     """
-    return max(min(1.0, times), times / faster) - 1
+    return max(min(1.0, longer), longer / faster)
 
 
 def _product_flops(blocks: Blocks, work: Work, machine: Machine) -> float:
@@ -180,14 +206,14 @@ def _product_flops(blocks: Blocks, work: Work, machine: Machine) -> float:
     Those that XLA for CPUs gives one core take as long as on all of them where blocks are written
     out, which are computed side by side.
     """
-    plain, together, total = blocks.plain and machine.platform == "cpu", 1 + blocks.beside, 0.0
+    plain, together, total = _is_plain(blocks, machine), 1 + blocks.beside, 0.0
     for flops, once, batched, one_place in work.products:
         if one_place and plain:
             continue
         longer = machine.batched_product if batched else 1.0
         if (part := machine.part_for_product(blocks.rows * once)) < 1:
             longer = max(longer, 1 / part)
-        total += flops * max(min(1.0, longer), longer / machine.faster_by(together))
+        total += flops * _times(longer, machine.faster_by(together))
     return total
 
 
