@@ -55,40 +55,51 @@ def fusions(program: Flat, rowed: Sequence[bool]) -> list[Fusion]:
 
     Operations of one line are left out.
     """
-    readers: dict[int, list[int]] = defaultdict(list)
-    for number, line in enumerate(program.lines):
-        for read in {read for read in line.reads if isinstance(read, int)}:
-            readers[read].append(number)
-    outside = len(program.lines)
-    for output in program.outputs:
-        if isinstance(output, int):
-            readers[output].append(outside)
-    readers_of = [{n for write in line.writes for n in readers[write]} for line in program.lines]
     able = [has and _is_able(line) for line, has in zip(program.lines, rowed, strict=True)]
+    parts = _parts(program, able)
+    shared = _shared_constants(program, rowed, [inside for _, inside in parts])
+    return [
+        Fusion(last, frozenset(inside), frozenset(constants), _least(program, inside))
+        for (last, inside), constants in zip(parts, shared, strict=True)
+        if len(inside) > 1
+    ]
 
+
+def _parts(program: Flat, able: Sequence[bool]) -> list[tuple[int, set[int]]]:
+    """Return what the library takes: the last line of each part, and all of them."""
+    readers, outside = _readers(program), len(program.lines)
     taken: set[int] = set()
-    found: list[tuple[int, set[int]]] = []
+    found = []
     for start in reversed(range(outside)):
         if start in taken or not able[start] or not _reduces(program.lines[start]):
             continue
         last, inside = start, {start}
-        while True:
-            after = min(readers_of[last], default=outside)
-            if len(readers_of[last]) != 1 or after == outside or not able[after] or after in taken:
+        while len(readers[last]) == 1:
+            (after,) = readers[last]
+            if after == outside or not able[after] or after in taken:
                 break
             last = after
             inside.add(last)
         for number in reversed(range(last)):
-            if able[number] and number not in taken and readers_of[number] <= inside:
+            within = readers[number] and readers[number] <= inside
+            if within and able[number] and number not in taken:
                 inside.add(number)
         taken |= inside
         found.append((last, inside))
-    shared = _shared_constants(program, rowed, [inside for _, inside in found])
-    return [
-        Fusion(last, frozenset(inside), frozenset(constants), _least(program, inside))
-        for (last, inside), constants in zip(found, shared, strict=True)
-        if len(inside) > 1
-    ]
+    return found
+
+
+def _readers(program: Flat) -> list[set[int]]:
+    """Return the lines that read what each line gives; the number of lines stands for a result."""
+    of_value: dict[Any, set[int]] = defaultdict(set)
+    for number, line in enumerate(program.lines):
+        for read in line.reads:
+            if not is_literal(read):
+                of_value[read].add(number)
+    for output in program.outputs:
+        if not is_literal(output):
+            of_value[output].add(len(program.lines))
+    return [set().union(*(of_value[write] for write in line.writes)) for line in program.lines]
 
 
 def _reduces(line: Line) -> bool:

@@ -97,6 +97,24 @@ def test_not_all_types_are_the_librarys(dtype):
     assert not found(centered)
 
 
+def test_what_nothing_reads_is_no_part():
+    def unused(x):
+        jnp.tanh(x)
+        return norm(x)
+
+    assert [len(each.inside) for each in found(unused)] == [
+        len(each.inside) for each in found(norm)
+    ]
+
+
+def test_keys_in_a_step_are_no_part():
+    def noisy(x):
+        key = jax.random.key(0)
+        return norm(x + jax.random.normal(key, x.shape))
+
+    assert row_work(noisy).fused is not None
+
+
 def test_what_a_gradient_keeps_is_counted_as_before():
     work = row_work(chain)
     assert work.kept_bytes > 3 * ROW and work.fused.kept_bytes <= work.kept_bytes
