@@ -9,6 +9,7 @@ as a whole is read a second time (`fusion.py`).
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -173,7 +174,7 @@ class _Reader:
         if traits.cost is Cost.SLOW:
             self._add("transcendentals", size * times)
             self._kept += outputs
-        if len(inputs) > 1 and traits.cost < Cost.STORED:
+        if len(inputs) > 1 and traits.cost < Cost.STORED and not self._fuses:
             self._spread(line)
         self._add_contraction(eqn, times)
         if eqn.primitive.name in _POOLS:
@@ -359,8 +360,11 @@ class _Reader:
 
 def _most_at_once(values: Sequence[Value], end: int) -> float:
     """Return the most bytes of these that are in use at one time."""
-    times = range(end + 1)
-    return max(sum(v.bytes for v in values if v.born <= now <= v.died) for now in times)
+    change = [0.0] * (end + 2)
+    for value in values:
+        change[value.born] += value.bytes
+        change[value.died + 1] -= value.bytes
+    return max(itertools.accumulate(change))
 
 
 def _is_number(read: Any) -> bool:
