@@ -189,6 +189,13 @@ def _of_decision(decision: Decision) -> Explanation:
             f"{amount(work.weight_bytes, 'B', trimmed)} of weights; there are "
             f"{call.batch} x {call.time} rows."
         )
+        if work.fused and current_machine().platform == "cpu":
+            least, whole = work.fused[-1]
+            reasons.append(
+                f"Forward, in blocks of {math.ceil(least)} rows or more, XLA computes reductions "
+                "and what is about them in one pass: a row has "
+                f"{amount(whole.moved_bytes, 'B', trimmed)} of traffic there."
+            )
         if _has_own_forms(decision, work) or _has_own_forms(gradient, work):
             reasons.append(
                 f"Its {_of_own_forms(work)} computed in forms that are faster on a CPU than those "

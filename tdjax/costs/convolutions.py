@@ -127,8 +127,9 @@ class Convolution:
     @property
     def sums(self) -> dict[str, float]:
         """What it adds to fields of `Work`, where it is neither a product nor by channel."""
-        few = self.features < APART_FEATURES.stop or self.values < _FEW_VALUES
-        few = few and self.features >= APART_FEATURES.start
+        few = self.features in APART_FEATURES or (
+            self.features >= APART_FEATURES.stop and self.values < _FEW_VALUES
+        )
         narrow = self.flops if few and self.axes > 1 else 0.0
         whole = self.stride == self.between == self.groups == 1 and self.axes == 2
         apart = whole and self.features in APART_FEATURES and self.channels >= APART_CHANNELS[2]

@@ -64,7 +64,7 @@ class _Opening:
             self.constants[known[variable]] = variable
         for eqn in program.eqns:
             reads = tuple(atom if is_literal(atom) else known[atom] for atom in eqn.invars)
-            called = called_by(eqn)
+            called = _called_by(eqn)
             if called is None:
                 writes = tuple(map(self.number, eqn.outvars))
                 self.lines.append(Line(eqn, reads, writes))
@@ -74,7 +74,7 @@ class _Opening:
         return tuple(atom if is_literal(atom) else known[atom] for atom in program.outvars)
 
 
-def called_by(eqn: Any) -> Any:
+def _called_by(eqn: Any) -> Any:
     """Return the program that an equation calls once with its own inputs, None if there is none."""
     if traits_of(eqn.primitive).form in (Form.LOOP, Form.BRANCH):
         return None

@@ -3,8 +3,8 @@
 XLA begins at reductions, from the last one, and takes in what reads it as long as there is one
 reader, then, from there up, whatever is read inside alone (`library_rewriter.cc` and
 `ynn_support.cc` of XLA; jax 0.10 to 0.12): chains of normalizations are read once and written once,
-however long. The library has elementwise operations of at most two arrays of floats, and reductions
-to sums and extremes. Where its arrays have fewer than 4096 numbers, none of this is done.
+however long. The library has some elementwise operations of floats, and reductions to sums and
+extremes. Where its arrays have fewer than 4096 numbers, none of this is done.
 
 A constant that is read inside and outside is no part of it: XLA writes it to memory, repeated for
 every number, and the library reads that.
@@ -17,6 +17,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 
 from tdjax.core.jaxpr import is_literal
@@ -27,7 +28,13 @@ LEAST = 4096
 """Numbers that an operation reads or writes, at least, for the library to have it."""
 
 _REDUCTIONS = ("reduce_sum", "reduce_max", "reduce_min")
-_MOST_ARRAYS = 2
+# Others XLA makes of choices and polynomials, which the library has not. The tests ask XLA of each.
+_ELEMENTWISE = frozenset({
+    "abs", "add", "add_any", "ceil", "cosh", "div", "erf", "exp", "exp2", "expm1", "floor",
+    "integer_pow", "log", "log1p", "logistic", "max", "min", "mul", "neg", "pad", "pow", "rsqrt",
+    "sign", "sqrt", "square", "sub", "tanh",
+    *(("cos", "sin", "tan") if jax.__version_info__ >= (0, 11) else ()),
+})  # fmt: skip
 _FLOATS = tuple(map(jnp.dtype, ("float64", "float32", "bfloat16")))
 # Constants that XLA has for what is one operation here: 1 / (1 + exp(-x)).
 _IMPLIED = {"logistic": ("1.0",)}
@@ -46,7 +53,7 @@ class Fusion(NamedTuple):
 
     last: int
     inside: frozenset[int]
-    constants: frozenset[tuple[str, Any]]
+    constants: tuple[tuple[str, Any], ...]
     least: int
 
 
@@ -55,11 +62,14 @@ def fusions(program: Flat, rowed: Sequence[bool]) -> list[Fusion]:
 
     Operations of one line are left out.
     """
-    able = [has and _is_able(line) for line, has in zip(program.lines, rowed, strict=True)]
+    constant = _constant(program)
+    able = [
+        has and _is_able(line, constant) for line, has in zip(program.lines, rowed, strict=True)
+    ]
     parts = _parts(program, able)
     shared = _shared_constants(program, rowed, [inside for _, inside in parts])
     return [
-        Fusion(last, frozenset(inside), frozenset(constants), _least(program, inside))
+        Fusion(last, frozenset(inside), constants, _least(program, inside))
         for (last, inside), constants in zip(parts, shared, strict=True)
         if len(inside) > 1
     ]
@@ -106,13 +116,25 @@ def _reduces(line: Line) -> bool:
     return line.eqn.primitive.name in _REDUCTIONS
 
 
-def _is_able(line: Line) -> bool:
-    """Say whether the library has an operation."""
-    avals = [atom.aval for atom in (*line.eqn.invars, *line.eqn.outvars)]
-    if len(line.writes) != 1 or not all(_is_of_floats(aval) for aval in avals):
+def _is_able(line: Line, constant: set[int]) -> bool:
+    """Say whether the library has an operation, given the numbers of constants."""
+    name, given, reads = line.eqn.primitive.name, line.eqn.invars, line.reads
+    free = traits_of(line.eqn.primitive).cost is Cost.FREE
+    if name == "select_n" and (is_literal(reads[0]) or reads[0] in constant):
+        given = given[1:]  # XLA makes this choice itself
+    elif not (free or _reduces(line) or name in _ELEMENTWISE):
         return False
-    cost = traits_of(line.eqn.primitive).cost
-    return _reduces(line) or (cost <= Cost.SLOW and len(line.reads) <= _MOST_ARRAYS)
+    avals = [atom.aval for atom in (*given, *line.eqn.outvars)]
+    return len(line.writes) == 1 and all(map(_is_of_floats, avals))
+
+
+def _constant(program: Flat) -> set[int]:
+    """Return the numbers of what is computed from literals alone."""
+    found: set[int] = set()
+    for line in program.lines:
+        if all(is_literal(read) or read in found for read in line.reads):
+            found.update(line.writes)
+    return found
 
 
 def _is_of_floats(aval: Any) -> bool:
@@ -126,7 +148,7 @@ def _least(program: Flat, inside: set[int]) -> int:
         for line in (program.lines[number] for number in inside)
         if traits_of(line.eqn.primitive).cost is not Cost.FREE
     ]
-    return min(sizes)
+    return max(1, min(sizes))
 
 
 def _constants_of(line: Line) -> list[str]:
@@ -138,17 +160,15 @@ def _constants_of(line: Line) -> list[str]:
 
 def _shared_constants(
     program: Flat, rowed: Sequence[bool], parts: Sequence[set[int]]
-) -> list[set[tuple[str, Any]]]:
-    """Return the constants of each part that something outside of it reads as well."""
+) -> list[tuple[tuple[str, Any], ...]]:
+    """Return the constants of each part that something outside of it reads as well, in order."""
     part_of = {number: part for part, inside in enumerate(parts) for number in inside}
-    places: dict[tuple[str, Any], set[int]] = defaultdict(set)
+    places: dict[tuple[str, Any], set[int | None]] = defaultdict(set)
     for number, line in enumerate(program.lines):
         if rowed[number]:
             for text in _constants_of(line):
-                places[text, line.eqn.outvars[0].aval].add(part_of.get(number, -1))
-    shared: list[set[tuple[str, Any]]] = [set() for _ in parts]
-    for key, where in places.items():
-        for part in where - {-1}:
-            if len(where) > 1:
-                shared[part].add(key)
-    return shared
+                places[text, line.eqn.outvars[0].aval].add(part_of.get(number))
+    shared = {key: where for key, where in places.items() if len(where) > 1}
+    return [
+        tuple(key for key, where in shared.items() if part in where) for part in range(len(parts))
+    ]

@@ -29,6 +29,9 @@ _ADDS = ("linear", "additive")
 _OWN_DERIVATIVE = ("exp", "tanh", "logistic", "sqrt", "rsqrt")
 _POOLS = ("reduce_window_max", "reduce_window_min", "tdjax_window_best")
 _PRODUCTS = ("dot_general", "tdjax_product", "tdjax_pushed")
+# For so many sizes of blocks a step is read, the largest ones, if XLA's library takes more parts of
+# larger blocks: reading once takes a third of the time of a trace.
+_MOST_SIZES = 4
 
 
 def work_of(program: Any, rows: int, has_rows: Sequence[bool]) -> Work:
@@ -56,10 +59,12 @@ def work_of(program: Any, rows: int, has_rows: Sequence[bool]) -> Work:
     work = read(reader := _Reader(rows))
     if not reader.reduces:
         return work
-    fused = read(fusing := _Reader(rows, fuses=True))
-    if not fusing.fused_from:
+    whole = read(reader := _Reader(rows, math.inf))
+    if not reader.parts_from:
         return work
-    return dataclasses.replace(work, fused=fused, fused_from=fusing.fused_from)
+    *smaller, most = sorted(reader.parts_from)[-_MOST_SIZES:]
+    fused = [(size, read(_Reader(rows, size))) for size in smaller]
+    return dataclasses.replace(work, fused=(*fused, (most, whole)))
 
 
 _SUMMED = (
@@ -72,13 +77,22 @@ _SUMMED = (
 
 
 class _Reader:
-    """Adds up the operations of a program."""
+    """Adds up the operations of a program.
 
-    def __init__(self, rows: int, fuses: bool = False) -> None:
+    Args:
+        rows: of the program.
+        block: rows of a block that XLA's library takes its parts of; none of one without rows.
+
+    Attributes:
+        reduces: whether there are reductions.
+        parts_from: from how many rows of a block on the library takes what there is of parts.
+    """
+
+    def __init__(self, rows: int, block: float = 0.0) -> None:
         self._rows = rows
-        self._fuses = fuses
+        self._block = block
         self.reduces = False
-        self.fused_from = 0.0
+        self.parts_from: set[float] = set()
         self._sums: dict[str, Any] = dict.fromkeys(_SUMMED, 0.0)
         self._stored: list[Value] = []
         self._weights: dict[int, Value] = {}
@@ -105,7 +119,7 @@ class _Reader:
         """Count the lines of a program that runs `times` times."""
         self._equations += len(program.lines)
         users = Counter(n for line in program.lines for n in set(filter(_is_number, line.reads)))
-        fused = self._fusions_of(program, values) if self._fuses else {}
+        fused = self._fusions_of(program, values) if self._block else {}
         repeated: dict[Any, Value] = {}
         for place, line in enumerate(program.lines):
             inputs = [values[read] if _is_number(read) else None for read in line.reads]
@@ -130,10 +144,13 @@ class _Reader:
         for line in program.lines:
             rowed.append(any(read in with_rows for read in filter(_is_number, line.reads)))
             with_rows.update(line.writes if rowed[-1] else ())
-        found = fusions(program, rowed)
-        needed = (LEAST * self._rows / fusion.least for fusion in found)
-        self.fused_from = max(self.fused_from, *needed, 0.0)
-        return {place: fusion for fusion in found for place in fusion.inside}
+        taken = {}
+        for fusion in fusions(program, rowed):
+            needed = LEAST * self._rows / fusion.least
+            self.parts_from.add(needed)
+            if needed <= self._block:
+                taken.update(dict.fromkeys(fusion.inside, fusion))
+        return taken
 
     def _fused(self, line: Line, known: list[Value], times: float) -> Value:
         """Return what a line gives that is a part of one operation."""
@@ -146,9 +163,10 @@ class _Reader:
         self, fusion: Fusion, repeated: dict[Any, Value], times: float
     ) -> tuple[Value, ...]:
         """Return the constants that it reads from memory, which are written for the first one."""
-        for key in fusion.constants - repeated.keys():
-            repeated[key] = Value(bytes_of(key[1]), True, False)
-            self._write([repeated[key]], times)
+        for key in fusion.constants:
+            if key not in repeated:
+                repeated[key] = Value(bytes_of(key[1]), True, False)
+                self._write([repeated[key]], times)
         return tuple(repeated[key] for key in fusion.constants)
 
     def _line(
@@ -174,7 +192,7 @@ class _Reader:
         if traits.cost is Cost.SLOW:
             self._add("transcendentals", size * times)
             self._kept += outputs
-        if len(inputs) > 1 and traits.cost < Cost.STORED and not self._fuses:
+        if len(inputs) > 1 and traits.cost < Cost.STORED and not self._block:
             self._spread(line)
         self._add_contraction(eqn, times)
         if eqn.primitive.name in _POOLS:

@@ -64,9 +64,8 @@ class Work:
         equations: how many equations the step has, those inside of others included.
         own_equations, part_equations: how many more it has, about, where convolutions of every
             channel with a kernel of its own are tdjax's, and where others are taken apart.
-        fused: the same forward, where XLA for CPUs gives parts of it to its library; None if there
-            are no such parts.
-        fused_from: rows of a block from which it does.
+        fused: the same forward, where XLA for CPUs gives parts of it to its library: from how many
+            rows of a block on it does, and what a row costs there. Larger blocks have more parts.
     """
 
     products: tuple[Product, ...] = ()
@@ -100,12 +99,11 @@ class Work:
     equations: int = 0
     own_equations: int = 0
     part_equations: int = 0
-    fused: Work | None = None
-    fused_from: float = math.inf
+    fused: tuple[tuple[float, Work], ...] = ()
 
     def forward(self, rows: float) -> Work:
         """Return what a row costs on a CPU, in a block of so many, where nothing is kept."""
-        return self.fused if self.fused is not None and rows >= self.fused_from else self
+        return next((work for least, work in reversed(self.fused) if rows >= least), self)
 
     @property
     def dot_flops(self) -> float:
