@@ -1,7 +1,7 @@
 """Programs of other kinds than the suite's, on which what `auto` chooses is recorded and tested.
 
-Neither speeds are fitted to them nor are peers compared on them. Each is a function of parameters
-and one step, with its shapes.
+Speeds are fitted to what is recorded of them and of the suite; peers are compared on others. Each
+is a function of parameters and one step, with its shapes.
 """
 
 from __future__ import annotations
