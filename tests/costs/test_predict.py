@@ -85,7 +85,7 @@ def test_what_one_core_computes_runs_side_by_side_where_blocks_are_written_out()
         # Of few blocks, cores wait for the last one.
         assert seconds(Blocks(32, 2), work, cpu) > 1.4 * seconds(written, work, cpu)
     # Where nothing is kept, convolutions have the same memory and wait for each other.
-    assert 1 < forward_s(whole, narrow, cpu) / forward_s(written, narrow, cpu) < 1.2
+    assert forward_s(whole, narrow, cpu) == pytest.approx(forward_s(written, narrow, cpu))
     # With zeros between pixels they do not, and gain on any JAX.
     spaced = dataclasses.replace(narrow, spaced_conv_flops=1e8)
     assert forward_s(whole, spaced, cpu) > 1.9 * forward_s(written, spaced, cpu)
