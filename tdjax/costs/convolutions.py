@@ -10,6 +10,7 @@ import math
 from typing import Any
 
 from tdjax.costs.traffic import bytes_of
+from tdjax.costs.work import Convolutions
 
 # Before jax 0.11 XLA for CPUs computed convolutions along several axes on one core where they were
 # to 64 features at most, or of so few values an output: measured (Zen 4, jax 0.10), of kernels
@@ -125,30 +126,29 @@ class Convolution:
         return _FOR_A_PRODUCT * self.taps
 
     @property
-    def sums(self) -> dict[str, float]:
-        """What it adds to fields of `Work`, where it is neither a product nor by channel."""
+    def is_tiled(self) -> bool:
+        """Whether it can be computed by tiles."""
+        return self.tiled_from < math.inf
+
+    @property
+    def work(self) -> Convolutions:
+        """What it costs, of all rows, where it is neither a product nor by channel."""
         few = self.features in APART_FEATURES or (
             self.features >= APART_FEATURES.stop and self.values < _FEW_VALUES
         )
-        narrow = self.flops if few and self.axes > 1 else 0.0
+        narrow = few and self.axes > 1
         whole = self.stride == self.between == self.groups == 1 and self.axes == 2
         apart = whole and self.features in APART_FEATURES and self.channels >= APART_CHANNELS[2]
-        tiled = self.tiled_from < math.inf
-        naive = self.groups > 1 or self.between > 1 or self.axes > 2
         singly = _SINGLY if self.values < _FEW_CHANNELS * self.taps else 1
-        packed = singly * self.flops / (2 * max(1, self.features))
-        return {
-            "conv_flops": self.flops,
-            "packed_values": packed,
-            "narrow_packed_values": packed * (narrow > 0),
-            "narrow_conv_flops": narrow,
-            "spaced_conv_flops": narrow * (self.between > 1),
-            "apart_flops": narrow * apart,
-            "tiled_flops": self.flops * tiled,
-            "tiled_bytes": self.bytes * tiled,
-            "naive_flops": self.flops * naive,
-            "patch_bytes": self.bytes,
-        }
+        return Convolutions(
+            self.flops,
+            packed_values=singly * self.flops / (2 * max(1, self.features)),
+            narrow=narrow,
+            spaced=self.between > 1,
+            apart=narrow and apart,
+            tiled=self.is_tiled,
+            naive=self.groups > 1 or self.between > 1 or self.axes > 2,
+        )
 
 
 def images_for_tiles(images: Any, kernel: Any, params: Any) -> float:

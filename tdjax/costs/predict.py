@@ -8,8 +8,6 @@ every value of every block until it is used, unless blocks are recomputed.
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from tdjax.costs.blocks import Blocks
 from tdjax.costs.convolutions import IN_TILES, LEAST_FOR_ALL_CORES, OF_TILES, WITH_ZEROS_BETWEEN
 from tdjax.costs.machine import Machine
@@ -73,17 +71,14 @@ def _block_s(
     """
     rows, tiles, plain = blocks.rows, blocks.has_tiles(work, machine), _is_plain(blocks, machine)
     moving, at_work = _moving_s(blocks, work, machine, kept, backward)
-    forms = _forms_of(blocks, work, machine, kept)
     arithmetic = (
         _product_flops(blocks, work, machine) / machine.dot_flops_s
-        + _conv_flops(forms, blocks, work, machine, kept, backward) / machine.conv_flops_s
-        + _packed_values(forms, blocks, work, machine) / machine.packed_values_s
+        + _convolutions_s(blocks, work, machine, kept, backward)
         + work.transcendentals / (at_work * machine.transcendentals_s)
     )
-    if plain:  # XLA for CPUs goes through some of these one after the other
+    if plain:  # XLA for CPUs goes through these one after the other
         arithmetic += work.channel_flops / machine.naive_flops_s
         if backward:
-            arithmetic += work.naive_flops / machine.naive_flops_s
             arithmetic += work.pooled_values / machine.pooled_values_s
     else:
         arithmetic += work.channel_flops / machine.channel_flops_s
@@ -125,68 +120,52 @@ def _moving_s(
     return seconds, busy / work.moved_bytes if busy else 1.0
 
 
-class _Forms(NamedTuple):
-    """In which forms a row's convolutions are computed, in floating point operations.
-
-    Attributes:
-        tiled: by tiles.
-        apart: taken apart into taps.
-        narrow: by one core.
-        others: in any other form.
-    """
-
-    tiled: float
-    apart: float
-    narrow: float
-    others: float
-
-
-def _forms_of(blocks: Blocks, work: Work, machine: Machine, kept: bool) -> _Forms:
-    tiled = work.tiled_flops if blocks.has_tiles(work, machine) else 0.0
-    taken = machine.takes_apart and not (_is_plain(blocks, machine) or (kept and blocks.beside))
-    apart = max(0.0, work.apart_flops - tiled) if taken else 0.0
-    narrow = max(0.0, work.narrow_conv_flops - tiled) - apart
-    return _Forms(tiled, apart, narrow, work.conv_flops - tiled - apart - narrow)
-
-
-def _conv_flops(
-    forms: _Forms, blocks: Blocks, work: Work, machine: Machine, kept: bool, backward: bool
+def _convolutions_s(
+    blocks: Blocks, work: Work, machine: Machine, kept: bool, backward: bool
 ) -> float:
-    """Return what a row's convolutions take, as operations of wide ones."""
-    plain, side_by_side = _is_plain(blocks, machine), machine.faster_by(1 + blocks.beside)
-    total = forms.others + machine.apart_conv * forms.apart if forms.apart else forms.others
-    spaced = 0.0 if backward else min(work.spaced_conv_flops, forms.narrow)
-    if spaced:
-        longer = max(machine.narrow_conv, WITH_ZEROS_BETWEEN)
-        total += _times(longer, side_by_side) * spaced
-    if forms.narrow > spaced:
-        # Others are beside it only if each has memory of its own; else they wait for each other
-        # (0.9 to 1.2 times as fast, convolutions of 16 to 64 channels; Zen 4, jax 0.10).
-        faster = side_by_side if kept else 1.0
-        total += _times(machine.narrow_conv, faster) * (forms.narrow - spaced)
-    if plain:  # those of one tap are no products to XLA for CPUs
+    """Return the seconds of a row's convolutions, each in the form that it has in the block."""
+    plain, tiles = _is_plain(blocks, machine), blocks.has_tiles(work, machine)
+    takes_apart = machine.takes_apart and not (plain or (kept and blocks.beside))
+    side_by_side = machine.faster_by(1 + blocks.beside)
+    back = _back(blocks, machine) if backward else 1.0
+    seconds = 0.0
+    for each in work.convolutions:
+        longer, packing = back, 1.0
+        if tiles and each.tiled:
+            longer, packing = _in_tiles(blocks, work, machine, backward), IN_TILES / 9
+        elif takes_apart and each.apart:
+            longer *= machine.apart_conv
+        elif each.narrow:
+            packing = _times(machine.narrow_conv, side_by_side)
+            if each.spaced and not backward:
+                longer = _times(max(machine.narrow_conv, WITH_ZEROS_BETWEEN), side_by_side)
+            else:
+                # Others are beside it only if each has memory of its own; else they wait for each
+                # other (0.9 to 1.2 times as fast, of 16 to 64 channels; Zen 4, jax 0.10).
+                longer *= _times(machine.narrow_conv, side_by_side if kept else 1.0)
+        seconds += longer * each.flops / machine.conv_flops_s
+        seconds += packing * each.packed_values / machine.packed_values_s
+        if each.naive and plain and backward:
+            seconds += each.flops / machine.naive_flops_s
+    if plain:  # those of one place are no products to XLA for CPUs
         places = sum(each.flops for each in work.products if each.one_place)
-        total += machine.plain_product * places
-    if backward:
-        total *= machine.plain_conv if plain else min(machine.back_conv, machine.back_conv_2d)
-    if forms.tiled:
-        slower = machine.tiled_back if backward else machine.tiled_conv
-        if blocks.rows * work.tiled_part_bytes < LEAST_FOR_ALL_CORES:  # several in one
-            slower *= machine.batched_product
-        total += slower * forms.tiled
-    return total
+        seconds += back * machine.plain_product * places / machine.conv_flops_s
+    return seconds
 
 
-def _packed_values(forms: _Forms, blocks: Blocks, work: Work, machine: Machine) -> float:
-    """Return what putting a row's images in order takes, as values that all cores put in order."""
-    packed = work.packed_values
-    if forms.tiled:
-        packed *= 1 - (1 - IN_TILES / 9) * forms.tiled / work.conv_flops
-    if not forms.narrow:
-        return packed
-    in_narrow = work.narrow_packed_values * forms.narrow / work.narrow_conv_flops
-    times = _times(machine.narrow_conv, machine.faster_by(1 + blocks.beside))
-    return packed + (times - 1) * in_narrow
+def _back(blocks: Blocks, machine: Machine) -> float:
+    """Return how many times as long as forward half a convolution's gradient takes."""
+    if _is_plain(blocks, machine):
+        return machine.plain_conv
+    return min(machine.back_conv, machine.back_conv_2d)
+
+
+def _in_tiles(blocks: Blocks, work: Work, machine: Machine, backward: bool) -> float:
+    """Return how many times as long as a wide one in XLA's form a convolution by tiles takes."""
+    longer = machine.tiled_back if backward else machine.tiled_conv
+    if blocks.rows * work.tiled_part_bytes < LEAST_FOR_ALL_CORES:  # several in one
+        longer *= machine.batched_product
+    return longer
 
 
 def _times(longer: float, faster: float) -> float:

@@ -20,7 +20,7 @@ from tdjax.costs.convolutions import Convolution
 from tdjax.costs.flat import Flat, Line, flat, plain
 from tdjax.costs.fusion import LEAST, Fusion, fusions
 from tdjax.costs.traffic import Move, Value, bytes_of, traffic_of
-from tdjax.costs.work import Product, Work
+from tdjax.costs.work import Convolutions, Product, Work
 from tdjax.independence.rules.rule import Cost, Form, traits_of
 
 # A gradient needs nothing of what is moved, as of what is added up; of these it needs the result.
@@ -68,11 +68,8 @@ def work_of(program: Any, rows: int, has_rows: Sequence[bool]) -> Work:
 
 
 _SUMMED = (
-    ("conv_flops", "narrow_conv_flops", "spaced_conv_flops", "packed_values")
-    + ("narrow_packed_values", "naive_flops")
-    + ("apart_flops", "tiled_flops", "tiled_bytes")
-    + ("channel_flops", "pooled_values", "transcendentals", "patch_bytes", "gathered_bytes")
-    + ("stored_bytes",)
+    ("tiled_bytes", "channel_flops", "pooled_values", "transcendentals", "patch_bytes")
+    + ("gathered_bytes", "stored_bytes")
 )  # fmt: skip
 
 
@@ -103,6 +100,7 @@ class _Reader:
         self._clock = 0
         self._turns = 1.0
         self._products: dict[Product, float] = {}
+        self._convolutions: dict[Convolutions, Convolutions] = {}
         self._tiled_part = math.inf
         self._moves: list[Move] = []
         self._operations = self._equations = self._tiled = 0
@@ -266,15 +264,24 @@ class _Reader:
             padded = Value(found.image_bytes, True, True, (), self._clock, self._clock + 1)
             self._padded.append(padded)
             return
-        for name, amount in found.sums.items():
-            self._add(name, amount * times)
+        self._add_alike(found.work, times / self._rows)
+        self._add("patch_bytes", found.bytes * times)
         self._part_equations += found.part_equations
         self._largest_patch = max(self._largest_patch, found.bytes)
-        if found.tiled_from < math.inf:
+        if found.is_tiled:
+            self._add("tiled_bytes", found.bytes * times)
             own = found.rows / self._rows
             self._tiled_from = max(self._tiled_from, found.tiled_from / own if own else 0.0)
             self._tiled += 1
             self._tiled_part = min(self._tiled_part, found.image_bytes / 4)  # of 2 x 2 pixels
+
+    def _add_alike(self, found: Convolutions, times: float) -> None:
+        kind = found._replace(flops=0.0, packed_values=0.0)
+        sums = self._convolutions.get(kind, kind)
+        self._convolutions[kind] = kind._replace(
+            flops=sums.flops + found.flops * times,
+            packed_values=sums.packed_values + found.packed_values * times,
+        )
 
     def store(self, value: Value, times: float = 1.0) -> None:
         """Put a value in memory that was to be fused into what reads it."""
@@ -358,6 +365,7 @@ class _Reader:
         return Work(
             **self._sums,
             products=tuple(p._replace(flops=sum_) for p, sum_ in self._products.items()),
+            convolutions=tuple(self._convolutions.values()),
             tiled_part_bytes=self._tiled_part / self._rows,
             traffic=traffic_of(self._moves, self._rows, most / self._rows, weight_bytes),
             largest_patch_bytes=self._largest_patch / self._rows,

@@ -25,26 +25,41 @@ class Product(NamedTuple):
     one_place: bool = False
 
 
+class Convolutions(NamedTuple):
+    """Convolutions that are alike: of more than one place, with kernels of several channels.
+
+    Attributes:
+        flops: floating point operations of a row, zeros between pixels left out.
+        packed_values: values that are put in order: for every output what it sees.
+        narrow: whether they have so few output features that one core computes them.
+        spaced: whether zeros lie between their pixels.
+        apart: whether they can be taken apart into taps.
+        tiled: whether they can be computed by tiles.
+        naive: whether XLA for CPUs pulls them back for kernels in plain loops.
+    """
+
+    flops: float
+    packed_values: float = 0.0
+    narrow: bool = False
+    spaced: bool = False
+    apart: bool = False
+    tiled: bool = False
+    naive: bool = False
+
+
 @dataclasses.dataclass(frozen=True)
 class Work:
     """What one row of a step costs.
 
     Attributes:
         products: products of matrices, convolutions of one place included.
-        conv_flops: floating point operations of other convolutions, zeros between pixels left out.
-        narrow_conv_flops: of these, what has so few output features that one core computes it.
-        spaced_conv_flops: of these, those of images with zeros between pixels.
-        packed_values: values that convolutions put in order: for every output what it sees.
-        narrow_packed_values: of these, those of convolutions that one core computes.
-        apart_flops: of what is narrow, what can be taken apart into taps.
-        tiled_flops: of these, what can be computed by tiles.
-        tiled_convs: how many convolutions that is, whatever the rows; none in a block of fewer
-            rows than `tiled_from`.
-        tiled_bytes: bytes of their images and outputs.
+        convolutions: other convolutions, but those of every channel with a kernel of its own.
+        tiled_convs: how many of them can be computed by tiles, whatever the rows; none in a block
+            of fewer rows than `tiled_from`.
+        tiled_bytes: bytes of the images and outputs of these.
         tiled_part_bytes: bytes of what one of their products by tiles takes, the smallest one.
-        naive_flops: of these, what XLA for CPUs pulls back for kernels in plain loops.
-        channel_flops: those of convolutions of every channel with a kernel of its own, not counted
-            elsewhere.
+        channel_flops: floating point operations of convolutions of every channel with a kernel of
+            its own.
         pooled_values: values that windows look at to find the largest, and twice those that they
             look at in all: what XLA for CPUs pulls back one after the other.
         transcendentals: values of exp, tanh and the like.
@@ -69,18 +84,11 @@ class Work:
     """
 
     products: tuple[Product, ...] = ()
-    conv_flops: float = 0.0
-    narrow_conv_flops: float = 0.0
-    spaced_conv_flops: float = 0.0
-    packed_values: float = 0.0
-    narrow_packed_values: float = 0.0
-    apart_flops: float = 0.0
-    tiled_flops: float = 0.0
+    convolutions: tuple[Convolutions, ...] = ()
     tiled_convs: int = 0
     tiled_from: float = 0.0
     tiled_bytes: float = 0.0
     tiled_part_bytes: float = math.inf
-    naive_flops: float = 0.0
     channel_flops: float = 0.0
     pooled_values: float = 0.0
     transcendentals: float = 0.0
@@ -109,6 +117,11 @@ class Work:
     def dot_flops(self) -> float:
         """Floating point operations of matrix products."""
         return sum(each.flops for each in self.products)
+
+    @property
+    def conv_flops(self) -> float:
+        """Floating point operations of convolutions, those of one place or by channel left out."""
+        return sum(each.flops for each in self.convolutions)
 
     @property
     def moved_bytes(self) -> float:

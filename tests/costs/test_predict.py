@@ -9,7 +9,7 @@ from tdjax.costs.blocks import Blocks
 from tdjax.costs.machine import Machine, current_machine, machine_of
 from tdjax.costs.predict import forward_s, gradient_s
 from tdjax.costs.traffic import Traffic
-from tdjax.costs.work import Product, Work
+from tdjax.costs.work import Convolutions, Product, Work
 from tdjax.devices.attached import assume
 
 CPU = Machine(
@@ -61,7 +61,7 @@ def test_a_gradient_costs_more_than_a_forward_pass(work):
 
 def test_convolutions_left_to_xla_are_slower_on_a_cpu_alone():
     cpu = dataclasses.replace(CPU, conv_flops_s=5e10, back_conv=1.2, plain_conv=3.0)
-    convs = Work(conv_flops=1e8, operations=3)
+    convs = Work(convolutions=(Convolutions(1e8),), operations=3)
     products = Work(products=(Product(1e8, 1e8, one_place=True),), operations=3)
     ours, plain = Blocks(64, 1), Blocks(64, 1, plain=True)
     assert forward_s(plain, convs, cpu) == forward_s(ours, convs, cpu)
@@ -74,10 +74,8 @@ def test_convolutions_left_to_xla_are_slower_on_a_cpu_alone():
 
 def test_what_one_core_computes_runs_side_by_side_where_blocks_are_written_out():
     cpu = dataclasses.replace(CPU, cores=2, narrow_conv=2.0, packed_values_s=1e9)
-    narrow = Work(conv_flops=1e8, narrow_conv_flops=1e8)
-    packed = Work(
-        conv_flops=1.0, narrow_conv_flops=1.0, packed_values=1e6, narrow_packed_values=1e6
-    )
+    narrow = Work(convolutions=(Convolutions(1e8, narrow=True),))
+    packed = Work(convolutions=(Convolutions(1.0, packed_values=1e6, narrow=True),))
     whole, looped, written = Blocks(64, 1), Blocks(2, 32, looped=True), Blocks(2, 32)
     for seconds, work in ((forward_s, packed), (gradient_s, narrow)):
         assert seconds(looped, work, cpu) > 1.9 * seconds(written, work, cpu)
@@ -87,14 +85,15 @@ def test_what_one_core_computes_runs_side_by_side_where_blocks_are_written_out()
     # Where nothing is kept, convolutions have the same memory and wait for each other.
     assert forward_s(whole, narrow, cpu) == pytest.approx(forward_s(written, narrow, cpu))
     # With zeros between pixels they do not, and gain on any JAX.
-    spaced = dataclasses.replace(narrow, spaced_conv_flops=1e8)
+    spaced = Work(convolutions=(Convolutions(1e8, narrow=True, spaced=True),))
     assert forward_s(whole, spaced, cpu) > 1.9 * forward_s(written, spaced, cpu)
     newer = dataclasses.replace(cpu, narrow_conv=0.9)
     assert forward_s(whole, spaced, newer) > 1.2 * forward_s(written, spaced, newer)
     assert (cpu.faster_by(1), cpu.faster_by(2)) == (1, 4 / 3)
     assert dataclasses.replace(cpu, cores=1).faster_by(8) == 1
     # What is taken apart into taps, all cores compute anyway.
-    taps, cpu = dataclasses.replace(narrow, apart_flops=1e8), dataclasses.replace(cpu, apart_conv=1)
+    taps = Work(convolutions=(Convolutions(1e8, narrow=True, apart=True),))
+    cpu = dataclasses.replace(cpu, apart_conv=1)
     assert forward_s(whole, taps, cpu) == pytest.approx(forward_s(written, taps, cpu))
     # With gradients, what is written out is not taken apart.
     slow = dataclasses.replace(cpu, apart_conv=1.5)

@@ -48,10 +48,10 @@ def test_a_convolution(groups, strides, features):
     side = 12 // strides
     found = work(conv, clips(12, 12, 8))
     assert found.conv_flops == 2 * side * side * features * 9 * 8 // groups
-    assert found.narrow_conv_flops == (found.conv_flops if features > 16 else 0)
+    (convolution,) = found.convolutions
+    assert convolution.narrow == (features > 16) and convolution.naive == (groups > 1)
     assert found.dot_flops == 0
     assert found.largest_patch_bytes == (12 * 12 * 8 + side * side * features) * FLOAT
-    assert found.naive_flops == (found.conv_flops if groups > 1 else 0)
     assert found.weight_bytes == kernel.nbytes
 
 
@@ -67,7 +67,7 @@ def test_convolutions_that_all_cores_compute(window, features):
     found = work(conv, clips(12, 8))
     flops = 2 * 12 * window * 8 * features
     assert (found.dot_flops, found.conv_flops) == ((flops, 0) if window == 1 else (0, flops))
-    assert found.narrow_conv_flops == 0
+    assert not any(each.narrow for each in found.convolutions)
     assert all(each.one_place for each in found.products) and found.has_own_forms
 
 
@@ -81,7 +81,7 @@ def test_a_kernel_a_channel():
 
     found = work(conv, clips(12, 12, 8))
     assert found.channel_flops == 2 * 12 * 12 * 8 * 9 and found.has_own_forms
-    assert found.conv_flops == found.naive_flops == found.patch_bytes == 0
+    assert found.convolutions == () and found.patch_bytes == 0
 
 
 def test_zeros_between_pixels_are_not_multiplied():
@@ -89,7 +89,9 @@ def test_zeros_between_pixels_are_not_multiplied():
         return jax.lax.conv_transpose(x, jnp.ones((4, 4, 8, 3)), (2, 2), "SAME")
 
     found = work(conv, clips(6, 6, 8))
-    assert found.conv_flops == found.naive_flops == 2 * 12 * 12 * 3 * 2 * 2 * 8
+    (convolution,) = found.convolutions
+    assert convolution.flops == 2 * 12 * 12 * 3 * 2 * 2 * 8
+    assert convolution.spaced and convolution.naive
 
 
 def test_elementwise_operations_are_one():
@@ -179,15 +181,16 @@ def test_few_values_of_several_axes_are_one_cores_and_few_channels_are_put_in_or
     def conv(channels, features):
         numbers = ("NHWC", "HWIO", "NHWC")
         kernel = jnp.ones((3, 3, channels, features))
-        return work(
+        (found,) = work(
             lambda x: jax.lax.conv_general_dilated(
                 x, kernel, (1, 1), "SAME", dimension_numbers=numbers
             ),
             clips(4, 4, channels),
-        )
+        ).convolutions
+        return found
 
     many, few, colors = conv(128, 128), conv(64, 128), conv(3, 128)
-    assert many.narrow_conv_flops == 0 and few.narrow_conv_flops == few.conv_flops
+    assert few.narrow and not many.narrow
     assert few.packed_values == 16 * 9 * 64
     assert colors.packed_values > 3 * 16 * 9 * 3
 

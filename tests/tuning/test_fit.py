@@ -14,7 +14,7 @@ from tdjax.costs import machine
 from tdjax.costs.machine import Machine, machine_of
 from tdjax.costs.predict import forward_s, gradient_s
 from tdjax.costs.traffic import Traffic
-from tdjax.costs.work import Product, Work
+from tdjax.costs.work import Convolutions, Product, Work
 from tdjax.devices import shipped
 from tdjax.devices.attached import assume, device_kind
 from tdjax.devices.shipped import FORMAT, SPEEDS, VERSION
@@ -33,9 +33,9 @@ WORKS = {
                   input_bytes=2e3, output_bytes=2e3, operations=20),
     "mlp": Work(products=(Product(8e6, 2e6),), traffic=(Traffic(1e5, 8e3, 17e6, 4e3),),
                 live_bytes=8e3, kept_bytes=5e4, weight_bytes=17e6, operations=12),
-    "convs": Work(conv_flops=2e8, narrow_conv_flops=2e8, traffic=(Traffic(2e6, 1e6, 0, 1e6),),
-                  live_bytes=1e6, kept_bytes=1e6, patch_bytes=5e6, largest_patch_bytes=2e6,
-                  operations=6),
+    "convs": Work(convolutions=(Convolutions(2e8, narrow=True),),
+                  traffic=(Traffic(2e6, 1e6, 0, 1e6),), live_bytes=1e6, kept_bytes=1e6,
+                  patch_bytes=5e6, largest_patch_bytes=2e6, operations=6),
 }  # fmt: skip
 
 

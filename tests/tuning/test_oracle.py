@@ -50,10 +50,9 @@ def regrets():
 
 
 # Beyond the limit for one row, and held to what is lost there. With own speeds, blocks of separable
-# convolutions and of lookups are smaller than the best. With the speeds of another machine, tiles
-# and blocks that are written out seem better than they are, and recomputing seems dear.
+# convolutions are smaller than the best. With the speeds of another machine, tiles and blocks that
+# are written out seem better than they are, and recomputing seems dear.
 KNOWN = {
-    ("0.10.2", "look_up", "forward"): 1.20,
     ("0.10.2", "separable", "forward"): 1.18,
     ("0.10.2", "convs_32", "grad"): 1.60,
     ("0.12.0.1", "convs_16", "grad"): 1.38,
