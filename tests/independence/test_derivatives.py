@@ -1,6 +1,9 @@
 """Derivative rules written by hand are part of the program: a gradient may not change either."""
 
+import functools
+
 import jax
+import jax.extend
 import jax.numpy as jnp
 import pytest
 from all_orders import assert_is_the_loop, doubles
@@ -34,7 +37,34 @@ def custom_vjp(backward):
     return fun
 
 
+def centred(x):
+    return jnp.sin(x - x.mean(0, keepdims=True))
+
+
+def by_jax(static=False):
+    """Return a function whose rule is `jax.jvp`, of a function that it is given."""
+    if static:
+        fun = jax.custom_jvp(lambda _, x: jnp.sin(x), nondiff_argnums=(0,))
+        fun.defjvp(jax.jvp)
+        return functools.partial(fun, centred)
+    fun = jax.custom_jvp(jnp.sin)
+    fun.defjvp(functools.partial(jax.jvp, centred))
+    return fun
+
+
+def by_program():
+    """Return a function whose rule is a program, which JAX calls."""
+    x = X[:, 0]
+    program = jax.make_jaxpr(lambda x, g: (g - (g * x).mean(0, keepdims=True),))(x, x)
+    fun = jax.custom_vjp(jnp.sin)
+    fun.defvjp(lambda x: (jnp.sin(x), x), jax.extend.core.jaxpr_as_fun(program))
+    return fun
+
+
 MIXING = {
+    "jvp_is_jaxs_of_a_function": by_jax(),
+    "jvp_is_jaxs_of_an_argument": by_jax(static=True),
+    "vjp_is_a_program": by_program(),
     "jvp_centres": custom_jvp(lambda x, t: t - t.mean(0, keepdims=True)),
     "jvp_scales_by_batch": custom_jvp(lambda x, t: t / x.shape[0]),
     "jvp_primal_mean": custom_jvp(lambda x, t: t * x.sum()),

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from types import FunctionType
 from typing import Any
 
 import jax
@@ -200,12 +201,24 @@ def _structs(eqn: Any, variables: list[int], moving: list[Any]) -> tuple[list[An
 
 def is_jaxs_own(eqn: Any) -> bool:
     """Say whether a rule lies in JAX's own source: those are derivatives, and there are many."""
-    for name in ("jvp_jaxpr_fun", "bwd"):
-        debug_info = getattr(eqn.params.get(name), "debug_info", None)
-        where = getattr(debug_info, "func_src_info", None) or ""
-        if f" at {_JAX}" in where and not any(file in where for file in _ANYBODYS_RULES):
-            return True
-    return is_written_by(eqn, _OWN_OPERATIONS)
+    rules = (_written(eqn.params[name]) for name in ("jvp_jaxpr_fun", "bwd") if name in eqn.params)
+    return any(map(_is_jaxs_alone, rules)) or is_written_by(eqn, _OWN_OPERATIONS)
+
+
+def _is_jaxs_alone(rule: Any) -> bool:
+    """Say whether a rule is a function of JAX's that calls no function of others.
+
+    One that is given to it, or that it closes over, may do anything: `jax.jvp` of a function is a
+    rule, too.
+    """
+    function, wrappers = rule or (None, ())
+    if not isinstance(function, FunctionType) or function.__closure__:
+        return False
+    static = (each for _, *given in wrappers for each in given if isinstance(each, tuple))
+    if any(callable(getattr(value, "val", value)) for values in static for value in values):
+        return False
+    file = function.__code__.co_filename
+    return file.startswith(_JAX) and not file.endswith(_ANYBODYS_RULES)
 
 
 def is_written_by_hand(eqn: Any) -> bool:
