@@ -268,3 +268,10 @@ def test_an_error_of_the_function_passes_through():
 
     with pytest.raises(KeyError, match="mine"):
         assert_same_as_loop(broken, X)
+
+
+@pytest.mark.parametrize(
+    "norm", [nn.LayerNorm(), nn.GroupNorm(2), nnx.RMSNorm(6, rngs=nnx.Rngs(0))]
+)
+def test_norms_of_flax_are_not_given_the_mask_of_steps(norm):
+    assert_same_as_loop(norm, array(6, 4, 6), seq_lengths=jnp.array([4, 2, 1, 3, 4, 2]))

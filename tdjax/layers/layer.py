@@ -55,6 +55,17 @@ class StepInputs:
     statistics: Statistics | None = None
 
 
+def means_rows(function: Any, axes: int) -> bool:
+    """Say whether a mask of so many axes is one to a layer's function, if it has that parameter.
+
+    In Flax's own layers `mask` means something else than real rows (which keys attention sees,
+    which elements normalization counts), and in a wrapper inside another the mask of its own time.
+    These are given a mask only if it has more axes than batch and time.
+    """
+    module = getattr(function, "__module__", None) or ""
+    return axes > 2 or not module.startswith(("flax.", "tdjax."))
+
+
 class Layer(abc.ABC):
     """One call of a layer, as a function of what it holds; variables and keys go by name.
 
@@ -95,15 +106,8 @@ class Layer(abc.ABC):
         return Signature(self.title, found.names, found.has_mask)
 
     def takes_mask(self, mask: Any) -> bool:
-        """Say whether the layer is given its step's part of the mask.
-
-        It is if its call has a parameter called `mask`. In Flax's own layers that means something
-        else than real rows (which keys attention sees, which elements normalization counts), and
-        in a wrapper inside this one the mask of its own time. These are given a mask only if it
-        has more axes than batch and time.
-        """
-        module = getattr(self.function, "__module__", None) or ""
-        if mask is None or (mask.ndim == 2 and module.startswith(("flax.", "tdjax."))):
+        """Say whether the layer is given its step's part of the mask."""
+        if mask is None or not means_rows(self.function, mask.ndim):
             return False
         return self.signature.has_mask
 

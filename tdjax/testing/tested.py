@@ -15,6 +15,7 @@ from tdjax.core.axes import Axes
 from tdjax.core.call import Call
 from tdjax.flax_guard import linen_module, nnx_module
 from tdjax.function import TimeOptions, bind
+from tdjax.layers.layer import means_rows
 from tdjax.strategies import Fold, Packed, Strategy, Vmap, parse
 from tdjax.transform import TimeDistributed, time_distributed
 
@@ -135,7 +136,8 @@ def _linen_subject(layer: Any, args: tuple, options: dict[str, Any]) -> Tested:
         timed = wrapper.clone(strategy=strategy)
         return timed.apply(variables, *rest, rngs=rngs, mutable=state, **masks, **kwargs)[0]
 
-    named = _named(step, layer if not isinstance(layer, Wrapper) else held)
+    kind = type(held if isinstance(layer, Wrapper) else layer)
+    named = _named(step, kind.__call__, kind.__name__, masks)
     call, given = _bind_layer(named, wrapper, variables, args, kwargs, masks)
     return Tested(call, run, None if own is None else parse(own))
 
@@ -180,7 +182,7 @@ def _nnx_subject(layer: Any, args: tuple, options: dict[str, Any]) -> Tested:
         return timed(*rest, **masks, **kwargs)
 
     wrapper = Wrapper(held, **settings)
-    named = _named(step, getattr(held, method or "__call__"), type(held).__name__)
+    named = _named(step, getattr(held, method or "__call__"), type(held).__name__, masks)
     call, given = _bind_layer(named, wrapper.options, state, args, kwargs, masks)
     return Tested(call, run, own)
 
@@ -189,8 +191,8 @@ def _key_of_step(key: Any, index: Any, rng: str) -> Any:
     return key if rng == "shared" else jax.random.fold_in(key, index)
 
 
-def _named(step: Callable[..., Any], like: Any, title: str = "") -> Callable[..., Any]:
-    """Give a step the parameters of a layer, for messages and for `mask`."""
+def _named(step: Callable[..., Any], like: Any, title: str, masks: Any) -> Callable[..., Any]:
+    """Give a step the parameters of a layer's function, for messages and for `mask`."""
     kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
     parameters = [inspect.Parameter(name, kinds[0]) for name in ("variables", "step")]
     try:
@@ -199,10 +201,11 @@ def _named(step: Callable[..., Any], like: Any, title: str = "") -> Callable[...
         own = []
     names = [p.name for p in own if p.kind in kinds and p.name != "mask"]
     parameters += [inspect.Parameter(name, kinds[0]) for name in names if name.isidentifier()]
-    if any(p.name == "mask" for p in own):
+    axes = 2 if masks["mask"] is None else jnp.ndim(masks["mask"])
+    if any(p.name == "mask" for p in own) and means_rows(like, axes):
         parameters.append(inspect.Parameter("mask", inspect.Parameter.KEYWORD_ONLY, default=None))
     step.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-    step.__name__ = step.__qualname__ = title or type(like).__name__
+    step.__name__ = step.__qualname__ = title
     return step
 
 
