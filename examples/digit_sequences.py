@@ -1,6 +1,6 @@
 """Read a row of handwritten digits and name its check digit: a real training on real images.
 
-    pip install 'tdjax[examples]'
+    pip install '.[examples]'  # in a checkout
     python examples/digit_sequences.py [--out DIR] [--steps N] [--seed N] [--strategy NAME]
 
 The images are scikit-learn's handwritten digits (8x8 pixels, they come with its wheel). A sequence

@@ -1,6 +1,6 @@
 """A trained Keras model with TimeDistributed layers becomes Flax, with the same predictions.
 
-    pip install 'tdjax[examples]'
+    pip install '.[examples]'  # in a checkout
     python examples/from_keras.py
 
 trains a Keras model for some seconds to count the even digits in a sequence of eight handwritten

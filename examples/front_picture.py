@@ -1,6 +1,6 @@
 """Draw the picture of the README: what TimeDistributed does, and what the ways to do it cost.
 
-    pip install 'tdjax[compare]'
+    pip install '.[compare]'  # in a checkout
     python examples/front_picture.py [--out DIR] [--result FILE]
 
 The frames are windows that wander over the photograph that matplotlib ships; the features are what

@@ -1,6 +1,6 @@
 """Train over several processes, as on several hosts, and survive the death of one.
 
-    pip install 'tdjax[examples]'
+    pip install '.[examples]'  # in a checkout
     python examples/multihost.py [--out DIR] [--processes 2] [--devices 4] [--steps 6]
 
 Starts `processes` workers on this machine, each with `devices` CPU devices of its own, which find
