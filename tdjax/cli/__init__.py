@@ -41,7 +41,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         from tdjax.comparison.system.extras import leave_out_absent
 
         words = sys.argv[1:] if arguments is None else list(arguments)
-        chosen = _parser().parse_args(words)
+        chosen, unread = _parser().parse_known_args(words)
+        if unread:
+            said = f"unrecognized arguments: {' '.join(unread)}"
+            raise Wrong(f"{said} (see tdjax {words[0]} --help)")
         chosen.words = words[1:]
         leave_out_absent()
         code: int = chosen.command(chosen)

@@ -28,8 +28,8 @@ def wrapped(line: str) -> str:
     )
 
 
-def add_what(command: Any) -> None:
-    """Add the options that say what runs, and under which strategies."""
+def add_what(command: Any, strategies: str) -> None:
+    """Add the options that say what runs, and under which strategies, of which there is help."""
     add = command.add_argument
     add(
         "what",
@@ -69,9 +69,7 @@ def add_what(command: Any) -> None:
     add(
         "--strategies",
         metavar="vmap,fold",
-        help="names, or as tables show them: 'vmap,Fold(512, unroll)'; or peers: auto and its "
-        "rivals; or every: auto and all that it chooses from, which takes long "
-        "(default: vmap, fold, map, unroll, and folds in blocks of rows)",
+        help=f"names, or as tables show them: 'vmap,Fold(512, unroll)'{strategies}",
     )
 
 

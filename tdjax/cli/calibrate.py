@@ -34,8 +34,9 @@ def add(commands: Any) -> None:
         "oracle",
         help="measure all that auto could choose, and what its choices lose",
         description="Measure every candidate of auto on the suite and on programs of other kinds, "
-        "forward and with gradients, and say how much longer its choices take than the best. It "
-        "takes a quarter of an hour; what is saved goes on where it was stopped.",
+        "forward and with gradients, and say how much longer its choices take than the best. This "
+        "machine is calibrated first where it never was. It takes a quarter of an hour; what is "
+        "saved goes on where it was stopped.",
     )
     oracle.add_argument(
         "names",
@@ -82,11 +83,8 @@ def _oracle(chosen: argparse.Namespace) -> int:
     from tdjax.tuning import oracle
 
     names = chosen.names or workloads.tabled()
-    for name in names:
-        try:
-            workloads.get(name)
-        except ValueError as error:
-            raise Wrong(error) from None
+    if unknown := [name for name in names if name not in workloads.tabled()]:
+        raise Wrong(f"no workload of a table: {', '.join(unknown)} (see tdjax oracle --help)")
     code = 0
     with shown() as shown_progress, heeding(shown_progress) as progress:
         try:

@@ -21,6 +21,7 @@ from tdjax.cli.arguments import (
     read_seconds,
     read_words,
     series_of,
+    strategies_of,
     wrapped,
 )
 from tdjax.cli.show import load
@@ -46,7 +47,11 @@ def add(commands: Any) -> None:
   tdjax compare "my.net:Net(features=(8, 16), train=False)" --shape 8,16,32""",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    add_what(compare)
+    add_what(
+        compare,
+        "; or peers: auto and its rivals; or every: auto and all that it chooses from, which takes "
+        "long (default: vmap, fold, map, unroll, auto, and folds in blocks of rows)",
+    )
     option = compare.add_argument
     option(
         "--peers",
@@ -136,6 +141,7 @@ def _compare(chosen: argparse.Namespace) -> int:
             each for series in all_series for each in series.benchmarks(chosen.valid_fractions)
         ]
         check_densities(benchmarks, targets)
+        _check_packed(chosen)
     except (ValueError, TypeError, ImportError) as error:
         raise Wrong(error) from None
     try:
@@ -173,6 +179,20 @@ def _compare(chosen: argparse.Namespace) -> int:
     if interrupted:
         sys.stderr.write("interrupted\n")
     return INTERRUPTED if interrupted else 0
+
+
+def _check_packed(chosen: argparse.Namespace) -> None:
+    """Raise ValueError where steps are to be packed that no mask leaves out."""
+    from tdjax.comparison.subjects.suite import SETS
+
+    text = chosen.strategies
+    named = text is not None and text not in SETS and not chosen.valid_fractions
+    packing = [str(each) for each in (strategies_of(text) if named else ()) if each.packs]
+    if packing:
+        raise ValueError(
+            f"--strategies {packing[0]} leaves out steps that are padding, and there are none: "
+            "add --valid-fractions 0.25,0.5,1"
+        )
 
 
 def _resumed(chosen: argparse.Namespace) -> tuple[argparse.Namespace, Any]:

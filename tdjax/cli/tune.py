@@ -20,7 +20,7 @@ def add(commands: Any) -> None:
         description="Measure the strategies that promise most on a workload or a function of your "
         "own, and remember the results: auto looks there first.",
     )
-    add_what(tune)
+    add_what(tune, " (default: those that auto predicts to be near the fastest)")
     option = tune.add_argument
     option("--mode", choices=("forward", "grad", "both"), default="both", help="default: both")
     option(
@@ -40,7 +40,7 @@ def add(commands: Any) -> None:
         type=float,
         default=60.0,
         metavar="SECONDS",
-        help="what a call may take, or the compiling of a program for a target",
+        help="what a call may take, or the compiling of a program for a target (default: 60)",
     )
     option(
         "--out",
@@ -78,6 +78,7 @@ def add(commands: Any) -> None:
 
 def _tune(chosen: argparse.Namespace) -> int:
     from tdjax.comparison.calibration import calibrate_first
+    from tdjax.comparison.subjects.suite import SETS
     from tdjax.comparison.system.interrupts import heeding
     from tdjax.comparison.system.progress import shown
 
@@ -85,6 +86,11 @@ def _tune(chosen: argparse.Namespace) -> int:
         return _manage(chosen)
     if chosen.target is not None and chosen.out is not None:
         raise Wrong("--out writes speeds that were measured: leave out --target, or use --export")
+    if chosen.strategies in SETS:
+        raise Wrong(
+            f"--strategies {chosen.strategies} is for `tdjax compare`: name what auto may take, as "
+            "in 'vmap,Fold(512, unroll)', or leave it out"
+        )
     try:
         all_series = series_of(chosen)
     except (ValueError, TypeError, ImportError) as error:

@@ -133,10 +133,10 @@ def subject(
     """
     if isinstance(fun, type):
         raise TypeError(
-            f"compare: got the class {fun.__name__}; give an instance of it, or a function."
+            f"fun: got the class {fun.__name__}; give an instance of it, or a function."
         )
     if not callable(fun):
-        raise TypeError(f"compare: got {type(fun).__name__}, needed a function or a Flax module.")
+        raise TypeError(f"fun: got {type(fun).__name__}, needed a function or a Flax module.")
     owned = {"mask": mask, "seq_lengths": seq_lengths}
     call_with = {**(kwargs or {}), **{key: v for key, v in owned.items() if v is not None}}
     alone = left_to_xla(partition)

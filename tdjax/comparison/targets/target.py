@@ -120,7 +120,8 @@ def _absent(name: str, here: Sequence[str] | dict[str, Target]) -> Target:
     """Return the target of a name that no attached device has."""
     device = catalog.find(name)
     if device is None:
-        what = "is not attached" if name in ATTACHABLE else "is unknown"
+        absent = f"is not attached, or the JAX that is installed has no support of a {name}"
+        what = absent if name in ATTACHABLE else "is unknown"
         raise ValueError(
             f"target {name!r} {what}; known are {', '.join((*ATTACHABLE, *catalog.names()))}, "
             f"attached are {', '.join(here)}."

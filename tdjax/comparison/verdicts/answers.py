@@ -23,6 +23,7 @@ FOLD, AUTO, FASTEST = "fold", "auto", "fastest"
 QUESTIONS = {FOLD: "vmap or fold?", AUTO: "leave auto on?", FASTEST: "the fastest?"}
 NOISY = 0.25
 _CLOSE = 0.03
+_SHOWN = 0.0005  # "0.1%"
 
 
 @dataclass(frozen=True)
@@ -300,8 +301,8 @@ class _Group:
         if not math.isfinite(most):
             return "more rounds would tell whether anything is faster"
         if most >= 1:
-            return f"nothing measured here is more than {numbers.speed(1 + most)} as fast"
-        more = f"more than {numbers.share(most)} " if most > 0 else ""
+            return f"something may be up to {numbers.speed(1 + most)} as fast"
+        more = f"more than {numbers.share(most)} " if most >= _SHOWN else ""
         return f"nothing measured here is {more}faster"
 
     def _fastest(self, found: Front) -> str:
@@ -375,6 +376,8 @@ def _words(pair: Speed, reference: str) -> str:
         return f"{numbers.speed(value)} {reference} in {rounds}: not told apart"
     if low > 1 or high < 1:
         ratio = numbers.speed_interval(*pair.ratio, of=reference)
+        if low > 1 + _CLOSE or high < 1 / (1 + _CLOSE):
+            return f"{ratio}, of {rounds}, too few to be sure"
         return f"{ratio}, not clear by {numbers.share(_CLOSE)} in {rounds}"
     ends = f"{numbers.speed(low)} and {numbers.speed(high)} {reference}"
     return f"between {ends}, not told apart in {rounds}"
