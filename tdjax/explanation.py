@@ -176,7 +176,7 @@ def _of_decision(decision: Decision) -> Explanation:
         independent, reason = _proof(call)
     else:
         independent, reason = proven.proof.independent, proven.proof.reason
-    reasons.append(_about_rows(independent, reason, decision.strategy))
+    reasons.append(_about_rows(independent, reason, decision))
     if gradient.strategy != decision.strategy:
         reasons.append(f"With gradients {gradient.strategy} runs. {gradient.reason}")
     work = decision.work
@@ -243,8 +243,11 @@ def _proof(call: Any) -> tuple[bool, str]:
     return proof.independent, proof.reason
 
 
-def _about_rows(independent: bool, reason: str, strategy: Strategy) -> str:
+def _about_rows(independent: bool, reason: str, decision: Decision) -> str:
     if independent:
         return "Its rows are proven to be independent, so that any strategy keeps the meaning."
-    left_out = "" if strategy.folds else ": no fold is taken"
-    return f"Its rows are not proven to be independent, because {reason}{left_out}."
+    left_out = "" if decision.strategy.folds else ": no fold is taken"
+    said = f"Its rows are not proven to be independent, because {reason}{left_out}."
+    if decision.call.pooled:
+        said += " That is allowed: it is meant to see all steps as one batch."
+    return said

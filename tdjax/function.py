@@ -18,8 +18,10 @@ import numpy as np
 from tdjax.core.arrays import is_array, is_key, is_symbolic, take_arrays
 from tdjax.core.axes import (
     Axes,
+    argument_names,
     broadcast_axes,
     check_axes,
+    check_dtype,
     leaf_names,
     normalize_in_axis,
     time_size,
@@ -27,6 +29,7 @@ from tdjax.core.axes import (
 from tdjax.core.call import Call, Role, trace, within_step
 from tdjax.core.jaxpr import hide_own_frames, stand_in
 from tdjax.core.mask import resolve_mask
+from tdjax.core.misfits import nothing_mapped
 from tdjax.core.sites import site
 from tdjax.flax_guard import no_module_in_use
 from tdjax.haiku_guard import run_apart
@@ -181,18 +184,23 @@ def bind(
     if isinstance(in_axes, (tuple, list)):
         _check_count(in_axes, args)
         in_axes = tuple(in_axes)
+    given_names = argument_names(args, signature.names)
     flat = zip(
-        leaf_names(args, signature.names),
+        leaf_names(args, given_names),
         jax.tree.leaves(args),
-        broadcast_axes("in_axes", in_axes, args),
+        broadcast_axes("in_axes", in_axes, args, signature.title, given_names),
         strict=True,
     )
     arrays = [entry for entry in flat if is_array(entry[1])]
+    for name, leaf, _ in arrays:
+        check_dtype(name, leaf)
     names = [name for name, _, _ in arrays]
     leaves, put_arrays = take_arrays(args)
     axes = [
         None if axis is None else normalize_in_axis(axis, leaf, name) for name, leaf, axis in arrays
     ]
+    if options.axis_size is None and all(axis is None for axis in axes):
+        raise ValueError(nothing_mapped(signature.title, given_names, args, kwargs))
     time = time_size(names, leaves, axes, options.axis_size)
     given = mask, seq_lengths
     batch = _batch_size(leaves, axes, mask if mask is not None else seq_lengths)

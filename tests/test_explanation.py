@@ -215,7 +215,9 @@ def test_in_a_model_everything_distributed_has_a_row(model, args, options, expec
 
 def test_what_is_explained_of_a_model_is_why():
     found = {each.path: each for each in explain(Compact(), CLIPS, train=True).layers}
-    assert "batch statistics over batch and time" in found["BatchNorm_0"].reasons[0]
+    first, second, *_ = found["BatchNorm_0"].reasons
+    assert "batch statistics over batch and time" in first
+    assert "not proven to be independent" in second and "That is allowed" in second
     assert found["head (Dense_1)"].reasons[0] == "It was asked for."
     assert found["Dense_0"].candidates and found["Dense_0"].rows_independent
     (mixing,) = (each for each in explain(Setup(), CLIPS).layers if "center" in each.path)
@@ -289,6 +291,12 @@ def test_nobody_listens_after_an_error():
 def test_what_leaves_one_way_says_so(options, said):
     found = explain(time_distributed(jnp.tanh, **options), CLIPS)
     assert said in found.reasons[0] and found.candidates == ()
+
+
+def test_rows_that_need_not_be_independent_are_said_to_be_so():
+    pooled = str(explain(time_distributed(center, pooled=True), CLIPS))
+    assert "reduces over the rows. That is allowed: it is meant to see all steps as one" in pooled
+    assert "allowed" not in str(explain(time_distributed(center), CLIPS))
 
 
 def test_one_step_is_mapped():

@@ -6,8 +6,10 @@ from collections.abc import Sequence
 from typing import Any
 
 import jax
+import numpy as np
 
 from tdjax.core.errors import describe
+from tdjax.core.misfits import difference
 
 Axes = Any
 """An axis (int), None for "shared by all steps", or a pytree prefix of these."""
@@ -25,8 +27,20 @@ def check_axes(name: str, axes: Axes) -> None:
             )
 
 
-def broadcast_axes(name: str, axes: Axes, tree: Any) -> list[int | None]:
-    """Return one axis for each leaf of `tree`, from a pytree prefix of axes."""
+def broadcast_axes(
+    name: str, axes: Axes, tree: Any, title: str = "a call", parts: Sequence[str] | None = None
+) -> list[int | None]:
+    """Return one axis for each leaf of `tree`, from a pytree prefix of axes.
+
+    Args:
+        name: what the prefix is called.
+        axes, tree: the prefix, and what it describes.
+        title: the name of the step function.
+        parts: the names of its arguments, if the tree is these; None if it is the output.
+
+    Raises:
+        ValueError: it is no prefix of the tree.
+    """
     found = _broadcast(axes, tree)
     if found is not None:
         return found
@@ -38,10 +52,12 @@ def broadcast_axes(name: str, axes: Axes, tree: Any) -> list[int | None]:
     try:
         jax.tree.map(extend, axes, tree, **_is_none)
     except (ValueError, TypeError) as error:
+        place = "the output" if parts is None else "the call"
+        said = difference(name, axes, place, tree, parts or ())
+        said = said or f"{name} does not fit: {str(error).splitlines()[0]}"
         raise ValueError(
-            f"{name}={axes!r} is not a pytree prefix of what it describes, "
-            f"{jax.tree.structure(tree)}; give one int or None for all, or the same nesting. "
-            f"({str(error).splitlines()[0]})"
+            f"for {title}, {said}. Give one int or None for all, or a pytree prefix: the same "
+            f"nesting, with an int or None at each place."
         ) from None
     return flat
 
@@ -60,17 +76,34 @@ def _broadcast(axes: Axes, tree: Any) -> list[int | None] | None:
     return None if None in parts else [axis for part in parts for axis in part or ()]
 
 
-def leaf_names(args: tuple, parameters: Sequence[str]) -> list[str]:
-    """Return a name for each leaf of positional arguments: `x`, `params['kernel']`."""
+def argument_names(args: tuple, parameters: Sequence[str]) -> list[str]:
+    """Return what errors call positional arguments: the names of parameters, as far as they go."""
+    return [*parameters[: len(args)], *(f"argument {n}" for n in range(len(parameters), len(args)))]
+
+
+def leaf_names(args: tuple, roots: Sequence[str]) -> list[str]:
+    """Return a name for each leaf of named positional arguments: `x`, `params['kernel']`."""
     names = []
-    for index, arg in enumerate(args):
-        root = parameters[index] if index < len(parameters) else f"argument {index}"
+    for root, arg in zip(roots, args, strict=True):
         if isinstance(arg, jax.Array):  # as most are
             names.append(root)
             continue
         paths = (path for path, _ in jax.tree_util.tree_leaves_with_path(arg))
         names.extend(root + jax.tree_util.keystr(path) for path in paths)
     return names
+
+
+def check_dtype(name: str, leaf: Any) -> None:
+    """Raise TypeError for an array of NumPy's that JAX cannot hold, as one of texts."""
+    if not isinstance(leaf, np.ndarray):
+        return
+    try:
+        jax.typeof(leaf)
+    except TypeError:
+        raise TypeError(
+            f"{name} is {describe(leaf)}, and JAX has no arrays of the dtype {leaf.dtype}: steps "
+            f"take bools, numbers and keys. Convert it, or leave it out of the arguments."
+        ) from None
 
 
 def normalize_in_axis(axis: int, leaf: Any, name: str) -> int:
@@ -114,10 +147,10 @@ def check_out_axes(
 def time_size(
     names: Sequence[str], leaves: Sequence[Any], axes: Sequence[int | None], axis_size: int | None
 ) -> Any:
-    """Return the number of steps that all mapped leaves agree on.
+    """Return the number of steps that all mapped leaves agree on; `axis_size` if none is mapped.
 
     Raises:
-        ValueError: sizes differ (all are named), or nothing is mapped and `axis_size` is missing.
+        ValueError: sizes differ; all are named.
     """
     mapped = [
         (leaf.shape[axis], axis, leaf, name)
@@ -125,12 +158,6 @@ def time_size(
         if axis is not None
     ]
     if not mapped:
-        if axis_size is None:
-            raise ValueError(
-                "no positional argument has a time axis (in_axes is None everywhere, or none is an "
-                "array; keyword arguments are never mapped): map one in in_axes, or say how many "
-                "steps to take with axis_size=."
-            )
         return axis_size
     sizes = [size for size, *_ in mapped]
     if axis_size is not None:

@@ -72,6 +72,10 @@ class Call:
         """Return the output of a call from those of its step."""
         return outputs if self.prints is None else self.prints.tell(outputs, self.time)
 
+    def output_axes(self, outputs: Any) -> list[int | None]:
+        """Return where time goes in each leaf of an output, as the caller says."""
+        return broadcast_axes("out_axes", self.out_axes, outputs, self.title)
+
     def time_axis(self, index: int) -> int:
         """Return where time is in a mapped leaf."""
         axis = self.axes[index]
@@ -199,8 +203,8 @@ class Program:
     def out_axes(self, call: Call) -> list[int | None]:
         """Return where time goes in each output, as a nonnegative axis or None."""
         outputs = jax.tree.unflatten(self.out_tree, self.out_avals)
-        flat = broadcast_axes("out_axes", call.out_axes, outputs)
-        return check_out_axes(flat, [len(aval.shape) for aval in self.out_avals], outputs)
+        ranks = [len(aval.shape) for aval in self.out_avals]
+        return check_out_axes(call.output_axes(outputs), ranks, outputs)
 
 
 def as_array(value: Any, aval: Any) -> Any:

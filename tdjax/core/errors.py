@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import jax
+import numpy as np
 
 
 class StrategyError(ValueError):
@@ -20,4 +21,6 @@ def describe(value: Any) -> str:
         aval = jax.typeof(value)
         return f"{aval.dtype}[{','.join(str(size) for size in aval.shape)}]"
     except (TypeError, AttributeError):
+        if isinstance(value, np.ndarray):
+            return f"{value.dtype}[{','.join(map(str, value.shape))}]"
         return type(value).__name__

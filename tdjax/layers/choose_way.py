@@ -93,7 +93,7 @@ def _pooled(call: LayerCall, local: list[str]) -> list[Way]:
     if vmap is None:
         ways = '"fold" with the mask,' if masked else '"vmap" or "fold"'
         raise StrategyError(
-            f"{call.layer.title} updates batch statistics over batch and time (pooled=None), which "
+            f"{call.layer.title} updates batch statistics over batch and time, which "
             f"needs all steps at once, and strategy={str(strategy)!r} takes them in blocks. Use "
             f"strategy={ways} without chunk_size, or pooled=False for the statistics of each step."
         )

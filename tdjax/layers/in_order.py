@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from tdjax.core.axes import broadcast_axes, normalize_out_axis
+from tdjax.core.axes import normalize_out_axis
 from tdjax.core.errors import StrategyError, describe
 from tdjax.core.jaxpr import stand_in
 from tdjax.core.shared import joined, split
@@ -102,7 +102,7 @@ def _initial_state(call: LayerCall, effects: Effects, name: str) -> Any:
 def _stack_outputs(call: LayerCall, outputs: Any) -> Any:
     """Return outputs whose time leads with time where `out_axes` says, masked steps set to 0."""
     leaves, tree = jax.tree.flatten(outputs)
-    axes = broadcast_axes("out_axes", call.options.out_axes, outputs)
+    axes = call.output_axes(outputs)
     zeroed = call.mask is not None and call.options.masked_output == "zero"
     placed = []
     for leaf, axis in zip(leaves, axes, strict=True):

@@ -10,7 +10,7 @@ from typing import Any
 import jax.numpy as jnp
 
 from tdjax.core.arrays import take_arrays
-from tdjax.core.axes import time_size
+from tdjax.core.axes import broadcast_axes, time_size
 from tdjax.core.call import Call, Role
 from tdjax.function import Signature, as_step, bind, role_of
 from tdjax.layers.device_part import DevicePart
@@ -126,6 +126,10 @@ class LayerCall:
             pooled=way.pooled,
         )
 
+    def output_axes(self, output: Any) -> list[int | None]:
+        """Return where time goes in each leaf of an output, as the caller says."""
+        return broadcast_axes("out_axes", self.options.out_axes, output, self.layer.title)
+
     def _step(self, way: Way, arrays: list[str]) -> Callable[..., Any]:
         """Return the step as a function of its leaves, in the order of `bind_step`."""
         layer, takes_mask = self.layer, self.layer.takes_mask(self.mask)
@@ -144,6 +148,7 @@ class LayerCall:
             scalars: Scalars = []
             with collecting_scalars(scalars):
                 output, after = layer(StepInputs(held, keys, args, kwargs, statistics))
+            self.output_axes(output)  # the axes of all that is returned would fail in other words
             return output, _group_writes(layer, held, after, way, scalars)
 
         return step

@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import PartitionSpec
 
-from tdjax.core.axes import broadcast_axes, normalize_out_axis
+from tdjax.core.axes import normalize_out_axis
 from tdjax.core.call import Call, trace
 from tdjax.core.errors import StrategyError
 from tdjax.core.jaxpr import stand_in
@@ -108,7 +108,7 @@ class DividedCall:
     def out_specs(self, output: Any) -> list[PartitionSpec]:
         """Return the specs of the leaves of an output."""
         leaves = jax.tree.leaves(output)
-        axes = broadcast_axes("out_axes", self.call.out_axes, output)
+        axes = self.call.output_axes(output)
         kinds: Sequence[Any] = self.outputs or [None] * len(leaves)
         return [
             self.out_spec(leaf, axis, kind)

@@ -65,10 +65,7 @@ class Auto(Strategy):
     valid_fraction: float | None = None
 
     def __post_init__(self) -> None:
-        try:
-            object.__setattr__(self, "memory_budget", read_budget(self.memory_budget))
-        except ValueError as error:
-            raise ValueError(f"Auto: memory_budget must be bytes above 0 ({error})") from None
+        object.__setattr__(self, "memory_budget", read_budget(self.memory_budget))
         if self.mode not in ("both", "forward"):
             raise ValueError(f'Auto(mode={self.mode!r}): mode must be "both" or "forward".')
         fraction = self.valid_fraction

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import inspect
 import re
 from typing import Any
 
@@ -59,9 +60,21 @@ def _parse_text(text: str) -> Strategy:
         )
     try:
         named = {keyword.arg or "**": _literal(keyword.value) for keyword in node.keywords}
-        return KINDS[name](*map(_literal, node.args), **named)
+        args = [_literal(arg) for arg in node.args]
+        _check_options(KINDS[name], args, named)
+        return KINDS[name](*args, **named)
     except (TypeError, ValueError) as error:
         raise ValueError(f"strategy is {text}: {error}") from None
+
+
+def _check_options(kind: type[Strategy], args: list[Any], named: dict[str, Any]) -> None:
+    """Raise TypeError, with the options that there are, unless a strategy takes these."""
+    signature = inspect.signature(kind)
+    try:
+        signature.bind(*args, **named)
+    except TypeError as error:
+        options = ", ".join(signature.parameters)
+        raise TypeError(f"{error}; the options of {kind.__name__} are {options}") from None
 
 
 def _spelled_out(text: str) -> str:

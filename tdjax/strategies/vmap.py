@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from tdjax.core.arrays import is_symbolic
-from tdjax.core.axes import broadcast_axes, check_out_axes, normalize_out_axis
+from tdjax.core.axes import check_out_axes, normalize_out_axis
 from tdjax.core.call import Call, Program, trace, trace_along
 from tdjax.core.errors import StrategyError, describe
 from tdjax.core.jaxpr import stand_in
@@ -370,9 +370,8 @@ def _step(call: Call, leaves: list[Any]) -> Any:
 
 def _check_out_axes(call: Call, output: Any) -> None:
     """Say which output has too low a rank, where jax.vmap would only name the axis."""
-    flat = broadcast_axes("out_axes", call.out_axes, output)
     ranks = [len(getattr(leaf, "shape", ())) for leaf in jax.tree.leaves(output)]
-    check_out_axes(flat, ranks, output)
+    check_out_axes(call.output_axes(output), ranks, output)
 
 
 def _check_shared_outputs(call: Call, program: Program, out_axes: list[int | None]) -> None:
@@ -406,7 +405,7 @@ def _output_rows(call: Call, program: Program, proof: Proof | None) -> list[Rows
 def _zeroed_by_shape(call: Call, output: Any) -> Any:
     """Zero masked steps of a function that cannot be traced alone: it talks to the other steps."""
     leaves, tree = jax.tree.flatten(output)
-    axes = broadcast_axes("out_axes", call.out_axes, output)
+    axes = call.output_axes(output)
     real = real_steps(call.mask)
     zeroed = []
     for leaf, axis in zip(leaves, axes, strict=True):

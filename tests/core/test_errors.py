@@ -1,5 +1,7 @@
 """Wrong calls: each error's type, what it names, what it got and what it needs."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -180,7 +182,12 @@ def test_in_axes_of_another_length(strategy):
 @every_strategy
 def test_in_axes_of_another_structure(strategy):
     fun = tdjax.time_distributed(lambda tree: tree["a"], in_axes=({"b": 1},), strategy=strategy)
-    error(ValueError, lambda: fun({"a": X}), "in_axes", "prefix")
+    words = "in_axes[0] has a dict with 'b' where tree has a dict with 'a'", "prefix"
+    error(ValueError, lambda: fun({"a": X}), *words)
+    fun = tdjax.time_distributed(lambda *xs: xs[0], in_axes=((1, 1), 1), strategy=strategy)
+    error(ValueError, lambda: fun(X, X), "in_axes[0] has a tuple of 2 where argument 0 has one a")
+    fun = tdjax.time_distributed(lambda tree: tree, in_axes={"a": 1}, strategy=strategy)
+    error(ValueError, lambda: fun({"a": X}), "in_axes has a dict with 'a' where the call has a t")
 
 
 @every_strategy
@@ -214,7 +221,11 @@ def test_outputs_that_are_no_arrays(strategy):
 @every_strategy
 def test_out_axes_of_another_structure(strategy):
     fun = tdjax.time_distributed(lambda x: (x, x), out_axes=(1, 1, 1), strategy=strategy)
-    error(ValueError, lambda: fun(X), "out_axes")
+    error(ValueError, lambda: fun(X), "out_axes has a tuple of 3 where the output has a tuple of 2")
+    fun = tdjax.time_distributed(lambda x: (x, [x]), out_axes=(1, {"a": 0}), strategy=strategy)
+    error(ValueError, lambda: fun(X), "out_axes[1] has a dict with 'a' where the output[1] has a l")
+    fun = tdjax.time_distributed(jnp.tanh, out_axes=(1, 0), strategy=strategy)
+    error(ValueError, lambda: fun(X), "for tanh, out_axes has a tuple of 2", "has one array")
 
 
 @every_strategy
@@ -222,6 +233,37 @@ def test_out_axes_none_for_what_differs_between_steps(strategy):
     fun = tdjax.time_distributed(lambda x: x * 2, out_axes=None, strategy=strategy)
     with pytest.raises(ValueError, match="out_axes"):
         fun(X)
+
+
+UNMAPPED = {
+    "no arguments": ((), {}, ("was called without arguments", "axis_size")),
+    "text": (("hello",), {}, ("x is 'hello' (str), needed an array.",)),
+    "None": ((None,), {}, ("x is None (NoneType), needed an array",)),
+    "a number": ((1.0,), {}, ("x is 1.0 (float), needed an array",)),
+    "lists": (([[1, 2], [3, 4]],), {}, ("x is a list of numbers", "jnp.asarray(x)")),
+    "an empty dict": (({},), {}, ("x is {} (dict), needed an array",)),
+    "a keyword": ((), {"x": X}, ("x was passed by keyword", "pass it by position")),
+    "both": (("hello",), {"y": X}, ("x is 'hello' (str)", "; y was passed by keyword")),
+}
+
+
+@pytest.mark.parametrize("name", UNMAPPED)
+def test_what_cannot_be_mapped_is_named(name):
+    def step(x, y=None):
+        return x
+
+    args, kwargs, words = UNMAPPED[name]
+    for call in (tdjax.time_distributed(step), functools.partial(tdjax.explain, step)):
+        error(ValueError, lambda call=call: call(*args, **kwargs), "step was ", *words)
+
+
+@pytest.mark.parametrize("shape", [(2,), (1, 2)])
+def test_dtypes_that_jax_does_not_have_are_named(shape):
+    texts = np.array(["a", "b"]).reshape(shape)
+    words = f"is <U1[{','.join(map(str, shape))}]", "no arrays of the dtype <U1"
+    error(TypeError, lambda: tdjax.time_distributed(jnp.tanh)(texts), "x ", *words)
+    fun = tdjax.time_distributed(lambda x, names: x, in_axes=(1, None))
+    error(TypeError, lambda: fun(X, texts), "names ", *words)
 
 
 @every_strategy

@@ -85,6 +85,15 @@ def test_a_layer_bound_to_variables_is_refused_wherever_it_is_put():
         TimeDistributed(nn.Dense, strategy="fold")
 
 
+@pytest.mark.parametrize("strategy", ["vmap", "fold", "auto"])
+def test_out_axes_of_another_structure_are_those_of_the_caller(strategy):
+    variables = TimeDistributed(nn.Dense(3)).init(KEY, data())
+    wrapper = TimeDistributed(nn.Dense(3), out_axes=(1, 0), strategy=strategy)
+    for call in (lambda: wrapper.init(KEY, data()), lambda: wrapper.apply(variables, data())):
+        with pytest.raises(ValueError, match="for Dense, out_axes has a tuple of 2 where the outp"):
+            call()
+
+
 class Holding(nn.Module):
     def setup(self):
         self.head = TimeDistributed(nn.Dense(3))

@@ -206,6 +206,12 @@ def test_statistics_of_each_step_are_not_for_a_fold():
         train(TimeDistributed(Net(norm=True), strategy="fold", pooled=False), start(), data())
 
 
+def test_statistics_over_all_steps_are_not_for_blocks():
+    wrapper = TimeDistributed(Net(norm=True), strategy=tdjax.Fold(chunk_size=3))
+    with pytest.raises(tdjax.StrategyError, match="over batch and time, which needs all steps"):
+        train(wrapper, start(), data())
+
+
 @pytest.mark.parametrize("strategy", ["vmap", "fold"], ids=str)
 @pytest.mark.parametrize("outer", ["vmap", "fold"], ids=str)
 def test_wrappers_in_wrappers_pool_over_all_of_it(strategy, outer):

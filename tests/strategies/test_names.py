@@ -99,6 +99,7 @@ def test_it_is_read_everywhere(text):
         ("\0", "which is not known"),
         ("fold(4)", r"'fold' takes no arguments; Vmap, Fold, Packed, Auto do"),
         ("Fold(chunks=4)", r"strategy is Fold\(chunks=4\): .*'chunks'"),
+        ("Fold(chunks=4)", "the options of Fold are chunk_size, unroll, remat, assume_independent"),
         ("Fold(4, 2, 1, 0, 0)", r"strategy is Fold\(4, 2, 1, 0, 0\): .*positional arguments"),
         ("Fold(0)", r"strategy is Fold\(0\): Fold\(chunk_size=0\) must be at least 1"),
         ("Fold('many')", r"Fold\(chunk_size='many'\) is str; it must be a positive int"),
