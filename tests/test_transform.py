@@ -160,6 +160,19 @@ def test_under_every_transformation(strategy):
 
 
 @every_strategy
+@pytest.mark.parametrize("masked", [False, True])
+def test_a_linear_step_can_be_transposed(strategy, masked):
+    mask = jnp.array([[1, 1, 1, 0], [1, 0, 0, 0], [0, 0, 0, 0]], bool) if masked else None
+    x, cotangent = array(3, 4, 6), array(3, 4, 6)
+
+    def call(x):
+        return tdjax.time_distributed(lambda x: 2 * x, strategy=strategy)(x, mask=mask)
+
+    (found,) = jax.jit(jax.linear_transpose(call, x))(cotangent)
+    assert_same(found, 2 * (cotangent if mask is None else jnp.where(mask[..., None], cotangent, 0)))
+
+
+@every_strategy
 @pytest.mark.parametrize("inner", ["vmap", "map", "fold", "auto"])
 def test_nested_in_itself(strategy, inner):
     x = array(2, 3, 4, 5)  # (batch, videos, frames, features)

@@ -40,6 +40,16 @@ def is_inexact(leaf: Any) -> bool:
     return hasattr(leaf, "dtype") and jax.dtypes.issubdtype(leaf.dtype, np.inexact)
 
 
+def cut(array: Any) -> Any:
+    """Return an array to which no gradient flows, for what is computed and read by nothing.
+
+    `jax.lax.stop_gradient` does the same, but for `jax.linear_transpose`, which it stops.
+    """
+    from tdjax.core.view import cut_p  # needs jax.extend, 20 ms to import
+
+    return cut_p.single(array) if is_inexact(array) else array
+
+
 def words_of(array: Any) -> Any:
     """Return an array as it is, and of keys the words that they are made of."""
     return jax.random.key_data(array) if is_key(array) else array

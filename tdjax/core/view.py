@@ -1,4 +1,4 @@
-"""A view of an array, of which a copy in another dtype has the gradients: see `shared.py`."""
+"""Arrays of which a copy in another dtype has the gradients, see `shared.py`, or nothing has."""
 
 from __future__ import annotations
 
@@ -37,3 +37,25 @@ def leading(args: Sequence[Any], axes: Sequence[Any]) -> list[Any]:
 
 view_p = SingleResult("tdjax_view", _first, _first, jvp=_view_jvp, batch=_view_batch)
 """Takes an array, and a copy whose value is not read; returns the array."""
+
+
+def _same(array: Any) -> Any:
+    return array
+
+
+def _cut_jvp(primals: Sequence[Any], _: Any) -> tuple[Any, Any]:
+    return with_tangent(cut_p.single(*primals), [])
+
+
+def _cut_batch(args: Sequence[Any], axes: Sequence[Any]) -> tuple[Any, Any]:
+    return cut_p.single(*args), axes[0]
+
+
+def _cut_transpose(_: Any, array: Any) -> list[Any]:
+    return [ad.Zero(array.aval)]
+
+
+cut_p = SingleResult(
+    "tdjax_cut", _same, _same, jvp=_cut_jvp, batch=_cut_batch, transpose=_cut_transpose
+)
+"""Returns its array, to which no gradient flows, nor a cotangent from `jax.linear_transpose`."""

@@ -10,7 +10,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from tdjax.core.arrays import is_symbolic
+from tdjax.core.arrays import cut, is_symbolic
 from tdjax.core.axes import check_out_axes, normalize_out_axis
 from tdjax.core.call import Call, Program, trace, trace_along
 from tdjax.core.errors import StrategyError, describe
@@ -310,13 +310,13 @@ def _with_copies(
 def _with_gradients_of(kept: Any, values: Sequence[Any], axes: Sequence[int | None]) -> list[Any]:
     """Return values of which some steps have no gradient, whatever a rule gives for a cotangent."""
 
-    def cut(value: Any, axis: int | None) -> Any:
+    def part(value: Any, axis: int | None) -> Any:
         if axis is None or not jnp.issubdtype(jnp.result_type(value), jnp.inexact):
             return value
         steps = kept.reshape([-1 if i == axis else 1 for i in range(jnp.ndim(value))])
-        return jnp.where(steps, value, jax.lax.stop_gradient(value))
+        return jnp.where(steps, value, cut(value))
 
-    return [cut(value, axis) for value, axis in zip(values, axes, strict=True)]
+    return [part(value, axis) for value, axis in zip(values, axes, strict=True)]
 
 
 def _unwanted(call: Call, proof: Proof | None) -> str:

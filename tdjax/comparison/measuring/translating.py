@@ -23,7 +23,7 @@ _SAME = {
     "log1p": "log1p", "expm1": "expm1", "sin": "sin", "cos": "cos", "floor": "floor",
     "eq": "equal", "ne": "not_equal", "lt": "less", "le": "less_equal", "gt": "greater",
     "ge": "greater_equal", "and": "logical_and", "or": "logical_or", "not": "logical_not",
-    "stop_gradient": "stop_gradient", "copy": "identity",
+    "stop_gradient": "stop_gradient", "tdjax_cut": "stop_gradient", "copy": "identity",
 }  # fmt: skip
 _SUMMED = {
     "reduce_sum": "reduce_sum", "reduce_max": "reduce_max", "reduce_min": "reduce_min",

@@ -48,8 +48,8 @@ register("add", "add_any", "sub", rows=elementwise.elementwise, sums="additive")
 register("mul", rows=elementwise.elementwise, sums="bilinear")
 register("div", rows=elementwise.elementwise, sums="quotient")
 register("neg", "real", "imag", "conj", rows=elementwise.elementwise, sums="linear")
-register("name", "stop_gradient", "tdjax_view", "tdjax_on_device", rows=elementwise.elementwise,
-         cost=Cost.FREE)
+register("name", "stop_gradient", "tdjax_cut", "tdjax_view", "tdjax_on_device",
+         rows=elementwise.elementwise, cost=Cost.FREE)
 register("convert_element_type", "copy", "copy_p", rows=elementwise.elementwise,
          sums="linear", cost=Cost.FREE)
 register("mesh_cast", "pvary", "reshard", "sharding_constraint", rows=elementwise.elementwise,

@@ -21,7 +21,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from tdjax.core.arrays import has_mesh_axes, is_symbolic
+from tdjax.core.arrays import cut, has_mesh_axes, is_symbolic
 from tdjax.core.errors import StrategyError
 from tdjax.strategies.rows.recomputing import recomputing
 
@@ -118,8 +118,4 @@ def _filled(leaves: list[Any], size: int, block: int) -> list[Any]:
     missing = -size % block
     if not missing:
         return leaves
-    return [jnp.concatenate([leaf, _cut(leaf[:missing])]) for leaf in leaves]
-
-
-def _cut(leaf: Any) -> Any:
-    return jax.lax.stop_gradient(leaf) if jnp.issubdtype(leaf.dtype, jnp.inexact) else leaf
+    return [jnp.concatenate([leaf, cut(leaf[:missing])]) for leaf in leaves]

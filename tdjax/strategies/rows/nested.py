@@ -16,7 +16,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from tdjax.core.arrays import is_key, keys_of
+from tdjax.core.arrays import cut, is_key, keys_of
 from tdjax.core.call import as_array
 from tdjax.core.jaxpr import scan_counts
 from tdjax.independence import STEP, Kind, Rows
@@ -256,10 +256,10 @@ def _entering(values: Sequence[Any], kinds: Sequence[Kind], taken: Any) -> list[
             rows = kind if isinstance(kind, Rows) else Rows(0)
             lying = rows_first(value, rows)
             own = taken.reshape(-1, *[1] * (lying.ndim - 1))
-            copy = jax.lax.stop_gradient(lying[source][None])
+            copy = cut(lying[source][None])
             entering.append(rows_back(jnp.where(own, lying, copy), rows))
         else:
-            entering.append(jnp.where(exists, value, jax.lax.stop_gradient(value)))
+            entering.append(jnp.where(exists, value, cut(value)))
     return entering
 
 

@@ -10,15 +10,16 @@ and 0 times a derivative that is infinite or NaN is NaN: that of a row's norm, x
 of zeros; any in padding of NaN. (https://docs.jax.dev/en/latest/faq.html, "Gradients contain NaN
 where using where".) So padding is replaced before f sees it, by a real row r of the same call:
 
-    x'_i = where(m_i, x_i, stop_gradient(x_r))         y'_i = f(w, x'_i)
+    x'_i = where(m_i, x_i, cut(x_r))                   y'_i = f(w, x'_i)
 
 Now every derivative is taken at a real row, where it is finite if the loop's is, and finite times 0
-is 0. `where` hands dx_i to real rows alone, and with `stop_gradient` copies add nothing to dx_r.
-Real rows do not see the change as long as row i of the output depends on row i of the input alone:
-so only functions with independent rows are filled. Others see the padding, as in the loop.
+is 0. `where` hands dx_i to real rows alone, and what is cut lets no gradient through: copies add
+nothing to dx_r. Real rows do not see the change as long as row i of the output depends on row i of
+the input alone: so only functions with independent rows are filled. Others see the padding, as in
+the loop.
 
 If no row is real, there is none to copy. Then weights, and all else that the steps share, become
-where(any(m), w, stop_gradient(w)): the value is the same, and the gradient is exactly 0.
+where(any(m), w, cut(w)): the value is the same, and the gradient is exactly 0.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from tdjax.core.arrays import is_concrete_shape
+from tdjax.core.arrays import cut, is_concrete_shape, is_inexact
 from tdjax.core.call import Call
 from tdjax.independence import Rows
 
@@ -88,9 +89,9 @@ def fill(
     copied = find(real)
 
     def guard(array: Any) -> Any:
-        if not jnp.issubdtype(array.dtype, jnp.inexact):
+        if not is_inexact(array):
             return array
-        return jnp.where(copied.exists, array, jax.lax.stop_gradient(array))
+        return jnp.where(copied.exists, array, cut(array))
 
     filled = []
     for leaf, axis, role in zip(leaves, call.axes, call.roles, strict=True):
@@ -111,17 +112,13 @@ def _fill_rows(leaf: Any, axis: Any, real: Any, copied: RealRow) -> Any:
     keep = keep.reshape(
         [size if i in (rows_axis, axis) else 1 for i, size in enumerate(leaf.shape)]
     )
-    return jnp.where(keep, leaf, copied.fetch(_cut(copy)))
+    return jnp.where(keep, leaf, copied.fetch(cut(copy)))
 
 
 def _fill_steps(leaf: Any, axis: Any, copied: RealRow) -> Any:
     copy = jax.lax.dynamic_slice_in_dim(leaf, copied.step, 1, axis)
     keep = copied.steps.reshape([-1 if i == axis else 1 for i in range(leaf.ndim)])
-    return jnp.where(keep, leaf, copied.fetch(_cut(copy)))
-
-
-def _cut(copy: Any) -> Any:
-    return jax.lax.stop_gradient(copy) if jnp.issubdtype(copy.dtype, jnp.inexact) else copy
+    return jnp.where(keep, leaf, copied.fetch(cut(copy)))
 
 
 def zero(output: Any, time_axis: int | None, rows: Rows | None, real: Any) -> Any:
