@@ -48,18 +48,18 @@ class ObstacleError(NotProvenError):
     """The reason why the proof stops, with the operation and its source line."""
 
     def __init__(self, eqn: Any, reason: str) -> None:
-        self.line = source_line(eqn)
-        self.operation, self.reason = eqn.primitive.name, reason
-        super().__init__(f"`{eqn.primitive.name}` at {self.line} {reason}")
+        self._set(eqn.primitive.name, source_line(eqn), reason)
+
+    def _set(self, operation: str, line: str, reason: str) -> None:
+        self.operation, self.line, self.reason = operation, line, reason
+        place = f" at {line}" if line else ""
+        super().__init__(f"`{operation}`{place} {reason}")
 
     def seen_from(self, eqn: Any) -> ObstacleError:
         """Return the same obstacle with the line of the call around it, if it has none itself."""
-        if self.line:
-            return self
-        outer = ObstacleError(eqn, self.reason)
-        outer.operation = self.operation
-        outer.args = (f"`{self.operation}` at {outer.line} {self.reason}",)
-        return outer
+        if not self.line:
+            self._set(self.operation, source_line(eqn), self.reason)
+        return self
 
 
 @dataclasses.dataclass(frozen=True)

@@ -200,7 +200,7 @@ def test_every_primitive_of_ours_is_checked_as_what_computes_it():
         blocks, written_out, packed = (
             tdjax.time_distributed(scaled, **options, in_axes=(1, None, None))
             for options in (
-                {"strategy": Vmap(chunk_size=2), "partition": place},
+                {"strategy": Vmap(chunk_size=3), "partition": place},
                 {"strategy": "unroll"},
                 {"strategy": "packed"},
             )

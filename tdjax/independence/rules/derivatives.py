@@ -37,10 +37,12 @@ NOT_ZERO = "a derivative rule of its own that is not zero where the cotangent is
 """In the reason why a proof fails, it says that a rule keeps rows apart, but for this."""
 
 _JAX = os.path.dirname(jax.__file__) + os.sep
-_ANYBODYS_RULES = ("custom_derivatives.py", "solves.py")
+_ANYBODYS_RULES = ("api.py", "custom_derivatives.py", "solves.py")
 """Files of JAX with rules that call functions of others: of a custom root, the tangents' solver."""
 _OWN_OPERATIONS = "jax._src.numpy."
 """Where JAX has the classes of high-level operations that call no functions of others."""
+_SETTINGS = "jax._src.config"
+"""Where JAX has the classes of its settings, under which it runs some rules."""
 _DEEPEST = 3
 """Rules within rules are followed up to the third derivative."""
 
@@ -202,23 +204,36 @@ def _structs(eqn: Any, variables: list[int], moving: list[Any]) -> tuple[list[An
 def is_jaxs_own(eqn: Any) -> bool:
     """Say whether a rule lies in JAX's own source: those are derivatives, and there are many."""
     rules = (_written(eqn.params[name]) for name in ("jvp_jaxpr_fun", "bwd") if name in eqn.params)
-    return any(map(_is_jaxs_alone, rules)) or is_written_by(eqn, _OWN_OPERATIONS)
+    return any(_is_jaxs_alone(eqn, rule) for rule in rules) or is_written_by(eqn, _OWN_OPERATIONS)
 
 
-def _is_jaxs_alone(rule: Any) -> bool:
+def _is_jaxs_alone(eqn: Any, rule: Any) -> bool:
     """Say whether a rule is a function of JAX's that calls no function of others.
 
-    One that is given to it, or that it closes over, may do anything: `jax.jvp` of a function is a
-    rule, too.
+    One that it closes over may do anything, and so may one that it is given (`jax.jvp` of a
+    function is a rule, too), unless JAX wrote what it is the rule of: that calls it as well.
     """
     function, wrappers = rule or (None, ())
-    if not isinstance(function, FunctionType) or function.__closure__:
+    if not _lies_in_jax(function):
         return False
     static = (each for _, *given in wrappers for each in given if isinstance(each, tuple))
-    if any(callable(getattr(value, "val", value)) for values in static for value in values):
+    given = any(callable(getattr(value, "val", value)) for values in static for value in values)
+    return not given or f" at {_JAX}" in _source(inner_program(eqn))
+
+
+def _lies_in_jax(function: Any) -> bool:
+    if not isinstance(function, FunctionType):
         return False
     file = function.__code__.co_filename
-    return file.startswith(_JAX) and not file.endswith(_ANYBODYS_RULES)
+    if not file.startswith(_JAX) or file.endswith(_ANYBODYS_RULES):
+        return False
+    held = [cell.cell_contents for cell in function.__closure__ or ()]
+    return all(type(each).__module__ == _SETTINGS or _lies_in_jax(each) for each in held)
+
+
+def _source(program: Any) -> str:
+    debug_info = getattr(program, "jaxpr", program).debug_info
+    return getattr(debug_info, "func_src_info", None) or ""
 
 
 def is_written_by_hand(eqn: Any) -> bool:
