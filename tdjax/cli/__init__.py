@@ -44,7 +44,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         chosen, unread = _parser().parse_known_args(words)
         if unread:
             said = f"unrecognized arguments: {' '.join(unread)}"
-            raise Wrong(f"{said} (see tdjax {words[0]} --help)")
+            command = next(word for word in words if not word.startswith("-"))
+            raise Wrong(f"{said} (see tdjax {command} --help)")
         chosen.words = words[1:]
         leave_out_absent()
         code: int = chosen.command(chosen)

@@ -40,6 +40,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from tdjax.core.arrays import cut
+
 
 def dtype_of_sums(dtype: Any) -> Any:
     """Return the dtype in which sums are computed that end in this one."""
@@ -99,7 +101,7 @@ def split(array: Any) -> Any:
     if known is not array:
         return known
     copy = array.astype(dtype_of_sums(array.dtype))
-    return Split(jax.lax.stop_gradient(array), copy, array.dtype)
+    return Split(cut(array), copy, array.dtype)
 
 
 def as_joined(array: Any) -> Any:

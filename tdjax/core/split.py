@@ -220,6 +220,8 @@ def _product_transpose(
     cotangent: Any, left: Any, right: Any, copy: Any, *, side: int, **params: Any
 ) -> list[Any]:
     sides = [left, right]
+    if not ad.is_undefined_primal(other := sides[1 - side]):  # `jax.linear_transpose` for w itself
+        return [None, None, _wide_gradient(cotangent, other, copy.aval, side, **params)]
     joined = view_p.single(sides[side], copy)
 
     def of_other(other: Any) -> Any:

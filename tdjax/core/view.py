@@ -22,6 +22,10 @@ def _view_jvp(primals: Sequence[Any], tangents: Sequence[Any]) -> tuple[Any, Any
     return with_tangent(array, [lax.convert_element_type(tangent, array.dtype)] if moves else [])
 
 
+def _view_transpose(cotangent: Any, _: Any, copy: Any) -> list[Any]:
+    return [None, lax.convert_element_type(cotangent, copy.aval.dtype)]
+
+
 def _view_batch(args: Sequence[Any], axes: Sequence[Any]) -> tuple[Any, int]:
     return view_p.single(*leading(args, axes)), 0
 
@@ -35,7 +39,9 @@ def leading(args: Sequence[Any], axes: Sequence[Any]) -> list[Any]:
     ]
 
 
-view_p = SingleResult("tdjax_view", _first, _first, jvp=_view_jvp, batch=_view_batch)
+view_p = SingleResult(
+    "tdjax_view", _first, _first, jvp=_view_jvp, batch=_view_batch, transpose=_view_transpose
+)
 """Takes an array, and a copy whose value is not read; returns the array."""
 
 

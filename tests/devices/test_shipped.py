@@ -61,6 +61,14 @@ def test_a_file_of_an_older_version_is_read(folder, older):
     assert machine.naive_flops_s < machine.channel_flops_s < 1e12
 
 
+def test_what_is_taken_for_an_older_version_is_what_predictions_are_fitted_with_now():
+    fitted = [each.speeds for each in shipped.devices() if each.speeds.keys() >= {*shipped.SPEEDS}]
+    assert len(fitted) >= 2
+    for name, usual in _OF_PREDICTIONS.items():
+        found = [speeds[name] for speeds in fitted]
+        assert min(found) <= usual <= max(found), name
+
+
 def test_a_change_of_fields_makes_a_new_version():
     """Adding, renaming or removing a speed or a result's field needs a new VERSION."""
     content = json.loads(FIRST.read_text())

@@ -273,3 +273,27 @@ def test_wider_dtypes_are_not_split(strategy):
         shapes = [jax.ShapeDtypeStruct(s, dtype) for s in ((FEATURES, FEATURES), X.shape)]
         program = str(jax.make_jaxpr(run)(*shapes))
         assert any(name in program for name in ("tdjax_product", "tdjax_view")) == splits
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES, ids=str)
+@pytest.mark.parametrize(
+    "step", [lambda w, x: x @ w, lambda w, x: x * w[:1]], ids=["product", "scaled"]
+)
+def test_a_step_that_is_linear_in_narrow_weights_can_be_transposed(step, strategy):
+    random = np.random.default_rng(0)
+    w, x, cotangent = (
+        jnp.asarray(random.standard_normal(s), jnp.bfloat16) for s in ((6, 6), (3, 7, 6), (3, 7, 6))
+    )
+
+    def call(w):
+        wrapped = tdjax.time_distributed(step, in_axes=(None, 1), strategy=strategy)
+        return wrapped(w, x, seq_lengths=jnp.array([7, 2, 4]))
+
+    def wide(w):
+        real = jnp.arange(7)[None] < jnp.array([[7], [2], [4]])
+        return jnp.where(real[..., None], jax.vmap(step, (None, 1), 1)(w, x.astype(jnp.float32)), 0)
+
+    (found,) = jax.linear_transpose(call, w)(cotangent)
+    (wanted,) = jax.vjp(wide, w.astype(jnp.float32))[1](cotangent.astype(jnp.float32))
+    assert found.dtype == w.dtype
+    assert jnp.abs(found.astype(jnp.float32) - wanted).max() < 0.02 * jnp.abs(wanted).max()
