@@ -377,7 +377,7 @@ def _words(pair: Speed, reference: str) -> str:
     if low > 1 or high < 1:
         ratio = numbers.speed_interval(*pair.ratio, of=reference)
         if low > 1 + _CLOSE or high < 1 / (1 + _CLOSE):
-            return f"{ratio}, of {rounds}, too few to be sure"
+            return f"{ratio} in {rounds}, too few to be sure"
         return f"{ratio}, not clear by {numbers.share(_CLOSE)} in {rounds}"
     ends = f"{numbers.speed(low)} and {numbers.speed(high)} {reference}"
     return f"between {ends}, not told apart in {rounds}"

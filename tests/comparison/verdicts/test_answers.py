@@ -62,6 +62,8 @@ def test_level_and_open_are_told_apart():
     assert open_.said["fold"].startswith("fold: between 0.")
     assert open_.said["fold"].endswith("x vmap, not told apart in 15 rounds")
     assert open_.advice == "ask for more rounds than 15: --rounds 60, or rounds=60 in Python"
+    few = answer(entry("vmap", 1.3, 3), entry("fold", 1.0, 3))
+    assert few.said["fold"].endswith("in 3 rounds, too few to be sure")
 
 
 def test_a_set_is_level_with_how_far_apart_it_can_be_and_never_unclear():
