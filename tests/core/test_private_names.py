@@ -18,7 +18,7 @@ import pytest
 from flax import nnx
 from flax.linen import fp8_ops
 from jax import lax
-from jax.experimental import checkify, hijax, serialize_executable, topologies
+from jax.experimental import checkify, hijax, ode, serialize_executable, topologies
 from jax.extend import source_info_util
 from jax.extend.core import Literal, Primitive
 from jax.extend.random import define_prng_impl, threefry_2x32
@@ -83,6 +83,7 @@ TOUCHED = {
 MARKS = {
     "_src": "steps under `jax.vmap` with vectorized callbacks are refused by folds",
     "jax._src.nn.initializers": "Flax evaluates an initializer's shape at every call: slower",
+    "jax._src.config": "folds of `jax.experimental.ode.odeint` are refused",
     "jax._src.numpy.": "folds of `jnp.searchsorted` and its like are refused",
     "_overwrite_with_gradient": "gradients of fp8 layers are added up over steps",
     "_nnx_tabulate_id": "`nnx.tabulate` lists layers several times",
@@ -133,8 +134,10 @@ def test_the_inventory_holds_every_mark_of_others():
 def test_what_others_have_written_is_known_by_its_marks():
     source = Path(jax.__file__).parent / "_src"
     assert "def ffi_batching_rule(" in (source / "ffi.py").read_text()
-    for name in ("custom_derivatives.py", "solves.py"):  # files with rules of anybody's functions
+    for name in ("api.py", "custom_derivatives.py", "solves.py"):  # rules of anybody's functions
         assert list(source.rglob(name))
+    held = [cell.cell_contents for cell in ode._odeint_rev.__closure__]
+    assert "jax._src.config" in {type(each).__module__ for each in held}
     initializer = jax.nn.initializers.lecun_normal()
     assert initializer.__globals__["__name__"] == "jax._src.nn.initializers"
     traced = jax.make_jaxpr(jnp.searchsorted)(jnp.arange(3.0), 1.0)
