@@ -19,6 +19,7 @@ from tdjax.independence.row_numbers import (
     recorded,
 )
 from tdjax.independence.rules import table  # noqa: F401  (the rules are its lines)
+from tdjax.independence.rules.derivatives import NOT_ZERO
 from tdjax.independence.rules.rule import (
     End,
     Form,
@@ -30,6 +31,7 @@ from tdjax.independence.rules.rule import (
     traits_of,
 )
 from tdjax.independence.rules.sums import makes_sum, of_sums
+from tdjax.independence.rules.zeros import solves_that_add
 from tdjax.independence.sizes import ROWS, Size
 from tdjax.independence.two_traces import Differs, Merged, TwoValues, follows_rows, goes_with_rows
 
@@ -86,10 +88,13 @@ class Analysis:
         """Return the kinds of the outputs of a step, and of everything on the way.
 
         Raises:
-            NotProvenError: rows may mix, an equation has no rule, or an output tells the rows from
-                each other by their numbers.
+            NotProvenError: rows may mix, an equation has no rule, a linear solve adds to gradients
+                for rows that only fill a block, or an output tells the rows from each other by
+                their numbers.
         """
         outputs, steps = self.run(program, inputs)
+        for eqn in solves_that_add(program.large):
+            raise ObstacleError(eqn, f"has {NOT_ZERO}")
         return [_returned(kind) for kind in outputs], steps
 
     def run(self, program: Merged, inputs: Sequence[Kind]) -> tuple[list[Kind], tuple[Step, ...]]:

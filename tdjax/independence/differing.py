@@ -30,12 +30,13 @@ def follow_steps(program: Any, stepped: Sequence[Any], look: Look = lambda *_: N
     for eqn in jaxpr.eqns:
         inputs = [read(atom) for atom in eqn.invars]
         said = look(eqn, inputs)
-        outputs = _outputs(eqn, inputs, look) if said is None else said
+        outputs = follow_equation(eqn, inputs, look) if said is None else said
         known.update(zip(eqn.outvars, outputs, strict=True))
     return [read(atom) for atom in jaxpr.outvars]
 
 
-def _outputs(eqn: Any, inputs: list[Any], look: Look) -> list[Any]:
+def follow_equation(eqn: Any, inputs: list[Any], look: Look = lambda *_: None) -> list[Any]:
+    """Return which outputs of an equation differ between steps; see `follow_steps`."""
     form = traits_of(eqn.primitive).form
 
     def inside(program: Any, given: Sequence[Any]) -> list[Any]:
@@ -48,7 +49,12 @@ def _outputs(eqn: Any, inputs: list[Any], look: Look) -> list[Any]:
     if form is Form.LOOP:
         return (_while if "body_jaxpr" in eqn.params else _scan)(eqn, inputs, inside)
     called = inner_program(eqn)
-    if called is not None and len(getattr(called, "jaxpr", called).invars) == len(inputs):
+    jaxpr = getattr(called, "jaxpr", called)
+    # One that runs on refs gives what they hold in the end, and no outputs.
+    if jaxpr is not None and list(map(len, (jaxpr.invars, jaxpr.outvars))) == [
+        len(inputs),
+        len(eqn.outvars),
+    ]:
         return inside(called, inputs)
     return [max(inputs, default=False)] * len(eqn.outvars)
 

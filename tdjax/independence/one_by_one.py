@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
 from tdjax.core.arrays import is_symbolic, reshaped
 from tdjax.core.call import Call, Program
@@ -25,6 +26,7 @@ from tdjax.core.jaxpr import (
 )
 from tdjax.independence.differing import follow_steps
 from tdjax.independence.rules.rule import Form, surely_batches, traits_of
+from tdjax.independence.shared_gradients import needs_own_copies
 
 
 class _OneByOneError(Exception):
@@ -46,7 +48,8 @@ def why_one_by_one(call: Call, program: Program, fills: bool = True) -> str:
         return ""
     try:
         _check_effects(call, program, fills)
-        _batch_abstractly(call, program)
+        mapped = [axis is not None for axis in call.axes]
+        _batch_abstractly(call, program, needs_own_copies(program.jaxpr, mapped, fills))
     except _OneByOneError as error:
         return str(error)
     return ""
@@ -75,20 +78,31 @@ def _check_effects(call: Call, program: Program, fills: bool) -> None:
     follow_steps(program.jaxpr, [*shared, *(axis is not None for axis in call.axes)], look)
 
 
-def _batch_abstractly(call: Call, program: Program) -> None:
+def _batch_abstractly(call: Call, program: Program, copies: bool) -> None:
+    """Batch a step's equations, with copies of the shared arrays that have gradients or without."""
     time = 2 if is_symbolic(call.time) else call.time
-    mapped = [axis is not None for axis in call.axes]
+
+    def copied(array: Any) -> bool:
+        return copies and bool(jnp.issubdtype(array.dtype, jnp.inexact))
+
+    mapped = [
+        axis is not None or copied(leaf) for leaf, axis in zip(call.leaves, call.axes, strict=True)
+    ]
     specs = [
         reshaped((time,) * steps + call.step_shape(index), leaf)
         for index, (leaf, steps) in enumerate(zip(call.leaves, mapped, strict=True))
     ]
+    consts = [reshaped((time,) * copied(each) + each.shape, each) for each in program.consts]
 
-    def step(*leaves: Any) -> list[Any]:
-        return evaluate(program.jaxpr.bare, program.consts, leaves, _bind)
+    def step(consts: list[Any], leaves: list[Any]) -> list[Any]:
+        return evaluate(program.jaxpr.bare, consts, leaves, _bind)
 
-    in_axes = tuple(0 if steps else None for steps in mapped)
+    in_axes = (
+        [0 if copied(each) else None for each in program.consts],
+        [0 if steps else None for steps in mapped],
+    )
     batched = jax.vmap(step, in_axes, axis_size=time, axis_name=call.axis_name)
-    jax.eval_shape(batched, *specs)
+    jax.eval_shape(batched, consts, specs)
 
 
 def _bind(eqn: Any, values: Sequence[Any]) -> list[Any]:

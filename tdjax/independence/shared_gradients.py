@@ -14,14 +14,15 @@ from collections.abc import Sequence
 from typing import Any
 
 from tdjax.core.call import Call
-from tdjax.core.jaxpr import all_equations, inner_program
+from tdjax.core.jaxpr import all_equations
 from tdjax.independence.analysis import Analysis
-from tdjax.independence.differing import follow_steps
+from tdjax.independence.differing import follow_equation, follow_steps
 from tdjax.independence.kinds import CONST, SUM, NotProvenError
 from tdjax.independence.rules.derivatives import (
     adds_by_itself,
     asks_what_is_wanted,
     differentiated,
+    has_reverse_rule,
     is_written_by_hand,
     pullback,
 )
@@ -49,25 +50,22 @@ def needs_own_copies(program: Any, mapped: Sequence[bool], fills: bool) -> bool:
         mapped: for each input, whether steps have their own; its constants are shared.
         fills: whether there are steps that only fill up a chunk, or masked ones.
     """
-    if not any(map(is_written_by_hand, all_equations(program))):
+    if not any(map(_has_rule, all_equations(program))):
         return False
     shared = [False] * len(program.constvars)
     found: list[bool] = []
 
     def check(eqn: Any, stepped: list[bool]) -> None:
-        if is_written_by_hand(eqn):
+        # Without a step's own values, even a rule of JAX's has to be shown to be linear.
+        if _has_rule(eqn) and (is_written_by_hand(eqn) or not any(stepped)):
             found.append(not _adds_up(eqn, stepped, fills))
 
     follow_steps(program, [*shared, *mapped], check)
     return any(found)
 
 
-def _differing_outputs(eqn: Any, stepped: list[bool]) -> list[bool]:
-    called = inner_program(eqn)
-    jaxpr = getattr(called, "jaxpr", called)
-    if called is None or len(jaxpr.invars) != len(stepped):
-        return [True] * len(eqn.outvars)
-    return follow_steps(jaxpr, [*[False] * len(jaxpr.constvars), *stepped])
+def _has_rule(eqn: Any) -> bool:
+    return has_reverse_rule(eqn) or is_written_by_hand(eqn)
 
 
 def _adds_up(eqn: Any, stepped: list[bool], fills: bool) -> bool:
@@ -83,12 +81,12 @@ def _adds_up(eqn: Any, stepped: list[bool], fills: bool) -> bool:
     except NotProvenError:
         return False
     jaxpr, cotangents = derived.jaxpr, len(smooth)
-    of_zero = known_zeros(jaxpr, [False] * len(variables) + [True] * cotangents)
+    of_zero = known_zeros(jaxpr, [False] * len(variables) + [True] * cotangents)[: len(active)]
     if (fills or not any(stepped)) and not all(of_zero):
         return False
     nothing = known_zeros(jaxpr, [False] * len(jaxpr.invars))
     if any(stepped):
-        if shared and not all(map(_differing_outputs(eqn, stepped).__getitem__, smooth)):
+        if shared and not all(map(follow_equation(eqn, stepped).__getitem__, smooth)):
             return False  # of an output that all steps share, `jax.vmap` hands on one cotangent
         differs = [stepped[i] for i in variables] + [True] * cotangents
         follows = follow_steps(jaxpr, [*[False] * len(jaxpr.constvars), *differs])

@@ -11,6 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from cases import array
+from jax.custom_derivatives import linear_call
+from jax.experimental.ode import odeint
 from oracle import assert_same, loop, value_and_vjp
 from probing import refusal
 
@@ -469,20 +471,251 @@ SHIFTED = {
     "plus_one": of_sum(lambda d: d + 1),
     "cosine": of_sum(jnp.cos),
     "of_every_row": rule(scaled, lambda kept, g: (g, (jnp.maximum(g, 0.5) * kept[0]).sum(0))),
-    "rows_alone": rule(lambda x: x * 2, lambda kept, g: (g + 1,)),
-    "ones": rule(lambda x: x * 2, lambda kept, g: (jnp.ones_like(g),)),
-    "exponential": rule(lambda x: x * 2, lambda kept, g: (jnp.exp(g),)),
-    "whatever": rule(lambda x: x * 2, lambda kept, g: (kept[0],)),
 }
+
+
+def solved(solver, *right_sides):
+    return jax.lax.custom_linear_solve(
+        lambda z: z, right_sides, lambda _, b: tuple(map(solver, b)), lambda _, b: b
+    )
+
+
+def norm(g):
+    return jnp.sqrt((g * g).sum(-1, keepdims=True))
+
+
+# Gradients of rows: what a backward rule makes of the cotangent.
+OF_ROWS = {
+    "plus_one": lambda g, kept: g + 1,
+    "ones": lambda g, kept: jnp.ones_like(g),
+    "exponential": lambda g, kept: jnp.exp(g),
+    "whatever": lambda g, kept: kept,
+    "by_its_norm": lambda g, kept: g / norm(g),
+    "times_what_may_be_infinite": lambda g, kept: g * (kept / norm(g)),
+    "by_a_root": lambda g, kept: g * jax.lax.rsqrt((g * g).sum(-1, keepdims=True)),
+    "by_itself": lambda g, kept: g / (g * kept),
+    "solved_with_itself": lambda g, kept: jax.vmap(
+        lambda g: jax.lax.linalg.triangular_solve(jnp.diag(g), g[:, None], left_side=True)[:, 0]
+    )(g),
+    "filled_up": lambda g, kept: g.at[:, np.array([0, 1, 9])].get(mode="fill", fill_value=1.0),
+    "written": lambda g, kept: g.at[:, :2].apply(lambda v: v + 1),
+    "product_of_none": lambda g, kept: g + jnp.prod(g[:, :0], axis=1, keepdims=True),
+    "all_of_none": lambda g, kept: g + jnp.all(g[:, :0] > 0, axis=1, keepdims=True).astype(g.dtype),
+    "solver_adds": lambda g, kept: solved(lambda b: b + 1, g)[0],
+    "two_right_sides": lambda g, kept: solved(lambda b: b * 2, jnp.ones_like(g), g)[0],
+    "as_often_as_it_says": lambda g, kept: jax.lax.fori_loop(
+        0, 3, lambda _, z: z / norm(z), g
+    ),
+    "one_of_two": lambda g, kept: jax.lax.cond(
+        jnp.bool_(True), lambda z: z, lambda z: z / norm(z), g
+    ),
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("name", SHIFTED)
 def test_rows_that_fill_a_block_add_nothing_to_a_gradient(name):
-    fun = SHIFTED[name]
-    args = (X,) if name in ("rows_alone", "ones", "exponential", "whatever") else (X, WEIGHT)
-    in_axes = 1 if len(args) == 1 else (1, None)
-    weighted = (lambda x: scaled(fun(x), WEIGHT)) if len(args) == 1 else fun
-    assert_refused(weighted, args, in_axes)
+    assert_refused(SHIFTED[name], (X, WEIGHT), (1, None))
+
+
+def with_gradient(backward):
+    """Return rows times a shared weight, with a rule between that gives them another gradient."""
+    ruled = rule(lambda x: x * 2, lambda kept, g: (backward(g, kept[0]),))
+    return lambda x, w: ruled(scaled(x, w))
+
+
+@pytest.mark.parametrize("name", OF_ROWS)
+def test_rows_that_fill_a_block_have_no_gradient(name):
+    assert_refused(with_gradient(OF_ROWS[name]), (X, WEIGHT), (1, None))
+
+
+NOTHING_OF_NOTHING = {
+    "by_a_norm_and_a_little": lambda g, kept: g / (norm(g) + 1e-6),
+    "to_a_norm": lambda g, kept: g * jnp.minimum(1.0, 0.1 / norm(g)),
+    "to_a_norm_by_choice": lambda g, kept: jnp.where(norm(g) > 0.1, 0.1 * g / norm(g), g),
+    "by_what_is_kept": lambda g, kept: g / kept,
+    "solved": lambda g, kept: jnp.linalg.solve(np.eye(FEATURES) + 0.1, g.T).T,
+    "moved": lambda g, kept: g[:, ::-1].at[:, 1].set(0.0),
+    "while_it_is_large": lambda g, kept: jax.vmap(
+        lambda g: jax.lax.while_loop(lambda z: (z * z).sum() > 0.1, lambda z: z / 2, g)
+    )(g),
+}
+
+
+@pytest.mark.parametrize("name", NOTHING_OF_NOTHING)
+def test_a_gradient_that_is_zero_where_the_cotangent_is(name):
+    assert_proven(with_gradient(NOTHING_OF_NOTHING[name]), (X, WEIGHT), (1, None))
+
+
+# --- values that a rule gives in place of the function's ------------------------------------------
+
+
+def noise(x):
+    return jax.random.normal(KEY, x.shape)
+
+
+def by_tangents(value):
+    fun = jax.custom_jvp(lambda x: x * 2)
+    fun.defjvp(lambda primals, tangents: (value(*primals), tangents[0] * 2))
+    return fun
+
+
+VALUES = {
+    "noise": lambda x: x * 2 + noise(x),
+    "centred": lambda x: x * 2 - x.mean(0),
+    "scaled_by_the_batch": lambda x: x * x.shape[0],
+    "reversed": lambda x: x[::-1] * 2,
+}
+
+
+@pytest.mark.parametrize("name", VALUES)
+def test_the_value_that_a_rule_gives_is_followed(name):
+    value = VALUES[name]
+    backward = rule(lambda x: x * 2, lambda kept, g: (g * 2,), lambda x: (value(x), (x,)))
+    for fun in (backward, by_tangents(value)):
+        assert_refused(lambda x, fun=fun: jnp.sin(fun(x)), (X,), 1)
+
+
+def test_whole_numbers_that_a_rule_gives_are_followed():
+    signs = rule(
+        lambda x: jnp.sign(x).astype(int),
+        lambda kept, g: (jnp.zeros_like(kept[0]),),
+        lambda x: (jnp.sign(x - x.mean(0)).astype(int), (x,)),
+    )
+    assert "mix" in refusal(signs, X) or "rows" in refusal(signs, X)
+
+
+def test_a_rule_may_give_another_value_of_each_row():
+    fun = rule(lambda x: x * 2, lambda kept, g: (g * 2,), lambda x: (x * 2 + 0.1 * x**2, (x,)))
+    assert_proven(lambda x: jnp.sin(fun(x)), (X,), 1)
+
+
+@pytest.mark.parametrize("backward", [jnp.broadcast_arrays, jax.tree.map], ids=["plain", "given"])
+def test_a_rule_half_of_which_is_jaxs_is_followed(backward):
+    fun = jax.custom_vjp(lambda x, y: jnp.sin(x) + y)
+    fun.defvjp(lambda x, y: (jnp.sin(x) + y, x - x.mean(0)), backward)
+    if backward is jax.tree.map:
+        fun = jax.custom_vjp(jnp.sin)
+        fun.defvjp(lambda x: jax.vjp(lambda x: jnp.sin(x - x.mean(0)), x), backward)
+        assert_refused(fun, (X,), 1)
+        return
+    assert_refused(fun, (X, X + 1), (1, 1))
+
+
+@pytest.mark.parametrize("of", ["exp1", "expi", "rel_entr"])
+def test_a_compiled_rule_of_jaxs_is_jaxs(of):
+    function = getattr(jax.scipy.special, of)
+    arguments = (jnp.abs(X) + 0.1,) * (2 if of == "rel_entr" else 1)
+    assert_proven(function, arguments, (1,) * len(arguments))
+
+
+# --- solvers that need not be linear --------------------------------------------------------------
+
+MATRIX = array(FEATURES, FEATURES)
+MATRIX = MATRIX @ MATRIX.T + jnp.eye(FEATURES)
+
+
+def conjugate(right_side, turns=2, start=None):
+    return jax.scipy.sparse.linalg.cg(lambda v: MATRIX @ v, right_side, start, maxiter=turns)[0]
+
+
+def conjugate_without_end(right_side):
+    """Solve in a fixed number of turns, which divide zero by zero where there is nothing to do."""
+
+    def turn(_, state):
+        y, rest, way = state
+        step = (rest @ rest) / (way @ MATRIX @ way)
+        less = rest - step * (MATRIX @ way)
+        return y + step * way, less, less + (less @ less) / (rest @ rest) * way
+
+    def solve(_, b):
+        return jax.lax.fori_loop(0, 2, turn, (jnp.zeros_like(b), b, b))[0]
+
+    return jax.lax.custom_linear_solve(lambda v: MATRIX @ v, right_side, solve, symmetric=True)
+
+
+def transposed_by(solver):
+    return lambda b: jax.lax.custom_linear_solve(
+        lambda v: v, b, lambda _, b: b, lambda _, b: solver(b)
+    )
+
+
+SOLVES = {
+    "a_few_turns": conjugate,
+    "constant": transposed_by(jnp.ones_like),
+    "clipped": transposed_by(lambda b: jnp.clip(b, -0.1, 0.1)),
+    "plus_one": transposed_by(lambda b: b + 1),
+    "differential_equation": lambda w: odeint(
+        lambda y, t: jnp.sin(MATRIX @ y), w, jnp.array([0.0, 3.0]), rtol=0.1, atol=0.1
+    )[-1],
+}
+SOLVES_BY_ROW = {
+    "plus_one": jax.vmap(transposed_by(lambda b: b + 1)),
+    "zero_by_zero": jax.vmap(conjugate_without_end),
+    "from_elsewhere": jax.vmap(lambda b: conjugate(b, start=WEIGHT)),
+}
+LINEAR_SOLVES = {
+    "solve": lambda b: jnp.linalg.solve(MATRIX, b),
+    "cholesky": lambda b: jax.scipy.linalg.cho_solve(jax.scipy.linalg.cho_factor(MATRIX), b),
+    "inverse": lambda b: jnp.linalg.inv(MATRIX) @ b,
+    "triangle": lambda b: jax.scipy.linalg.solve_triangular(MATRIX, b),
+}
+
+
+@pytest.mark.parametrize("name", SOLVES)
+def test_a_solver_on_shared_arrays_alone_has_to_be_linear(name):
+    assert_refused(lambda x, w: scaled(x, SOLVES[name](w)), (X, WEIGHT), (1, None))
+
+
+@pytest.mark.parametrize("name", LINEAR_SOLVES)
+def test_a_linear_solver_on_shared_arrays_alone_is_proven(name):
+    solve = LINEAR_SOLVES[name]
+    assert_proven(lambda x, w: scaled(x, solve(w)), (X, WEIGHT), (1, None))
+    assert_proven(lambda x, w: jax.vmap(solve)(scaled(x, w)), (X, WEIGHT), (1, None))
+
+
+@pytest.mark.parametrize("name", SOLVES_BY_ROW)
+def test_a_solver_of_rows_gives_zero_for_zero(name):
+    assert_refused(lambda x, w: SOLVES_BY_ROW[name](scaled(x, w)), (X, WEIGHT), (1, None))
+
+
+def test_a_solver_of_rows_that_starts_from_zero_is_proven():
+    assert_proven(lambda x, w: jax.vmap(conjugate)(scaled(x, w)), (X, WEIGHT), (1, None))
+
+
+def test_what_is_transposed_by_a_rule_is_called_a_step():
+    def step(x, w):
+        clipped = linear_call(lambda _, v: v * 2, lambda _, g: jnp.clip(g, -0.1, 0.1), (), w)
+        return scaled(x, clipped)
+
+    assert_kept(step, (X, WEIGHT), (1, None), "auto", "map")
+    assert refusal(step, X, WEIGHT, in_axes=(1, None)) is not None
+    with pytest.raises(tdjax.StrategyError, match=r"linear_call.* cannot be batched"):
+        tdjax.time_distributed(in_axes=(1, None), strategy=tdjax.Vmap(chunk_size=2))(step)(
+            X, WEIGHT
+        )
+
+
+# --- places that are promised to be unlike each other, or in order --------------------------------
+
+
+@pytest.mark.parametrize("promise", ["unique_indices", "indices_are_sorted"])
+def test_a_promise_of_one_steps_places_in_a_shared_table_is_not_made_of_all(promise):
+    places = jnp.tile(jnp.arange(BATCH)[:, None], (1, TIME))
+
+    def look_up(places, table):
+        return table.at[places].get(**{promise: True})
+
+    assert promise in refusal(look_up, places, X[0], in_axes=(1, None))
+    assert_kept(look_up, (places, X[0]), (1, None), "auto", "map")
+
+
+def test_a_promise_of_places_in_rows_of_their_own_is_kept():
+    places = jnp.tile(jnp.arange(FEATURES), (BATCH, TIME, 1))
+
+    def look_up(x, places):
+        return jax.vmap(lambda x, i: x.at[i].get(unique_indices=True))(x, places)
+
+    assert_proven(look_up, (X, places), (1, 1))
 
 
 def test_zero_is_followed_through_what_gives_several_outputs():

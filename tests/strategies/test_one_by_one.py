@@ -8,7 +8,7 @@ from cases import array
 from jax import lax
 from jax.custom_batching import custom_vmap, sequential_vmap
 from jax.custom_derivatives import linear_call
-from jax.experimental import io_callback
+from jax.experimental import io_callback, pallas
 from jax.experimental.custom_partitioning import custom_partitioning
 from oracle import assert_same
 
@@ -285,6 +285,17 @@ def test_refs(step):
         assert_same(each, expected)
     with pytest.raises(tdjax.StrategyError, match="cannot be folded"):
         jax.eval_shape(tdjax.time_distributed(step, strategy="fold"), X)
+
+
+def test_a_program_on_refs_that_gives_no_outputs_of_its_own():
+    def step(x):
+        return pallas.run_state(lambda ref: ref.__setitem__(..., ref[...] * 2))(x)
+
+    for strategy in ("auto", "map", "unroll"):
+        assert_same(tdjax.time_distributed(step, strategy=strategy)(X), loop(step))
+    for strategy in ("fold", "vmap"):
+        with pytest.raises(tdjax.StrategyError, match="run_state"):
+            jax.eval_shape(tdjax.time_distributed(step, strategy=strategy), X)
 
 
 # --- what can be batched, and errors that are not of tdjax ---------------------------------------

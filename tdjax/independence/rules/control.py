@@ -72,7 +72,11 @@ def high_level(analysis: Follows, eqn: Any, kinds: list[Kind]) -> _Result:
 
 
 def linear_solve(analysis: Follows, eqn: Any, kinds: list[Kind]) -> _Result:
-    """The solver counts, and the products and transposed solver that differentiate it."""
+    """The solver counts, and the products and transposed solver that differentiate it.
+
+    Without rows, a fold calls the transposed solver once, with the sum of all cotangents: it has to
+    be linear, as that of a few turns of conjugate gradients is not.
+    """
     _refuse_step_values(kinds, " (broadcast it to the rows before the call)")
     programs, counts = eqn.params["jaxprs"], eqn.params["const_lengths"]
     right_sides = kinds[sum(counts) :]
@@ -87,6 +91,16 @@ def linear_solve(analysis: Follows, eqn: Any, kinds: list[Kind]) -> _Result:
         solved, _ = analysis.run(program, [*consts, *right_sides])
         if solved != right_sides and not {*solved, *right_sides} <= {CONST, STEP}:
             raise NotProvenError("solves rows together with something that has none")
+    if programs.transpose_solve is not None and all(kind is CONST for kind in kinds):
+        sums: list[Kind] = [SUM] * len(right_sides)
+        try:
+            solved, _ = analysis.inside(sums=True).run(
+                programs.transpose_solve, [*kinds[start - count : start], *sums]
+            )
+        except NotProvenError as error:
+            raise NotProvenError(f"is transposed by a solver, in which {error}") from None
+        if solved != sums:
+            raise NotProvenError("is transposed by a solver that gives something else than a sum")
     return right_sides, ()
 
 

@@ -1,8 +1,9 @@
 """Custom derivative rules: what they do to rows, too, must be what the loop does.
 
 A rule written by hand may mix rows where its function does not (a gradient divided by its norm over
-the batch). It is traced, and followed as the function is. Of a rule for reverse mode, more is asked
-than that it keeps rows apart. A shared array `s` gets one gradient from every step, and the loop
+the batch), and may give another value than its function (with noise, in training). It is traced,
+and followed as the function is. Of a rule for reverse mode, more is asked than that it keeps rows
+apart. A shared array `s` gets one gradient from every step, and the loop
 adds them up. With `b_t` for what the rule gives in step t,
 
     ds = b_1(dy_1) + ... + b_T(dy_T)
@@ -30,10 +31,13 @@ from tdjax.core.jaxpr import all_equations, bind, inner_program, is_literal, is_
 from tdjax.core.opened import without_dead_code
 from tdjax.independence.kinds import CONST, STEP, SUM, Kind, NotProvenError, Rows
 from tdjax.independence.rules.rule import Follows
-from tdjax.independence.rules.zeros import known_zeros
+from tdjax.independence.rules.zeros import known_zeros, solves_that_add
 from tdjax.independence.two_traces import Merged
 
-NOT_ZERO = "a derivative rule of its own that is not zero where the cotangent is zero"
+NOT_ZERO = (
+    "a derivative rule of its own that is not zero where the cotangent is zero: rows that only "
+    "fill a block would add to the gradient"
+)
 """In the reason why a proof fails, it says that a rule keeps rows apart, but for this."""
 
 _JAX = os.path.dirname(jax.__file__) + os.sep
@@ -43,6 +47,11 @@ _OWN_OPERATIONS = "jax._src.numpy."
 """Where JAX has the classes of high-level operations that call no functions of others."""
 _SETTINGS = "jax._src.config"
 """Where JAX has the classes of its settings, under which it runs some rules."""
+_RULES = ("jvp_jaxpr_fun", "fwd_jaxpr_thunk", "bwd")
+"""The parameters of custom calls that are functions by which they are differentiated."""
+_TRANSPOSED_BY_RULE = ("custom_linear_solve", "linear_call")
+"""Operations that are given a function for what they are transposed to."""
+_COMPILED: Any = type(jax.jit(lambda: None))
 _DEEPEST = 3
 """Rules within rules are followed up to the third derivative."""
 
@@ -53,7 +62,11 @@ def check_rules(analysis: Follows, eqn: Any, kinds: list[Kind], outputs: list[Ki
     What is called by a rule has rules of its own, often the same one again: a rule that calls its
     own function is followed until it cannot matter to a third derivative.
     """
-    if eqn.small is None or is_jaxs_own(eqn.large) or analysis.depth >= _DEEPEST:
+    # Without rows it has to be linear, as even a rule of JAX's need not be: the turns of `odeint`
+    # go with what it solves for.
+    linear = "bwd" in eqn.large.params and all(kind is CONST for kind in kinds)
+    trusted = not linear and is_jaxs_own(eqn.large)
+    if eqn.small is None or trusted or analysis.depth >= _DEEPEST:
         return
     variables, active, smooth = differentiated(eqn)
     own = next((atom.aval for atom in eqn.invars if adds_by_itself(atom.aval)), None)
@@ -62,7 +75,7 @@ def check_rules(analysis: Follows, eqn: Any, kinds: list[Kind], outputs: list[Ki
             f"has a derivative rule of its own for {own.dtype}, a type whose gradients the steps "
             f"of the loop add up in their own way"
         )
-    if not active or not smooth:
+    if not active or (not smooth and is_someones_operation(eqn.large)):
         return
     _refuse_what_is_told(eqn.large)
     same = _known_as(eqn, analysis.depth, (*kinds, *outputs))
@@ -73,13 +86,17 @@ def check_rules(analysis: Follows, eqn: Any, kinds: list[Kind], outputs: list[Ki
     primals, moving = [kinds[i] for i in variables], [kinds[i] for i in active]
     moved = [outputs[k] for k in smooth]
     if forward:
-        _follow_forward(analysis.inside(), derived, primals + moving, moved)
-        analysis.checked.add(same)
-        return
-    cotangents = [SUM if kind is CONST else kind for kind in moved]
-    _follow_backward(analysis.inside(sums=True), derived, primals + cotangents, moving)
-    # Last, so that the reason says that a rule keeps rows apart but for this.
-    _demand_zero_for_zero(derived.large, len(cotangents))
+        found = _kinds(analysis.inside(), derived, primals + moving)
+        _demand_places(found, [*moved, *outputs])
+    else:
+        cotangents = [SUM if kind is CONST else kind for kind in moved]
+        found = _kinds(analysis.inside(sums=True), derived, primals + cotangents)
+        _demand_places(found[len(active) :], outputs)
+        _demand_gradients(found[: len(active)], moving, derived.large)
+        # Last, so that the reason says that a rule keeps rows apart but for this.
+        _demand_zero_for_zero(derived.large, len(cotangents), len(active))
+    if solves_that_add(derived.large):
+        raise NotProvenError(f"has {NOT_ZERO}")
     analysis.checked.add(same)
 
 
@@ -92,7 +109,8 @@ def check_rules_by_row(program: Any) -> None:
         variables, active, smooth = differentiated(eqn)
         if active and smooth:
             _refuse_what_is_told(eqn)
-            _demand_zero_for_zero(pullback(eqn, variables, active, smooth), len(smooth))
+            derived = pullback(eqn, variables, active, smooth)
+            _demand_zero_for_zero(derived, len(smooth), len(active))
 
 
 def _refuse_what_is_told(eqn: Any) -> None:
@@ -103,13 +121,18 @@ def _refuse_what_is_told(eqn: Any) -> None:
         )
 
 
-def _demand_zero_for_zero(derived: Any, cotangents: int) -> None:
-    """Demand of a map of primals and, last, cotangents that it is zero where the cotangents are."""
+def _demand_zero_for_zero(derived: Any, cotangents: int, gradients: int) -> None:
+    """Demand of a map of primals and, last, cotangents that it is zero where the cotangents are.
+
+    Args:
+        derived: the map.
+        cotangents: how many of its inputs are cotangents.
+        gradients: how many of its outputs, the first, are to be zero.
+    """
     primals = len(getattr(derived, "jaxpr", derived).invars) - cotangents
-    if not all(known_zeros(derived, [False] * primals + [True] * cotangents)):
-        raise NotProvenError(
-            f"has {NOT_ZERO}: rows that only fill a block would add to the gradient"
-        )
+    zero = known_zeros(derived, [False] * primals + [True] * cotangents)
+    if not all(zero[:gradients]):
+        raise NotProvenError(f"has {NOT_ZERO}")
 
 
 def _known_as(eqn: Any, depth: int, kinds: Sequence[Kind]) -> Any:
@@ -120,8 +143,7 @@ def _known_as(eqn: Any, depth: int, kinds: Sequence[Kind]) -> Any:
     functions that somebody wrote do, with what JAX wraps around them.
     """
     params = eqn.large.params
-    names = ("jvp_jaxpr_fun", "fwd_jaxpr_thunk", "bwd")
-    rules = tuple(_written(params[name]) for name in names if name in params)
+    rules = tuple(_written(params[name]) for name in _RULES if name in params)
     program = program_key(inner_program(eqn.large))
     types = tuple((atom.dtype, atom.shape) for atom in (*eqn.invars, *eqn.outvars))
     key = depth, rules, program, types, tuple(kinds)
@@ -132,11 +154,15 @@ def _known_as(eqn: Any, depth: int, kinds: Sequence[Kind]) -> Any:
     return key if rules and program is not None and None not in rules else None
 
 
-def _written(value: Any, most: int = 5) -> Any:
-    """Return the innermost wrapped function that an object reaches, with its wrappers."""
+def _written(value: Any, most: int = 15) -> Any:
+    """Return the innermost wrapped function that an object reaches, with its wrappers.
+
+    It is reached through functions of JAX's, which every transformation puts around it.
+    """
     inside = getattr(value, "f", None)
     reached = [inside] if inside is not None else []
-    reached += [cell.cell_contents for cell in getattr(value, "__closure__", None) or ()]
+    if _file(value).startswith(_JAX):
+        reached += [cell.cell_contents for cell in value.__closure__ or ()]
     found = (_written(each, most - 1) for each in reached if most and _holds(each))
     deeper = next((each for each in found if each is not None), None)
     if deeper is not None or inside is None or not hasattr(value, "transforms"):
@@ -173,6 +199,8 @@ def derivative_program(
 ) -> Merged:
     """Return the derivative of a custom call as a program of primals and (co)tangents.
 
+    After the derivatives it gives the values that the rule gives in place of the function's.
+
     Args:
         eqn: the call.
         variables: which of its inputs are variables.
@@ -203,8 +231,9 @@ def _structs(eqn: Any, variables: list[int], moving: list[Any]) -> tuple[list[An
 
 def is_jaxs_own(eqn: Any) -> bool:
     """Say whether a rule lies in JAX's own source: those are derivatives, and there are many."""
-    rules = (_written(eqn.params[name]) for name in ("jvp_jaxpr_fun", "bwd") if name in eqn.params)
-    return any(_is_jaxs_alone(eqn, rule) for rule in rules) or is_written_by(eqn, _OWN_OPERATIONS)
+    rules = [_written(eqn.params[name]) for name in _RULES if name in eqn.params]
+    own = bool(rules) and all(_is_jaxs_alone(eqn, rule) for rule in rules)
+    return own or is_written_by(eqn, _OWN_OPERATIONS)
 
 
 def _is_jaxs_alone(eqn: Any, rule: Any) -> bool:
@@ -222,13 +251,20 @@ def _is_jaxs_alone(eqn: Any, rule: Any) -> bool:
 
 
 def _lies_in_jax(function: Any) -> bool:
+    if type(function) is _COMPILED:
+        function = function.__wrapped__
     if not isinstance(function, FunctionType):
         return False
-    file = function.__code__.co_filename
+    file = _file(function)
     if not file.startswith(_JAX) or file.endswith(_ANYBODYS_RULES):
         return False
     held = [cell.cell_contents for cell in function.__closure__ or ()]
     return all(type(each).__module__ == _SETTINGS or _lies_in_jax(each) for each in held)
+
+
+def _file(function: Any) -> str:
+    code = getattr(function, "__code__", None)
+    return "" if code is None else code.co_filename
 
 
 def _source(program: Any) -> str:
@@ -238,7 +274,12 @@ def _source(program: Any) -> str:
 
 def is_written_by_hand(eqn: Any) -> bool:
     """Say whether an equation has a rule for reverse mode that is not one of JAX's own."""
-    return ("bwd" in eqn.params and not is_jaxs_own(eqn)) or is_someones_operation(eqn)
+    return (has_reverse_rule(eqn) and not is_jaxs_own(eqn)) or is_someones_operation(eqn)
+
+
+def has_reverse_rule(eqn: Any) -> bool:
+    """Say whether an equation is differentiated in reverse mode by a function given for that."""
+    return "bwd" in eqn.params or eqn.primitive.name in _TRANSPOSED_BY_RULE
 
 
 def asks_what_is_wanted(eqn: Any) -> bool:
@@ -295,8 +336,8 @@ def _pushforward(
 ) -> Callable[..., Any]:
     def push(values: Any, tangents: Any) -> Any:
         of_active, primals = _with_active(call, variables, active, values)
-        moved = jax.jvp(of_active, primals, list(tangents))[1]
-        return [moved[k] for k in smooth]
+        outputs, moved = jax.jvp(of_active, primals, list(tangents))
+        return [*(moved[k] for k in smooth), *outputs]
 
     return push
 
@@ -308,7 +349,8 @@ def _pullback(
         of_active, primals = _with_active(call, variables, active, values)
         outputs, back = jax.vjp(of_active, *primals)
         given = dict(zip(smooth, cotangents, strict=True))
-        return back([given.get(k, _no_cotangent(y)) for k, y in enumerate(outputs)])
+        gradients = back([given.get(k, _no_cotangent(y)) for k, y in enumerate(outputs)])
+        return [*gradients, *outputs]
 
     return pull
 
@@ -329,21 +371,17 @@ def _traced(function: Callable[..., Any], avals: Any) -> Any:
         ) from None
 
 
-def _follow_forward(
-    analysis: Follows, derived: Merged, given: list[Kind], wanted: list[Kind]
-) -> None:
-    """Demand tangents whose rows lie where those of the outputs do."""
-    for kind, want in zip(_kinds(analysis, derived, given), wanted, strict=True):
+def _demand_places(kinds: list[Kind], wanted: list[Kind]) -> None:
+    """Demand tangents, and values, whose rows lie where those of the outputs do."""
+    for kind, want in zip(kinds, wanted, strict=True):
         if kind != want and (isinstance(want, Rows) or kind is not CONST):
             raise NotProvenError("has a derivative rule of its own that moves the rows")
 
 
-def _follow_backward(
-    analysis: Follows, derived: Merged, given: list[Kind], wanted: list[Kind]
-) -> None:
+def _demand_gradients(kinds: list[Kind], wanted: list[Kind], derived: Any) -> None:
     """Demand gradients whose rows lie where those of the inputs do, and sums for shared inputs."""
-    zeros = known_zeros(derived.large, [False] * len(given))
-    for kind, want, zero in zip(_kinds(analysis, derived, given), wanted, zeros, strict=True):
+    zeros = known_zeros(derived, [False] * len(derived.invars))
+    for kind, want, zero in zip(kinds, wanted, zeros, strict=False):
         if kind == want and (want is not CONST or zero):
             continue
         if want is CONST and kind is CONST:

@@ -89,6 +89,7 @@ def gather(eqn: Any, kinds: list[Kind]) -> list[Kind]:
             raise NotProvenError("takes the rows for the coordinates of a place")
         if indices.axis in numbers.start_indices_batching_dims:
             raise NotProvenError("pairs the rows with an axis of a shared array")
+        _refuse_promises(eqn)
         return [indices.at(batch_axes[indices.axis])]
     assert isinstance(operand, Rows)
     if indices not in (CONST, STEP):
@@ -96,6 +97,16 @@ def gather(eqn: Any, kinds: list[Kind]) -> list[Kind]:
     sizes, starts = eqn.params["slice_sizes"], _free_starts(eqn, numbers.start_index_map)
     window = _window_axis(operand.axis, numbers, sizes, shape_of(eqn.invars[0]), starts)
     return [operand.at(sorted(numbers.offset_dims)[window])]
+
+
+def _refuse_promises(eqn: Any) -> None:
+    """Refuse what is promised of the places of one step, which those of all need not keep."""
+    for name in ("unique_indices", "indices_are_sorted"):
+        if eqn.params[name]:
+            raise NotProvenError(
+                f"is promised something of the places of one step ({name}), in an array that all "
+                "steps share"
+            )
 
 
 def _free_starts(eqn: Any, axes: Iterable[int]) -> tuple[int, ...]:

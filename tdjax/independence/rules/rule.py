@@ -110,7 +110,8 @@ class Traits:
             follows the batch makes the operation another one for another batch.
         makes_rows: whether it may make rows from their number alone.
         sums: how it treats a sum over rows: "linear" in its only input, "additive" in all of them,
-            "bilinear" in two, a "quotient", or a "choice"; None: not alike for every part.
+            "bilinear" in two, in the "first" as places say, a "quotient", a "choice", or the
+            "solution" for the last; None: not alike for every part.
         zeros: the inputs that make its outputs zero by being zero, whatever the others are; None:
             those that its treatment of sums tells.
         numbers: the inputs at which its rule knows what to do with `Numbers`, the numbers of rows;

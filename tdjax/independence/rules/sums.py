@@ -62,7 +62,9 @@ def of_sums(eqn: Any, kinds: list[Kind], traits: Traits) -> list[Kind]:
         "linear": len(kinds) == 1,
         "additive": not rest,
         "bilinear": rest == [CONST],
+        "first": kinds[0] is SUM and all(kind is CONST for kind in kinds[1:]),
         "quotient": kinds == [SUM, CONST],
+        "solution": kinds[-1] is SUM and all(kind is CONST for kind in kinds[:-1]),
         "choice": kinds[0] is CONST and all(kind is CONST for kind in rest),
     }[traits.sums]
     if fits and all(jnp.issubdtype(dtype, jnp.inexact) for dtype in numbers):

@@ -69,7 +69,7 @@ register("transpose", rows=shapes.transpose, sums="linear", cost=Cost.STORED)
 register("rev", rows=shapes.rev, sums="linear")
 register("slice", rows=shapes.slice_, follows={"limit_indices": End.INPUT}, sums="linear")
 register("dynamic_slice", rows=shapes.dynamic_slice, follows={"slice_sizes": End.INPUT},
-         zeros=_FIRST, row_by_row=True)
+         sums="first", row_by_row=True)
 register("dynamic_update_slice", zeros=_FIRST_TWO, rows=shapes.dynamic_update_slice,
          row_by_row=True)
 register("concatenate", zeros=_ALL, rows=shapes.concatenate, numbers=_ALL, cost=Cost.STORED)
@@ -84,8 +84,9 @@ register("iota", follows={"shape": End.OUTPUT}, makes_rows=True, cost=Cost.FREE)
 register("reduce_sum", rows=reductions.reduction, sums="linear", cost=Cost.WRITTEN)
 register("reduce_max", "reduce_min", "reduce_prod", rows=reductions.reduction, zeros=_ALL,
          cost=Cost.WRITTEN)
-register("argmax", "argmin", "reduce", "reduce_and", "reduce_or", "reduce_xor",
-         rows=reductions.reduction, cost=Cost.WRITTEN)
+register("reduce_and", "reduce_or", "reduce_xor", rows=reductions.reduction, zeros=_ALL,
+         cost=Cost.WRITTEN)
+register("argmax", "argmin", "reduce", rows=reductions.reduction, cost=Cost.WRITTEN)
 register("cummax", "cummin", "cumprod", "cumsum", rows=reductions.cumulative, zeros=_ALL,
          cost=Cost.STORED)
 register("cumlogsumexp", rows=reductions.cumulative, cost=Cost.STORED)
@@ -110,11 +111,11 @@ register("cholesky", "cholesky_update", "eig", "eigh", "geqp3", "geqrf", "hessen
          "householder_product", "lu", "lu_pivots_to_permutation", "ormqr", "qr", "schur", "svd",
          "symmetric_product", "tridiagonal", rows=reductions.matrices, cost=Cost.KEPT)
 register("triangular_solve", "tridiagonal_solve", rows=reductions.linear_system,
-         zeros=slice(-1, None), cost=Cost.KEPT)
+         sums="solution", cost=Cost.KEPT)
 
 # reading and writing at computed places
 register("gather", rows=indexing.gather, follows={"slice_sizes": End.INPUT}, zeros=_FIRST,
-         numbers=_SECOND, row_by_row=True, cost=Cost.KEPT)
+         sums="first", numbers=_SECOND, row_by_row=True, cost=Cost.KEPT)
 register("scatter", "scatter-add", "scatter-max", "scatter-min", "scatter-mul", "scatter-sub",
          rows=indexing.scatter, zeros=slice(0, None, 2), numbers=_SECOND, row_by_row=True,
          cost=Cost.STORED)
@@ -139,7 +140,7 @@ register("custom_jvp_call", "custom_vjp_call", "custom_vjp_call_jaxpr",
          nested=control.custom_derivative, form=Form.CUSTOM, numbers=_ALL)
 register("call_hi_primitive", nested=control.high_level, numbers=_ALL, batches=False,
          cost=Cost.KEPT)
-register("custom_linear_solve", nested=control.linear_solve, zeros=slice(-1, None))
+register("custom_linear_solve", nested=control.linear_solve)
 register("cond", nested=control.cond, form=Form.BRANCH, numbers=_ALL_BUT_FIRST, cost=Cost.KEPT)
 register("scan", nested=control.scan, follows={"length": End.INPUT}, form=Form.LOOP,
          cost=Cost.KEPT)
