@@ -39,6 +39,7 @@ from tdjax.partition.placement import check_partition
 from tdjax.strategies import NAMES, Decision, Strategy, Vmap, tell_of
 
 _AUTO = NAMES["auto"]
+_AXIS_SIZE = "the number of steps with time_distributed(..., axis_size=)"
 _Step = Callable[[list[Any]], Any]
 
 
@@ -77,11 +78,18 @@ class OwnKeyword(inspect.Parameter):
 
 @dataclasses.dataclass(frozen=True)
 class Signature:
-    """What errors call a step and its positional parameters, and whether one is called `mask`."""
+    """What errors call a step and its positional parameters.
+
+    Attributes:
+        title, names: what they call it, and its positional parameters.
+        has_mask: whether one of its parameters is called `mask`.
+        of_layer: whether it is a layer, whose wrapper has no `axis_size`.
+    """
 
     title: str
     names: tuple[str, ...] = ()
     has_mask: bool = False
+    of_layer: bool = False
 
     @classmethod
     def of(cls, fun: Callable[..., Any], is_method: bool = False) -> Signature:
@@ -185,12 +193,8 @@ def bind(
         _check_count(in_axes, args)
         in_axes = tuple(in_axes)
     given_names = argument_names(args, signature.names)
-    flat = zip(
-        leaf_names(args, given_names),
-        jax.tree.leaves(args),
-        broadcast_axes("in_axes", in_axes, args, signature.title, given_names),
-        strict=True,
-    )
+    given_axes = broadcast_axes("in_axes", in_axes, args, signature.title, given_names)
+    flat = zip(leaf_names(args, given_names), jax.tree.leaves(args), given_axes, strict=True)
     arrays = [entry for entry in flat if is_array(entry[1])]
     for name, leaf, _ in arrays:
         check_dtype(name, leaf)
@@ -200,7 +204,10 @@ def bind(
         None if axis is None else normalize_in_axis(axis, leaf, name) for name, leaf, axis in arrays
     ]
     if options.axis_size is None and all(axis is None for axis in axes):
-        raise ValueError(nothing_mapped(signature.title, given_names, args, kwargs))
+        remedy = "" if signature.of_layer else _AXIS_SIZE
+        raise ValueError(
+            nothing_mapped(signature.title, given_names, args, kwargs, given_axes, remedy)
+        )
     time = time_size(names, leaves, axes, options.axis_size)
     given = mask, seq_lengths
     batch = _batch_size(leaves, axes, mask if mask is not None else seq_lengths)

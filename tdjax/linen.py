@@ -90,12 +90,12 @@ class TimeDistributed(nn.Module):
         check_layer(self.layer)
         for name in ("in_axes", "out_axes"):
             object.__setattr__(self, name, _kept(getattr(self, name)))
-        object.__setattr__(self, "_options", _options_of(self))
+        object.__setattr__(self, "_options", options_of(self))
         super().__post_init__()
 
     def __repr__(self) -> str:
         """Show the layer, the strategy, and the options that differ from their defaults."""
-        options = _options_of(self)
+        options = options_of(self)
         attributes = {"layer": repr(self.layer), **options.shown()}
         lines = ["# attributes", *(f"{name} = {text}" for name, text in attributes.items())]
         body = textwrap.indent("\n".join(lines), "    ")
@@ -147,7 +147,7 @@ class TimeDistributed(nn.Module):
         """
         module, function = _method_of(self.layer)
         if module is None:
-            options, path = _options_of(self).for_function(), "/".join(self.path)
+            options, path = options_of(self).for_function(), "/".join(self.path)
             return run_over_time(self.layer, options, (x, *args), kwargs, mask, seq_lengths, path)
         if self.scope is None:
             raise TypeError(
@@ -161,10 +161,11 @@ class TimeDistributed(nn.Module):
             )
         given = Arguments((x, *args), kwargs, mask, seq_lengths)
         _check_given(self, module)
-        return distribute(module, function, _options_of(self), given, wrapper=self)
+        return distribute(module, function, options_of(self), given, wrapper=self)
 
 
-def _options_of(wrapper: TimeDistributed) -> Options:
+def options_of(wrapper: TimeDistributed) -> Options:
+    """Return the options of a wrapper as they were given."""
     names = (field.name for field in dataclasses.fields(Options))
     return Options(**{name: _given(getattr(wrapper, name)) for name in names})
 

@@ -50,6 +50,12 @@ class Masked(nn.Module):
         return nn.Dense(3)(x) * (1.0 if mask is None else 1.0 + mask[:, None])
 
 
+class Summed(nn.Module):
+    @nn.compact
+    def __call__(self, tree):
+        return {"sum": nn.Dense(3)(tree["a"]) + nn.Dense(3)(tree["b"])}
+
+
 class NnxNoisy(nnx.Module):
     def __init__(self):
         rngs = nnx.Rngs(0)
@@ -108,6 +114,9 @@ PASS = {
     ),
     "Linen, variables first": lambda: assert_same_as_loop(
         nn.Dense(2, use_bias=False), {"params": {"kernel": array(5, 2)}}, X
+    ),
+    "Linen, trees": lambda: assert_same_as_loop(
+        Summed(), {"a": X, "b": X[:, 0]}, in_axes=({"a": 1, "b": None},), out_axes={"sum": 0}
     ),
     "Linen, noise": lambda: assert_same_as_loop(Noisy(), X, kwargs={"train": True}),
     "Linen, one noise": lambda: assert_same_as_loop(Noisy(), X, rng="shared"),
@@ -245,6 +254,16 @@ BAD = {
         lambda: assert_same_as_loop(tdjax.time_distributed(jnp.sin, pooled=True), X),
         ValueError,
         "pooled joins steps",
+    ),
+    "layer": (
+        lambda: assert_same_as_loop(nnx.Linear(5, 3, rngs=nnx.Rngs(0)), jnp.ones(3), jnp.ones(2)),
+        ValueError,
+        "^inputs is",
+    ),
+    "layer's axes": (
+        lambda: assert_same_as_loop(nn.Dense(3), X, variables={"params": {}}, in_axes=((1, 1),)),
+        ValueError,
+        "^for Dense, .* where inputs has one array",
     ),
     "rank": (lambda: assert_same_as_loop(jnp.sin, jnp.ones(3)), ValueError, "it has no axis 1"),
     "both masks": (

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from cases import array
 from jax import export
+from jax.experimental import jet
 from oracle import assert_same, loop
 
 import tdjax
@@ -171,6 +172,33 @@ def test_a_linear_step_can_be_transposed(strategy, masked):
     (found,) = jax.jit(jax.linear_transpose(call, x))(cotangent)
     kept = True if mask is None else mask[..., None]
     assert_same(found, 2 * jnp.where(kept, cotangent, 0))
+
+
+# Of loops JAX knows no series.
+@pytest.mark.parametrize("strategy", ["vmap", "unroll", "fold", Fold(chunk_size=5, unroll=True)])
+@pytest.mark.parametrize("given", ["nothing", "mask", "seq_lengths"])
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+def test_it_has_the_series_of_the_loop(strategy, given, dtype):
+    lengths = np.array([4, 2, 0])
+    mask = jnp.arange(4)[None] < lengths[:, None]
+    real = {"nothing": {}, "mask": {"mask": mask}, "seq_lengths": {"seq_lengths": lengths}}[given]
+    weight, x = (jnp.asarray(array(*shape), dtype) for shape in ((6, 6), (3, 4, 6)))
+    series = [[jnp.ones_like(each), jnp.cos(each)] for each in (weight, x)]
+
+    def step(weight, x):
+        return jnp.sin(x @ weight) + weight[:1]
+
+    def by_hand(weight, x):
+        outputs = jnp.stack([step(weight, x[:, t]) for t in range(4)], 1)
+        return jnp.where(mask[..., None], outputs, jnp.zeros_like(outputs)) if real else outputs
+
+    fun = tdjax.time_distributed(step, in_axes=(None, 1), strategy=strategy)
+    found = jet.jet(lambda *args: fun(*args, **real), (weight, x), series)
+    wanted = jet.jet(by_hand, (weight, x), series)
+    for mine, theirs in zip(jax.tree.leaves(found), jax.tree.leaves(wanted), strict=True):
+        most = 10 * float(jnp.finfo(dtype).eps) * float(jnp.abs(theirs).max())
+        assert mine.dtype == dtype
+        assert jnp.abs(mine - theirs).max() <= most
 
 
 @every_strategy

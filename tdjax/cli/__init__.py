@@ -1,4 +1,4 @@
-"""The command line: `tdjax compare`, `tune`, `calibrate`, `oracle`, `show` and `targets`."""
+"""The command line: `tdjax compare`, `tune`, `fit`, `calibrate`, `oracle`, `show` and `targets`."""
 
 from __future__ import annotations
 

@@ -41,7 +41,7 @@ def is_inexact(leaf: Any) -> bool:
 
 
 def cut(array: Any) -> Any:
-    """Return an array to which no gradient flows, for what is computed and read by nothing.
+    """Return an array as it is, to which no gradient flows.
 
     `jax.lax.stop_gradient` does the same, but for `jax.linear_transpose`, which it stops.
     """

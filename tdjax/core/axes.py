@@ -51,10 +51,10 @@ def broadcast_axes(
 
     try:
         jax.tree.map(extend, axes, tree, **_is_none)
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError):
         place = "the output" if parts is None else "the call"
         said = difference(name, axes, place, tree, parts or ())
-        said = said or f"{name} does not fit: {str(error).splitlines()[0]}"
+        said = said or f"{name} has another structure than {place}"
         raise ValueError(
             f"for {title}, {said}. Give one int or None for all, or a pytree prefix: the same "
             f"nesting, with an int or None at each place."

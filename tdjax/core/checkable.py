@@ -8,6 +8,7 @@ but `checkify` does. It takes the outputs for a list, so all of these primitives
 
 from __future__ import annotations
 
+import contextlib
 import functools
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -71,7 +72,13 @@ class Checkable(Primitive):
 
 
 class SingleResult(Checkable):
-    """One of a single output, which functions and rules return as it is, not in a list."""
+    """One of a single output, which functions and rules return as it is, not in a list.
+
+    Args:
+        name, compute, types, jvp, transpose, batch, checked: as above.
+        series: takes inputs and the terms of their series, and returns those of the output, for
+            `jax.experimental.jet`.
+    """
 
     def __init__(
         self,
@@ -83,6 +90,7 @@ class SingleResult(Checkable):
         transpose: Rule | None = None,
         batch: Rule,
         checked: Rule | None = None,
+        series: Rule | None = None,
     ) -> None:
         def pair(rule: Rule) -> Rule:
             return lambda *args, **params: tuple([each] for each in rule(*args, **params))
@@ -102,6 +110,18 @@ class SingleResult(Checkable):
             batch=pair(batch),
             checked=checked,
         )
+        if series is not None:
+            self._tell_jet(_unseen(series))
+
+    def _tell_jet(self, series: Rule) -> None:
+        def rule(primals: Any, terms: Any, **params: Any) -> tuple[Any, Any]:
+            return self.bind(*primals, **params), [series(primals, terms, **params)]
+
+        with contextlib.suppress(ImportError):  # all else does without
+            from jax.experimental import jet
+
+            rules: dict[Any, Any] = jet.jet_rules
+            rules[self] = rule
 
     def lower_single(self, compute: Rule, platform: str) -> None:
         """Have it computed in this way on a platform."""

@@ -114,6 +114,7 @@ def _jaxpr_key(jaxpr: Any, consts: tuple, arrays: list[np.ndarray]) -> tuple:
     equations = tuple(
         (
             eqn.primitive,
+            eqn.ctx,  # settings under which JAX computes it, whatever they are when it is run
             tuple(use(atom) for atom in eqn.invars),
             tuple((name, _value_key(value, arrays)) for name, value in visible_params(eqn).items()),
             tuple(define(v) for v in eqn.outvars),

@@ -24,6 +24,7 @@ import jax.numpy as jnp
 from jax import lax
 from jax.interpreters import ad
 
+from tdjax.core.arrays import cut
 from tdjax.core.checkable import SingleResult, bilinear, with_tangent
 from tdjax.core.jaxpr import bind, is_literal, scan_counts
 from tdjax.core.shared import Split, joined, split
@@ -145,7 +146,7 @@ def _spread(values: list[Any], shape: tuple) -> list[Any]:
         value = value.moved(lambda part: jnp.broadcast_to(part, shape))
         copy = value.copy
         for other in others:
-            copy = copy + 0 * lax.stop_gradient(other).astype(copy.dtype)
+            copy = copy + 0 * cut(other).astype(copy.dtype)
         return dataclasses.replace(value, copy=copy)
 
     return [spread(value) for value in values]
@@ -325,6 +326,17 @@ parameters of the operation.
 """
 
 
+def _product_series(
+    primals: Sequence[Any], terms: Sequence[Any], *, side: int, operation: Any, **params: Any
+) -> Any:
+    from jax.experimental import jet
+
+    *sides, _ = primals
+    moved = [*terms[:2]]
+    moved[side] = [term.astype(sides[side].dtype) for term in terms[2]]
+    return jet.jet_rules[operation](sides, moved, **params)[1]
+
+
 def _product_batch(
     args: Sequence[Any], axes: Sequence[Any], *, side: int, **params: Any
 ) -> tuple[Any, int]:
@@ -362,6 +374,7 @@ product_p = SingleResult(
     jvp=_product_jvp,
     transpose=_product_transpose,
     batch=_product_batch,
+    series=_product_series,
 )
 """A product, of which a copy of the side `side` is the third operand, whose value is not read."""
 

@@ -26,6 +26,10 @@ def _view_transpose(cotangent: Any, _: Any, copy: Any) -> list[Any]:
     return [None, lax.convert_element_type(cotangent, copy.aval.dtype)]
 
 
+def _view_series(primals: Sequence[Any], terms: Sequence[Any]) -> list[Any]:
+    return [lax.convert_element_type(term, primals[0].dtype) for term in terms[1]]
+
+
 def _view_batch(args: Sequence[Any], axes: Sequence[Any]) -> tuple[Any, int]:
     return view_p.single(*leading(args, axes)), 0
 
@@ -40,7 +44,13 @@ def leading(args: Sequence[Any], axes: Sequence[Any]) -> list[Any]:
 
 
 view_p = SingleResult(
-    "tdjax_view", _first, _first, jvp=_view_jvp, batch=_view_batch, transpose=_view_transpose
+    "tdjax_view",
+    _first,
+    _first,
+    jvp=_view_jvp,
+    batch=_view_batch,
+    transpose=_view_transpose,
+    series=_view_series,
 )
 """Takes an array, and a copy whose value is not read; returns the array."""
 
@@ -53,6 +63,10 @@ def _cut_jvp(primals: Sequence[Any], _: Any) -> tuple[Any, Any]:
     return with_tangent(cut_p.single(*primals), [])
 
 
+def _cut_series(_: Sequence[Any], terms: Sequence[Any]) -> list[Any]:
+    return [jnp.zeros_like(term) for term in terms[0]]
+
+
 def _cut_batch(args: Sequence[Any], axes: Sequence[Any]) -> tuple[Any, Any]:
     return cut_p.single(*args), axes[0]
 
@@ -62,6 +76,12 @@ def _cut_transpose(_: Any, array: Any) -> list[Any]:
 
 
 cut_p = SingleResult(
-    "tdjax_cut", _same, _same, jvp=_cut_jvp, batch=_cut_batch, transpose=_cut_transpose
+    "tdjax_cut",
+    _same,
+    _same,
+    jvp=_cut_jvp,
+    batch=_cut_batch,
+    transpose=_cut_transpose,
+    series=_cut_series,
 )
 """Returns its array, to which no gradient flows, nor a cotangent from `jax.linear_transpose`."""

@@ -35,7 +35,7 @@ _LEAST_FOR_A_CORE = 2**18
 # Eigen, by which XLA for CPUs multiplies matrices, gives one core to products of fewer operations:
 # measured (Zen 4), 8.4e6 run on one core, and 1.7e7 on both, of 64 columns as of 1024.
 _LEAST_FOR_ALL_CORES = 1.2e7
-# What makes up for what predictions leave out is fitted with them, and means nothing to others.
+# What makes up for what predictions leave out is fitted with them, and is wrong under others.
 _OF_PREDICTIONS = {
     "fresh_bytes_s": 5.7e9,
     "patch_passes": 1.5,
@@ -83,10 +83,10 @@ class Machine:
         pooled_values_s: values a second that gradients of pooling go through where they are left
             to XLA for CPUs; see `Work.pooled_values`.
         packed_values_s: values a second that convolutions put in order.
-        narrow_conv: how many times longer an operation takes in a convolution to few features, to
-            which some versions of XLA give one core; `apart_conv` where it is taken apart into its
-            taps along the first axis; `tiled_conv` in one that is computed by tiles, beside the
-            memory that these take, and `tiled_back` in its gradient.
+        narrow_conv: how many times longer an operation takes in a convolution to few features, or
+            of few values an output, to which some versions of XLA give one core; `apart_conv` where
+            it is taken apart into its taps along the first axis; `tiled_conv` in one that is
+            computed by tiles, beside the memory that these take, and `tiled_back` in its gradient.
         back_conv: how many times longer an operation takes in the gradient of a convolution, where
             that for the kernel is a convolution along one axis; `back_conv_2d` where it is one
             along two axes; `plain_conv` where the gradient is left to XLA for CPUs.

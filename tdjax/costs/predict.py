@@ -154,7 +154,7 @@ def _convolutions_s(
 
 
 def _back(blocks: Blocks, machine: Machine) -> float:
-    """Return how many times as long as forward half a convolution's gradient takes."""
+    """Return how many times as long half of a convolution's gradient takes as its forward pass."""
     if _is_plain(blocks, machine):
         return machine.plain_conv
     return min(machine.back_conv, machine.back_conv_2d)

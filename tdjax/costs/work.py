@@ -31,7 +31,8 @@ class Convolutions(NamedTuple):
     Attributes:
         flops: floating point operations of a row, zeros between pixels left out.
         packed_values: values that are put in order: for every output what it sees.
-        narrow: whether they have so few output features that one core computes them.
+        narrow: whether they have so few output features, or so few values an output, that one core
+            computes them.
         spaced: whether zeros lie between their pixels.
         apart: whether they can be taken apart into taps.
         tiled: whether they can be computed by tiles.

@@ -15,9 +15,9 @@ from tdjax.core.typed import Positive, one_of
 from tdjax.devices.shipped import check_speeds
 
 FORMAT = "tdjax-calibration"
-# What the programs measure, and what predictions make of it, is part of it: 4 counted memory from
-# the system, and what loops take and give, in other ways, and is not read.
-VERSION = 5
+# What the programs measure, and what predictions make of it, is part of it: 5 priced convolutions
+# of all kinds together, and is not read.
+VERSION = 6
 
 
 @dataclass(frozen=True, eq=False)

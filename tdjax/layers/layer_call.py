@@ -209,7 +209,7 @@ def bind_arguments(
     """Check the arguments of a call and find its time, batch and mask; its step is not called."""
     given = mask is not None or seq_lengths is not None
     names = _without_mask(layer) if given else layer.signature.names
-    signature = Signature(layer.title, names)
+    signature = Signature(layer.title, names, of_layer=True)
     return bind(
         layer.function,
         options.for_function(),

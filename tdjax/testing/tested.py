@@ -14,7 +14,7 @@ from tdjax.core.arrays import is_array
 from tdjax.core.axes import Axes
 from tdjax.core.call import Call
 from tdjax.flax_guard import linen_module, nnx_module
-from tdjax.function import TimeOptions, bind
+from tdjax.function import Signature, TimeOptions, bind
 from tdjax.layers.layer import means_rows
 from tdjax.strategies import Fold, Packed, Strategy, Vmap, parse
 from tdjax.transform import TimeDistributed, time_distributed
@@ -101,6 +101,7 @@ def _linen_subject(layer: Any, args: tuple, options: dict[str, Any]) -> Tested:
     import flax.linen as nn
 
     from tdjax.linen import TimeDistributed as Wrapper
+    from tdjax.linen import options_of
 
     class Holder(nn.Module):
         """What a wrapped layer is without its wrapper: a submodule called `layer`."""
@@ -138,7 +139,7 @@ def _linen_subject(layer: Any, args: tuple, options: dict[str, Any]) -> Tested:
 
     kind = type(held if isinstance(layer, Wrapper) else layer)
     named = _named(step, kind.__call__, kind.__name__, masks)
-    call, given = _bind_layer(named, wrapper, variables, args, kwargs, masks)
+    call, given = _bind_layer(named, options_of(wrapper), variables, args, kwargs, masks)
     return Tested(call, run, None if own is None else parse(own))
 
 
@@ -214,13 +215,15 @@ def _bind_layer(
 ) -> tuple[Call, tuple]:
     """Return the call of a layer as a function of its variables, and its arguments."""
     axes: Axes = options.in_axes
-    axes = getattr(axes, "axes", axes)
-    out_axes = getattr(options.out_axes, "axes", options.out_axes)
     of_args = tuple(axes) if isinstance(axes, (tuple, list)) else (axes,) * len(args)
     # Their number of steps is known once the arguments have been looked at.
-    settings = TimeOptions((None, 0, *of_args), out_axes, masked_output=options.masked_output)
+    settings = TimeOptions(
+        (None, 0, *of_args), options.out_axes, masked_output=options.masked_output
+    )
     alone = dataclasses.replace(settings, in_axes=of_args)
-    time = bind(lambda *_: None, alone, args, **masks).time
+    own = Signature.of(step)
+    own = Signature(own.title, own.names[2:], of_layer=True)
+    time = bind(step, alone, args, **masks, signature=own).time
     given = (variables, jnp.arange(time), *args)
     return bind(step, settings, given, kwargs, **masks), given
 

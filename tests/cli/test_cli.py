@@ -3,6 +3,8 @@
 import importlib.util
 import json
 import os
+import re
+import sys
 
 import pytest
 
@@ -107,6 +109,14 @@ def test_a_function_of_ones_own_is_compared(folder, capsys):
     ]
     saved = Comparison.load(folder / "tdjax-results" / "comparison.json")
     assert saved.workloads == {"mine:affine": "float32[6,5], float32[2,3,6]"}
+
+
+def test_the_commands_are_those_that_the_module_names(capsys):
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    listed = re.findall(r"^ {4}(\w+)", capsys.readouterr().out, re.MULTILINE)
+    named = re.findall(r"`(?:tdjax )?(\w+)`", sys.modules[main.__module__].__doc__)
+    assert len(named) > 5 and named == listed
 
 
 def test_targets_lists_what_is_attached(capsys):

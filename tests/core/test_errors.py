@@ -1,5 +1,7 @@
 """Wrong calls: each error's type, what it names, what it got and what it needs."""
 
+import collections
+import dataclasses
 import functools
 
 import jax
@@ -228,6 +230,32 @@ def test_out_axes_of_another_structure(strategy):
     error(ValueError, lambda: fun(X), "for tanh, out_axes has a tuple of 2", "has one array")
 
 
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass
+class Made:
+    """Has a field that is no part of its tree."""
+
+    array: object
+    size: int = dataclasses.field(metadata={"static": True})
+
+
+def test_axes_in_a_node_that_differs_are_told_in_whole_words():
+    fun = tdjax.time_distributed(lambda x: x.array, in_axes=(Made(1, 3),))
+    message = error(
+        ValueError,
+        lambda: fun(Made(X, 4)),
+        "in_axes[0] has a Made that differs in its static fields from that of x.",
+    )
+    assert "…" not in message and "key path" not in message
+    ordered = collections.OrderedDict
+    fun = tdjax.time_distributed(lambda x: x["a"], in_axes=(ordered(a=1, b=1),))
+    words = "in_axes[0] has an OrderedDict that differs in the order of its keys from that of x."
+    error(ValueError, lambda: fun(ordered(b=X, a=X)), words)
+    fun = tdjax.time_distributed(lambda x: x["a"], in_axes=({"a": 1},))
+    words = "in_axes[0] has a dict with 'a' where x has an OrderedDict with 'a'."
+    error(ValueError, lambda: fun(ordered(a=X)), words)
+
+
 @every_strategy
 def test_out_axes_none_for_what_differs_between_steps(strategy):
     fun = tdjax.time_distributed(lambda x: x * 2, out_axes=None, strategy=strategy)
@@ -235,6 +263,7 @@ def test_out_axes_none_for_what_differs_between_steps(strategy):
         fun(X)
 
 
+Ends = collections.namedtuple("Ends", "first last")
 UNMAPPED = {
     "no arguments": ((), {}, ("was called without arguments", "axis_size")),
     "text": (("hello",), {}, ("x is 'hello' (str), needed an array.",)),
@@ -242,6 +271,7 @@ UNMAPPED = {
     "a number": ((1.0,), {}, ("x is 1.0 (float), needed an array",)),
     "lists": (([[1, 2], [3, 4]],), {}, ("x is a list of numbers", "jnp.asarray(x)")),
     "an empty dict": (({},), {}, ("x is {} (dict), needed an array",)),
+    "numbers of a type of one's own": ((Ends(1, 2),), {}, ("x is an Ends of numbers",)),
     "a keyword": ((), {"x": X}, ("x was passed by keyword", "pass it by position")),
     "both": (("hello",), {"y": X}, ("x is 'hello' (str)", "; y was passed by keyword")),
 }
@@ -255,6 +285,25 @@ def test_what_cannot_be_mapped_is_named(name):
     args, kwargs, words = UNMAPPED[name]
     for call in (tdjax.time_distributed(step), functools.partial(tdjax.explain, step)):
         error(ValueError, lambda call=call: call(*args, **kwargs), "step was ", *words)
+
+
+def test_an_argument_without_a_name_is_told_in_words():
+    fun = tdjax.time_distributed(lambda *xs: xs[0])
+    message = error(ValueError, lambda: fun([[1, 2], [3, 4]]), "argument 0 is a list of numbers")
+    assert message.endswith("needed an array: make it one with jnp.asarray.")
+
+
+def test_what_steps_may_share_is_not_named_beside_an_array_without_time():
+    def step(scale, x, y=None):
+        return x * scale
+
+    fun = tdjax.time_distributed(step, in_axes=None)
+    for call in (lambda: fun(2.0, X), lambda: fun([1, (2, 3)], X)):
+        assert "scale" not in error(ValueError, call, "step over: x has None at its place")
+    message = error(ValueError, lambda: fun(2.0, y=X), "step over: y was passed by keyword")
+    assert "scale" not in message
+    fun = tdjax.time_distributed(step, in_axes=(1, None))
+    error(ValueError, lambda: fun([1, (2, 3)], X), "scale is a list", "; x has None at its place")
 
 
 @pytest.mark.parametrize("shape", [(2,), (1, 2)])

@@ -74,12 +74,12 @@ def _constants_for_shared_arrays() -> None:
 
     That is not zero for a cotangent of zero, either, which here it need not be.
     """
-    follow, check = derivatives._follow_backward, derivatives.check_rules
+    demand, check = derivatives._demand_gradients, derivatives.check_rules
     constant = []
 
-    def followed(*args: Any) -> None:
+    def demanded(*args: Any) -> None:
         try:
-            follow(*args)
+            demand(*args)
         except NotProvenError as error:
             if "the loop adds it up once a step" not in str(error):
                 raise
@@ -93,7 +93,7 @@ def _constants_for_shared_arrays() -> None:
             if not constant or derivatives.NOT_ZERO not in str(error):
                 raise
 
-    derivatives._follow_backward, control.check_rules = followed, checked
+    derivatives._demand_gradients, control.check_rules = demanded, checked
 
 
 def _shared_by_many_steps() -> None:
@@ -121,6 +121,21 @@ def _steps_that_fill_a_chunk() -> None:
     vmap.needs_own_copies = lambda program, mapped, fills: needs(program, mapped, False)
 
 
+def _values_of_rules() -> None:
+    """What a rule gives in place of its function's value is taken for that."""
+
+    def given(derive: Any, count: int) -> Any:
+        def derived(call: Any, *places: list[int]) -> Any:
+            moved = derive(call, *places)
+            own = len(places[count])
+            return lambda values, moving: [*moved(values, moving)[:own], *call(values)]
+
+        return derived
+
+    derivatives._pullback = given(derivatives._pullback, 1)
+    derivatives._pushforward = given(derivatives._pushforward, 2)
+
+
 def _named_tuples() -> None:
     """Parameters are rebuilt as lists and tuples are, whatever their type."""
     plain: Callable[..., Any] = lambda sequence, values: type(sequence)(values)  # noqa: E731
@@ -139,4 +154,5 @@ MUTATIONS: dict[str, Callable[[], None]] = {
     "7-zeros": _gradients_of_nothing,
     "7-chunks": _steps_that_fill_a_chunk,
     "8-named-tuples": _named_tuples,
+    "9-values": _values_of_rules,
 }

@@ -43,6 +43,12 @@ class Type:
         )
 
     @property
+    def rows(self) -> int | None:
+        """The axis of its rows, if it has one."""
+        axes = self.row_axes
+        return axes[0] if len(axes) == 1 else None
+
+    @property
     def rank(self) -> int:
         """The number of axes."""
         return len(self.small)
@@ -106,8 +112,7 @@ class Value:
     @property
     def rows(self) -> int | None:
         """The axis of its rows, if it has one."""
-        axes = self.type.row_axes
-        return axes[0] if len(axes) == 1 else None
+        return self.type.rows
 
 
 @dataclasses.dataclass

@@ -10,6 +10,7 @@ from flax import nnx
 
 import tdjax
 from tdjax.linen import TimeDistributed
+from tdjax.testing import assert_same_as_loop
 
 KEY = jax.random.key(0)
 LENGTHS = jnp.array([5, 3, 1])
@@ -52,6 +53,25 @@ def test_the_mask_of_attention_is_not_that_of_time():
     masked = np.asarray(attention.apply(variables, x, seq_lengths=LENGTHS))
     unmasked = np.asarray(attention.apply(variables, x))
     np.testing.assert_allclose(masked[1, :3], unmasked[1, :3], atol=1e-6)
+
+
+@pytest.mark.parametrize("given", ["None at its place", "text"])
+def test_a_layer_without_time_is_not_told_of_an_option_of_functions(given):
+    x, axes = (array(3, 5, 4), None) if given != "text" else ("text", 1)
+    linear = nnx.Linear(4, 2, rngs=nnx.Rngs(0))
+    wrapped = tdjax.nnx.TimeDistributed(linear, in_axes=axes)
+    calls = (
+        lambda: TimeDistributed(nn.Dense(2), in_axes=axes).init(KEY, x),
+        lambda: wrapped(x),
+        lambda: assert_same_as_loop(nn.Dense(2), x, in_axes=axes),
+        lambda: assert_same_as_loop(linear, x, in_axes=axes),
+    )
+    titles = ("Dense", "Linear", "Dense", "Linear")
+    for call, title in zip(calls, titles, strict=True):
+        with pytest.raises(ValueError, match=r"inputs (has None|is 'text')") as caught:
+            call()
+        assert str(caught.value).startswith(f"{title} was given no array to step over: inputs ")
+        assert "axis_size" not in str(caught.value)
 
 
 def test_each_wrapper_names_the_other():

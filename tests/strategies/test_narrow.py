@@ -297,3 +297,24 @@ def test_a_step_that_is_linear_in_narrow_weights_can_be_transposed(step, strateg
     (wanted,) = jax.vjp(wide, w.astype(jnp.float32))[1](cotangent.astype(jnp.float32))
     assert found.dtype == w.dtype
     assert jnp.abs(found.astype(jnp.float32) - wanted).max() < 0.02 * jnp.abs(wanted).max()
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES, ids=str)
+@pytest.mark.parametrize(
+    "step", [lambda w, x: x + w, lambda w, x: w - 2 * x], ids=["sum", "difference"]
+)
+def test_a_sum_with_narrow_weights_can_be_transposed_for_both(step, strategy):
+    random = np.random.default_rng(0)
+    w, x, cotangent = (
+        jnp.asarray(random.standard_normal(s), jnp.bfloat16) for s in ((1, 6), (3, 7, 6), (3, 7, 6))
+    )
+
+    def call(w, x):
+        wrapped = tdjax.time_distributed(step, in_axes=(None, 1), strategy=strategy)
+        return wrapped(w, x, seq_lengths=jnp.array([7, 2, 4]))
+
+    found = jax.linear_transpose(call, w, x)(cotangent)
+    for mine, wanted in zip(found, jax.vjp(call, w, x)[1](cotangent), strict=True):
+        np.testing.assert_allclose(
+            mine.astype(jnp.float32), wanted.astype(jnp.float32), rtol=0.02, atol=0.02
+        )

@@ -301,7 +301,7 @@ class _Group:
         if not math.isfinite(most):
             return "more rounds would tell whether anything is faster"
         if most >= 1:
-            return f"something may be up to {numbers.speed(1 + most)} as fast"
+            return f"something may be up to {numbers.speed(1 + most)} as fast as auto"
         more = f"more than {numbers.share(most)} " if most >= _SHOWN else ""
         return f"nothing measured here is {more}faster"
 

@@ -150,4 +150,4 @@ def test_shipped_results_have_one_number_for_one_thing(path):
 def test_a_set_that_is_far_apart_is_said_by_how_many_times():
     said = answer(*(entry(name, 1.0, 7, noise=0.3) for name in ("vmap", "fold", "auto")))
     assert said.open == ("fold", "auto", "fastest") and said.apart > 1
-    assert said.text.endswith("x apart") and said.said["auto"].endswith("x as fast")
+    assert said.text.endswith("x apart") and said.said["auto"].endswith("x as fast as auto")

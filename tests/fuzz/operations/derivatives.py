@@ -23,6 +23,7 @@ _OF_ROWS = [
     "{d} * 0.0",
     "{d} * jnp.abs({p})",
     "jnp.zeros_like({d})",
+    "{d} * jnp.minimum(1.0, 0.1 / jnp.abs({d}))",
 ]
 # The same, so that a fold would not give the gradient of the loop, by what is wrong.
 _OF_ROWS_WRONG = {
@@ -38,6 +39,9 @@ _OF_ROWS_WRONG = {
         "{d} + 1.0",
         "jnp.ones_like({d})",
         "jnp.cosh({d})",
+        "jnp.nan_to_num({d} / jnp.abs({d}), nan=3.0)",
+        "jnp.prod({d}[..., :0], -1, keepdims=True) + {d}",
+        "jax.lax.custom_linear_solve(lambda z: z, {d}, lambda _, b: b + 1.0, lambda _, b: b)",
     ],
 }
 # What a rule may do to the gradient of a shared array, which is a sum over rows.
@@ -82,8 +86,17 @@ _OF_SUMS_WRONG = {
         "{d} / jnp.sqrt(({d} ** 2).sum() + 0.1)",
         "jnp.sort({d}.ravel()).reshape({d}.shape)",
         "{d} * {d}.shape[0]",
+        "jax.lax.custom_linear_solve(lambda z: z, {d}, lambda _, b: jnp.tanh(b), lambda _, b: b)",
     ],
 }
+# What a rule may give in place of its function's value ({d}), and what it may not.
+_OF_VALUES = ["{d} * 1.5", "{d} + 0.1 * jnp.sin({d})", "jnp.tanh({d})"]
+_OF_VALUES_WRONG = [
+    "{d} - {d}.mean({r}, keepdims=True)",
+    "jnp.flip({d}, {r})",
+    "{d} + jax.random.normal(jax.random.key(3), {d}.shape)",
+    "{d} * {d}.shape[{r}]",
+]
 # What a rule may do to a tangent, and what it may not.
 _OF_TANGENTS = ["{d} * 2.0", "{d} * jnp.abs({p})", "{d} * jax.nn.sigmoid({p})", "{d} * 0.0"]
 _OF_TANGENTS_WRONG = [
@@ -106,6 +119,15 @@ def _changed_gradient(scope: Scope, d: Value, primal: Value, wrong: float) -> st
     else:
         return str(d)
     return form.format(d=d, p=primal, r=d.rows)
+
+
+def _changed_value(scope: Scope, code: str, output: Type) -> str:
+    """Return code for what a rule gives in the place of its function's value."""
+    if scope.chance(0.7):
+        return code
+    wrong = output.rows is not None and scope.chance(scope.setting.wrong)
+    form = scope.rng.choice(_OF_VALUES_WRONG if wrong else _OF_VALUES)
+    return f"(lambda v: {form.format(d='v', r=output.rows)})({code})"
 
 
 def _inputs(scope: Scope) -> list[Value]:
@@ -211,9 +233,10 @@ def _with_reverse_rule(
         return scope.define(
             "g", f"jax.custom_gradient(lambda p: ({name}(p), lambda ct: {backward}(p, ct)[0]))"
         )
+    value = f"{name}(*p)" if whole else _changed_value(scope, f"{name}(*p)", output)
     return scope.define(
         "g",
-        f"with_vjp({name}, lambda *p: ({name}(*p), p), lambda kept, ct: {backward}(*kept, {given}))",  # noqa: E501
+        f"with_vjp({name}, lambda *p: ({value}, p), lambda kept, ct: {backward}(*kept, {given}))",
     )
 
 
