@@ -47,7 +47,7 @@ _GIVEN, _ZERO = _Value(None, False), _Value(0, True)
 def known_zeros(jaxpr: Any, zeros: Sequence[bool]) -> list[bool]:
     """Return which outputs of a program are zero, given which of its inputs are."""
     given = [_ZERO if zero else _GIVEN for zero in zeros]
-    return [value.is_zero for value in _Reader().run(jaxpr, given)]
+    return [value.is_zero for value in _Walk().run(jaxpr, given)]
 
 
 def solves_that_add(program: Any) -> list[Any]:
@@ -57,12 +57,12 @@ def solves_that_add(program: Any) -> list[Any]:
     """
     if not any(eqn.primitive.name == "custom_linear_solve" for eqn in all_equations(program)):
         return []
-    reader = _Reader()
-    reader.run(program, [_GIVEN] * len(getattr(program, "jaxpr", program).invars))
-    return reader.adding
+    walk = _Walk()
+    walk.run(program, [_GIVEN] * len(getattr(program, "jaxpr", program).invars))
+    return walk.adding
 
 
-class _Reader:
+class _Walk:
     """Follows what is known through programs.
 
     Attributes:

@@ -123,7 +123,7 @@ def _changed_gradient(scope: Scope, d: Value, primal: Value, wrong: float) -> st
 
 def _changed_value(scope: Scope, code: str, output: Type) -> str:
     """Return code for what a rule gives in the place of its function's value."""
-    if scope.chance(0.7):
+    if scope.chance(0.5):
         return code
     wrong = output.rows is not None and scope.chance(scope.setting.wrong)
     form = scope.rng.choice(_OF_VALUES_WRONG if wrong else _OF_VALUES)
