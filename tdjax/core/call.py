@@ -95,6 +95,11 @@ class Call:
         """Return the trace of the step on this many rows, if there is one already."""
         return self.traced if self.traced is not None and self.traced.rows == rows else None
 
+    def is_differentiable(self, program: Program) -> bool:
+        """Say whether anything that a trace of the step computes with is traced as well."""
+        arrays = (*self.leaves, self.mask, *program.consts)
+        return any(isinstance(array, jax.core.Tracer) for array in arrays)
+
     def with_spread(self) -> Iterator[Call]:
         """Yield the call with `spread` as the role of shared leaves that lead with the batch.
 

@@ -51,12 +51,9 @@ def follow_equation(eqn: Any, inputs: list[Any], look: Look = lambda *_: None) -
     called = inner_program(eqn)
     jaxpr = getattr(called, "jaxpr", called)
     # One that runs on refs gives what they hold in the end, and no outputs.
-    if jaxpr is not None and list(map(len, (jaxpr.invars, jaxpr.outvars))) == [
-        len(inputs),
-        len(eqn.outvars),
-    ]:
-        return inside(called, inputs)
-    return [max(inputs, default=False)] * len(eqn.outvars)
+    if jaxpr is None or len(jaxpr.outvars) != len(eqn.outvars) or len(jaxpr.invars) != len(inputs):
+        return [max(inputs, default=False)] * len(eqn.outvars)
+    return inside(called, inputs)
 
 
 def _scan(eqn: Any, inputs: list[Any], inside: Callable[..., list[Any]]) -> list[Any]:

@@ -25,6 +25,11 @@ from tdjax.core.jaxpr import (
     source_line,
 )
 from tdjax.independence.differing import follow_steps
+from tdjax.independence.rules.derivatives import (
+    differentiated,
+    primitives_of_tangents,
+    tangents_by_rule,
+)
 from tdjax.independence.rules.rule import Form, surely_batches, traits_of
 from tdjax.independence.shared_gradients import needs_own_copies
 
@@ -44,12 +49,16 @@ def why_one_by_one(call: Call, program: Program, fills: bool = True) -> str:
         fills: whether a last chunk may be filled with copies of steps, which would have the effects
             of those again.
     """
-    if not any(map(_is_doubtful, all_equations(program.jaxpr.bare))):
+    differentiable = call.is_differentiable(program)
+    equations = list(all_equations(program.jaxpr.bare))
+    by_rule = differentiable and any(_doubtful_tangents(eqn) is not None for eqn in equations)
+    if not by_rule and not any(map(_is_doubtful, equations)):
         return ""
     try:
         _check_effects(call, program, fills)
         mapped = [axis is not None for axis in call.axes]
-        _batch_abstractly(call, program, needs_own_copies(program.jaxpr, mapped, fills))
+        copies = differentiable and needs_own_copies(program.jaxpr, mapped, fills)
+        _batch_abstractly(call, program, copies)
     except _OneByOneError as error:
         return str(error)
     return ""
@@ -62,6 +71,13 @@ def makes_refs(program: Program) -> bool:
 
 def _is_doubtful(eqn: Any) -> bool:
     return bool(eqn.effects) or (bool(eqn.invars) and not surely_batches(eqn.primitive))
+
+
+def _doubtful_tangents(eqn: Any) -> Any:
+    """Return what computes the tangents of an equation, if JAX may not batch that."""
+    if all(map(surely_batches, primitives_of_tangents(eqn))):
+        return None
+    return tangents_by_rule(eqn)
 
 
 def _check_effects(call: Call, program: Program, fills: bool) -> None:
@@ -107,6 +123,11 @@ def _batch_abstractly(call: Call, program: Program, copies: bool) -> None:
 
 def _bind(eqn: Any, values: Sequence[Any]) -> list[Any]:
     try:
+        tangents = _doubtful_tangents(eqn)
+        if tangents is not None:
+            variables, active, _ = differentiated(eqn)
+            given = [values[i] for i in (*variables, *active)]
+            evaluate(tangents.jaxpr, tangents.consts, given, _bind)
         return bind(eqn, values)
     except (NotImplementedError, ValueError) as error:  # what JAX raises where there is no rule
         inside = (eqn, *equations_inside(eqn))

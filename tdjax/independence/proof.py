@@ -149,8 +149,7 @@ def _memorable(call: Call, step: Program) -> bool:
     A derivative rule does not show in the key, so one that has any is only recalled where nothing
     can be differentiated.
     """
-    traced = any(isinstance(leaf, jax.core.Tracer) for leaf in (*call.leaves, *step.consts))
-    return not (traced and has_custom_rules(step))
+    return not (call.is_differentiable(step) and has_custom_rules(step))
 
 
 def _recall(call: Call, step: Program, rows: Any) -> Proven | None:

@@ -136,6 +136,8 @@ class Vmap(Chunked):
 
     def _needs_copies(self, call: Call, program: Program, zeroed: bool) -> bool:
         """Say whether steps need copies of what they share, so that gradients are the loop's."""
+        if not call.is_differentiable(program):
+            return False
         mapped = [axis is not None for axis in call.axes]
         return needs_own_copies(program.jaxpr, mapped, self._fills(call) or zeroed)
 

@@ -661,6 +661,22 @@ LINEAR_SOLVES = {
 }
 
 
+def by_tangent(tangent):
+    """Return a function with a rule for forward mode, which something transposes by a rule."""
+    fun = jax.custom_jvp(lambda b: b * 2)
+    fun.defjvp(lambda primals, tangents: (fun(*primals), tangent(*tangents)))
+    return fun
+
+
+def clipped_back(tangent):
+    return linear_call(lambda _, v: v * 2, lambda _, g: jnp.clip(g, -0.1, 0.1), (), tangent)
+
+
+SOLVES["inside_tangents"] = by_tangent(SOLVES["clipped"])
+SOLVES["inside_compiled_tangents"] = jax.jit(by_tangent(jax.jit(SOLVES["constant"])))
+SOLVES_BY_ROW["inside_tangents"] = by_tangent(SOLVES_BY_ROW["plus_one"])
+
+
 @pytest.mark.parametrize("name", SOLVES)
 def test_a_solver_on_shared_arrays_alone_has_to_be_linear(name):
     assert_refused(lambda x, w: scaled(x, SOLVES[name](w)), (X, WEIGHT), (1, None))
@@ -682,17 +698,28 @@ def test_a_solver_of_rows_that_starts_from_zero_is_proven():
     assert_proven(lambda x, w: jax.vmap(conjugate)(scaled(x, w)), (X, WEIGHT), (1, None))
 
 
-def test_what_is_transposed_by_a_rule_is_called_a_step():
-    def step(x, w):
-        clipped = linear_call(lambda _, v: v * 2, lambda _, g: jnp.clip(g, -0.1, 0.1), (), w)
-        return scaled(x, clipped)
+TRANSPOSED = {
+    "of_weights": lambda x, w: scaled(x, clipped_back(w)),
+    "in_tangents_of_weights": lambda x, w: scaled(x, by_tangent(clipped_back)(w)),
+    "in_tangents_of_rows": lambda x, w: by_tangent(clipped_back)(scaled(x, w)),
+    "in_compiled_tangents": lambda x, w: jax.jit(by_tangent(clipped_back))(scaled(x, w)),
+}
 
-    assert_kept(step, (X, WEIGHT), (1, None), "auto", "map")
-    assert refusal(step, X, WEIGHT, in_axes=(1, None)) is not None
+
+@pytest.mark.parametrize("name", TRANSPOSED)
+def test_what_is_transposed_by_a_rule_is_called_a_step(name):
+    step, axes = TRANSPOSED[name], (1, None)
+    assert_kept(step, (X, WEIGHT), axes, "auto", "map")
+    assert refusal(step, X, WEIGHT, in_axes=axes) is not None
+    chunks = tdjax.time_distributed(step, in_axes=axes, strategy=tdjax.Vmap(chunk_size=2))
     with pytest.raises(tdjax.StrategyError, match=r"linear_call.* cannot be batched"):
-        tdjax.time_distributed(in_axes=(1, None), strategy=tdjax.Vmap(chunk_size=2))(step)(
-            X, WEIGHT
-        )
+        jax.eval_shape(chunks, X, WEIGHT)
+
+
+def test_a_rule_is_asked_whatever_was_chosen_for_another_on_the_same_program():
+    for rule_of in (lambda t: t * 2, clipped_back, lambda t: t * 3, clipped_back):
+        fun = by_tangent(rule_of)
+        assert_kept(lambda x, w, fun=fun: scaled(x, fun(w)), (X, WEIGHT), (1, None), "auto")
 
 
 # --- places that are promised to be unlike each other, or in order --------------------------------
@@ -707,6 +734,17 @@ def test_a_promise_of_one_steps_places_in_a_shared_table_is_not_made_of_all(prom
 
     assert promise in refusal(look_up, places, X[0], in_axes=(1, None))
     assert_kept(look_up, (places, X[0]), (1, None), "auto", "map")
+
+
+@pytest.mark.parametrize("promise", ["unique_indices", "indices_are_sorted"])
+def test_nor_is_it_in_a_rule_that_adds_to_the_table(promise):
+    places = jnp.tile(jnp.arange(BATCH)[:, None], (1, TIME))
+
+    def backward(kept, g):
+        return None, jnp.zeros_like(kept[1]).at[kept[0]].add(g, **{promise: True})
+
+    look_up = rule(lambda places, table: table[places], backward)
+    assert_refused(look_up, (places, X[0]), (1, None))
 
 
 def test_a_promise_of_places_in_rows_of_their_own_is_kept():

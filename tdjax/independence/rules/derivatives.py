@@ -3,8 +3,8 @@
 A rule written by hand may mix rows where its function does not (a gradient divided by its norm over
 the batch), and may give another value than its function (with noise, in training). It is traced,
 and followed as the function is. Of a rule for reverse mode, more is asked than that it keeps rows
-apart. A shared array `s` gets one gradient from every step, and the loop
-adds them up. With `b_t` for what the rule gives in step t,
+apart. A shared array `s` gets one gradient from every step, and the loop adds them up. With `b_t`
+for what the rule gives in step t,
 
     ds = b_1(dy_1) + ... + b_T(dy_T)
 
@@ -29,6 +29,7 @@ import numpy as np
 from tdjax.core.fingerprint import program_key
 from tdjax.core.jaxpr import all_equations, bind, inner_program, is_literal, is_written_by
 from tdjax.core.opened import without_dead_code
+from tdjax.core.recent import Recent
 from tdjax.independence.kinds import CONST, STEP, SUM, Kind, NotProvenError, Rows
 from tdjax.independence.rules.rule import Follows
 from tdjax.independence.rules.zeros import known_zeros, solves_that_add
@@ -49,7 +50,9 @@ _SETTINGS = "jax._src.config"
 """Where JAX has the classes of its settings, under which it runs some rules."""
 _RULES = ("jvp_jaxpr_fun", "fwd_jaxpr_thunk", "bwd")
 """The parameters of custom calls that are functions by which they are differentiated."""
-_TRANSPOSED_BY_RULE = ("custom_linear_solve", "linear_call")
+_TRANSPOSED_BY_RULE = (
+    "custom_vjp_call", "custom_vjp_call_jaxpr", "custom_linear_solve", "linear_call",
+)  # fmt: skip
 """Operations that are given a function for what they are transposed to."""
 _COMPILED: Any = type(jax.jit(lambda: None))
 _DEEPEST = 3
@@ -142,10 +145,10 @@ def _known_as(eqn: Any, depth: int, kinds: Sequence[Kind]) -> Any:
     may stand on one function), nor the object that holds it, which every call makes anew: the
     functions that somebody wrote do, with what JAX wraps around them.
     """
-    params = eqn.large.params
-    rules = tuple(_written(params[name]) for name in _RULES if name in params)
-    program = program_key(inner_program(eqn.large))
-    types = tuple((atom.dtype, atom.shape) for atom in (*eqn.invars, *eqn.outvars))
+    one = getattr(eqn, "large", eqn)
+    rules = tuple(_written(one.params[name]) for name in _RULES if name in one.params)
+    program = program_key(inner_program(one))
+    types = tuple((atom.aval.dtype, atom.aval.shape) for atom in (*eqn.invars, *eqn.outvars))
     key = depth, rules, program, types, tuple(kinds)
     try:
         hash(key)
@@ -278,8 +281,42 @@ def is_written_by_hand(eqn: Any) -> bool:
 
 
 def has_reverse_rule(eqn: Any) -> bool:
-    """Say whether an equation is differentiated in reverse mode by a function given for that."""
-    return "bwd" in eqn.params or eqn.primitive.name in _TRANSPOSED_BY_RULE
+    """Say whether an equation is differentiated in reverse mode by a function given for that.
+
+    So it is if its tangents are computed by one that is.
+    """
+    if "jvp_jaxpr_fun" in eqn.params:
+        return any(each.name in _TRANSPOSED_BY_RULE for each in primitives_of_tangents(eqn))
+    return eqn.primitive.name in _TRANSPOSED_BY_RULE
+
+
+_of_tangents: Recent[frozenset[Any]] = Recent()
+
+
+def primitives_of_tangents(eqn: Any) -> frozenset[Any]:
+    """Return the operations of a rule for forward mode; none where `tangents_by_rule` has none."""
+
+    def found() -> frozenset[Any]:
+        tangents = tangents_by_rule(eqn)
+        equations = () if tangents is None else all_equations(tangents)
+        return frozenset(each.primitive for each in equations)
+
+    if "jvp_jaxpr_fun" not in eqn.params:
+        return frozenset()
+    return _of_tangents.made(_known_as(eqn, 0, ()), found)
+
+
+def tangents_by_rule(eqn: Any) -> Any:
+    """Return a trace of a rule for forward mode, on inputs and tangents of those that move.
+
+    None if there is none, or it is JAX's own, or fails: so it does where it is used.
+    """
+    if "jvp_jaxpr_fun" not in eqn.params or is_jaxs_own(eqn):
+        return None
+    try:
+        return pushforward(eqn, *differentiated(eqn))
+    except NotProvenError:
+        return None
 
 
 def asks_what_is_wanted(eqn: Any) -> bool:

@@ -40,6 +40,8 @@ def _adds_rows_up(eqn: Any, kinds: list[Kind]) -> bool:
     numbers = eqn.params["dimension_numbers"]
     if indices.axis == len(shape_of(eqn.invars[1])) - 1:
         return False
+    if eqn.params["unique_indices"] or eqn.params["indices_are_sorted"]:
+        return False  # those of one step are, not those of all
     if indices.axis in numbers.scatter_indices_batching_dims:
         return False
     places = range(len(shape_of(eqn.invars[2])))

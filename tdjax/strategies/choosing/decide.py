@@ -14,8 +14,6 @@ import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import jax
-
 from tdjax.core.arrays import is_symbolic
 from tdjax.core.call import Call, Program, trace, within_step
 from tdjax.core.jaxpr import all_equations
@@ -60,7 +58,7 @@ def decide(
     step = trace(call, call.batch)
     call = call.replace(traced=step)
     choice = _Choice(call, memory_budget, valid_fraction, {})
-    if not _is_traced(call):
+    if not call.is_differentiable(step):
         return choice.best("forward")  # there is nothing to differentiate
     if mode != "both" or within_step.value or _is_one_program(step):
         return choice.best(mode)
@@ -115,13 +113,6 @@ def _is_one_program(step: Program) -> bool:
     )
 
 
-def _is_traced(call: Call) -> bool:
-    """Say whether anything that a call computes with is traced, and may be differentiated."""
-    assert call.traced is not None
-    arrays = (*call.leaves, call.mask, *call.traced.consts)
-    return any(isinstance(array, jax.core.Tracer) for array in arrays)
-
-
 def _serves_both(forward: Decision, gradient: Decision) -> bool:
     """Say whether what is best with gradients is as good without, and no more to compile.
 
@@ -163,11 +154,13 @@ class _Choice:
         shardings = tuple(getattr(leaf, "sharding", None) for leaf in call.leaves)
         key = step.key and call.prints is None and (step.key, call.layout(), shardings, mode)
         plan = _recall(key) if key else None
-        if plan is None:
+        # A derivative rule does not show in the key.
+        if plan is None or call.is_differentiable(step):
             alone = why_one_by_one(call, step)
             if alone:
                 reason = f"Its steps run one after the other, because {alone}."
                 return Decision(call, Vmap(chunk_size=1), reason)
+        if plan is None:
             if call.batch is None:
                 reason = "No argument has both time and batch, so that there are no rows to fold."
                 return Decision(call, Vmap(), reason)
