@@ -277,6 +277,18 @@ def test_it_prints_as_its_layer_and_what_was_set(capsys):
     assert "method='__call__'" in repr(method)
 
 
+@pytest.fixture
+def classes_as_they_were():
+    """Takes back what `nnx.tabulate` leaves on classes: over its `sow`, `nnx.capture` recurses."""
+    kinds = {type(each) for _, each in nnx.iter_modules(Classifier("vmap"))}
+    before = {kind: set(vars(kind)) for kind in kinds}
+    yield
+    for kind, names in before.items():
+        for name in vars(kind).keys() - names:
+            delattr(kind, name)
+
+
+@pytest.mark.usefixtures("classes_as_they_were")
 @pytest.mark.parametrize("strategy", ["vmap", "fold", tdjax.Fold(chunk_size=3)], ids=str)
 def test_a_table_lists_every_layer_once_as_a_step_sees_it(strategy):
     # A private attribute tells that a table is made: without it a fold is listed twice, or refused.
