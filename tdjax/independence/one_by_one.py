@@ -8,6 +8,7 @@ and computes nothing.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -127,7 +128,8 @@ def _bind(eqn: Any, values: Sequence[Any]) -> list[Any]:
         if tangents is not None:
             variables, active, _ = differentiated(eqn)
             given = [values[i] for i in (*variables, *active)]
-            evaluate(tangents.jaxpr, tangents.consts, given, _bind)
+            with contextlib.suppress(TypeError):  # a rule for reverse mode alone, which is in it
+                evaluate(tangents.jaxpr, tangents.consts, given, _bind)
         return bind(eqn, values)
     except (NotImplementedError, ValueError) as error:  # what JAX raises where there is no rule
         inside = (eqn, *equations_inside(eqn))

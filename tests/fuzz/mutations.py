@@ -11,6 +11,7 @@ import types
 from collections.abc import Callable
 from typing import Any
 
+from tdjax.core.opened import without_dead_code
 from tdjax.independence import analysis, two_traces
 from tdjax.independence.kinds import CONST, NotProvenError
 from tdjax.independence.rules import control, derivatives, random, rule, sums
@@ -124,16 +125,18 @@ def _steps_that_fill_a_chunk() -> None:
 def _values_of_rules() -> None:
     """What a rule gives in place of its function's value is taken for that."""
 
-    def given(derive: Any, count: int) -> Any:
-        def derived(call: Any, *places: list[int]) -> Any:
-            moved = derive(call, *places)
-            own = len(places[count])
-            return lambda values, moving: [*moved(values, moving)[:own], *call(values)]
+    demand = derivatives._demand_places
+
+    def moved_alone(derive: Any, moving: int) -> Any:
+        def derived(eqn: Any, *places: list[int]) -> Any:
+            read = [True] * len(places[moving]) + [False] * len(eqn.outvars)
+            return without_dead_code(derive(eqn, *places), read)
 
         return derived
 
-    derivatives._pullback = given(derivatives._pullback, 1)
-    derivatives._pushforward = given(derivatives._pushforward, 2)
+    derivatives.pullback = moved_alone(derivatives.pullback, 1)
+    derivatives.pushforward = moved_alone(derivatives.pushforward, 2)
+    derivatives._demand_places = lambda kinds, wanted: demand(kinds, wanted[: len(kinds)])
 
 
 def _named_tuples() -> None:
